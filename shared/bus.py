@@ -1,0 +1,203 @@
+"""The ZeroMQ sockets between the processes of a cell.
+
+txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges) and each aibridge worker binds one for
+the gateways; the others connect DEALER sockets that carry their names. A ROUTER reaches exactly the peer it means and
+says so when that peer is gone or full, which PUB and PUSH do not.
+
+Nothing here waits: a send that would block is refused (`send` returns False), and the caller decides. Linger is 0, so
+no process hangs at its exit, and nothing stale is delivered to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from .messages import Message, UndecodableError, decode, encode
+from .metrics import Counter
+
+# Frames from txpacer to one gateway: one message per 5 ms tick. Beyond 8 ticks (40 ms) the pacer keeps the frames in
+# the line, where a barge-in can still withdraw them, instead of in a queue, where nothing can.
+FRAMES_HWM: Final = 8
+# Control messages and reports: a peer that does not read for this many is stopped or dead.
+CONTROL_HWM: Final = 2_000
+# Caller audio to aibridge: one message per 5 ms. 400 of them are the 2 s that a frozen worker may sleep without loss.
+CALLER_HWM: Final = 400
+# Speech to txpacer: one message per loop iteration of aibridge; what does not fit waits in the Link (`keep`).
+SPEECH_HWM: Final = 2_000
+# Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
+SPEECH_KEEP_BYTES: Final = 4_800_000
+
+
+def speech_url(run_dir: Path) -> str:
+    return f"ipc://{run_dir}/txpacer-speech.ipc"
+
+
+def frames_url(run_dir: Path) -> str:
+    return f"ipc://{run_dir}/txpacer-frames.ipc"
+
+
+def calls_url(run_dir: Path, worker: int) -> str:
+    return f"ipc://{run_dir}/aibridge-{worker}.ipc"
+
+
+def router(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """A bound ROUTER with `hwm` messages a peer each way. Sending to a full or absent peer raises, never waits.
+
+    Raises zmq.ZMQError when `url` cannot be bound.
+    """
+    sock: zmq.Socket[Any] = context.socket(zmq.ROUTER)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.SNDHWM, hwm)
+    sock.setsockopt(zmq.RCVHWM, hwm)
+    sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # A peer that was killed and came back under its old name takes over at once.
+    sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    sock.bind(url)
+    return sock
+
+
+def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.Socket[Any]:
+    """A DEALER named `name`, connecting (and reconnecting) to `url`, with `hwm` messages each way."""
+    sock: zmq.Socket[Any] = context.socket(zmq.DEALER)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.SNDHWM, hwm)
+    sock.setsockopt(zmq.RCVHWM, hwm)
+    sock.setsockopt(zmq.ROUTING_ID, name.encode())
+    # While the other side is away, refuse instead of queueing for it: what it would get later is stale.
+    sock.setsockopt(zmq.IMMEDIATE, 1)
+    sock.setsockopt(zmq.RECONNECT_IVL, 50)
+    sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+    sock.connect(url)
+    return sock
+
+
+class Link:
+    """A socket on an asyncio loop: drained whenever readable, written without ever waiting.
+
+    `on_message(peer, message)` is called for each message; `peer` is the sender's name on a ROUTER and "" on a DEALER.
+    What does not decode as one of `types` is counted in `undecodable` and dropped.
+
+    A refused send is dropped and counted in `dropped`; with `keep_bytes`, it waits in order until the peer reads again,
+    up to that many bytes, and only what exceeds them is dropped and counted.
+    """
+
+    def __init__(
+        self,
+        sock: zmq.Socket[Any],
+        *,
+        types: Any,
+        on_message: Callable[[str, Any], None],
+        dropped: Counter,
+        undecodable: Counter,
+        keep_bytes: int = 0,
+    ) -> None:
+        self._sock = sock
+        self._types = types
+        self._on_message = on_message
+        self._dropped = dropped
+        self._undecodable = undecodable
+        self._keep_bytes = keep_bytes
+        # Sends that were refused, in order, and how many bytes they hold.
+        self._kept: deque[tuple[str, bytes]] = deque()
+        self._kept_bytes = 0
+        self._is_router = sock.socket_type == zmq.ROUTER
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fd = 0
+
+    def start(self) -> None:
+        """Begin to receive on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._fd = self._sock.FD
+        self._loop.add_reader(self._fd, self._drain)
+        self._loop.call_soon(self._drain)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._fd)
+            self._loop = None
+        self._sock.close(linger=0)
+
+    def send(self, messages: Iterable[Message], peer: str = "") -> bool:
+        """Send one batch; False when it was dropped. Never waits, never raises for a peer that is gone or full."""
+        data = encode(messages)
+        if self._kept:
+            return self._keep(peer, data)
+        if self._try(peer, data):
+            # Sending may swallow the edge that announces input (the FD is edge-triggered): look again.
+            if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self._loop.call_soon(self._drain)
+            return True
+        return self._keep(peer, data)
+
+    def _try(self, peer: str, data: bytes) -> bool:
+        try:
+            if self._is_router:
+                self._sock.send_multipart((peer.encode(), data), zmq.NOBLOCK)
+            else:
+                self._sock.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as exc:
+            if exc.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        return True
+
+    def _keep(self, peer: str, data: bytes) -> bool:
+        if self._kept_bytes + len(data) > self._keep_bytes:
+            self._dropped.inc()
+            return False
+        self._kept.append((peer, data))
+        self._kept_bytes += len(data)
+        if self._loop is not None and len(self._kept) == 1:
+            # The FD also signals room to send, but only as an edge that a concurrent receive may take.
+            self._loop.call_later(0.005, self._retry)
+        return True
+
+    def _retry(self) -> None:
+        while self._kept:
+            peer, data = self._kept[0]
+            if not self._try(peer, data):
+                break
+            self._kept.popleft()
+            self._kept_bytes -= len(data)
+        if self._loop is not None:
+            if self._kept:
+                self._loop.call_later(0.005, self._retry)
+            self._drain()
+
+    def forget_kept(self) -> None:
+        """Throw away what waits (the peer restarted, and a fresh start says it all again)."""
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _drain(self) -> None:
+        if self._loop is None:
+            return
+        # A bound, so that a flood on one link does not keep the loop from everything else.
+        for _ in range(256):
+            try:
+                if self._is_router:
+                    peer, data = self._sock.recv_multipart(zmq.NOBLOCK)[:2]
+                    name = peer.decode("utf-8", "replace")
+                else:
+                    name, data = "", self._sock.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:  # a peer that sent one part only
+                self._undecodable.inc()
+                continue
+            try:
+                messages = decode(data, self._types)
+            except UndecodableError:
+                self._undecodable.inc()
+                continue
+            for message in messages:
+                self._on_message(name, message)
+        self._loop.call_soon(self._drain)

@@ -1,0 +1,268 @@
+"""Every message between the processes of a cell, one class each.
+
+On the wire a ZeroMQ message is one MessagePack array `[VERSION, message, message, ...]`, so that a sender can put all
+it has for a tick into one send. A message is itself an array: its tag, then its fields in the order written here.
+
+`call` is an integer that the gateway draws for each media socket; no two in a cell are equal. `utterance` counts the
+audio items of a call from 1; aibridge keeps the map to `(response_id, item_id, content_index)`. Times are nanoseconds
+of CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgpack
+import msgspec
+
+# Raised when a field changes its place or meaning; a receiver drops and counts what has another.
+VERSION: Final = 1
+
+
+class UndecodableError(ValueError):
+    """Bytes that are no message of this version. The receiver counts it and goes on."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of all messages."""
+
+
+# --- gateway and aibridge -------------------------------------------------------------------------------------------
+
+
+class GatewayHello(Message, frozen=True, array_like=True, tag=10):
+    """Sent by gateway to each aibridge worker and to txpacer once a second, and at once after connecting."""
+
+    gateway: str
+
+
+class CallOffered(Message, frozen=True, array_like=True, tag=11):
+    """Sent by gateway to aibridge when the voice webhook was answered: dial the model ahead of the media socket."""
+
+    token_id: str  # the public part of the stream token; CallStarted repeats it
+    call_sid: str
+    from_number: str
+    to_number: str
+    resumed: bool  # Twilio came back through the <Redirect> after </Connect>
+
+
+class CallStarted(Message, frozen=True, array_like=True, tag=12):
+    """Sent by gateway to aibridge when a media socket's `start` passed every check."""
+
+    call: int
+    gateway: str  # whose socket the frames go to
+    token_id: str
+    call_sid: str
+    stream_sid: str
+    started_ns: int  # when `start` was read
+
+
+class CallerAudio(Message, frozen=True, array_like=True, tag=13):
+    """Sent by gateway to aibridge when caller audio arrived: raw mu-law, any length, in order."""
+
+    call: int
+    data: bytes
+
+
+class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
+    """Sent by gateway to aibridge when the caller pressed a key."""
+
+    call: int
+    digit: str
+
+
+class MarkHeard(Message, frozen=True, array_like=True, tag=15):
+    """Sent by gateway to aibridge when Twilio echoed the mark behind an utterance."""
+
+    call: int
+    generation: int  # count of `clear`s before the mark was sent; Twilio echoes marks that a clear threw away, too
+    utterance: int
+    at_ns: int
+
+
+class FirstFrameSent(Message, frozen=True, array_like=True, tag=16):
+    """Sent by gateway to aibridge when the call's first frame was written to Twilio's socket. Slow work may start."""
+
+    call: int
+    at_ns: int
+
+
+class CallEnded(Message, frozen=True, array_like=True, tag=17):
+    """Sent by gateway to aibridge when a call's media socket is gone, for whatever reason."""
+
+    call: int
+    reason: str  # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it
+
+
+class WorkerState(Message, frozen=True, array_like=True, tag=20):
+    """Sent by aibridge to gateway as the answer to GatewayHello and at every change of `ready`."""
+
+    worker: int
+    ready: bool  # the model accepted our key and model name
+    calls: int
+
+
+class HangUp(Message, frozen=True, array_like=True, tag=21):
+    """Sent by aibridge to gateway when the call shall end: close the media socket.
+
+    With `goodbye` Twilio then hangs up; without, it goes on with the TwiML behind `</Connect>` (the fallback).
+    """
+
+    call: int
+    goodbye: bool
+    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+
+
+class ClearPlayout(Message, frozen=True, array_like=True, tag=22):
+    """Sent by aibridge to gateway on a barge-in with BARGE_IN=clear, and only then: send Twilio `clear`."""
+
+    call: int
+
+
+# --- aibridge and txpacer -------------------------------------------------------------------------------------------
+
+
+class BridgeHello(Message, frozen=True, array_like=True, tag=30):
+    """Sent by aibridge to txpacer once a second, and at once after connecting."""
+
+    bridge: str
+
+
+class OpenLine(Message, frozen=True, array_like=True, tag=31):
+    """Sent by aibridge to txpacer when a call started."""
+
+    call: int
+    gateway: str
+
+
+class Speech(Message, frozen=True, array_like=True, tag=32):
+    """Sent by aibridge to txpacer when the model produced audio: mu-law of any length, in order."""
+
+    call: int
+    utterance: int
+    data: bytes
+
+
+class SpeechEnd(Message, frozen=True, array_like=True, tag=33):
+    """Sent by aibridge to txpacer when no more audio of an utterance will come."""
+
+    call: int
+    utterance: int
+
+
+class Withdraw(Message, frozen=True, array_like=True, tag=34):
+    """Sent by aibridge to txpacer on a barge-in: pace nothing more of any utterance up to and including `through`."""
+
+    call: int
+    through: int
+
+
+class CloseLine(Message, frozen=True, array_like=True, tag=35):
+    """Sent by aibridge, and by gateway too, to txpacer when the call is over."""
+
+    call: int
+
+
+class PacerState(Message, frozen=True, array_like=True, tag=40):
+    """Sent by txpacer to gateway and aibridge as the answer to a hello."""
+
+    epoch: int  # drawn at each start of txpacer; a new one means that all lines are gone
+    lines: int
+
+
+class PlayoutStarted(Message, frozen=True, array_like=True, tag=41):
+    """Sent by txpacer to aibridge when the first frame of an utterance was paced."""
+
+    call: int
+    utterance: int
+    ear_ns: int  # when the caller hears its first sample
+
+
+class PlayoutShifted(Message, frozen=True, array_like=True, tag=42):
+    """Sent by txpacer to aibridge when a gap at the ear moved the rest of an utterance to later."""
+
+    call: int
+    utterance: int
+    gap_ns: int
+
+
+class PlayoutFinished(Message, frozen=True, array_like=True, tag=43):
+    """Sent by txpacer to aibridge when the ear has played the last sample of an ended utterance."""
+
+    call: int
+    utterance: int
+    ear_ns: int
+
+
+class Withdrawn(Message, frozen=True, array_like=True, tag=44):
+    """Sent by txpacer to aibridge as the answer to Withdraw.
+
+    `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: the speech
+    bytes of it that were paced, all of which will be heard. An utterance that txpacer never saw is not in it.
+    """
+
+    call: int
+    through: int
+    paced: tuple[tuple[int, int], ...]
+    silent_ns: int  # when the ear will have played the last of it
+
+
+# --- txpacer and gateway --------------------------------------------------------------------------------------------
+
+
+class Frames(Message, frozen=True, array_like=True, tag=50):
+    """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
+
+    An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
+    count from 0), and the utterance whose end lies behind them (0: none). `audio` may be empty when only a mark is due.
+    """
+
+    deadline_ns: int  # when the frames ought to leave the gateway's socket
+    entries: tuple[tuple[int, int, bytes, int], ...]
+
+
+class WireLate(Message, frozen=True, array_like=True, tag=51):
+    """Sent by gateway to txpacer when a frame left more than 20 ms after its deadline."""
+
+    call: int
+    seq: int
+    wire_ns: int
+
+
+GatewayToBridge = (
+    GatewayHello | CallOffered | CallStarted | CallerAudio | CallerDtmf | MarkHeard | FirstFrameSent | CallEnded
+)
+BridgeToGateway = WorkerState | HangUp | ClearPlayout
+BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | CloseLine
+PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
+PacerToGateway = PacerState | Frames
+GatewayToPacer = GatewayHello | WireLate | CloseLine
+
+_BYTES = (bytes,)
+
+
+def encode(messages: Iterable[Message]) -> bytes:
+    """One ZeroMQ message holding `messages` in order."""
+    batch: list[Any] = [VERSION]
+    for message in messages:
+        batch.append(msgspec.to_builtins(message, builtin_types=_BYTES))
+    packed: bytes = msgpack.packb(batch)
+    return packed
+
+
+def decode(data: bytes, types: Any) -> Sequence[Any]:
+    """The messages in `data`, each one of `types` (a union from this module).
+
+    Raises UndecodableError, and nothing else, for bytes that are anything else.
+    """
+    try:
+        # Bounds of msgpack: nothing inside can be longer than the input itself.
+        batch = msgpack.unpackb(data, use_list=True, strict_map_key=True)
+        if not isinstance(batch, list) or not batch or batch[0] != VERSION:
+            raise UndecodableError("not a batch of this version")
+        return [msgspec.convert(item, types, builtin_types=_BYTES) for item in batch[1:]]
+    except UndecodableError:
+        raise
+    except Exception as exc:  # msgpack raises a family without a common base (ValueError, TypeError, RecursionError)
+        raise UndecodableError(str(exc)) from exc

@@ -1,0 +1,53 @@
+"""What every process does at its start: say its errors in one line, log in one form, die with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+# sysexits.h: something in the configuration is wrong; starting again will not help.
+EX_CONFIG: Final = 78
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ConfigError(Exception):
+    """A setting or the machine is not as this process needs it. The text says what is wrong and what to do."""
+
+
+def run(name: str, main: Callable[[], None]) -> NoReturn:
+    """Run `main` as the process `name` and exit: 0, or 78 with one line on stderr for a ConfigError."""
+    die_with_parent()
+    logging.basicConfig(
+        level=os.environ.get("LOG_LEVEL", "INFO").upper(),
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        main()
+    except ConfigError as exc:
+        print(f"{name}: {exc}", file=sys.stderr, flush=True)
+        sys.exit(EX_CONFIG)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    sys.exit(0)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies: honcho, killed itself, leaves its children running."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died between the two lines
+        sys.exit(0)
+
+
+def instance() -> int:
+    """This process's number among its kind, from 0: honcho names them gateway.1, gateway.2 and so on."""
+    _, _, number = os.environ.get("HONCHO_PROCESS_NAME", "").partition(".")
+    return int(number) - 1 if number.isdigit() and int(number) > 0 else 0

@@ -1,0 +1,105 @@
+"""Every setting, from the environment and `.env`. What each means for a user stands in `.env.example`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .process import ConfigError
+
+
+def _default_run_dir() -> Path:
+    """A directory for this user on a memory file system, short enough for a socket path (107 bytes)."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "twentyms"
+    memory = Path("/dev/shm")
+    base = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    return base / f"twentyms-{os.getuid()}"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    gateway_host: str = "0.0.0.0"
+    gateway_port: int = Field(default=8080, ge=1, le=65_535)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9464, ge=1, le=65_535)
+    public_url: str = ""
+
+    twilio_account_sid: str = ""
+    twilio_auth_token: str = Field(default="", repr=False)
+    allow_unsigned: Literal["on", "off"] = "off"
+
+    openai_api_key: str = Field(default="", repr=False)
+    openai_base_url: str = ""
+    openai_realtime_model: str = "gpt-realtime-2.1"
+    agent_file: Path | None = None
+
+    tx_lead_ms: int = Field(default=120, ge=40, le=2_000)
+    greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
+    barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
+
+    fallback_say: str = "We are sorry, we cannot take your call right now. Please try again in a few minutes."
+    fallback_dial: str = ""
+    max_calls: int = Field(default=150, ge=1)
+    drain_seconds: int = Field(default=600, ge=0)
+
+    aibridge_workers: int = Field(default=1, ge=1, le=64)
+    run_dir: Path = Field(default_factory=_default_run_dir)
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin_only(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
+            raise ValueError("must be an origin such as https://voice.example.com, without path or query")
+        return value.rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """PUBLIC_URL, or this machine's own address."""
+        return self.public_url or f"http://localhost:{self.gateway_port}"
+
+    @property
+    def metrics_dir(self) -> Path:
+        return self.run_dir / "metrics"
+
+
+def load() -> Settings:
+    """Read the settings. Raises ConfigError, one line, for one that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{name} {reason}; set it in .env or the environment") from None
+
+
+def prepare_run_dir(settings: Settings) -> Path:
+    """Make RUN_DIR, mode 0700, or raise ConfigError when it cannot be private to this user."""
+    path = settings.run_dir
+    advice = "set RUN_DIR to a directory that only this user can enter"
+    if len(str(path)) > 70:
+        raise ConfigError(f"RUN_DIR {path} is too long for socket files (70 characters at most); {advice}")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != os.getuid():
+            raise ConfigError(f"RUN_DIR {path} belongs to another user; {advice}")
+        if status.st_mode & 0o077:
+            path.chmod(0o700)
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise ConfigError(f"RUN_DIR {path} cannot be read and written; {advice}")
+    except OSError as exc:
+        raise ConfigError(f"RUN_DIR {path} cannot be used ({exc.strerror}); {advice}") from None
+    return path
