@@ -21,9 +21,9 @@ import zmq
 from .messages import Message, UndecodableError, decode, encode
 from .metrics import Counter
 
-# Frames from txpacer to one gateway: one message per 5 ms tick. Beyond 8 ticks (40 ms) the pacer keeps the frames in
-# the line, where a barge-in can still withdraw them, instead of in a queue, where nothing can.
-FRAMES_HWM: Final = 8
+# Frames from txpacer to one gateway: one message per 5 ms tick. Acknowledgements bound what is under way to the lead
+# (24 ticks of 120 ms); this is the second fence, for a lead that was set long.
+FRAMES_HWM: Final = 400
 # Control messages and reports: a peer that does not read for this many is stopped or dead.
 CONTROL_HWM: Final = 2_000
 # Caller audio to aibridge: one message per 5 ms. 400 of them are the 2 s that a frozen worker may sleep without loss.

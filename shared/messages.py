@@ -114,12 +114,6 @@ class HangUp(Message, frozen=True, array_like=True, tag=21):
     after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
 
 
-class ClearPlayout(Message, frozen=True, array_like=True, tag=22):
-    """Sent by aibridge to gateway on a barge-in with BARGE_IN=clear, and only then: send Twilio `clear`."""
-
-    call: int
-
-
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
 
 
@@ -156,6 +150,7 @@ class Withdraw(Message, frozen=True, array_like=True, tag=34):
 
     call: int
     through: int
+    clear: bool  # BARGE_IN=clear: also throw away what Twilio has buffered
 
 
 class CloseLine(Message, frozen=True, array_like=True, tag=35):
@@ -199,7 +194,8 @@ class Withdrawn(Message, frozen=True, array_like=True, tag=44):
     """Sent by txpacer to aibridge as the answer to Withdraw.
 
     `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: the speech
-    bytes of it that were paced, all of which will be heard. An utterance that txpacer never saw is not in it.
+    bytes of it that were paced, all of which will be heard; after a `clear`, those that were heard before it. An
+    utterance that txpacer never saw is not in it.
     """
 
     call: int
@@ -215,31 +211,43 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
     """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
 
     An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
-    count from 0), and the utterance whose end lies behind them (0: none). `audio` may be empty when only a mark is due.
+    count from 0), and the utterance whose end lies behind them (0: none; CLEAR: send Twilio `clear` instead, before
+    anything that follows). `audio` may be empty when only a mark is due.
     """
 
+    batch: int  # counts from 1 for each gateway; WireAck repeats it
     deadline_ns: int  # when the frames ought to leave the gateway's socket
     entries: tuple[tuple[int, int, bytes, int], ...]
 
 
-class WireLate(Message, frozen=True, array_like=True, tag=51):
-    """Sent by gateway to txpacer when a frame left more than 20 ms after its deadline."""
+# In the place of a mark: throw away what Twilio has buffered (BARGE_IN=clear only).
+CLEAR: Final = -1
 
-    call: int
-    seq: int
+
+class WireAck(Message, frozen=True, array_like=True, tag=51):
+    """Sent by gateway to txpacer when all frames of a batch were written to their sockets.
+
+    txpacer lets no more than the lead be unacknowledged, so that a stalled gateway holds nothing that a barge-in could
+    still have withdrawn. `late` names each call whose frames left more than 20 ms after the deadline, with the number of
+    the first such frame of the batch.
+    """
+
+    batch: int
     wire_ns: int
+    late: tuple[tuple[int, int], ...]
 
 
 GatewayToBridge = (
     GatewayHello | CallOffered | CallStarted | CallerAudio | CallerDtmf | MarkHeard | FirstFrameSent | CallEnded
 )
-BridgeToGateway = WorkerState | HangUp | ClearPlayout
+BridgeToGateway = WorkerState | HangUp
 BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | CloseLine
 PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
-GatewayToPacer = GatewayHello | WireLate | CloseLine
+GatewayToPacer = GatewayHello | WireAck | CloseLine
 
-_BYTES = (bytes,)
+# msgspec would turn these into base64 otherwise.
+_BYTES: Final = (bytes, bytearray)
 
 
 def encode(messages: Iterable[Message]) -> bytes:
