@@ -1,0 +1,88 @@
+"""Voice activity detection on the energy of what a caller sends, with the settings of OpenAI's `server_vad`.
+
+Time is counted in bytes of audio, never on a clock: a call that is fed ten times too fast is judged the same.
+Pure, and cheap: a 20 ms append costs a few microseconds, because 150 calls bring 7,500 of them a second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from shared.audio import MULAW_TO_LINEAR
+
+# The energy is judged in windows of this length; two loud ones in a row are speech, which a click is not. So speech
+# is noticed 40 to 60 ms after it began.
+WINDOW_MS: Final = 20
+LOUD_WINDOWS: Final = 2
+
+
+def _level(amplitude: int) -> int:
+    """A 15-bit amplitude on a scale of 6 steps a doubling: 0 up to 16, and 66 at full scale."""
+    return max(0, round(6 * math.log2(amplitude / 16))) if amplitude > 16 else 0
+
+
+# Per byte of audio/pcmu, and per high byte of audio/pcm (signed 16 bit, little-endian).
+_MULAW_LEVELS: Final = bytes(_level(abs(value)) for value in MULAW_TO_LINEAR)
+_PCM_LEVELS: Final = bytes(_level((255 - code if code > 127 else code) << 8) for code in range(256))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Speech began or ended, `at_ms` of all audio written so far."""
+
+    kind: Literal["started", "stopped"]
+    at_ms: int
+
+
+class Vad:
+    """Feed it what arrives; it answers where speech begins and ends."""
+
+    def __init__(
+        self, *, threshold: float = 0.5, silence_duration_ms: int = 500, pcm_24k: bool = False, start_ms: int = 0
+    ) -> None:
+        """`start_ms` is the audio written before; `threshold` is 0 to 1, as in `turn_detection`."""
+        self.bytes_per_ms = 48 if pcm_24k else 8
+        self._pcm_24k = pcm_24k
+        self._window_bytes = WINDOW_MS * self.bytes_per_ms
+        samples = WINDOW_MS * (24 if pcm_24k else 8)
+        # Mean level of a window. Speech on a phone lies between 25 and 50, its fading ends near 10, a quiet line under
+        # 3. With the default of 0.5 speech starts at 16, which is the level of a steady amplitude of 100 of 32,768.
+        self._loud = samples * (6 + 20 * threshold)
+        self._quiet = 0.6 * self._loud
+        self._silent_windows_to_stop = max(1, -(-silence_duration_ms // WINDOW_MS))
+        self._rest = b""
+        self._now_ms = start_ms
+        self._run = 0  # loud windows in a row while silent, quiet ones in a row while speaking
+        self.speaking = False
+
+    def feed(self, data: bytes) -> list[Edge]:
+        """Judge `data`, of any length. The edges, if any, in order."""
+        if self._rest:
+            data = self._rest + data
+        size = self._window_bytes
+        edges: list[Edge] = []
+        at = 0
+        while len(data) - at >= size:
+            window = data[at : at + size]
+            at += size
+            energy = sum(window[1::2].translate(_PCM_LEVELS) if self._pcm_24k else window.translate(_MULAW_LEVELS))
+            self._now_ms += WINDOW_MS
+            if not self.speaking:
+                if energy < self._loud:
+                    self._run = 0
+                    continue
+                self._run += 1
+                if self._run == LOUD_WINDOWS:
+                    self.speaking, self._run = True, 0
+                    edges.append(Edge("started", self._now_ms - LOUD_WINDOWS * WINDOW_MS))
+            elif energy >= self._quiet:
+                self._run = 0
+            else:
+                self._run += 1
+                if self._run >= self._silent_windows_to_stop:
+                    self.speaking, self._run = False, 0
+                    edges.append(Edge("stopped", self._now_ms))
+        self._rest = data[at:]
+        return edges
