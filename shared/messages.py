@@ -228,8 +228,8 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
     """Sent by gateway to txpacer when all frames of a batch were written to their sockets.
 
     txpacer lets no more than the lead be unacknowledged, so that a stalled gateway holds nothing that a barge-in could
-    still have withdrawn. `late` names each call whose frames left more than 20 ms after the deadline, with the number of
-    the first such frame of the batch.
+    still have withdrawn. `late` names each call whose frames left more than 20 ms after the deadline, with the number
+    of the first such frame of the batch.
     """
 
     batch: int
@@ -247,7 +247,7 @@ PacerToGateway = PacerState | Frames
 GatewayToPacer = GatewayHello | WireAck | CloseLine
 
 # msgspec would turn these into base64 otherwise.
-_BYTES: Final = (bytes, bytearray)
+_BYTES: Final = (bytes,)
 
 
 def encode(messages: Iterable[Message]) -> bytes:

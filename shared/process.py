@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final, NoReturn
 
 # sysexits.h: something in the configuration is wrong; starting again will not help.
@@ -45,6 +48,32 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:  # it died between the two lines
         sys.exit(0)
+
+
+@contextmanager
+def sole(run_dir: Path, name: str) -> Iterator[None]:
+    """Be the only process `name` in `run_dir`, and take its sockets, metrics and the empty directory away at the end.
+
+    Raises ConfigError when another one lives there: binding an ipc:// socket would silently take it from that one.
+    """
+    path = run_dir / f"{name}.lock"
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            f"another {name} already runs in RUN_DIR {run_dir}; stop it, or set another RUN_DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        for left in (*run_dir.glob(f"{name}*.ipc"), run_dir / "metrics" / f"{name}.page", path):
+            left.unlink(missing_ok=True)
+        file.close()
+        for directory in (run_dir / "metrics", run_dir):
+            with suppress(OSError):  # another process still has files there
+                directory.rmdir()
 
 
 def instance() -> int:

@@ -1,0 +1,31 @@
+"""`python -m txpacer`: read the settings, bind the sockets, isolate, and pace until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+
+import zmq
+
+from shared import process, settings
+from shared.metrics import Page
+
+from .core.metrics import DEFINITIONS, PacerMetrics
+from .isolation import freeze_collector
+from .loop import Loop
+
+
+def main() -> None:
+    config = settings.load()
+    run_dir = settings.prepare_run_dir(config)
+    with process.sole(run_dir, "txpacer"):
+        page = Page.create(config.metrics_dir, "txpacer", DEFINITIONS)
+        try:
+            loop = Loop(config, PacerMetrics(page))
+        except zmq.ZMQError as exc:
+            raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
+        freeze_collector()
+        logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.tx_lead_ms)
+        loop.run()
+
+
+process.run("txpacer", main)

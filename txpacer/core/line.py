@@ -1,0 +1,353 @@
+"""One call's outbound audio as a pure function of time.
+
+Theory. The ear is Twilio's playout buffer: a queue that plays 8 bytes a millisecond. `ear_ns` is when it will have
+played all that was paced; while that lies ahead of now, lateness is inaudible. The line paces a frame whenever the ear
+would otherwise hold less than the lead, so the deadline of the next frame is
+
+    schedule + 20 ms - lead        where schedule = anchor + (frames since the anchor) * 20 ms.
+
+`schedule` starts at an anchor, which lies on the grid of the pacer's ticks, and moves only in whole frames after that:
+deadlines are absolute, and no wake-up time ever enters them. The first frames of a silent ear are due at once, up to
+the lead; after that one every 20 ms.
+
+Debt. Woken late while the ear still has something to play, the line emits what is overdue, and nobody hears it. Woken
+after the ear ran dry, it anchors anew at now and restores the lead: a gap, counted. Either way it emits whole frames in
+order, never more than the lead at once, and skips none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
+from shared.messages import CLEAR
+
+# A line whose ear ran dry in mid-utterance starts again with this much: one frame alone would run dry again at once.
+# 60 ms is about one delta of the model.
+REBUFFER_BYTES = 3 * FRAME_BYTES
+# Ten minutes of mu-law, which is what Twilio itself would buffer (its error 31931). More than any answer.
+RESERVOIR_LIMIT_BYTES = 4_800_000
+# Read bytes are dropped from the front of a reservoir when they are this many; deleting is a move of the rest.
+_COMPACT_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first frame of an utterance was paced; the ear begins to play it at `ear_ns`."""
+
+    utterance: int
+    ear_ns: int
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The rest of an utterance will be heard `gap_ns` later than was reported.
+
+    `audible`: the ear ran dry inside the utterance, which is a gap; otherwise only its beginning was late.
+    """
+
+    utterance: int
+    gap_ns: int
+    audible: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The ear played the last paced sample of an utterance (its end, or where it was withdrawn)."""
+
+    utterance: int
+    ear_ns: int
+
+
+@dataclass(frozen=True)
+class Starved:
+    """The model was slower than the ear: a deadline passed with no whole frame there."""
+
+    utterance: int
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """The line was woken late, and emitted `frames` overdue ones before the ear ran dry."""
+
+    frames: int
+
+
+Report = Started | Shifted | Finished | Starved | CaughtUp
+
+# Audio of whole frames, the number of the first, and the mark behind them (0: none, CLEAR: see Frames).
+Piece = tuple[int, bytes, int]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a withdrawal left: speech bytes per utterance that are or will be heard, and when the ear falls silent."""
+
+    heard_bytes: tuple[tuple[int, int], ...]
+    silent_ns: int
+
+
+class _Utterance:
+    """Speech that is not paced yet: `buffer[offset:]`."""
+
+    __slots__ = ("buffer", "ended", "first_seq", "number", "offset", "paced_bytes")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.buffer = bytearray()
+        self.offset = 0
+        self.ended = False
+        self.paced_bytes = 0  # without the padding of a short last frame
+        self.first_seq = 0
+
+
+@dataclass
+class _Playing:
+    """An utterance whose last frame was paced and which the ear has not finished."""
+
+    number: int
+    paced_bytes: int
+    first_seq: int
+    ear_ns: int
+
+
+class Line:
+    """`push`, `end` and `withdraw` speech; `tick` gives the frames that are due. Times are ns, monotonic.
+
+    `lead_ns` must be a multiple of `grid_ns`, the period of the pacer's ticks, so that every deadline is on the grid.
+    """
+
+    __slots__ = (
+        "_grid_ns",
+        "_lead_ns",
+        "_marks",
+        "_playing",
+        "_queue",
+        "_schedule_ns",
+        "_spurt_seq",
+        "_starved",
+        "_waiting",
+        "_closed_through",
+        "ear_ns",
+        "reports",
+        "reservoir_bytes",
+        "seq",
+    )
+
+    def __init__(self, *, lead_ns: int, grid_ns: int) -> None:
+        if lead_ns % grid_ns or lead_ns < FRAME_NS:
+            raise ValueError("the lead must be a multiple of the grid, and a frame at least")
+        self._lead_ns = lead_ns
+        self._grid_ns = grid_ns
+        # Utterances with speech to pace, in order; the head may be partly paced.
+        self._queue: deque[_Utterance] = deque()
+        # Utterances that are wholly paced (or cut) and partly heard.
+        self._playing: deque[_Playing] = deque()
+        # Marks (and CLEAR) that go out with the next tick, without audio.
+        self._marks: list[int] = []
+        # No new speech since a tick found none to pace: nothing is due before some comes.
+        self._waiting = False
+        # A deadline passed without a frame in mid-utterance.
+        self._starved = False
+        # Utterances up to this one take no more speech: withdrawn, or paced to their end.
+        self._closed_through = 0
+        self._schedule_ns = 0
+        # The first frame since the ear was last silent; a wire report for an earlier one is stale.
+        self._spurt_seq = 0
+        # When the ear will have played everything paced so far.
+        self.ear_ns = 0
+        # The number of the next frame.
+        self.seq = 0
+        # Speech not yet paced.
+        self.reservoir_bytes = 0
+        # What happened since somebody last took them; the owner clears the list.
+        self.reports: list[Report] = []
+
+    def push(self, utterance: int, data: bytes) -> int:
+        """Append speech of any length to `utterance`; its predecessors are ended by it.
+
+        Returns how many bytes were not taken: all after a withdrawal or an end, some beyond RESERVOIR_LIMIT_BYTES.
+        """
+        if utterance <= self._closed_through:
+            return len(data)
+        queue = self._queue
+        if not queue or queue[-1].number < utterance:
+            for earlier in queue:
+                earlier.ended = True
+            queue.append(_Utterance(utterance))
+        target = queue[-1]
+        if target.number != utterance or target.ended:
+            return len(data)
+        room = RESERVOIR_LIMIT_BYTES - self.reservoir_bytes
+        refused = max(0, len(data) - room)
+        target.buffer += data[:room] if refused else data
+        self.reservoir_bytes += len(data) - refused
+        self._waiting = False
+        return refused
+
+    def end(self, utterance: int) -> None:
+        """No more speech of `utterance` will come."""
+        for candidate in self._queue:
+            if candidate.number == utterance:
+                candidate.ended = True
+                self._waiting = False
+
+    def withdraw(self, through: int, now_ns: int, *, clear: bool = False) -> Cut:
+        """Pace nothing more of any utterance up to `through`, now or later. Paced frames stay.
+
+        With `clear`, Twilio's buffer is thrown away, too, and what it still held is not counted as heard.
+        """
+        self._closed_through = max(self._closed_through, through)
+        while self._queue and self._queue[0].number <= through:
+            gone = self._queue.popleft()
+            self.reservoir_bytes -= len(gone.buffer) - gone.offset
+            if gone.paced_bytes:
+                self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self.ear_ns))
+                self._marks.append(gone.number)
+        self._starved = False
+        self._waiting = False
+        if clear:
+            self._cut_ear(now_ns)
+        heard = tuple((p.number, p.paced_bytes) for p in self._playing if p.number <= through)
+        return Cut(heard, max(self.ear_ns, now_ns))
+
+    def _cut_ear(self, now_ns: int) -> None:
+        """The ear is emptied now: take what it held from the utterances that were last in it."""
+        unheard = max(0, self.ear_ns - now_ns) // BYTE_NS
+        for playing in reversed(self._playing):
+            # The padding of a last frame lies in front of the next utterance's audio and is lost with it.
+            padding = -playing.paced_bytes % FRAME_BYTES
+            lost = min(playing.paced_bytes, max(0, unheard - padding))
+            unheard -= min(unheard, lost + padding)
+            playing.paced_bytes -= lost
+            playing.ear_ns = min(playing.ear_ns, now_ns)
+        self.ear_ns = min(self.ear_ns, now_ns)
+        self._marks.insert(0, CLEAR)
+
+    def tick(self, now_ns: int) -> list[Piece]:
+        """The frames and marks that are due at `now_ns`, in order."""
+        pieces: list[Piece] = []
+        if self._marks:
+            pieces = [(self.seq, b"", mark) for mark in self._marks]
+            self._marks.clear()
+        queue = self._queue
+        while queue:
+            head = queue[0]
+            buffer = head.buffer
+            offset = head.offset
+            available = len(buffer) - offset
+            if available < FRAME_BYTES and not head.ended:
+                self._find_starved(head, now_ns)
+                break
+            if not available:
+                # Its end came after its last frame had left (or it has no audio at all).
+                self._complete(head)
+                if head.paced_bytes:
+                    pieces.append((self.seq, b"", head.number))
+                continue
+            if now_ns > self.ear_ns:
+                if self._starved and available < REBUFFER_BYTES and not head.ended:
+                    self._waiting = True
+                    break
+                self._anchor(now_ns, head)
+                fresh = True
+            else:
+                fresh = False
+            overdue_ns = now_ns - (self._schedule_ns + FRAME_NS - self._lead_ns)
+            if overdue_ns < 0:
+                break
+            n = overdue_ns // FRAME_NS + 1
+            whole = available // FRAME_BYTES
+            if whole < n:
+                n = whole + 1 if head.ended and available % FRAME_BYTES else whole
+            if not head.paced_bytes:
+                head.first_seq = self.seq
+                self.reports.append(Started(head.number, self.ear_ns))
+            elif n > 1 and not fresh and not self._starved:
+                self.reports.append(CaughtUp(n - 1))
+            self._starved = False
+            size = n * FRAME_BYTES
+            audio = bytes(buffer[offset : offset + size])
+            taken = len(audio)
+            if taken < size:
+                audio += SILENCE * (size - taken)
+            head.offset = offset + taken
+            head.paced_bytes += taken
+            self.reservoir_bytes -= taken
+            seq = self.seq
+            self.seq = seq + n
+            self._schedule_ns += n * FRAME_NS
+            self.ear_ns += n * FRAME_NS
+            if head.ended and taken == available:
+                self._complete(head)
+                pieces.append((seq, audio, head.number))
+            else:
+                if head.offset > _COMPACT_BYTES:
+                    del buffer[: head.offset]
+                    head.offset = 0
+                pieces.append((seq, audio, 0))
+        playing = self._playing
+        while playing and playing[0].ear_ns <= now_ns:
+            heard = playing.popleft()
+            self.reports.append(Finished(heard.number, heard.ear_ns))
+        return pieces
+
+    def _find_starved(self, head: _Utterance, now_ns: int) -> None:
+        due_ns = self._schedule_ns + FRAME_NS - self._lead_ns
+        if head.paced_bytes and now_ns < due_ns:
+            return
+        self._waiting = True
+        if head.paced_bytes and not self._starved:
+            self._starved = True
+            self.reports.append(Starved(head.number))
+
+    def _complete(self, head: _Utterance) -> None:
+        self._queue.popleft()
+        self._closed_through = max(self._closed_through, head.number)
+        self._starved = False
+        if head.paced_bytes:
+            self._playing.append(_Playing(head.number, head.paced_bytes, head.first_seq, self.ear_ns))
+
+    def _anchor(self, now_ns: int, head: _Utterance) -> None:
+        """The ear is silent: begin (again) at now. In mid-utterance that was a gap."""
+        if head.paced_bytes:
+            self.reports.append(Shifted(head.number, now_ns - self.ear_ns, True))
+        self._schedule_ns = now_ns - now_ns % self._grid_ns
+        self.ear_ns = now_ns
+        self._spurt_seq = self.seq
+
+    def wire_late(self, seq: int, wire_ns: int) -> None:
+        """Frame `seq` really left at `wire_ns`. Where the ear had run dry by then, the rest is later by as much."""
+        if not self._spurt_seq <= seq < self.seq:
+            return
+        before_ns = self.ear_ns - (self.seq - seq) * FRAME_NS
+        gap_ns = wire_ns - before_ns
+        if gap_ns <= 0:
+            return
+        self.ear_ns += gap_ns
+        # The schedule keeps to the grid; the rest of the shift, under one tick, stays in the lead.
+        self._schedule_ns += gap_ns - gap_ns % self._grid_ns
+        late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
+        for playing in reversed(self._playing):
+            if playing.ear_ns > before_ns:
+                playing.ear_ns += gap_ns
+                late = playing
+        if late is not None:
+            self.reports.append(Shifted(late.number, gap_ns, seq != late.first_seq))
+
+    def next_due_ns(self) -> int | None:
+        """When `tick` next has something to do; None: not before more speech comes. May lie in the past."""
+        if self._marks:
+            return 0
+        due_ns: int | None = None
+        if self._queue and not self._waiting:
+            due_ns = self._schedule_ns + FRAME_NS - self._lead_ns
+        if self._playing and (due_ns is None or self._playing[0].ear_ns < due_ns):
+            due_ns = self._playing[0].ear_ns
+        return due_ns
+
+    def reservoir(self) -> Sequence[tuple[int, int]]:
+        """`(utterance, bytes)` not yet paced, in order."""
+        return [(u.number, len(u.buffer) - u.offset) for u in self._queue]

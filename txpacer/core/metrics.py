@@ -1,0 +1,48 @@
+"""What txpacer counts. See shared/metrics.py for how it gets out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.metrics import Definition, Page, counter, gauge, histogram
+
+# From 100 us (a good timer) to 1 s (a stopped machine).
+LATENESS_BUCKETS: Final = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+)  # fmt: skip
+GAP_BUCKETS: Final = (0.02, 0.06, 0.12, 0.3, 0.5, 1.0, 2.0, 5.0)
+
+DEFINITIONS: Final[tuple[Definition, ...]] = (
+    counter("pacer_frames", "Frames emitted"),
+    histogram("pacer_lateness_seconds", "How long after its deadline a frame was emitted", LATENESS_BUCKETS),
+    histogram("pacer_ear_gap_seconds", "Gaps inside an utterance at the estimated ear", GAP_BUCKETS),
+    counter("pacer_starved", "Deadlines that passed because the model had not produced the speech yet"),
+    counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
+    counter("pacer_reanchored", "Times a line began again after the ear had run dry inside an utterance"),
+    counter("pacer_withdrawn", "Withdrawals"),
+    counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
+    counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
+    counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
+    counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
+    counter("pacer_undecodable", "Messages that did not decode"),
+    gauge("pacer_lines", "Open lines"),
+)
+
+
+class PacerMetrics:
+    """Handles to DEFINITIONS on one page."""
+
+    def __init__(self, page: Page) -> None:
+        self.frames = page.counter("pacer_frames")
+        self.lateness = page.histogram("pacer_lateness_seconds")
+        self.ear_gap = page.histogram("pacer_ear_gap_seconds")
+        self.starved = page.counter("pacer_starved")
+        self.caught_up = page.counter("pacer_caught_up")
+        self.reanchored = page.counter("pacer_reanchored")
+        self.withdrawn = page.counter("pacer_withdrawn")
+        self.held = page.counter("pacer_held")
+        self.lost_batches = page.counter("pacer_lost_batches")
+        self.refused_bytes = page.counter("pacer_refused_bytes")
+        self.dropped = page.counter("pacer_dropped")
+        self.undecodable = page.counter("pacer_undecodable")
+        self.lines = page.gauge("pacer_lines")

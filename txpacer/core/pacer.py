@@ -1,0 +1,305 @@
+"""All lines of a cell on one grid of ticks: which frames go to which gateway, and when.
+
+A wheel of buckets, one per tick, holds each line at most once, at its next deadline; a tick looks only at the lines of
+the buckets that have come up. Calls spread over the ticks by the phase of their first frame.
+
+Flow control. A gateway acknowledges each batch when it has written it. While one has been unacknowledged for longer
+than the lead, nothing more is paced for that gateway: the speech stays in the lines, where a barge-in can withdraw it,
+and when the gateway is back, its acknowledgements tell first what left late, so that lead and ear are true again before
+the next frame is paced. A held line loses nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shared.audio import FRAME_BYTES, FRAME_NS
+from shared.messages import (
+    Frames,
+    Message,
+    PlayoutFinished,
+    PlayoutShifted,
+    PlayoutStarted,
+    Withdrawn,
+)
+
+from .line import CaughtUp, Finished, Line, Report, Shifted, Started, Starved
+from .metrics import PacerMetrics
+
+# The slot of lines that are due at once, before any bucket.
+_IMMEDIATE = 0
+# The period of ticks. 20 ms must be a multiple of it. 5 ms measured cheaper than 2 and no worse at the ear.
+GRID_NS = 5_000_000
+
+
+@dataclass
+class _Outlet:
+    """One gateway: what is under way to it, and the lines that wait for it."""
+
+    name: str
+    next_batch: int = 1
+    # (batch, when it was due) of what is not acknowledged.
+    unacked: deque[tuple[int, int]] = field(default_factory=deque)
+    # Lines that were due while the gateway was stalled.
+    held: list[_Entry] = field(default_factory=list)
+    # A batch that the socket refused; it goes first when there is room again.
+    refused: Frames | None = None
+
+
+class _Entry:
+    """A line and where it belongs."""
+
+    __slots__ = ("bridge", "call", "line", "outlet", "slot")
+
+    def __init__(self, call: int, line: Line, outlet: _Outlet, bridge: str) -> None:
+        self.call = call
+        self.line = line
+        self.outlet = outlet
+        self.bridge = bridge
+        # The bucket it is registered in (-1: none); other registrations of it are stale.
+        self.slot = -1
+
+
+@dataclass
+class _Due:
+    """What goes to one gateway at one tick."""
+
+    deadline_ns: int
+    entries: list[tuple[int, int, bytes, int]] = field(default_factory=list)
+
+
+class Pacer:
+    """Lines, ticks and acknowledgements; no clock, no socket. Times are ns of one monotonic clock."""
+
+    def __init__(self, *, lead_ns: int, metrics: PacerMetrics) -> None:
+        self._lead_ns = lead_ns - lead_ns % GRID_NS
+        self._metrics = metrics
+        self._entries: dict[int, _Entry] = {}
+        self._outlets: dict[str, _Outlet] = {}
+        # Bucket number (time // GRID_NS) -> lines, and the numbers as a heap.
+        self._wheel: dict[int, list[_Entry]] = {}
+        self._slots: list[int] = []
+        # Lines that became due between two ticks (speech arrived in silence), and since when.
+        self._immediate: list[_Entry] = []
+        self._immediate_ns = 0
+        # Reports by aibridge name, until they are taken.
+        self._reports: dict[str, list[Message]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # --- what aibridge asks ---
+
+    def open(self, call: int, gateway: str, bridge: str) -> None:
+        """A call started. Opening it again is harmless; the frames go to the gateway named last."""
+        entry = self._entries.get(call)
+        if entry is None:
+            line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS)
+            self._entries[call] = _Entry(call, line, self._outlet(gateway), bridge)
+        else:
+            entry.outlet, entry.bridge = self._outlet(gateway), bridge
+
+    def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
+        entry = self._entries.get(call)
+        if entry is None:
+            self._metrics.refused_bytes.inc(len(data))
+            return
+        refused = entry.line.push(utterance, data)
+        if refused:
+            self._metrics.refused_bytes.inc(refused)
+        self._schedule(entry, now_ns)
+
+    def end(self, call: int, utterance: int, now_ns: int) -> None:
+        entry = self._entries.get(call)
+        if entry is not None:
+            entry.line.end(utterance)
+            self._schedule(entry, now_ns)
+
+    def withdraw(self, call: int, through: int, clear: bool, now_ns: int) -> None:
+        entry = self._entries.get(call)
+        if entry is not None:
+            cut = entry.line.withdraw(through, now_ns, clear=clear)
+            self._report(entry, Withdrawn(call, through, cut.heard_bytes, cut.silent_ns))
+            self._metrics.withdrawn.inc()
+            self._schedule(entry, now_ns)
+
+    def close(self, call: int) -> None:
+        """The call is over: its speech goes with it. Closing it again is harmless."""
+        entry = self._entries.pop(call, None)
+        if entry is not None:
+            entry.slot = -1
+
+    # --- what the gateway says ---
+
+    def hello(self, gateway: str, now_ns: int) -> None:
+        """A gateway is there. What it has not acknowledged for 2 s, it never got (its connection was new)."""
+        outlet = self._outlet(gateway)
+        if outlet.unacked and now_ns - outlet.unacked[0][1] > 2_000_000_000:
+            self._metrics.lost_batches.inc(len(outlet.unacked))
+            outlet.unacked.clear()
+            self._release(outlet, now_ns)
+
+    def acknowledge(self, gateway: str, batch: int, wire_ns: int, late: Sequence[tuple[int, int]], now_ns: int) -> None:
+        outlet = self._outlets.get(gateway)
+        if outlet is None:
+            return
+        while outlet.unacked and outlet.unacked[0][0] <= batch:
+            outlet.unacked.popleft()
+        for call, seq in late:
+            entry = self._entries.get(call)
+            if entry is not None:
+                entry.line.wire_late(seq, wire_ns)
+                self._collect(entry)
+                self._schedule(entry, now_ns)
+        self._release(outlet, now_ns)
+
+    def refused(self, gateway: str, frames: Frames) -> None:
+        """The socket would not take `frames`: keep them for `retry`, and pace nothing for that gateway meanwhile."""
+        self._outlets[gateway].refused = frames
+
+    def retry(self) -> list[tuple[str, Frames]]:
+        """Batches that were refused. Each is given out once; refuse it again if the socket does."""
+        found = []
+        for outlet in self._outlets.values():
+            if outlet.refused is not None:
+                found.append((outlet.name, outlet.refused))
+                outlet.refused = None
+        return found
+
+    # --- time ---
+
+    def next_due_ns(self) -> int | None:
+        """When `tick` next has something to do; None: nothing is scheduled. May lie in the past."""
+        if self._immediate:
+            return self._immediate_ns
+        while self._slots:
+            slot = self._slots[0]
+            if any(entry.slot == slot for entry in self._wheel[slot]):
+                return slot * GRID_NS
+            del self._wheel[heapq.heappop(self._slots)]
+        return None
+
+    def tick(self, now_ns: int) -> list[tuple[str, Frames]]:
+        """Batches to send now, one per gateway that has something due."""
+        due: dict[str, _Due] = {}
+        if self._immediate:
+            entries, self._immediate = self._immediate, []
+            self._run(entries, _IMMEDIATE, self._immediate_ns, now_ns, due)
+        current = now_ns // GRID_NS
+        while self._slots and self._slots[0] <= current:
+            slot = heapq.heappop(self._slots)
+            self._run(self._wheel.pop(slot), slot, slot * GRID_NS, now_ns, due)
+        return [(name, self._batch(name, batch)) for name, batch in due.items()]
+
+    def _run(self, entries: list[_Entry], slot: int, deadline_ns: int, now_ns: int, due: dict[str, _Due]) -> None:
+        """Tick the lines of one bucket."""
+        frames = 0
+        for entry in entries:
+            if entry.slot != slot:
+                continue
+            entry.slot = -1
+            outlet = entry.outlet
+            if outlet.refused is not None or (outlet.unacked and now_ns - outlet.unacked[0][1] > self._lead_ns):
+                outlet.held.append(entry)
+                self._metrics.held.inc()
+                continue
+            line = entry.line
+            pieces = line.tick(now_ns)
+            if pieces:
+                batch = due.get(outlet.name)
+                if batch is None:
+                    batch = due[outlet.name] = _Due(deadline_ns)
+                for seq, audio, mark in pieces:
+                    batch.entries.append((entry.call, seq, audio, mark))
+                    frames += len(audio) // FRAME_BYTES
+            if line.reports:
+                self._collect(entry)
+            self._schedule(entry, now_ns)
+        if frames:
+            self._metrics.frames.inc(frames)
+            self._metrics.lateness.observe((now_ns - deadline_ns) / 1e9, frames)
+
+    def take_reports(self) -> list[tuple[str, list[Message]]]:
+        """What the aibridges shall know, by name; given out once."""
+        if not self._reports:
+            return []
+        taken = list(self._reports.items())
+        self._reports = {}
+        return taken
+
+    # --- inside ---
+
+    def _outlet(self, gateway: str) -> _Outlet:
+        outlet = self._outlets.get(gateway)
+        if outlet is None:
+            outlet = self._outlets[gateway] = _Outlet(gateway)
+        return outlet
+
+    def _batch(self, gateway: str, due: _Due) -> Frames:
+        outlet = self._outlets[gateway]
+        number = outlet.next_batch
+        outlet.next_batch += 1
+        outlet.unacked.append((number, due.deadline_ns))
+        return Frames(number, due.deadline_ns, tuple(due.entries))
+
+    def _release(self, outlet: _Outlet, now_ns: int) -> None:
+        if outlet.held and outlet.refused is None:
+            held, outlet.held = outlet.held, []
+            for entry in held:
+                if self._entries.get(entry.call) is entry:
+                    self._schedule(entry, now_ns)
+
+    def _schedule(self, entry: _Entry, now_ns: int) -> None:
+        """Register a line in the bucket of its next deadline, unless it is in that one or an earlier one."""
+        due_ns = entry.line.next_due_ns()
+        if due_ns is None:
+            return
+        if due_ns <= now_ns:
+            if entry.slot != _IMMEDIATE:
+                entry.slot = _IMMEDIATE
+                if not self._immediate:
+                    self._immediate_ns = now_ns
+                self._immediate.append(entry)
+            return
+        # Rounded up: deadlines are on the grid, and what is not (the end of an utterance) may be a tick late.
+        slot = -(-due_ns // GRID_NS)
+        if 0 <= entry.slot <= slot:
+            return
+        entry.slot = slot
+        bucket = self._wheel.get(slot)
+        if bucket is None:
+            self._wheel[slot] = [entry]
+            heapq.heappush(self._slots, slot)
+        else:
+            bucket.append(entry)
+
+    def _collect(self, entry: _Entry) -> None:
+        call = entry.call
+        for report in entry.line.reports:
+            self._count(report)
+            if isinstance(report, Started):
+                self._report(entry, PlayoutStarted(call, report.utterance, report.ear_ns))
+            elif isinstance(report, Shifted):
+                self._report(entry, PlayoutShifted(call, report.utterance, report.gap_ns))
+            elif isinstance(report, Finished):
+                self._report(entry, PlayoutFinished(call, report.utterance, report.ear_ns))
+        entry.line.reports.clear()
+
+    def _count(self, report: Report) -> None:
+        metrics = self._metrics
+        if isinstance(report, Shifted) and report.audible:
+            metrics.reanchored.inc()
+            metrics.ear_gap.observe(report.gap_ns / 1e9)
+        elif isinstance(report, Starved):
+            metrics.starved.inc()
+        elif isinstance(report, CaughtUp):
+            metrics.caught_up.inc()
+
+    def _report(self, entry: _Entry, message: Message) -> None:
+        self._reports.setdefault(entry.bridge, []).append(message)
+
+
+assert FRAME_NS % GRID_NS == 0

@@ -1,0 +1,169 @@
+"""The process around the pacer: two sockets, one clock, one loop that does nothing else.
+
+No asyncio, no thread that holds the GIL, no logger and no allocation that grows: `select` wakes it at the next deadline
+to the microsecond or when a message arrives, and everything else is arithmetic.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from typing import Any, Final
+
+import zmq
+
+from shared import bus
+from shared.messages import (
+    BridgeHello,
+    BridgeToPacer,
+    CloseLine,
+    Frames,
+    GatewayHello,
+    GatewayToPacer,
+    Message,
+    OpenLine,
+    PacerState,
+    Speech,
+    SpeechEnd,
+    UndecodableError,
+    Withdraw,
+    decode,
+    encode,
+)
+from shared.settings import Settings
+
+from .core.metrics import PacerMetrics
+from .core.pacer import Pacer
+
+# Messages read from one socket before the clock is looked at again: about 1 ms of work at 10 us each.
+DRAIN_LIMIT: Final = 100
+# With nothing due, wake at least this often.
+IDLE_S: Final = 1.0
+
+
+class Loop:
+    """Owns the sockets. `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, metrics: PacerMetrics) -> None:
+        self._metrics = metrics
+        self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
+        # Drawn at each start: others see by it that all lines are gone.
+        self._epoch = int.from_bytes(os.urandom(6), "big")
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._speech = bus.router(self._context, bus.speech_url(settings.run_dir), hwm=bus.SPEECH_HWM)
+        self._frames = bus.router(self._context, bus.frames_url(settings.run_dir), hwm=bus.FRAMES_HWM)
+        self._stop_reader, self._stop_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        # select() is restarted after a signal handler; a byte in a pipe wakes it.
+        signal.set_wakeup_fd(self._stop_writer)
+        waited = (self._speech.FD, self._frames.FD, self._stop_reader)
+        try:
+            while not self._stopping:
+                more = self._drain(self._frames, GatewayToPacer, self._from_gateway)
+                more |= self._drain(self._speech, BridgeToPacer, self._from_bridge)
+                self._tick()
+                if more or self._readable():
+                    continue
+                due_ns = self._pacer.next_due_ns()
+                timeout = IDLE_S if due_ns is None else min(IDLE_S, (due_ns - time.monotonic_ns()) / 1e9)
+                if timeout > 0:
+                    select.select(waited, (), (), timeout)
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._speech.close(linger=0)
+            self._frames.close(linger=0)
+            self._context.term()
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _readable(self) -> bool:
+        """Input that came while we were sending: the sockets' FDs are edge-triggered and may have told it already."""
+        return bool(
+            int(self._speech.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+            | int(self._frames.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+        )
+
+    def _tick(self) -> None:
+        pacer = self._pacer
+        for gateway, frames in pacer.retry():
+            self._send_frames(gateway, frames)
+        due_ns = pacer.next_due_ns()
+        if due_ns is not None and due_ns <= time.monotonic_ns():
+            for gateway, frames in pacer.tick(time.monotonic_ns()):
+                self._send_frames(gateway, frames)
+        for bridge, reports in pacer.take_reports():
+            self._send(self._speech, bridge, reports)
+
+    def _send_frames(self, gateway: str, frames: Frames) -> None:
+        if not self._try(self._frames, gateway, encode((frames,))):
+            self._pacer.refused(gateway, frames)
+
+    def _send(self, sock: zmq.Socket[Any], peer: str, messages: list[Message]) -> None:
+        if not self._try(sock, peer, encode(messages)):
+            self._metrics.dropped.inc()
+
+    def _try(self, sock: zmq.Socket[Any], peer: str, data: bytes) -> bool:
+        try:
+            sock.send_multipart((peer.encode(), data), zmq.NOBLOCK)
+        except zmq.ZMQError as exc:
+            if exc.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def _drain(self, sock: zmq.Socket[Any], types: Any, handle: Any) -> bool:
+        """Read what has arrived, up to DRAIN_LIMIT messages; True when there may be more."""
+        for _ in range(DRAIN_LIMIT):
+            try:
+                parts = sock.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            try:
+                peer, data = parts
+                messages = decode(data, types)
+                name = peer.decode()
+            except (ValueError, UndecodableError):
+                self._metrics.undecodable.inc()
+                continue
+            now_ns = time.monotonic_ns()
+            for message in messages:
+                handle(name, message, now_ns)
+        return True
+
+    def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
+        pacer = self._pacer
+        match message:
+            case Speech(call, utterance, data):
+                pacer.speech(call, utterance, data, now_ns)
+            case SpeechEnd(call, utterance):
+                pacer.end(call, utterance, now_ns)
+            case Withdraw(call, through, clear):
+                pacer.withdraw(call, through, clear, now_ns)
+            case OpenLine(call, gateway):
+                pacer.open(call, gateway, bridge)
+                self._metrics.lines.set(len(pacer))
+            case CloseLine(call):
+                pacer.close(call)
+                self._metrics.lines.set(len(pacer))
+            case BridgeHello():
+                self._send(self._speech, bridge, [PacerState(self._epoch, len(pacer))])
+
+    def _from_gateway(self, gateway: str, message: Any, now_ns: int) -> None:
+        pacer = self._pacer
+        match message:
+            # `batch` counts from 1, `late` is nearly always empty.
+            case CloseLine(call):
+                pacer.close(call)
+                self._metrics.lines.set(len(pacer))
+            case GatewayHello():
+                pacer.hello(gateway, now_ns)
+                self._send(self._frames, gateway, [PacerState(self._epoch, len(pacer))])
+            case _:
+                pacer.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)
