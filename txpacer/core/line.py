@@ -4,11 +4,11 @@ Theory. The ear is Twilio's playout buffer: a queue that plays 8 bytes a millise
 played all that was paced; while that lies ahead of now, lateness is inaudible. The line paces a frame whenever the ear
 would otherwise hold less than the lead, so the deadline of the next frame is
 
-    schedule + 20 ms - lead        where schedule = anchor + (frames since the anchor) * 20 ms.
+    ear_ns, down to the grid of the pacer's ticks, + 20 ms - lead.
 
-`schedule` starts at an anchor, which lies on the grid of the pacer's ticks, and moves only in whole frames after that:
-deadlines are absolute, and no wake-up time ever enters them. The first frames of a silent ear are due at once, up to
-the lead; after that one every 20 ms.
+`ear_ns` starts at an anchor, the instant of the first frame after silence, and grows by 20 ms a frame: deadlines are
+absolute, and no wake-up time ever enters them. The first frames of a silent ear are due at once, up to the lead; after
+that one every 20 ms.
 
 Debt. Woken late while the ear still has something to play, the line emits what is overdue, and nobody hears it. Woken
 after the ear ran dry, it anchors anew at now and restores the lead: a gap, counted. Either way it emits whole frames in
@@ -120,16 +120,15 @@ class Line:
     """
 
     __slots__ = (
+        "_closed_through",
         "_grid_ns",
         "_lead_ns",
         "_marks",
         "_playing",
         "_queue",
-        "_schedule_ns",
         "_spurt_seq",
         "_starved",
         "_waiting",
-        "_closed_through",
         "ear_ns",
         "reports",
         "reservoir_bytes",
@@ -153,7 +152,6 @@ class Line:
         self._starved = False
         # Utterances up to this one take no more speech: withdrawn, or paced to their end.
         self._closed_through = 0
-        self._schedule_ns = 0
         # The first frame since the ear was last silent; a wire report for an earlier one is stale.
         self._spurt_seq = 0
         # When the ear will have played everything paced so far.
@@ -255,7 +253,7 @@ class Line:
                 fresh = True
             else:
                 fresh = False
-            overdue_ns = now_ns - (self._schedule_ns + FRAME_NS - self._lead_ns)
+            overdue_ns = now_ns - self._due_ns()
             if overdue_ns < 0:
                 break
             n = overdue_ns // FRAME_NS + 1
@@ -278,7 +276,6 @@ class Line:
             self.reservoir_bytes -= taken
             seq = self.seq
             self.seq = seq + n
-            self._schedule_ns += n * FRAME_NS
             self.ear_ns += n * FRAME_NS
             if head.ended and taken == available:
                 self._complete(head)
@@ -294,9 +291,12 @@ class Line:
             self.reports.append(Finished(heard.number, heard.ear_ns))
         return pieces
 
+    def _due_ns(self) -> int:
+        """The deadline of the next frame, on the grid. Paced then, the ear holds the lead and less than a tick more."""
+        return self.ear_ns - self.ear_ns % self._grid_ns + FRAME_NS - self._lead_ns
+
     def _find_starved(self, head: _Utterance, now_ns: int) -> None:
-        due_ns = self._schedule_ns + FRAME_NS - self._lead_ns
-        if head.paced_bytes and now_ns < due_ns:
+        if head.paced_bytes and now_ns < self._due_ns():
             return
         self._waiting = True
         if head.paced_bytes and not self._starved:
@@ -314,7 +314,6 @@ class Line:
         """The ear is silent: begin (again) at now. In mid-utterance that was a gap."""
         if head.paced_bytes:
             self.reports.append(Shifted(head.number, now_ns - self.ear_ns, True))
-        self._schedule_ns = now_ns - now_ns % self._grid_ns
         self.ear_ns = now_ns
         self._spurt_seq = self.seq
 
@@ -327,8 +326,6 @@ class Line:
         if gap_ns <= 0:
             return
         self.ear_ns += gap_ns
-        # The schedule keeps to the grid; the rest of the shift, under one tick, stays in the lead.
-        self._schedule_ns += gap_ns - gap_ns % self._grid_ns
         late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
         for playing in reversed(self._playing):
             if playing.ear_ns > before_ns:
@@ -343,7 +340,7 @@ class Line:
             return 0
         due_ns: int | None = None
         if self._queue and not self._waiting:
-            due_ns = self._schedule_ns + FRAME_NS - self._lead_ns
+            due_ns = self._due_ns()
         if self._playing and (due_ns is None or self._playing[0].ear_ns < due_ns):
             due_ns = self._playing[0].ear_ns
         return due_ns
