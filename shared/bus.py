@@ -106,7 +106,7 @@ class Link:
         # Sends that were refused, in order, and how many bytes they hold.
         self._kept: deque[tuple[str, bytes]] = deque()
         self._kept_bytes = 0
-        self._is_router = sock.socket_type == zmq.ROUTER
+        self._is_router = sock.type == zmq.ROUTER
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = 0
 
