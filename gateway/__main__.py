@@ -1,0 +1,203 @@
+"""`python -m gateway`: wiring, signals, and the settings that have to be right before the port opens."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import uvloop
+
+from shared import process
+from shared.metrics import Page
+from shared.process import ConfigError
+from shared.settings import Settings, load, prepare_run_dir
+
+from .core.admission import Admission
+from .core.cell import Cell
+from .core.signatures import Signatures
+from .core.tokens import Tokens, shared_key
+from .media import MediaSockets, draw_epoch
+from .metrics import DEFINITIONS, Metrics, page_path
+from .peers import Peers
+from .port import PublicPort, listen
+from .web import Web
+from .wire import Wire
+
+logger = logging.getLogger("gateway")
+
+# Young collections stay below 1 ms, and what was there at the start is never looked at again (gc.freeze).
+GC_THRESHOLDS: Final = (2_000, 20, 100)
+# For ZeroMQ's thread to hand over what was sent last; linger is 0.
+LAST_WORDS_S: Final = 0.05
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError for settings with which a gateway would be open to anyone, or deaf to Twilio."""
+    if settings.allow_unsigned == "off" and not settings.twilio_auth_token:
+        raise ConfigError(
+            "TWILIO_AUTH_TOKEN is not set, so nobody's requests can be checked; set it, "
+            "or ALLOW_UNSIGNED=on to take calls from anyone who reaches the port"
+        )
+    if settings.twilio_account_sid or settings.twilio_auth_token:
+        if not settings.public_url:
+            raise ConfigError(
+                "PUBLIC_URL is not set; set it to the https:// origin under which Twilio reaches this port"
+            )
+        if not settings.origin.startswith("https://") and not _is_loopback(settings.origin):
+            raise ConfigError(
+                f"PUBLIC_URL {settings.origin} is not https://, and Twilio opens media sockets over TLS only"
+            )
+
+
+def _is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen_host(settings: Settings) -> str:
+    """GATEWAY_HOST; loopback when it was not set and nothing that comes in would be checked."""
+    if settings.allow_unsigned == "on" and "gateway_host" not in settings.model_fields_set:
+        return "127.0.0.1"
+    return settings.gateway_host
+
+
+class Gateway:
+    """Everything of one gateway process; needs a running loop. `listener` is taken over."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, page: Page, index: int = 0) -> None:
+        epoch = draw_epoch()
+        # New at every start, so that frames for one incarnation never reach the next.
+        self.name = f"gateway-{index}-{epoch:x}"
+        self.metrics = Metrics(page)
+        cell = Cell(settings.aibridge_workers)
+        admission = Admission(settings.max_calls)
+        tokens = Tokens(shared_key(settings.twilio_auth_token))
+        unsigned = settings.allow_unsigned == "on"
+        signatures = None if unsigned else Signatures(settings.twilio_auth_token, settings.origin)
+        self._peers = Peers(settings, self.name, cell, self.metrics)
+        self.media = MediaSockets(
+            name=self.name,
+            epoch=epoch,
+            admission=admission,
+            cell=cell,
+            tokens=tokens,
+            signatures=signatures,
+            peers=self._peers,
+            metrics=self.metrics,
+            max_unstarted=settings.max_calls,
+        )
+        self._peers.on_frames = Wire(self.media.calls, self._peers.pacer, self.metrics).write
+        self._peers.on_hang_up = self.media.hang_up
+        web = Web(
+            settings=settings,
+            admission=admission,
+            cell=cell,
+            tokens=tokens,
+            signatures=signatures,
+            peers=self._peers,
+            media=self.media,
+            metrics=self.metrics,
+            sink=_ignore,
+        )
+        self._port = PublicPort(listener, web.app(), check_media=self.media.check, serve_media=self.media.serve)
+
+    async def start(self) -> None:
+        self._peers.start()
+        await self._port.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more calls, and give the live ones `seconds` to finish."""
+        self.media.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self.media.idle.wait()
+        except TimeoutError:
+            logger.warning("draining: %d calls were still live after %g s", len(self.media.calls), seconds)
+
+    async def close(self) -> None:
+        """End what is left and release everything."""
+        self.media.draining = True
+        if self.media.calls:
+            self.media.end_all()
+            await asyncio.sleep(LAST_WORDS_S)
+        await self._port.close()
+        self._peers.close()
+
+
+def _ignore(hook: str, fields: Mapping[str, str]) -> None:
+    """Where callbacks go until there is a callbook."""
+
+
+class _CollectorPauses:
+    """A `gc.callbacks` entry: how long each collection stopped the process."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._pause = metrics.gc_pause
+        self._begun = 0.0
+
+    def __call__(self, phase: Literal["start", "stop"], info: dict[str, int]) -> None:
+        if phase == "start":
+            self._begun = perf_counter()
+        else:
+            self._pause.observe(perf_counter() - self._begun)
+
+
+async def serve(settings: Settings, listener: socket.socket, page: Page, index: int) -> None:
+    """Run until SIGTERM or SIGINT: the first one drains, the second one ends everything at once."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    gateway = Gateway(settings, listener, page, index)
+    await gateway.start()
+    host, port = listener.getsockname()[:2]
+    logger.info(
+        "%s listens on %s port %d; Twilio's webhook is %s/twilio/voice", gateway.name, host, port, settings.origin
+    )
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.callbacks.append(_CollectorPauses(gateway.metrics))
+
+    await first.wait()
+    draining = asyncio.ensure_future(gateway.drain(settings.drain_seconds))
+    at_once = asyncio.ensure_future(second.wait())
+    await asyncio.wait((draining, at_once), return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, at_once):
+        task.cancel()
+    await gateway.close()
+
+
+def main() -> None:
+    settings = load()
+    check(settings)
+    prepare_run_dir(settings)
+    if settings.allow_unsigned == "on":
+        logger.warning("ALLOW_UNSIGNED=on: signatures are not checked; whoever reaches the port can place calls")
+    index = process.instance()
+    listener = listen(listen_host(settings), settings.gateway_port)
+    page = Page.create(settings.metrics_dir, f"gateway.{index + 1}", DEFINITIONS)
+    try:
+        uvloop.run(serve(settings, listener, page, index))
+    finally:
+        page_path(settings.metrics_dir, index).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    process.run("gateway", main)

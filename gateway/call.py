@@ -1,0 +1,42 @@
+"""One live call as the gateway sees it: a media socket, and how far its audio has come."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from websockets.asyncio.server import ServerConnection
+
+from .core.media_streams import Outbound
+from .outbox import Outbox
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    # Drawn for this socket; no two in a cell are equal.
+    number: int
+    call_sid: str
+    connection: ServerConnection
+    # To the aibridge worker that holds the conversation.
+    bridge: Outbox
+    outbound: Outbound
+    started_ns: int
+    # `clear`s sent so far. Marks carry it, because Twilio also echoes the marks that a `clear` threw away.
+    generation: int = 0
+    # When the last frame was written; 0 before the first one.
+    last_wire_ns: int = 0
+    # The next frame, if it follows the last one within one utterance; -1 when it need not.
+    next_seq: int = -1
+    # The last utterance of this generation that Twilio said was played.
+    heard_utterance: int = 0
+    # Hang up once this utterance was heard; 0: nothing of the kind was asked.
+    hang_up_after: int = 0
+    hang_up_timer: asyncio.TimerHandle | None = field(default=None)
+    # Set once, with CallEnded; from then on nothing is sent for this call.
+    ended: bool = False
+
+    def cleared(self) -> None:
+        """A `clear` was sent: marks from now on are of a new generation, and nothing of it was heard yet."""
+        self.generation += 1
+        self.heard_utterance = 0
+        self.next_seq = -1

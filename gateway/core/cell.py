@@ -1,0 +1,73 @@
+"""What a gateway knows of the processes it depends on: who answers, who is ready, who has the fewest calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Hellos go out once a second; two may be lost before a peer counts as gone.
+SILENT_NS: Final = 3_000_000_000
+
+
+@dataclass
+class _Worker:
+    ready: bool = False
+    # As last reported, plus what this gateway offered since. The report includes the calls of other gateways.
+    calls: int = 0
+    seen_ns: int | None = None
+
+
+class Cell:
+    """The state of txpacer and of the aibridge workers as their last answers tell it. Times are monotonic ns."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = [_Worker() for _ in range(workers)]
+        self._pacer_seen_ns: int | None = None
+        self._pacer_epoch: int | None = None
+
+    def worker_answered(self, worker: int, *, ready: bool, calls: int, now_ns: int) -> None:
+        self._workers[worker] = _Worker(ready, calls, now_ns)
+
+    def pacer_answered(self, epoch: int, now_ns: int) -> bool:
+        """True when txpacer is not the one that answered before: it restarted, and its lines are gone."""
+        restarted = self._pacer_epoch is not None and epoch != self._pacer_epoch
+        self._pacer_epoch = epoch
+        self._pacer_seen_ns = now_ns
+        return restarted
+
+    def pacer_is_there(self, now_ns: int) -> bool:
+        return _recent(self._pacer_seen_ns, now_ns)
+
+    def worker_is_there(self, worker: int, now_ns: int) -> bool:
+        return 0 <= worker < len(self._workers) and _recent(self._workers[worker].seen_ns, now_ns)
+
+    def worker_is_ready(self, worker: int, now_ns: int) -> bool:
+        return self.worker_is_there(worker, now_ns) and self._workers[worker].ready
+
+    def ready_workers(self, now_ns: int) -> int:
+        return sum(self.worker_is_ready(worker, now_ns) for worker in range(len(self._workers)))
+
+    def missing(self, now_ns: int) -> list[str]:
+        """What keeps this cell from taking calls, in words; empty when nothing does."""
+        missing = []
+        if not self.pacer_is_there(now_ns):
+            missing.append("txpacer does not answer")
+        if not self.ready_workers(now_ns):
+            anyone = any(self.worker_is_there(worker, now_ns) for worker in range(len(self._workers)))
+            missing.append("no aibridge worker is ready" if anyone else "no aibridge worker answers")
+        return missing
+
+    def pick(self, now_ns: int) -> int | None:
+        """The ready worker with the fewest calls; None when no call can be taken."""
+        if not self.pacer_is_there(now_ns):
+            return None
+        ready = [worker for worker in range(len(self._workers)) if self.worker_is_ready(worker, now_ns)]
+        return min(ready, key=lambda worker: self._workers[worker].calls, default=None)
+
+    def offered(self, worker: int) -> None:
+        """Count a call that `worker` will include in its next report."""
+        self._workers[worker].calls += 1
+
+
+def _recent(seen_ns: int | None, now_ns: int) -> bool:
+    return seen_ns is not None and now_ns - seen_ns < SILENT_NS

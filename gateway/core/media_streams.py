@@ -1,0 +1,251 @@
+"""Twilio's Media Streams protocol without I/O: what comes in, in which order, and what may go out.
+
+Source: twilio.com/docs/voice/media-streams/websocket-messages. Everything is JSON text. Twilio writes its numbers as
+strings; either form is accepted. Fields and events that are not known here are survived, because Twilio adds some.
+
+The order of a stream is the table `NEXT`: a missing key *is* the violation, and a violation changes nothing. What
+makes the whole call meaningless (nobody can say whose audio it is) is fatal; anything else is counted by the caller of
+`MediaStream.receive`, and the stream goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+# Twilio's own messages are under 1 kB. 64 KiB is what OpenAI's Twilio example allows (openai-agents-python#5110).
+MAX_MESSAGE_BYTES: Final = 65_536
+
+
+class _Inbound(msgspec.Struct, frozen=True, gc=False, tag_field="event", rename="camel"):
+    """Base of the messages from Twilio. `gc=False`: none can be part of a cycle, and 50 a second come in per call."""
+
+
+class Connected(_Inbound, frozen=True, gc=False, tag="connected"):
+    """The first message. It has neither a stream id nor a sequence number."""
+
+    protocol: str = ""
+    version: str = ""
+
+
+class MediaFormat(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """Documented as always `audio/x-mulaw`, 8000, 1."""
+
+    encoding: str
+    sample_rate: int
+    channels: int
+
+
+class StartFields(msgspec.Struct, frozen=True, rename="camel"):
+    account_sid: str
+    call_sid: str
+    stream_sid: str
+    media_format: MediaFormat
+    custom_parameters: dict[str, str] = {}
+
+
+class Start(_Inbound, frozen=True, tag="start"):
+    """Once, right after `connected`: which call this is, and the `<Parameter>`s of our TwiML."""
+
+    stream_sid: str
+    start: StartFields
+    sequence_number: int = 0
+
+
+class MediaFields(msgspec.Struct, frozen=True, gc=False):
+    payload: str
+    track: str = "inbound"
+    chunk: int = 0
+    # Presentation time, ms from the start of the stream.
+    timestamp: int = 0
+
+
+class Media(_Inbound, frozen=True, gc=False, tag="media"):
+    """Caller audio: mu-law in base64. 20 ms a message by habit; the documentation promises no size."""
+
+    stream_sid: str
+    media: MediaFields
+    sequence_number: int = 0
+
+
+class MarkFields(msgspec.Struct, frozen=True, gc=False):
+    name: str
+
+
+class Mark(_Inbound, frozen=True, gc=False, tag="mark"):
+    """The echo of one of our marks: what was sent before it was played, or thrown away by a `clear`."""
+
+    stream_sid: str
+    mark: MarkFields
+    sequence_number: int = 0
+
+
+class DtmfFields(msgspec.Struct, frozen=True, gc=False):
+    digit: str
+    track: str = "inbound_track"
+
+
+class Dtmf(_Inbound, frozen=True, gc=False, tag="dtmf"):
+    """The caller pressed a key."""
+
+    stream_sid: str
+    dtmf: DtmfFields
+    sequence_number: int = 0
+
+
+class Stop(_Inbound, frozen=True, gc=False, tag="stop"):
+    """The stream or the call ended."""
+
+    stream_sid: str
+    sequence_number: int = 0
+
+
+class _AnyEvent(msgspec.Struct, frozen=True, gc=False):
+    event: str
+
+
+Inbound = Connected | Start | Media | Mark | Dtmf | Stop
+_KNOWN_EVENTS: Final = frozenset(("connected", "start", "media", "mark", "dtmf", "stop"))
+
+# `strict=False` takes "8000" for 8000.
+_decoder: Final = msgspec.json.Decoder(Inbound, strict=False)
+_any_decoder: Final = msgspec.json.Decoder(_AnyEvent)
+
+
+class State(Enum):
+    EXPECT_CONNECTED = "expect connected"
+    EXPECT_START = "expect start"
+    STREAMING = "streaming"
+    STOPPED = "stopped"
+
+
+NEXT: Final[dict[tuple[State, type], State]] = {
+    (State.EXPECT_CONNECTED, Connected): State.EXPECT_START,
+    (State.EXPECT_START, Start): State.STREAMING,
+    (State.STREAMING, Media): State.STREAMING,
+    (State.STREAMING, Mark): State.STREAMING,
+    (State.STREAMING, Dtmf): State.STREAMING,
+    (State.STREAMING, Stop): State.STOPPED,
+}
+
+
+class Kind(Enum):
+    """What was wrong with a message. The values are a metric's labels."""
+
+    BINARY = "binary"
+    OVERSIZED = "oversized"
+    MALFORMED = "malformed"  # not JSON, a field missing or of another type
+    UNKNOWN_EVENT = "unknown_event"
+    BAD_BASE64 = "bad_base64"
+    WRONG_ORDER = "wrong_order"
+    SECOND_START = "second_start"
+    WRONG_STREAM = "wrong_stream"
+    WRONG_FORMAT = "wrong_format"  # not mu-law, 8 kHz, mono
+
+
+# Fatal at any time. Before `start` everything is, but an event that is merely unknown.
+_FATAL: Final = frozenset((Kind.OVERSIZED, Kind.SECOND_START, Kind.WRONG_STREAM, Kind.WRONG_FORMAT))
+_AUDIO: Final = MediaFormat("audio/x-mulaw", 8000, 1)
+
+
+class ViolationError(Exception):
+    """The other end broke the protocol. The stream's state is as before; with `fatal` the call has to be ended."""
+
+    def __init__(self, kind: Kind, *, fatal: bool) -> None:
+        super().__init__(kind.value)
+        self.kind = kind
+        self.fatal = fatal
+
+
+class MediaStream:
+    """The inbound half of one media socket."""
+
+    __slots__ = ("state", "stream_sid")
+
+    def __init__(self) -> None:
+        self.state = State.EXPECT_CONNECTED
+        # Known from `start` on; every later message has to repeat it.
+        self.stream_sid = ""
+
+    def receive(self, text: str | bytes) -> bytes | Connected | Start | Mark | Dtmf | Stop:
+        """One WebSocket message in; `bytes` out is caller audio (mu-law, any length, may be empty).
+
+        Raises ViolationError, and nothing else.
+        """
+        if not isinstance(text, str):
+            raise self._violation(Kind.BINARY)
+        if len(text) > MAX_MESSAGE_BYTES:
+            raise self._violation(Kind.OVERSIZED)
+        try:
+            message: Inbound = _decoder.decode(text)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            raise self._violation(_why_undecodable(text)) from None
+        following = NEXT.get((self.state, type(message)))
+        if following is None:
+            second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
+            raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
+        if isinstance(message, Media):
+            if message.stream_sid != self.stream_sid:
+                raise self._violation(Kind.WRONG_STREAM)
+            try:
+                return a2b_base64(message.media.payload, strict_mode=True)
+            except (Base64Error, ValueError):
+                raise self._violation(Kind.BAD_BASE64) from None
+        if isinstance(message, Start):
+            if message.stream_sid != message.start.stream_sid or not message.stream_sid:
+                raise self._violation(Kind.WRONG_STREAM)
+            if message.start.media_format != _AUDIO:
+                raise self._violation(Kind.WRONG_FORMAT)
+            self.stream_sid = message.stream_sid
+        elif not isinstance(message, Connected) and message.stream_sid != self.stream_sid:
+            raise self._violation(Kind.WRONG_STREAM)
+        self.state = following
+        return message
+
+    def _violation(self, kind: Kind) -> ViolationError:
+        before_start = self.state in (State.EXPECT_CONNECTED, State.EXPECT_START)
+        return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Kind.UNKNOWN_EVENT))
+
+
+def _why_undecodable(text: str) -> Kind:
+    try:
+        event = _any_decoder.decode(text).event
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return Kind.MALFORMED
+    return Kind.MALFORMED if event in _KNOWN_EVENTS else Kind.UNKNOWN_EVENT
+
+
+class Outbound:
+    """The texts that may be sent on one stream: exactly the documented keys.
+
+    An extra or missing key is Twilio's error 31951, which it reports once a stream and then drops in silence.
+    """
+
+    __slots__ = ("_mark_prefix", "_media_prefix", "clear")
+
+    def __init__(self, stream_sid: str) -> None:
+        quoted = msgspec.json.encode(stream_sid).decode()
+        self._media_prefix = f'{{"event":"media","streamSid":{quoted},"media":{{"payload":"'
+        self._mark_prefix = f'{{"event":"mark","streamSid":{quoted},"mark":{{"name":"'
+        self.clear = f'{{"event":"clear","streamSid":{quoted}}}'
+
+    def media(self, frame: bytes) -> str:
+        """Raw mu-law, without any file header."""
+        return f'{self._media_prefix}{b2a_base64(frame, newline=False).decode("ascii")}"}}}}'
+
+    def mark(self, generation: int, utterance: int) -> str:
+        return f'{self._mark_prefix}{generation}.{utterance}"}}}}'
+
+
+_MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})", re.ASCII)
+
+
+def parse_mark(name: str) -> tuple[int, int] | None:
+    """`(generation, utterance)` of a mark that we named; None for any other name."""
+    match = _MARK_NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None

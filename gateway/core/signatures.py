@@ -1,0 +1,65 @@
+"""Whether a request comes from Twilio: `X-Twilio-Signature` over URLs that are built from the configured origin alone.
+
+Source: twilio.com/docs/usage/security and the twilio package's RequestValidator, which computes and compares. What a
+proxy or a client puts into Host or X-Forwarded-* plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, get_signature_algorithm
+
+from .twiml import media_url
+
+SIGNATURE_HEADER: Final = "X-Twilio-Signature"
+# Names the algorithm when a webhook is signed with a shared key instead of the auth token.
+ALGORITHM_HEADER: Final = "X-Twilio-Webhooks-Signature-Settings"
+
+
+class Signatures:
+    """Checks for one account and one origin."""
+
+    def __init__(self, auth_token: str, origin: str) -> None:
+        self._validator = RequestValidator(auth_token)
+        self._origin = origin
+        self._media_urls = _media_variants(media_url(origin))
+
+    def webhook(
+        self, target: str, params: Mapping[str, str], signature: str | None, algorithm_header: str | None
+    ) -> bool:
+        """`target` is path and query exactly as sent; `params` the form with blank values, empty for a GET."""
+        return self._check((self._origin + target,), params, signature, algorithm_header)
+
+    def media(self, signature: str | None, algorithm_header: str | None) -> bool:
+        """The handshake of the media socket: a GET without parameters."""
+        return self._check(self._media_urls, {}, signature, algorithm_header)
+
+    def _check(
+        self, urls: tuple[str, ...], params: Mapping[str, str], signature: str | None, algorithm_header: str | None
+    ) -> bool:
+        # RequestValidator raises TypeError for a missing signature, and logs one line per unknown algorithm.
+        if not signature:
+            return False
+        algorithm = get_signature_algorithm(algorithm_header).upper()
+        if algorithm not in (HMAC_SHA1, HMAC_SHA256):
+            return False
+        try:
+            return any(self._validator.validate(url, params, signature, algorithm) for url in urls)
+        except (TypeError, ValueError):  # parameters that no form of Twilio's can hold, lone surrogates for one
+            return False
+
+
+def _media_variants(url: str) -> tuple[str, ...]:
+    """The spellings under which Twilio has been seen to sign a media socket's URL.
+
+    With a trailing slash: OpenAI's Twilio example has both in its tests. With an explicit default port: for `wss` the
+    validator itself tries port 80 only, never 443.
+    """
+    parts = urlsplit(url)
+    hosts = [parts.netloc]
+    if parts.port is None:
+        hosts.append(f"{parts.netloc}:{443 if parts.scheme == 'wss' else 80}")
+    return tuple(f"{parts.scheme}://{host}{parts.path}{slash}" for host in hosts for slash in ("", "/"))

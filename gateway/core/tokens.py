@@ -1,0 +1,97 @@
+"""One-time tokens that tie a media socket to the signed webhook that asked for it.
+
+Any gateway of the cell can check a token that another one minted: everything in it is covered by an HMAC under a key
+that they share, CallSid and AccountSid included, which the token does not even carry. Only the memory of used tokens is
+each gateway's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+# Twilio opens the socket within a second or two of our TwiML. 60 s is half of what Twilio's own SDK allows.
+LIFE_NS: Final = 60_000_000_000
+# Used tokens that are remembered until they expire: 160 new calls a second. Beyond that, tokens are refused.
+USED_MAX: Final = 10_000
+
+# token_id.worker.expiry in ms.mac; below the 500 characters that a <Parameter> may have.
+_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([0-9a-f]{64})", re.ASCII)
+
+
+def shared_key(auth_token: str) -> bytes:
+    """The key of the cell, from the account's auth token; a random one where there is none (one gateway only then)."""
+    if not auth_token:
+        return secrets.token_bytes(32)
+    return hmac.digest(auth_token.encode(), b"twentyms stream token v1", "sha256")
+
+
+@dataclass(frozen=True)
+class StreamToken:
+    """A token that passed. `token_id` names the offer that aibridge got; it proves nothing by itself."""
+
+    token_id: str
+    worker: int
+
+
+class TokenError(Exception):
+    """A token that is not accepted. The text is one of `REASONS` and a metric's label."""
+
+
+REASONS: Final = ("malformed", "forged", "expired", "used", "full")
+
+
+class Tokens:
+    """Mints tokens and accepts each at most once. Times are ns of the machine's monotonic clock."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        # token_id -> expiry, oldest use first.
+        self._used: OrderedDict[str, int] = OrderedDict()
+
+    def mint(self, worker: int, call_sid: str, account_sid: str, now_ns: int) -> tuple[str, str]:
+        """`(token, token_id)` for a call that aibridge worker `worker` was offered."""
+        token_id = secrets.token_urlsafe(12)
+        expiry_ms = (now_ns + LIFE_NS) // 1_000_000
+        return (
+            f"{token_id}.{worker}.{expiry_ms}.{self._mac(token_id, worker, expiry_ms, call_sid, account_sid)}",
+            token_id,
+        )
+
+    def use(self, token: str, call_sid: str, account_sid: str, now_ns: int) -> StreamToken:
+        """Accept `token` for this call, now and never again. Raises TokenError."""
+        match = _SHAPE.fullmatch(token)
+        if match is None:
+            raise TokenError("malformed")
+        token_id, worker, expiry_ms = match[1], int(match[2]), int(match[3])
+        if not hmac.compare_digest(self._mac(token_id, worker, expiry_ms, call_sid, account_sid), match[4]):
+            raise TokenError("forged")
+        expiry_ns = expiry_ms * 1_000_000
+        if now_ns >= expiry_ns:
+            raise TokenError("expired")
+        self._forget_expired(now_ns)
+        if token_id in self._used:
+            raise TokenError("used")
+        if len(self._used) >= USED_MAX:
+            raise TokenError("full")
+        self._used[token_id] = expiry_ns
+        return StreamToken(token_id, worker)
+
+    def _mac(self, token_id: str, worker: int, expiry_ms: int, call_sid: str, account_sid: str) -> str:
+        # Lengths first, so that no two different lists of fields can spell the same bytes.
+        fields = (token_id, str(worker), str(expiry_ms), call_sid, account_sid)
+        text = "".join(f"{len(field)}:{field}" for field in fields)
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+    def _forget_expired(self, now_ns: int) -> None:
+        # Uses come nearly in the order of expiry; one that waits behind a younger one is forgotten a little later.
+        while self._used:
+            token_id, expiry_ns = next(iter(self._used.items()))
+            if expiry_ns > now_ns:
+                return
+            del self._used[token_id]

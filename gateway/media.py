@@ -1,0 +1,302 @@
+"""The media sockets: each call from its handshake to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from http import HTTPStatus
+from time import monotonic_ns
+from typing import Final
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from shared.messages import (
+    CallEnded,
+    CallerDtmf,
+    CallStarted,
+    CloseLine,
+    HangUp,
+    MarkHeard,
+)
+
+from .call import Call
+from .core.admission import Admission, Ending
+from .core.cell import Cell
+from .core.media_streams import (
+    Connected,
+    Dtmf,
+    Kind,
+    Mark,
+    MediaStream,
+    Outbound,
+    Start,
+    Stop,
+    ViolationError,
+    parse_mark,
+)
+from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
+from .core.tokens import StreamToken, TokenError, Tokens
+from .core.twiml import MEDIA_PATH
+from .metrics import Metrics
+from .peers import Peers
+
+logger = logging.getLogger("gateway")
+
+# From the handshake to `start`. Twilio sends both messages at once.
+START_S: Final = 10.0
+# How long a hang-up waits for the mark behind the goodbye while no frame leaves.
+MARK_S: Final = 10.0
+
+
+class MediaSockets:
+    """Every media socket of this gateway. `draining` refuses new ones."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        epoch: int,
+        admission: Admission,
+        cell: Cell,
+        tokens: Tokens,
+        signatures: Signatures | None,
+        peers: Peers,
+        metrics: Metrics,
+        max_unstarted: int,
+    ) -> None:
+        self.calls: dict[int, Call] = {}
+        self.draining = False
+        # Set whenever the last live call has ended.
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._name = name
+        self._last_number = epoch << 32
+        self._admission = admission
+        self._cell = cell
+        self._tokens = tokens
+        self._signatures = signatures
+        self._peers = peers
+        self._metrics = metrics
+        self._max_unstarted = max_unstarted
+        # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
+        self._unstarted = 0
+        self._by_sid: dict[str, Call] = {}
+        # Closing handshakes in progress.
+        self._closing: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse a handshake before anything is allocated for it, or None."""
+        path, question_mark, _ = request.path.partition("?")
+        # Twilio is known to sign the URL with a slash at its end; it may ask for it, too.
+        if path not in (MEDIA_PATH, MEDIA_PATH + "/"):
+            return self._refuse(connection, "path", HTTPStatus.NOT_FOUND)
+        if question_mark:
+            return self._refuse(connection, "query", HTTPStatus.BAD_REQUEST)
+        if self._signatures is not None and not self._signatures.media(
+            _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
+        ):
+            return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
+        if self.draining or self._unstarted >= self._max_unstarted:
+            return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
+        self._metrics.handshakes["accepted"].inc()
+        return None
+
+    def _refuse(self, connection: ServerConnection, outcome: str, status: HTTPStatus) -> Response:
+        self._metrics.handshakes[outcome].inc()
+        return connection.respond(status, f"{status.phrase}\n")
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """One media socket, from the end of its handshake on."""
+        call: Call | None = None
+        reason = "lost"
+        stream = MediaStream()
+        self._unstarted += 1
+        try:
+            try:
+                async with asyncio.timeout(START_S):
+                    call = await self._start(connection, stream)
+            except TimeoutError:
+                self._metrics.starts_refused["timeout"].inc()
+            finally:
+                self._unstarted -= 1
+            if call is None:
+                await connection.close(CloseCode.POLICY_VIOLATION)
+                return
+            reason = await self._converse(call, stream)
+        except ConnectionClosed as exc:
+            if isinstance(exc, ConnectionClosedError) and exc.sent and exc.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self._metrics.violations[Kind.OVERSIZED].inc()
+        finally:
+            if call is not None:
+                self._end(call, reason)
+
+    async def _start(self, connection: ServerConnection, stream: MediaStream) -> Call | None:
+        """Read up to `start` and begin the call; None when this socket may not."""
+        while True:
+            try:
+                message = stream.receive(await connection.recv())
+            except ViolationError as exc:
+                self._metrics.violations[exc.kind].inc()
+                if exc.fatal:
+                    return None
+                continue
+            if isinstance(message, Start):
+                return self._begin(connection, message)
+
+    def _begin(self, connection: ServerConnection, start: Start) -> Call | None:
+        now_ns = monotonic_ns()
+        fields = start.start
+        token = fields.custom_parameters.get("token")
+        if token is None:
+            self._metrics.starts_refused["no_token"].inc()
+            return None
+        try:
+            accepted = self._tokens.use(token, fields.call_sid, fields.account_sid, now_ns)
+        except TokenError as exc:
+            self._metrics.starts_refused[str(exc)].inc()
+            return None
+        worker = self._worker_for(accepted, now_ns)
+        if worker is None:
+            self._admission.ending(fields.call_sid, Ending.FALLBACK)
+            self._metrics.starts_refused["no_worker"].inc()
+            return None
+        before = self._by_sid.get(fields.call_sid)
+        if before is not None:  # a socket that died without a word; Twilio has given it up
+            self._close(before, "lost")
+        self._last_number += 1
+        call = Call(
+            self._last_number,
+            fields.call_sid,
+            connection,
+            self._peers.bridges[worker],
+            Outbound(start.stream_sid),
+            now_ns,
+        )
+        self.calls[call.number] = self._by_sid[call.call_sid] = call
+        self.idle.clear()
+        self._admission.started(call.call_sid)
+        self._metrics.calls.set(len(self.calls))
+        self._metrics.calls_started.inc()
+        call.bridge.post(
+            CallStarted(call.number, self._name, accepted.token_id, call.call_sid, start.stream_sid, now_ns)
+        )
+        logger.info("call started call_sid=%s call=%x worker=%d", call.call_sid, call.number, worker)
+        return call
+
+    def _worker_for(self, token: StreamToken, now_ns: int) -> int | None:
+        """The worker that dialled ahead for this call; another one if that is gone; None when none is left."""
+        if self._cell.worker_is_there(token.worker, now_ns):
+            return token.worker
+        return self._cell.pick(now_ns)
+
+    async def _converse(self, call: Call, stream: MediaStream) -> str:
+        """Read at full speed until the call is over; how it ended."""
+        receive = stream.receive
+        recv = call.connection.recv
+        while True:
+            text = await recv()
+            if call.ended:
+                continue  # we closed it; read on until the other end agrees
+            try:
+                message = receive(text)
+            except ViolationError as exc:
+                self._metrics.violations[exc.kind].inc()
+                if exc.fatal:
+                    return "lost"
+                continue
+            if isinstance(message, bytes):
+                if message:
+                    self._metrics.caller_audio_bytes.inc(len(message))
+                    call.bridge.audio(call.number, message)
+            elif isinstance(message, Mark):
+                self._marked(call, message.mark.name)
+            elif isinstance(message, Dtmf):
+                call.bridge.post(CallerDtmf(call.number, message.dtmf.digit))
+            elif isinstance(message, Stop):
+                return "stop"
+            else:
+                assert isinstance(message, Connected | Start)  # the table allows neither here
+
+    def _marked(self, call: Call, name: str) -> None:
+        parsed = parse_mark(name)
+        if parsed is None:
+            self._metrics.marks_unknown.inc()
+            return
+        generation, utterance = parsed
+        call.bridge.post(MarkHeard(call.number, generation, utterance, monotonic_ns()))
+        if generation == call.generation:
+            call.heard_utterance = max(call.heard_utterance, utterance)
+            if 0 < call.hang_up_after <= call.heard_utterance:
+                self._close(call, "hung-up")
+
+    def hang_up(self, order: HangUp) -> None:
+        """End a call on aibridge's word, once the caller has heard what belongs before it."""
+        call = self.calls.get(order.call)
+        if call is None:
+            return
+        self._admission.ending(call.call_sid, Ending.GOODBYE if order.goodbye else Ending.FALLBACK)
+        if order.after_utterance <= call.heard_utterance:
+            self._close(call, "hung-up")
+            return
+        call.hang_up_after = order.after_utterance
+        if call.hang_up_timer is None:
+            call.hang_up_timer = self._loop.call_later(MARK_S, self._mark_is_due, call)
+
+    def _mark_is_due(self, call: Call) -> None:
+        """Close a call whose goodbye was never confirmed, but not while it is still being spoken."""
+        silent_s = (monotonic_ns() - call.last_wire_ns) / 1e9
+        if silent_s < MARK_S:
+            call.hang_up_timer = self._loop.call_later(MARK_S - silent_s, self._mark_is_due, call)
+        else:
+            self._close(call, "hung-up")
+
+    def _close(self, call: Call, reason: str) -> None:
+        """End the call now and close its socket in the background."""
+        self._end(call, reason)
+        task = self._loop.create_task(call.connection.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _end(self, call: Call, reason: str) -> None:
+        """Tell everyone that the call is over, and forget it. Once."""
+        if call.ended:
+            return
+        call.ended = True
+        if call.hang_up_timer is not None:
+            call.hang_up_timer.cancel()
+            call.hang_up_timer = None
+        del self.calls[call.number]
+        if self._by_sid.get(call.call_sid) is call:
+            del self._by_sid[call.call_sid]
+        self._admission.ended()
+        self._metrics.calls.set(len(self.calls))
+        self._metrics.calls_ended[reason].inc()
+        call.bridge.post(CallEnded(call.number, reason))
+        self._peers.pacer.post(CloseLine(call.number))
+        seconds = (monotonic_ns() - call.started_ns) / 1e9
+        logger.info(
+            "call ended call_sid=%s call=%x reason=%s seconds=%.1f", call.call_sid, call.number, reason, seconds
+        )
+        if not self.calls:
+            self.idle.set()
+
+    def end_all(self) -> None:
+        """End what still lives when the time for draining is over."""
+        for call in list(self.calls.values()):
+            self._close(call, "hung-up")
+
+
+def draw_epoch() -> int:
+    """The high bits of this process's call numbers: 31 random ones, so that numbers stay below 2**63."""
+    return secrets.randbits(31)
+
+
+def _single(request: Request, name: str) -> str | None:
+    """A header's value; None when it is missing, and when it was sent twice."""
+    values = request.headers.get_all(name)
+    return values[0] if len(values) == 1 else None

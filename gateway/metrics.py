@@ -1,0 +1,94 @@
+"""The metrics of a gateway. Names without `twentyms_`; seconds as the unit, as Prometheus asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
+
+from .core.admission import Answer
+from .core.media_streams import Kind
+from .core.tokens import REASONS
+
+# Around the 20 ms of a frame, the lead (120 ms) and the stall (300 ms).
+_LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 1.0)
+_PAUSE = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+
+ENDS: Final = ("stop", "lost", "hung-up")
+PEERS: Final = ("txpacer", "aibridge")
+HOOKS: Final = ("voice", "status", "recording")
+HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
+STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
+
+DEFINITIONS: Final[tuple[Definition, ...]] = (
+    gauge("gateway_calls", "Live calls: media sockets that said `start`"),
+    counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
+    counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
+    counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
+    counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
+    counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(a.value for a in Answer)),
+    counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
+    counter("gateway_unsigned", "Webhooks refused for their signature", "hook", HOOKS),
+    counter(
+        "gateway_violations", "Messages that broke the Media Streams protocol", "kind", tuple(k.value for k in Kind)
+    ),
+    counter("gateway_caller_audio_bytes", "mu-law bytes received from callers"),
+    counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker would not take"),
+    counter("gateway_marks_unknown", "Echoes of marks that we did not name"),
+    counter("gateway_frames_sent", "20 ms frames written to media sockets"),
+    counter("gateway_frames_unknown_call", "Frames for calls that are not (or no longer) here, dropped"),
+    histogram("gateway_frame_lateness_seconds", "Deadline of a frame to its write to the socket", _LATENESS),
+    histogram("gateway_wire_gap_seconds", "Between two writes of one utterance", _GAP),
+    counter("tx_stall", "Gaps of more than 300 ms between two frames of one utterance on the wire"),
+    counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
+    counter("gateway_slow_sends", "Writes to a socket that still held the previous one, or that took over 50 ms"),
+    counter("gateway_bus_refused", "Sends that a peer was too full, or not there, to take", "peer", PEERS),
+    counter("gateway_bus_lost", "Control messages given up for a peer that stayed away", "peer", PEERS),
+    counter("gateway_bus_undecodable", "Messages from a peer that are none of this version", "peer", PEERS),
+    gauge("gateway_workers_ready", "aibridge workers that can take a call"),
+    gauge("gateway_pacer_up", "1 while txpacer answers"),
+    counter("gateway_pacer_restarts", "Times that another incarnation of txpacer answered"),
+    histogram("gateway_gc_pause_seconds", "Garbage collections, by how long they stopped the loop", _PAUSE),
+)
+
+
+class Metrics:
+    """Every cell that the gateway writes, looked up once."""
+
+    def __init__(self, page: Page) -> None:
+        self.calls = page.gauge("gateway_calls")
+        self.calls_started = page.counter("gateway_calls_started")
+        self.calls_ended = _family(page, "gateway_calls_ended", ENDS)
+        self.starts_refused = _family(page, "gateway_starts_refused", STARTS)
+        self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
+        self.voice_answers = {answer: page.counter("gateway_voice_answers", answer.value) for answer in Answer}
+        self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
+        self.unsigned = _family(page, "gateway_unsigned", HOOKS)
+        self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Kind}
+        self.caller_audio_bytes = page.counter("gateway_caller_audio_bytes")
+        self.caller_audio_dropped_bytes = page.counter("gateway_caller_audio_dropped_bytes")
+        self.marks_unknown = page.counter("gateway_marks_unknown")
+        self.frames_sent = page.counter("gateway_frames_sent")
+        self.frames_unknown_call = page.counter("gateway_frames_unknown_call")
+        self.frame_lateness = page.histogram("gateway_frame_lateness_seconds")
+        self.wire_gap = page.histogram("gateway_wire_gap_seconds")
+        self.tx_stall = page.counter("tx_stall")
+        self.wire_late = page.counter("gateway_wire_late")
+        self.slow_sends = page.counter("gateway_slow_sends")
+        self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
+        self.bus_lost = _family(page, "gateway_bus_lost", PEERS)
+        self.bus_undecodable = _family(page, "gateway_bus_undecodable", PEERS)
+        self.workers_ready = page.gauge("gateway_workers_ready")
+        self.pacer_up = page.gauge("gateway_pacer_up")
+        self.pacer_restarts = page.counter("gateway_pacer_restarts")
+        self.gc_pause = page.histogram("gateway_gc_pause_seconds")
+
+
+def _family(page: Page, name: str, values: tuple[str, ...]) -> dict[str, Counter]:
+    return {value: page.counter(name, value) for value in values}
+
+
+def page_path(metrics_dir: Path, index: int) -> Path:
+    return metrics_dir / f"gateway.{index + 1}.page"

@@ -1,0 +1,108 @@
+"""The gateway's ZeroMQ links: one to txpacer, one to each aibridge worker, and the hellos that keep them known."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, Final
+
+import zmq
+
+from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_url
+from shared.messages import (
+    BridgeToGateway,
+    Frames,
+    GatewayHello,
+    HangUp,
+    PacerState,
+    PacerToGateway,
+    WorkerState,
+)
+from shared.settings import Settings
+
+from .core.cell import Cell
+from .metrics import Metrics
+from .outbox import Outbox
+
+HELLO_S: Final = 1.0
+# While a peer does not answer, so that a cell is ready as soon as its last process is.
+IMPATIENT_S: Final = 0.1
+
+
+class Peers:
+    """Opens every link; needs a running loop.
+
+    txpacer: FRAMES_HWM messages each way; what it cannot send it keeps in the line. aibridge: CALLER_HWM each way, two
+    seconds of caller audio; see Outbox for what happens beyond.
+    """
+
+    def __init__(self, settings: Settings, name: str, cell: Cell, metrics: Metrics) -> None:
+        self._name = name
+        self._cell = cell
+        self._metrics = metrics
+        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
+        self._loop = asyncio.get_running_loop()
+        self._hello_timer: asyncio.TimerHandle | None = None
+        # Set by whoever holds the calls, before `start`.
+        self.on_frames: Callable[[Frames], None]
+        self.on_hang_up: Callable[[HangUp], None]
+
+        self.pacer = self._outbox(frames_url(settings.run_dir), FRAMES_HWM, PacerToGateway, self._from_pacer, "txpacer")
+        self.bridges = [
+            self._outbox(
+                calls_url(settings.run_dir, worker),
+                CALLER_HWM,
+                BridgeToGateway,
+                functools.partial(self._from_bridge, worker),
+                "aibridge",
+            )
+            for worker in range(settings.aibridge_workers)
+        ]
+
+    def start(self) -> None:
+        for outbox in (self.pacer, *self.bridges):
+            outbox.link.start()
+        self._hello()
+
+    def close(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        for outbox in (self.pacer, *self.bridges):
+            outbox.close()
+            outbox.link.close()
+        self._context.destroy(linger=0)
+
+    def _outbox(self, url: str, hwm: int, types: Any, on_message: Callable[[str, Any], None], peer: str) -> Outbox:
+        link = Link(
+            dealer(self._context, url, name=self._name, hwm=hwm),
+            types=types,
+            on_message=on_message,
+            dropped=self._metrics.bus_refused[peer],
+            undecodable=self._metrics.bus_undecodable[peer],
+        )
+        return Outbox(link, dropped_audio=self._metrics.caller_audio_dropped_bytes, lost=self._metrics.bus_lost[peer])
+
+    def _hello(self) -> None:
+        now_ns = monotonic_ns()
+        answered = self._cell.pacer_is_there(now_ns) and all(
+            self._cell.worker_is_there(worker, now_ns) for worker in range(len(self.bridges))
+        )
+        for outbox in (self.pacer, *self.bridges):
+            outbox.hint(GatewayHello(self._name))
+        self._metrics.pacer_up.set(self._cell.pacer_is_there(now_ns))
+        self._metrics.workers_ready.set(self._cell.ready_workers(now_ns))
+        self._hello_timer = self._loop.call_later(HELLO_S if answered else IMPATIENT_S, self._hello)
+
+    def _from_pacer(self, _: str, message: Frames | PacerState) -> None:
+        if isinstance(message, Frames):
+            self.on_frames(message)
+        elif self._cell.pacer_answered(message.epoch, monotonic_ns()):
+            self._metrics.pacer_restarts.inc()
+
+    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp) -> None:
+        if isinstance(message, HangUp):
+            self.on_hang_up(message)
+        else:
+            self._cell.worker_answered(worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns())

@@ -1,0 +1,168 @@
+"""The HTTP side of the public port: Twilio's webhooks, and health."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from time import monotonic_ns
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.datastructures import ImmutableMultiDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from shared.messages import CallOffered
+from shared.settings import Settings
+
+from .core import twiml
+from .core.admission import Admission, Answer
+from .core.cell import Cell
+from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
+from .core.tokens import Tokens
+from .media import MediaSockets
+from .metrics import Metrics
+from .peers import Peers
+
+Form = ImmutableMultiDict[str, str]
+# Takes a signed callback: which one ("status", "recording"), and its form.
+Sink = Callable[[str, Mapping[str, str]], None]
+
+# Twilio's forms are below 4 kB; SIP headers and speech results can add to them.
+MAX_BODY_BYTES: Final = 65_536
+BODY_S: Final = 10.0
+MAX_FIELDS: Final = 256
+# Twilio's are "CA" and 32 hex digits. Anything else of that kind may come from a test; nothing else may reach a log.
+_CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
+
+
+class Web:
+    """The routes. Each handler answers from memory: no disk, no database, no request of its own."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        admission: Admission,
+        cell: Cell,
+        tokens: Tokens,
+        signatures: Signatures | None,
+        peers: Peers,
+        media: MediaSockets,
+        metrics: Metrics,
+        sink: Sink,
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._cell = cell
+        self._tokens = tokens
+        self._signatures = signatures
+        self._peers = peers
+        self._media = media
+        self._metrics = metrics
+        self._sink = sink
+        self._fallback = twiml.fallback(settings.fallback_say, settings.fallback_dial)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route(twiml.VOICE_PATH, self._voice, methods=["GET", "POST"]),
+                Route("/twilio/status", self._status, methods=["POST"]),
+                Route("/twilio/recording", self._recording, methods=["POST"]),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+            ]
+        )
+
+    async def _voice(self, request: Request) -> Response:
+        fields = await self._signed(request, "voice")
+        call_sid = fields.get("CallSid", "")
+        if not _CALL_SID.fullmatch(call_sid):
+            raise HTTPException(400, "no CallSid")
+        now_ns = monotonic_ns()
+        worker = None if self._media.draining else self._cell.pick(now_ns)
+        resumed = request.query_params.get("resume") == "1"
+        answer = self._admission.answer(call_sid, resumed=resumed, ready=worker is not None, now_ns=now_ns)
+        self._metrics.voice_answers[answer].inc()
+        if answer is Answer.HANG_UP:
+            return _xml(twiml.hang_up())
+        if answer is Answer.FALLBACK or worker is None:
+            return _xml(self._fallback)
+        token, token_id = self._tokens.mint(worker, call_sid, fields.get("AccountSid", ""), now_ns)
+        self._admission.offered(call_sid, now_ns)
+        self._cell.offered(worker)
+        offer = CallOffered(token_id, call_sid, fields.get("From", ""), fields.get("To", ""), resumed)
+        self._peers.bridges[worker].post(offer)
+        return _xml(twiml.connect(self._settings.origin, token))
+
+    async def _status(self, request: Request) -> Response:
+        return await self._callback(request, "status")
+
+    async def _recording(self, request: Request) -> Response:
+        return await self._callback(request, "recording")
+
+    async def _callback(self, request: Request, hook: str) -> Response:
+        fields = await self._signed(request, hook)
+        self._metrics.callbacks[hook].inc()
+        self._sink(hook, fields)
+        return Response(status_code=204)
+
+    async def _healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, request: Request) -> Response:
+        missing = self._cell.missing(monotonic_ns())
+        if self._media.draining:
+            missing.append("this gateway is draining")
+        return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+    async def _signed(self, request: Request, hook: str) -> Form:
+        """The form (POST) or the query (GET) of a request that Twilio signed. Raises HTTPException."""
+        query = request.scope["query_string"].decode("latin-1")
+        target = f"{request.url.path}?{query}" if query else request.url.path
+        if request.method == "POST":
+            fields = form = await _form(request)
+        else:
+            form = Form()
+            fields = _fields(query)
+        headers = request.headers
+        if self._signatures is not None and not self._signatures.webhook(
+            target, form, headers.get(SIGNATURE_HEADER), headers.get(ALGORITHM_HEADER)
+        ):
+            self._metrics.unsigned[hook].inc()
+            raise HTTPException(403, "not signed by Twilio for this URL")
+        return fields
+
+
+async def _form(request: Request) -> Form:
+    """The body as form fields, blank values and duplicates kept: they are signed, too. Raises HTTPException."""
+    content_type, _, _ = request.headers.get("content-type", "").partition(";")
+    if content_type.strip().lower() != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "expected application/x-www-form-urlencoded")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise HTTPException(413, "form too large")
+    except TimeoutError:
+        raise HTTPException(408, "form did not arrive") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "form did not arrive") from None
+    return _fields(body.decode("latin-1"))
+
+
+def _fields(encoded: str) -> Form:
+    try:
+        return Form(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise HTTPException(400, "too many fields") from None
+
+
+def _xml(text: str) -> Response:
+    return Response(text, media_type="text/xml")

@@ -1,0 +1,84 @@
+"""txpacer's frames onto the media sockets. Nothing here waits, and nothing is logged per frame.
+
+`broadcast` of websockets writes synchronously into a socket's buffer whatever that socket's state: one that is slow or
+dead costs the others a memory copy. What piles up behind it is bounded by the keepalive of `port.py`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import Final
+
+from websockets.asyncio.server import broadcast
+
+from shared.audio import FRAME_BYTES
+from shared.messages import CLEAR, FirstFrameSent, Frames, WireAck
+
+from .call import Call
+from .metrics import Metrics
+from .outbox import Outbox
+
+# Beyond one frame of lateness txpacer has to know, so that its idea of the ear stays true.
+LATE_NS: Final = 20_000_000
+STALL_NS: Final = 300_000_000
+SLOW_WRITE_NS: Final = 50_000_000
+# Younger than this, the previous write may still be on its way through the loop; older, the peer does not read.
+FLUSHED_NS: Final = 5_000_000
+
+
+class Wire:
+    """Writes each batch of frames to the sockets of its calls, and acknowledges it."""
+
+    def __init__(self, calls: dict[int, Call], pacer: Outbox, metrics: Metrics) -> None:
+        self._calls = calls
+        self._pacer = pacer
+        self._metrics = metrics
+
+    def write(self, frames: Frames) -> None:
+        metrics = self._metrics
+        late: list[tuple[int, int]] = []
+        for number, seq, audio, mark in frames.entries:
+            call = self._calls.get(number)
+            if call is None:
+                metrics.frames_unknown_call.inc(len(audio) // FRAME_BYTES)
+                continue
+            if audio:
+                wire_ns = self._write_audio(call, seq, audio, frames.deadline_ns)
+                if wire_ns - frames.deadline_ns > LATE_NS:
+                    late.append((number, seq))
+            if mark == CLEAR:
+                broadcast((call.connection,), call.outbound.clear)
+                call.cleared()
+            elif mark:
+                broadcast((call.connection,), call.outbound.mark(call.generation, mark))
+                call.next_seq = -1
+        metrics.wire_late.inc(len(late))
+        # Refused only when txpacer is gone, and then it means nothing to the next one.
+        self._pacer.hint(WireAck(frames.batch, monotonic_ns(), tuple(late)))
+
+    def _write_audio(self, call: Call, seq: int, audio: bytes, deadline_ns: int) -> int:
+        metrics = self._metrics
+        connection = call.connection
+        begun_ns = monotonic_ns()
+        held = begun_ns - call.last_wire_ns > FLUSHED_NS and connection.transport.get_write_buffer_size() > 0
+        count = len(audio) // FRAME_BYTES
+        if count == 1:
+            broadcast((connection,), call.outbound.media(audio))
+        else:
+            for at in range(0, len(audio), FRAME_BYTES):
+                broadcast((connection,), call.outbound.media(audio[at : at + FRAME_BYTES]))
+        wire_ns = monotonic_ns()
+        if held or wire_ns - begun_ns > SLOW_WRITE_NS:
+            metrics.slow_sends.inc()
+        metrics.frames_sent.inc(count)
+        metrics.frame_lateness.observe(max(0, wire_ns - deadline_ns) / 1e9, count)
+        if seq == call.next_seq:
+            gap_ns = wire_ns - call.last_wire_ns
+            metrics.wire_gap.observe(gap_ns / 1e9)
+            if gap_ns > STALL_NS:
+                metrics.tx_stall.inc()
+        elif call.last_wire_ns == 0:
+            call.bridge.post(FirstFrameSent(call.number, wire_ns))
+        call.next_seq = seq + count
+        call.last_wire_ns = wire_ns
+        return wire_ns

@@ -1,0 +1,274 @@
+"""A gateway with its real port and links, between a txpacer, an aibridge and a Twilio that the test plays itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import pytest
+import zmq
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import ClientConnection, connect
+
+from gateway.__main__ import Gateway
+from gateway.metrics import DEFINITIONS
+from shared.bus import Link, calls_url, frames_url, router
+from shared.messages import (
+    CallerAudio,
+    CallStarted,
+    Frames,
+    GatewayHello,
+    GatewayToBridge,
+    GatewayToPacer,
+    PacerState,
+    WireAck,
+    WorkerState,
+)
+from shared.metrics import Page, counter
+from shared.settings import Settings
+
+AUTH_TOKEN = "twilio-auth-token-of-the-tests"
+TIMEOUT_S = 5.0
+
+
+class FakePeer:
+    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps everything else it gets."""
+
+    def __init__(self, context: zmq.Context[Any], url: str, types: Any, answer: Any) -> None:
+        self.answer = answer
+        self.gateway = ""
+        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
+        cells = Page.in_memory((counter("dropped", ""), counter("undecodable", "")))
+        self.link = Link(
+            router(context, url, hwm=1_000),
+            types=types,
+            on_message=self._on_message,
+            dropped=cells.counter("dropped"),
+            undecodable=cells.counter("undecodable"),
+        )
+        self.link.start()
+
+    def _on_message(self, peer: str, message: Any) -> None:
+        if isinstance(message, GatewayHello):
+            self.gateway = message.gateway
+            if self.answer is not None:
+                self.link.send((self.answer,), peer)
+        else:
+            self.inbox.put_nowait(message)
+
+    def send(self, *messages: Any) -> None:
+        assert self.link.send(messages, self.gateway)
+
+    async def next(self, kind: type[Any]) -> Any:
+        """The next message, which has to be a `kind`."""
+        message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
+        assert isinstance(message, kind), message
+        return message
+
+
+class FakeTwilio:
+    """Twilio's two sides: signed webhooks over HTTP, and the media socket."""
+
+    def __init__(self, port: int, origin: str, account_sid: str = "AC" + "0" * 32) -> None:
+        self.port = port
+        self.origin = origin
+        self.account_sid = account_sid
+        self.validator = RequestValidator(AUTH_TOKEN)
+
+    def sign(self, url: str, params: dict[str, str]) -> str:
+        signature: str = self.validator.compute_signature(url, params)
+        return signature
+
+    async def request(
+        self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            lines = [f"{method} {target} HTTP/1.1", "Host: test", "Connection: close", f"Content-Length: {len(body)}"]
+            lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+            answer = (await asyncio.wait_for(reader.read(), TIMEOUT_S)).decode()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        head, _, text = answer.partition("\r\n\r\n")
+        return int(head.split()[1]), text
+
+    async def post(self, target: str, **params: str) -> tuple[int, str]:
+        """A signed webhook."""
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Twilio-Signature": self.sign(self.origin + target, params),
+        }
+        return await self.request("POST", target, urlencode(params).encode(), headers)
+
+    async def voice(self, call_sid: str, *, resume: bool = False) -> str:
+        """The TwiML for a call."""
+        target = "/twilio/voice" + ("?resume=1" if resume else "")
+        params = {"CallSid": call_sid, "AccountSid": self.account_sid, "From": "+15550001", "To": "+15550002"}
+        status, text = await self.post(target, **params, CallerName="")
+        assert status == 200, text
+        return text
+
+    async def token(self, call_sid: str) -> str:
+        parameter = ElementTree.fromstring(await self.voice(call_sid)).find("./Connect/Stream/Parameter")
+        assert parameter is not None
+        return parameter.attrib["value"]
+
+    @contextlib.asynccontextmanager
+    async def socket(
+        self, target: str = "/twilio/media", signature: str | None = None
+    ) -> AsyncIterator[ClientConnection]:
+        url = "ws" + self.origin.removeprefix("http") + "/twilio/media"
+        headers = {"x-twilio-signature": self.sign(url, {}) if signature is None else signature}
+        async with connect(
+            f"ws://127.0.0.1:{self.port}{target}", additional_headers=headers, compression=None, proxy=None
+        ) as connection:
+            yield connection
+
+    def start_text(self, call_sid: str, token: str | None, stream_sid: str = "MZ1") -> str:
+        return json.dumps(
+            {
+                "event": "start",
+                "sequenceNumber": "1",
+                "streamSid": stream_sid,
+                "start": {
+                    "accountSid": self.account_sid,
+                    "streamSid": stream_sid,
+                    "callSid": call_sid,
+                    "tracks": ["inbound"],
+                    "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                    "customParameters": {} if token is None else {"token": token},
+                },
+            }
+        )
+
+    @staticmethod
+    def media_text(audio: bytes, stream_sid: str = "MZ1") -> str:
+        media = {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": base64.b64encode(audio).decode()}
+        return json.dumps({"event": "media", "sequenceNumber": "3", "streamSid": stream_sid, "media": media})
+
+    @staticmethod
+    def text(event: str, stream_sid: str = "MZ1", **fields: Any) -> str:
+        return json.dumps({"event": event, "sequenceNumber": "4", "streamSid": stream_sid, **fields})
+
+
+CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+
+
+class Cell:
+    """The whole arrangement around one gateway."""
+
+    def __init__(self, gateway: Gateway, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
+        self.gateway = gateway
+        self.twilio = twilio
+        self.pacer = pacer
+        self.bridges = bridges
+        self.bridge = bridges[0]
+        self.batches = 0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that no message announces."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    async def ready(self) -> None:
+        async def answers() -> bool:
+            return (await self.twilio.request("GET", "/readyz"))[0] == 200
+
+        async with asyncio.timeout(TIMEOUT_S):
+            while not await answers():
+                await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
+        """A live call: its media socket, and what aibridge heard of it."""
+        sid = call_sid or "CA" + secrets.token_hex(16)
+        token = await self.twilio.token(sid)
+        offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)
+        async with self.twilio.socket() as connection:
+            await connection.send(CONNECTED)
+            await connection.send(self.twilio.start_text(sid, token))
+            started = await self.bridge.next(CallStarted)
+            assert started.token_id == offered.token_id
+            yield connection, started
+
+    def frames(self, deadline_ns: int, *entries: tuple[int, int, bytes, int]) -> None:
+        self.batches += 1
+        self.pacer.send(Frames(self.batches, deadline_ns, entries))
+
+    async def ack(self) -> WireAck:
+        ack: WireAck = await self.pacer.next(WireAck)
+        assert ack.batch == self.batches
+        return ack
+
+    async def caller_audio(self, length: int) -> bytes:
+        heard = b""
+        while len(heard) < length:
+            heard += (await self.bridge.next(CallerAudio)).data
+        return heard
+
+
+async def receive(connection: ClientConnection) -> Any:
+    return json.loads(await asyncio.wait_for(connection.recv(), TIMEOUT_S))
+
+
+@contextlib.asynccontextmanager
+async def cell(workers: int = 1, *, start: bool = True, **overrides: Any) -> AsyncIterator[Cell]:
+    with tempfile.TemporaryDirectory(prefix="gw") as directory, contextlib.ExitStack() as stack:
+        run_dir = Path(directory)
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        values: dict[str, Any] = {
+            "public_url": f"http://127.0.0.1:{port}",
+            "twilio_auth_token": AUTH_TOKEN,
+            "aibridge_workers": workers,
+            "run_dir": run_dir,
+        }
+        settings = Settings(_env_file=None, **{**values, **overrides})
+        context: zmq.Context[Any] = zmq.Context()
+        stack.callback(context.destroy, linger=0)
+        pacer = FakePeer(context, frames_url(run_dir), GatewayToPacer, PacerState(7, 0))
+        bridges = [
+            FakePeer(context, calls_url(run_dir, i), GatewayToBridge, WorkerState(i, True, 0)) for i in range(workers)
+        ]
+        for peer in (pacer, *bridges):
+            stack.callback(peer.link.close)
+        gateway = Gateway(settings, listener, Page.in_memory(DEFINITIONS))
+        await gateway.start()
+        try:
+            under_test = Cell(gateway, FakeTwilio(port, settings.origin), pacer, bridges)
+            if start:
+                await under_test.ready()
+            yield under_test
+        finally:
+            await gateway.close()
+
+
+Scenario = Callable[[Cell], Awaitable[None]]
+
+
+@pytest.fixture
+def run() -> Callable[..., None]:
+    """Play a scenario around a gateway; keyword arguments as for `cell`."""
+
+    def play(scenario: Callable[[Cell], Coroutine[Any, Any, None]], **options: Any) -> None:
+        async def playing() -> None:
+            async with asyncio.timeout(30), cell(**options) as under_test:
+                await scenario(under_test)
+
+        asyncio.run(playing())
+
+    return play
