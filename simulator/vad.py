@@ -86,3 +86,7 @@ class Vad:
                     edges.append(Edge("stopped", self._now_ms))
         self._rest = data[at:]
         return edges
+
+    def forget_speech(self) -> None:
+        """The audio was thrown away: whatever was being said is over, without an edge."""
+        self.speaking, self._run, self._rest = False, 0, b""

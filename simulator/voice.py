@@ -3,8 +3,9 @@
 The recordings and their words stand in `voices/`, 8 kHz G.711 mu-law as on the line.
 
 Each utterance of the model is unique: the lowest bit of every byte of its recording is flipped or not by a mask drawn
-from the utterance's own seed. That changes a sample by half a quantisation step, which nobody can hear, and it makes any
-20 ms frame (160 random bits) name the one utterance and position that it came from. The judge of a call relies on it.
+from the utterance's own seed. That moves a sample by one quantisation step at most, which nobody can hear, and it makes
+any 20 ms frame (160 random bits) name the one utterance and position that it came from. The judge of a call relies on
+it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def clips(role: Role, kind: Kind | None = None) -> tuple[Clip, ...]:
 
 @dataclass(frozen=True)
 class Speech:
-    """What the model says in one audio item: a recipe, because a session of an hour would not fit in memory as bytes."""
+    """What the model says in one audio item: a recipe, because the bytes of an hour would not fit in memory."""
 
     text: str
     audio: bytes  # of the recording, shared by all who speak it
