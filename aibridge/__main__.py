@@ -1,0 +1,54 @@
+"""`python -m aibridge`: read settings and agent, see that the model will have us, and hold conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+
+import uvloop
+import zmq
+from openai import AsyncOpenAI
+
+from shared import process, settings
+from shared.metrics import Page
+
+from . import agent
+from .core.metrics import DEFINITIONS
+from .worker import Worker
+
+
+def main() -> None:
+    config = settings.load()
+    if not config.openai_api_key:
+        raise process.ConfigError(
+            "OPENAI_API_KEY is not set; put it into .env, or start with `make run`, which uses the simulated model then"
+        )
+    chosen = agent.load(config.agent_file)
+    run_dir = settings.prepare_run_dir(config)
+    number = process.instance()
+    if number >= config.aibridge_workers:
+        raise process.ConfigError(
+            f"this is aibridge number {number + 1}, but AIBRIDGE_WORKERS is {config.aibridge_workers}; make them agree"
+        )
+    client = AsyncOpenAI(api_key=config.openai_api_key, base_url=config.openai_base_url or None)
+    with process.sole(run_dir, f"aibridge-{number}"):
+        page = Page.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
+        try:
+            worker = Worker(config, number=number, agent=chosen, client=client, page=page)
+        except zmq.ZMQError as exc:
+            raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
+        uvloop.run(serve(worker))
+
+
+async def serve(worker: Worker) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # What was made so far lives as long as the process: keep the collector from walking it again and again.
+    gc.collect()
+    gc.freeze()
+    await worker.run(stop)
+
+
+process.run("aibridge", main)

@@ -1,0 +1,75 @@
+"""What of each utterance was received, paced and heard: in bytes, never in wall time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass
+class Utterance:
+    """One audio item of one response. `number` is what txpacer knows it by."""
+
+    number: int
+    response_id: str
+    item_id: str
+    content_index: int
+    # What the model sent, and what of it was given to the line: after a cancel, late audio is not.
+    received_bytes: int = 0
+    spoken_bytes: int = 0
+    # No more audio will come for it.
+    ended: bool = False
+    # What the caller heard of it in the end; None while that is open.
+    heard_bytes: int | None = None
+    # When the ear began to play it, moved by the gaps that came before or inside it; None: not paced yet.
+    ear_start_ns: int | None = None
+
+    @property
+    def cut(self) -> bool:
+        """The caller heard less than the model said."""
+        return self.heard_bytes is not None and self.heard_bytes < self.received_bytes
+
+
+class Ledger:
+    """The utterances of a call, in the order in which they are spoken."""
+
+    def __init__(self) -> None:
+        self._utterances: dict[int, Utterance] = {}
+        self._numbers: dict[tuple[str, str, int], int] = {}
+        # The number given last; 0 before the first.
+        self.last = 0
+
+    def receive(self, response_id: str, item_id: str, content_index: int, n_bytes: int) -> tuple[Utterance, bool]:
+        """Book audio that came from the model. Returns its utterance, and whether that is new."""
+        key = (response_id, item_id, content_index)
+        number = self._numbers.get(key)
+        new = number is None
+        if number is None:
+            self.last += 1
+            number = self._numbers[key] = self.last
+            self._utterances[number] = Utterance(number, *key)
+        utterance = self._utterances[number]
+        utterance.received_bytes += n_bytes
+        return utterance, new
+
+    def of_item(self, response_id: str, item_id: str) -> list[Utterance]:
+        return [u for u in self._utterances.values() if u.item_id == item_id and u.response_id == response_id]
+
+    def find(self, response_id: str, item_id: str, content_index: int) -> Utterance | None:
+        number = self._numbers.get((response_id, item_id, content_index))
+        return None if number is None else self._utterances.get(number)
+
+    def get(self, number: int) -> Utterance | None:
+        return self._utterances.get(number)
+
+    def open(self) -> Iterator[Utterance]:
+        """The utterances whose heard part is not known yet, in order."""
+        return (u for u in self._utterances.values() if u.heard_bytes is None)
+
+    def settle(self, number: int, heard_bytes: int) -> Utterance | None:
+        """Say how much of an utterance was heard in the end; None when that is known already."""
+        utterance = self._utterances.get(number)
+        if utterance is None or utterance.heard_bytes is not None:
+            return None
+        utterance.heard_bytes = min(heard_bytes, utterance.spoken_bytes)
+        return utterance

@@ -1,0 +1,164 @@
+"""One Realtime session: the SDK's connection, read at full speed, written without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from openai import AsyncOpenAI, OpenAIError
+from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import broadcast
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from .core.realtime import (
+    FATAL_CODES,
+    MalformedEventError,
+    ServerError,
+    ServerEvent,
+    SessionCreated,
+    SessionUpdated,
+    decode_event,
+    encode_append,
+    encode_event,
+)
+
+log = logging.getLogger("aibridge")
+
+# From dialling to session.updated; the real thing takes well under a second.
+OPEN_TIMEOUT_S: Final = 10.0
+# HTTP refusals that another try will not change.
+REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
+
+
+class ModelRefusedError(Exception):
+    """The model's server will not have us (key, quota or model name); the text is what it said."""
+
+
+class Session:
+    """`run` holds the session from dialling to its end; `on_event` gets what happens in it, in order.
+
+    Writing is synchronous and never waits: websockets' `broadcast` to this one connection. The SDK's own sends take a
+    lock in a task, 14 to 144 us each, and would not keep a cancel in front of the truncate that follows it.
+    """
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        *,
+        model: str,
+        config: RealtimeSessionCreateRequestParam,
+        request_id: str,
+        on_event: Callable[[ServerEvent], None],
+        on_malformed: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._model = model
+        self._config = config
+        # OpenAI's header for finding a request again: the call's SID.
+        self._request_id = request_id
+        self._on_event = on_event
+        self._on_malformed = on_malformed
+        self._websocket: ClientConnection | None = None
+        # session.updated has come: audio and responses may go out.
+        self.ready = False
+
+    async def run(self) -> None:
+        """Dial, configure, and read until the session ends.
+
+        Returns when it ended (1000 and 1001 too: an expired session ends so). Raises ModelRefusedError when another try
+        would fail in the same way, OSError, TimeoutError or a WebSocketException otherwise.
+        """
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
+                connection = await self._dial()
+                try:
+                    while True:
+                        data = await connection.recv_bytes()
+                        try:
+                            event = decode_event(data)
+                        except MalformedEventError:
+                            self._on_malformed()
+                            continue
+                        if event is None:
+                            continue
+                        if not self.ready and self._open(event):
+                            opening.reschedule(None)
+                        self._on_event(event)
+                finally:
+                    self.ready = False
+                    await connection.close()
+        except ConnectionClosed as exc:
+            if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
+                raise
+
+    async def _dial(self) -> Any:
+        def create(*args: Any, **kwargs: Any) -> ClientConnection:
+            self._websocket = ClientConnection(*args, **kwargs)
+            return self._websocket
+
+        options: Any = {
+            "create_connection": create,
+            "max_queue": 64,
+            "close_timeout": 1,
+            "open_timeout": OPEN_TIMEOUT_S,
+        }
+        try:
+            return await self._client.realtime.connect(
+                model=self._model,
+                extra_headers={"X-Client-Request-Id": self._request_id},
+                websocket_connection_options=options,
+            ).enter()
+        except InvalidStatus as exc:
+            if exc.response.status_code in REFUSED_STATUS:
+                raise ModelRefusedError(f"HTTP {exc.response.status_code}") from None
+            raise
+        except OpenAIError as exc:
+            raise ModelRefusedError(str(exc)) from None
+
+    def _open(self, event: ServerEvent) -> bool:
+        """Set the session up; True with the event that says that it is."""
+        if isinstance(event, SessionCreated):
+            self.send({"type": "session.update", "session": self._config})
+        elif isinstance(event, SessionUpdated):
+            self.ready = True
+        elif isinstance(event, ServerError):
+            # Before session.updated, an error means that our settings do not hold: the session would speak PCM.
+            code = event.error.code or event.error.type
+            if code in FATAL_CODES or event.error.type == "invalid_request_error":
+                raise ModelRefusedError(f"{code}: {event.error.message}")
+        return self.ready
+
+    def send(self, event: RealtimeClientEventParam) -> None:
+        if self._websocket is not None:
+            broadcast((self._websocket,), encode_event(event))
+
+    def append(self, audio: bytes) -> None:
+        """Caller audio, raw mu-law. Only once `ready`."""
+        if self._websocket is not None:
+            broadcast((self._websocket,), encode_append(audio))
+
+
+async def probe(client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam) -> None:
+    """Open a session, see our settings accepted, close it. Raises as `Session.run` does."""
+    ready = asyncio.Event()
+    session = Session(
+        client,
+        model=model,
+        config=config,
+        request_id="probe",
+        on_event=lambda event: ready.set() if isinstance(event, SessionUpdated) else None,
+        on_malformed=lambda: None,
+    )
+    running = asyncio.ensure_future(session.run())
+    waiting = asyncio.ensure_future(ready.wait())
+    await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if ready.is_set():
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return
+    await running
+    raise WebSocketException("the model closed the session before it was set up")

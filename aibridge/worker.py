@@ -1,0 +1,328 @@
+"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for calls that are about to come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import zmq
+from openai import AsyncOpenAI
+from websockets.exceptions import WebSocketException
+
+from shared import bus
+from shared.messages import (
+    BridgeHello,
+    CallEnded,
+    CallerAudio,
+    CallerDtmf,
+    CallOffered,
+    CallStarted,
+    CloseLine,
+    FirstFrameSent,
+    GatewayHello,
+    GatewayToBridge,
+    MarkHeard,
+    Message,
+    PacerState,
+    PacerToBridge,
+    WorkerState,
+)
+from shared.metrics import Page
+from shared.process import ConfigError
+from shared.settings import Settings
+
+from .agent import Agent
+from .call import Call
+from .core.conversation import Conversation
+from .core.metrics import ConversationMetrics
+from .core.realtime import ServerEvent
+from .session import ModelRefusedError, Session, probe
+
+log = logging.getLogger("aibridge")
+
+# How long a session dialled ahead waits for its media socket: the life of the stream token.
+OFFER_S: Final = 60.0
+# Between tries to reach the model at the start.
+PROBE_RETRY_S: Final = 5.0
+HELLO_S: Final = 1.0
+
+
+@dataclass
+class _Dialled:
+    """A session and its reader; `call` is set once the media socket is there."""
+
+    session: Session
+    task: asyncio.Task[None] | None = None
+    call: Call | None = None
+    expiry: asyncio.TimerHandle | None = None
+
+
+class Worker:
+    """`run` returns when `stop` is set. Raises ConfigError when the model refuses key or model name at the start."""
+
+    def __init__(self, settings: Settings, *, number: int, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
+        self._settings = settings
+        self._number = number
+        self._name = f"aibridge-{number}"
+        self._agent = agent
+        self._client = client
+        self._session_config = agent.session(settings.openai_realtime_model)
+        self._metrics = ConversationMetrics(page)
+        self._page = page
+        self._calls: dict[int, Call] = {}
+        self._dialled: dict[int, _Dialled] = {}
+        # By token, until the media socket comes.
+        self._offers: dict[str, _Dialled] = {}
+        self._gateways: set[str] = set()
+        self._due: dict[int, asyncio.TimerHandle] = {}
+        self._to_pacer: list[Message] = []
+        self._pacer_epoch: int | None = None
+        self._is_ready = False
+        self._calls_gauge = page.gauge("bridge_calls")
+        self._sessions_gauge = page.gauge("bridge_sessions_open")
+        context: zmq.Context[Any] = zmq.Context.instance()
+        dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
+        # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
+        self._gateway_link = bus.Link(
+            bus.router(context, bus.calls_url(settings.run_dir, number), hwm=bus.CALLER_HWM),
+            types=GatewayToBridge,
+            on_message=self._from_gateway,
+            dropped=dropped,
+            undecodable=undecodable,
+        )
+        self._pacer_link = bus.Link(
+            bus.dealer(context, bus.speech_url(settings.run_dir), name=self._name, hwm=bus.SPEECH_HWM),
+            types=PacerToBridge,
+            on_message=self._from_pacer,
+            dropped=dropped,
+            undecodable=undecodable,
+            keep_bytes=bus.SPEECH_KEEP_BYTES,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gateway_link.start()
+        self._pacer_link.start()
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._hello()), asyncio.create_task(self._probe())]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            # The probe ends in time; what fails ends the process, and so does `stop`.
+            while not stop.is_set() and not any(task.done() and task.exception() for task in tasks):
+                running = [task for task in (*tasks, stopping) if not task.done()]
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            sessions = [d.task for d in (*self._offers.values(), *self._dialled.values()) if d.task is not None]
+            for task in (*tasks, *sessions):
+                task.cancel()
+            stopping.cancel()
+            await asyncio.gather(*tasks, *sessions, stopping, return_exceptions=True)
+            self._gateway_link.close()
+            self._pacer_link.close()
+
+    async def _hello(self) -> None:
+        while True:
+            self._say_to_pacer(BridgeHello(self._name))
+            await asyncio.sleep(HELLO_S)
+
+    async def _probe(self) -> None:
+        """Ready means: the model has accepted our key, model name and session."""
+        while not self._is_ready:
+            try:
+                await probe(self._client, model=self._settings.openai_realtime_model, config=self._session_config)
+            except ModelRefusedError as exc:
+                raise ConfigError(
+                    f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
+                ) from None
+            except (OSError, TimeoutError, WebSocketException) as exc:
+                log.warning("the model cannot be reached (%s); trying again, no calls until then", exc)
+                await asyncio.sleep(PROBE_RETRY_S)
+            else:
+                self._is_ready = True
+                self._page.gauge("bridge_ready").set(1)
+                log.info("ready: the model is %s", self._settings.openai_realtime_model)
+                for gateway in self._gateways:
+                    self._tell_state(gateway)
+
+    # --- messages ---
+
+    def _from_gateway(self, peer: str, message: Any) -> None:
+        match message:
+            case CallerAudio(call, data):
+                known = self._calls.get(call)
+                if known is not None:
+                    known.caller_audio(data)
+            case MarkHeard() | CallerDtmf() | FirstFrameSent():
+                pass
+            case CallOffered():
+                self._on_offered(message)
+            case CallStarted():
+                self._on_started(message)
+            case CallEnded(call, reason):
+                self._on_ended(call, reason)
+            case GatewayHello():
+                self._gateways.add(peer)
+                self._tell_state(peer)
+
+    def _from_pacer(self, _peer: str, message: Any) -> None:
+        if isinstance(message, PacerState):
+            self._on_pacer_state(message)
+            return
+        call = self._calls.get(message.call)
+        if call is not None:
+            call.playout(message)
+
+    def _tell_state(self, gateway: str) -> None:
+        state = WorkerState(self._number, self._is_ready, len(self._calls))
+        if not self._gateway_link.send((state,), gateway):
+            self._gateways.discard(gateway)
+
+    def _on_pacer_state(self, state: PacerState) -> None:
+        if self._pacer_epoch not in (None, state.epoch):
+            self._page.counter("bridge_pacer_restarts").inc()
+            log.warning("txpacer was restarted; its lines are opened again")
+            for call in self._calls.values():
+                call.reopen_line()
+        self._pacer_epoch = state.epoch
+
+    def _say_to_pacer(self, message: Message) -> None:
+        """All that is said in one turn of the loop goes out as one message."""
+        if not self._to_pacer:
+            self._loop.call_soon(self._flush)
+        self._to_pacer.append(message)
+
+    def _flush(self) -> None:
+        self._pacer_link.send(self._to_pacer)
+        self._to_pacer = []
+
+    # --- calls ---
+
+    def _on_offered(self, offer: CallOffered) -> None:
+        dialled = self._dial(offer.call_sid)
+        self._offers[offer.token_id] = dialled
+        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.token_id)
+
+    def _expire(self, token_id: str) -> None:
+        dialled = self._offers.pop(token_id, None)
+        if dialled is not None and dialled.task is not None:
+            self._count_session("unused")
+            dialled.task.cancel()
+
+    def _on_started(self, started: CallStarted) -> None:
+        if started.call in self._calls:
+            return
+        dialled = self._offers.pop(started.token_id, None)
+        if dialled is None:
+            # This worker was restarted between the webhook and the media socket.
+            dialled = self._dial(started.call_sid)
+        if dialled.expiry is not None:
+            dialled.expiry.cancel()
+        conversation = Conversation(
+            greets=bool(self._agent.greeting),
+            protect_ns=self._settings.greeting_protect_ms * 1_000_000,
+            barge_in=self._settings.barge_in,
+            metrics=self._metrics,
+        )
+        gateway = started.gateway
+        call = Call(
+            call=started.call,
+            call_sid=started.call_sid,
+            gateway=gateway,
+            agent=self._agent,
+            session=dialled.session,
+            conversation=conversation,
+            to_pacer=self._say_to_pacer,
+            to_gateway=lambda message: self._say_to_gateway(gateway, message),
+            on_dropped_audio=self._page.counter("bridge_caller_bytes_dropped").inc,
+            on_due=self._plan,
+        )
+        self._calls[started.call] = call
+        self._dialled[started.call] = dialled
+        self._calls_gauge.set(len(self._calls))
+        dialled.call = call
+        if dialled.task is not None and dialled.task.done():
+            # It failed while the phone was still ringing.
+            call.end("the model could not be reached")
+
+    def _on_ended(self, call: int, reason: str) -> None:
+        ended = self._calls.pop(call, None)
+        if ended is None:
+            return
+        self._say_to_pacer(CloseLine(call))
+        timer = self._due.pop(call, None)
+        if timer is not None:
+            timer.cancel()
+        dialled = self._dialled.pop(call)
+        dialled.call = None
+        if dialled.task is not None:
+            dialled.task.cancel()
+        self._calls_gauge.set(len(self._calls))
+        log.info("call %s: over (%s)", ended.call_sid, reason)
+
+    def _say_to_gateway(self, gateway: str, message: Message) -> None:
+        self._gateway_link.send((message,), gateway)
+
+    def _plan(self, call: Call) -> None:
+        """One timer a call, at the conversation's next due time."""
+        timer = self._due.pop(call.call, None)
+        if timer is not None:
+            timer.cancel()
+        due_ns = call.conversation.next_due_ns()
+        if due_ns is not None:
+            # uvloop's clock has steps of 1 ms: round up, never early.
+            delay = max(0.0, (due_ns - time.monotonic_ns()) / 1e9) + 0.001
+            self._due[call.call] = self._loop.call_later(delay, self._advance, call.call)
+
+    def _advance(self, call: int) -> None:
+        self._due.pop(call, None)
+        known = self._calls.get(call)
+        if known is not None:
+            known.advance()
+
+    # --- sessions ---
+
+    def _dial(self, call_sid: str) -> _Dialled:
+        def on_event(event: ServerEvent) -> None:
+            if dialled.call is not None:
+                dialled.call.model_event(event)
+
+        session = Session(
+            self._client,
+            model=self._settings.openai_realtime_model,
+            config=self._session_config,
+            request_id=call_sid,
+            on_event=on_event,
+            on_malformed=self._page.counter("bridge_malformed_events").inc,
+        )
+        dialled = _Dialled(session)
+        dialled.task = asyncio.create_task(self._hold(dialled, call_sid))
+        return dialled
+
+    async def _hold(self, dialled: _Dialled, call_sid: str) -> None:
+        """Keep one session until it ends, and say how."""
+        self._sessions_gauge.inc()
+        self._count_session("opened")
+        outcome = "lost"
+        try:
+            await dialled.session.run()
+        except asyncio.CancelledError:
+            outcome = "closed"
+            raise
+        except ModelRefusedError as exc:
+            outcome = "refused"
+            log.error("call %s: the model refused the session (%s); check OPENAI_API_KEY and the model", call_sid, exc)
+        except (OSError, TimeoutError, WebSocketException) as exc:
+            log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
+        finally:
+            self._sessions_gauge.inc(-1)
+            self._count_session(outcome)
+        if dialled.call is not None:
+            dialled.call.end("the model is gone")
+
+    def _count_session(self, outcome: str) -> None:
+        self._page.counter("bridge_sessions", outcome).inc()
