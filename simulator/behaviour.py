@@ -49,6 +49,11 @@ class Behaviour:
 
     responses: tuple[Behaviour, ...] = ()  # the first so many responses of a session behave like these instead
 
+    def __post_init__(self) -> None:
+        for name in ("speed", "delta_ms", "flood_times"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0")
+
     def for_response(self, turn: int) -> Behaviour:
         """The behaviour of a session's response number `turn`, counted from 0."""
         return self.responses[turn] if turn < len(self.responses) else self

@@ -147,7 +147,7 @@ class Response:
             size = self._random.choice(_RAGGED_BYTES) if behaviour.ragged else behaviour.delta_ms * BYTES_PER_MS
             chunk = audio[item.sent_bytes : item.sent_bytes + size]
             if behaviour.transcript == "along":
-                told = self._tell(index, item, words, told, len(words) * (item.sent_bytes + size) // len(audio))
+                told = self._tell(index, item, words, told, -(-len(words) * (item.sent_bytes + size) // len(audio)))
             data = b"".join([_MULAW_TO_PCM[byte] for byte in chunk]) if self._is_pcm else chunk
             self._stage.outbox.send_audio(head, binascii.b2a_base64(data, newline=False).decode("ascii"))
             item.sent_bytes += len(chunk)

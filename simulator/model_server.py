@@ -12,7 +12,9 @@ import asyncio
 import gc
 import hmac
 import http
+import logging
 import math
+import os
 import signal
 import time
 from collections import deque
@@ -291,12 +293,16 @@ def main() -> None:
     server = ModelServer(
         arguments.host, arguments.port, lambda _: behaviour, api_key=arguments.api_key, seed=arguments.seed
     )
+    # One line for each connection says nothing that /simulator/sessions does not.
+    logging.getLogger("websockets.server").setLevel(logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_told(server))
     except OSError as exc:
         where = f"{arguments.host}:{arguments.port}"
-        raise ConfigError(f"cannot listen on {where} ({exc.strerror}); choose another with --port") from None
+        raise ConfigError(
+            f"cannot listen on {where} ({os.strerror(exc.errno or 0)}); choose another with --port"
+        ) from None
 
 
 if __name__ == "__main__":
