@@ -80,7 +80,7 @@ class Gateway:
         # New at every start, so that frames for one incarnation never reach the next.
         self.name = f"gateway-{index}-{epoch:x}"
         self.metrics = Metrics(page)
-        cell = Cell(settings.aibridge_workers)
+        self.cell = cell = Cell(settings.aibridge_workers)
         admission = Admission(settings.max_calls)
         tokens = Tokens(shared_key(settings.twilio_auth_token))
         unsigned = settings.allow_unsigned == "on"

@@ -124,13 +124,19 @@ class MediaSockets:
                 self._metrics.starts_refused["timeout"].inc()
             finally:
                 self._unstarted -= 1
-            if call is None:
-                await connection.close(CloseCode.POLICY_VIOLATION)
-                return
-            reason = await self._converse(call, stream)
+            if call is not None:
+                reason = await self._converse(call, stream)
+                self._end(call, reason)
+                if reason == "stop":
+                    return
+            await connection.close(CloseCode.POLICY_VIOLATION)
         except ConnectionClosed as exc:
             if isinstance(exc, ConnectionClosedError) and exc.sent and exc.sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self._metrics.violations[Kind.OVERSIZED].inc()
+        except Exception:
+            # websockets closes the socket with 1011 and says nothing of its own here: see port.py.
+            logger.exception("a media socket ended by a fault of ours")
+            raise
         finally:
             if call is not None:
                 self._end(call, reason)
@@ -195,7 +201,7 @@ class MediaSockets:
         return self._cell.pick(now_ns)
 
     async def _converse(self, call: Call, stream: MediaStream) -> str:
-        """Read at full speed until the call is over; how it ended."""
+        """Read at full speed until the call is over: "stop", or "lost" when the other end made it meaningless."""
         receive = stream.receive
         recv = call.connection.recv
         while True:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
@@ -50,8 +51,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc
         raise ConfigError(
-            f"cannot listen on {host} port {port} ({exc.strerror or exc}); "
+            f"cannot listen on {host} port {port} ({reason}); "
             "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
         ) from None
 

@@ -123,7 +123,8 @@ class Web:
     async def _signed(self, request: Request, hook: str) -> Form:
         """The form (POST) or the query (GET) of a request that Twilio signed. Raises HTTPException."""
         query = request.scope["query_string"].decode("latin-1")
-        target = f"{request.url.path}?{query}" if query else request.url.path
+        path: str = request.scope["path"]
+        target = f"{path}?{query}" if query else path
         if request.method == "POST":
             fields = form = await _form(request)
         else:

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from time import monotonic_ns
 from typing import Any
 
-from shared.messages import CLEAR, CallEnded, CallerDtmf, CloseLine, FirstFrameSent, HangUp, MarkHeard
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from gateway.core.cell import SILENT_NS
+from gateway.core.media_streams import Kind
+from shared.messages import (
+    CLEAR,
+    CallEnded,
+    CallerDtmf,
+    CallOffered,
+    CallStarted,
+    CloseLine,
+    FirstFrameSent,
+    HangUp,
+    MarkHeard,
+    WorkerState,
+)
+
+CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 FRAME = bytes(range(160))
 
 
 async def received(connection: Any) -> Any:
-    import json
-
     return json.loads(await asyncio.wait_for(connection.recv(), 5))
 
 
@@ -89,3 +106,324 @@ def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
         assert "<Response><Hangup /></Response>" in await cell.twilio.voice("CAbye", resume=True)
 
     run(scenario)
+
+
+def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns() - 19_000_000, (started.call, 0, FRAME, 0))
+            on_time = await cell.ack()
+            cell.frames(monotonic_ns() - 21_000_000, (started.call, 1, FRAME * 2, 0), (12345, 7, FRAME, 0))
+            late = await cell.ack()
+            assert late.late == ((started.call, 1),)
+            assert late.wire_ns > on_time.wire_ns
+            assert len([await received(socket) for _ in range(3)]) == 3
+        metrics = cell.gateway.metrics
+        assert metrics.frames_unknown_call.value == 1
+        assert metrics.wire_gap.count == 1
+
+    run(scenario)
+
+
+def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_is_not(run):
+    async def scenario(cell):
+        async with cell.call() as (_, started):
+            call = cell.gateway.media.calls[started.call]
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
+            await cell.ack()
+            call.last_wire_ns -= 301_000_000
+            cell.frames(monotonic_ns(), (started.call, 1, FRAME, 1))
+            await cell.ack()
+            assert cell.gateway.metrics.tx_stall.value == 1
+            call.last_wire_ns -= 301_000_000
+            cell.frames(monotonic_ns(), (started.call, 2, FRAME, 0))
+            await cell.ack()
+            assert cell.gateway.metrics.tx_stall.value == 1
+
+    run(scenario)
+
+
+def test_a_caller_who_does_not_read_delays_nobody(run):
+    async def scenario(cell):
+        async with cell.call("CAslow") as (slow, stuck), cell.call("CAfast") as (fast, started):
+            slow.transport.pause_reading()
+            call = cell.gateway.media.calls[stuck.call]
+            for batch in range(20):
+                call.last_wire_ns -= 20_000_000  # as if it were its pace
+                cell.frames(
+                    monotonic_ns(), (stuck.call, batch * 1_000, FRAME * 1_000, 0), (started.call, batch, FRAME, 0)
+                )
+                assert (await cell.ack()).late == ()
+                await received(fast)
+            assert call.connection.transport.get_write_buffer_size() > 0
+            assert cell.gateway.metrics.slow_sends.value > 0
+            slow.transport.abort()
+
+    run(scenario)
+
+
+def test_a_socket_that_is_lost_ends_its_call_once_and_takes_no_frame_with_it(run):
+    async def scenario(cell):
+        async with cell.call("CAgone") as (socket, gone), cell.call("CAhere") as (fast, started):
+            socket.transport.abort()
+            for seq in range(20):
+                cell.frames(monotonic_ns(), (gone.call, seq, FRAME, 0), (started.call, seq, FRAME, 0))
+                await received(fast)
+            await cell.until(lambda: gone.call not in cell.gateway.media.calls)
+        ended = []
+        while len(ended) < 2:
+            message = await asyncio.wait_for(cell.bridge.inbox.get(), 5)
+            if isinstance(message, CallEnded):
+                ended.append((message.call, message.reason))
+        assert ended == [(gone.call, "lost"), (started.call, "lost")]
+        assert cell.gateway.media.calls == {}
+
+    run(scenario)
+
+
+def test_a_lost_call_comes_back_as_the_same_conversation(run):
+    async def scenario(cell):
+        async with cell.call("CAback") as (socket, _):
+            socket.transport.abort()
+            assert (await cell.bridge.next(CallEnded)).reason == "lost"
+        assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
+        assert (await cell.bridge.next(CallOffered)).resumed
+
+    run(scenario)
+
+
+def test_a_second_socket_of_a_call_replaces_the_first(run):
+    async def scenario(cell):
+        async with cell.call("CAtwice") as (first, before):
+            token = await cell.twilio.token("CAtwice")
+            await cell.bridge.next(CallOffered)
+            async with cell.twilio.socket() as second:
+                await second.send(CONNECTED)
+                await second.send(cell.twilio.start_text("CAtwice", token))
+                assert await cell.bridge.next(CallEnded) == CallEnded(before.call, "lost")
+                assert (await cell.bridge.next(CallStarted)).call == before.call + 1
+                await asyncio.wait_for(first.wait_closed(), 5)
+
+    run(scenario)
+
+
+def test_a_hang_up_without_goodbye_goes_on_with_the_fallback(run):
+    async def scenario(cell):
+        async with cell.call("CAfail") as (socket, started):
+            cell.bridge.send(HangUp(started.call, False, 0))
+            assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
+            await asyncio.wait_for(socket.wait_closed(), 5)
+        assert "<Say>" in await cell.twilio.voice("CAfail", resume=True)
+
+    run(scenario)
+
+
+def test_a_goodbye_without_its_mark_is_closed_after_silence_only(run, monkeypatch):
+    monkeypatch.setattr("gateway.media.MARK_S", 0.3)
+
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.bridge.send(HangUp(started.call, True, 1))
+            spoken_until = monotonic_ns() + 600_000_000
+            seq = 0
+            while monotonic_ns() < spoken_until:
+                cell.frames(monotonic_ns(), (started.call, seq, FRAME, 0))
+                await received(socket)
+                await cell.ack()
+                seq += 1
+                await asyncio.sleep(0.02)  # the pace of speech
+            assert started.call in cell.gateway.media.calls
+            await cell.bridge.next(FirstFrameSent)
+            assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
+            assert monotonic_ns() > spoken_until + 200_000_000
+
+    run(scenario)
+
+
+def test_marks_of_before_a_clear_do_not_hang_up(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns(), (started.call, 0, b"", CLEAR))
+            await cell.ack()
+            cell.bridge.send(HangUp(started.call, True, 2))
+            for name in ("0.2", "elsewhere", "1.1"):
+                await socket.send(cell.twilio.text("mark", mark={"name": name}))
+            assert (await cell.bridge.next(MarkHeard)).generation == 0
+            assert (await cell.bridge.next(MarkHeard)).utterance == 1
+            assert started.call in cell.gateway.media.calls
+            assert cell.gateway.metrics.marks_unknown.value == 1
+            await socket.send(cell.twilio.text("mark", mark={"name": "1.2"}))
+            await cell.bridge.next(MarkHeard)
+            assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("target", "signature", "status"),
+    [
+        ("/twilio/elsewhere", None, 404),
+        ("/twilio/media?token=1", None, 400),
+        ("/twilio/media", "wrong", 403),
+        ("/twilio/media", "", 403),
+    ],
+)
+def test_a_handshake_is_refused_before_anything_is_allocated(run, target, signature, status):
+    async def scenario(cell):
+        with pytest.raises(InvalidStatus) as caught:
+            async with cell.twilio.socket(target, signature):
+                pass
+        assert caught.value.response.status_code == status
+
+    run(scenario)
+
+
+def test_a_slash_behind_the_path_is_the_same_path(run):
+    async def scenario(cell):
+        async with cell.twilio.socket("/twilio/media/") as socket:
+            await socket.send(CONNECTED)
+
+    run(scenario)
+
+
+def test_a_draining_gateway_refuses_sockets_and_waits_for_live_calls(run):
+    async def scenario(cell):
+        async with cell.call("CAlive") as (socket, started):
+            draining = asyncio.create_task(cell.gateway.drain(20))
+            await cell.until(lambda: cell.gateway.media.draining)
+            with pytest.raises(InvalidStatus) as caught:
+                async with cell.twilio.socket():
+                    pass
+            assert caught.value.response.status_code == 503
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
+            await received(socket)
+            assert not draining.done()
+        await asyncio.wait_for(draining, 5)
+        await asyncio.wait_for(cell.gateway.drain(20), 1)
+
+    run(scenario)
+
+
+def test_when_the_time_to_drain_is_over_calls_are_ended(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            await cell.gateway.drain(0)
+            await cell.gateway.close()
+            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
+            await asyncio.wait_for(socket.wait_closed(), 5)
+
+    run(scenario)
+
+
+async def _closed_with(socket: Any) -> int:
+    await asyncio.wait_for(socket.wait_closed(), 5)
+    code: int = socket.close_code
+    return code
+
+
+def test_no_token_no_call(run):
+    async def scenario(cell):
+        refused = cell.gateway.metrics.starts_refused
+        used = await cell.twilio.token("CAfirst")
+        await cell.bridge.next(CallOffered)
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            await socket.send(cell.twilio.start_text("CAfirst", used))
+            await cell.bridge.next(CallStarted)
+            for token, call_sid, reason in (
+                (None, "CAfirst", "no_token"),
+                ("x", "CAfirst", "malformed"),
+                (used, "CAother", "forged"),
+                (used, "CAfirst", "used"),
+            ):
+                async with cell.twilio.socket() as stranger:
+                    await stranger.send(CONNECTED)
+                    await stranger.send(cell.twilio.start_text(call_sid, token))
+                    assert await _closed_with(stranger) == 1008
+                assert refused[reason].value == 1
+            assert cell.bridge.inbox.empty()
+            cell.twilio.account_sid = "AC" + "9" * 32
+            async with cell.twilio.socket() as stranger:
+                await stranger.send(CONNECTED)
+                await stranger.send(cell.twilio.start_text("CAfirst", used))
+                assert await _closed_with(stranger) == 1008
+            assert refused["forged"].value == 2
+
+    run(scenario)
+
+
+def test_a_socket_without_start_is_closed(run, monkeypatch):
+    monkeypatch.setattr("gateway.media.START_S", 0.05)
+
+    async def scenario(cell):
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            assert await _closed_with(socket) == 1008
+        assert cell.gateway.metrics.starts_refused["timeout"].value == 1
+
+    run(scenario)
+
+
+def test_sockets_without_start_are_bounded(run):
+    async def scenario(cell):
+        async with cell.twilio.socket():
+            with pytest.raises(InvalidStatus) as caught:
+                async with cell.twilio.socket():
+                    pass
+            assert caught.value.response.status_code == 503
+
+    run(scenario, max_calls=1)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "kind"),
+    [
+        ('{"event":"media","streamSid":"MZ2","media":{"payload":""}}', 1008, Kind.WRONG_STREAM),
+        ("x" * 70_000, 1009, Kind.OVERSIZED),
+    ],
+)
+def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
+    async def scenario(cell):
+        async with cell.call("CAother") as (_, other):
+            async with cell.call("CAbad") as (socket, started):
+                await socket.send(message)
+                assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "lost")
+                assert await _closed_with(socket) == code
+            assert list(cell.gateway.media.calls) == [other.call]
+        assert cell.gateway.metrics.violations[kind].value == 1
+
+    run(scenario)
+
+
+def test_nonsense_is_counted_and_the_call_goes_on(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, _):
+            for nonsense in ("{", b"\x00\x01", "[" * 60_000, '{"event":"weather"}', CONNECTED):
+                await socket.send(nonsense)
+            await socket.send(cell.twilio.media_text(b"\x05" * 160))
+            assert await cell.caller_audio(160) == b"\x05" * 160
+        counted = {kind.value: c.value for kind, c in cell.gateway.metrics.violations.items() if c.value}
+        assert counted == {"malformed": 2, "binary": 1, "unknown_event": 1, "wrong_order": 1}
+
+    run(scenario)
+
+
+def test_a_call_goes_to_the_worker_that_dialled_ahead_and_to_another_when_it_is_gone(run):
+    async def scenario(cell):
+        cell.bridges[0].answer = WorkerState(0, True, 5)
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        cell.bridges[0].send(WorkerState(0, True, 5))
+        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 1)
+        token = await cell.twilio.token("CA1")
+        await cell.bridges[1].next(CallOffered)
+        cell.bridges[1].answer = None
+        gone_ns = monotonic_ns() + SILENT_NS
+        cell.bridges[1].link.close()
+        await cell.until(lambda: not cell.gateway.cell.worker_is_there(1, monotonic_ns()))
+        assert monotonic_ns() < gone_ns + 1_000_000_000
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            await socket.send(cell.twilio.start_text("CA1", token))
+            assert (await cell.bridges[0].next(CallStarted)).call_sid == "CA1"
+
+    run(scenario, workers=2)

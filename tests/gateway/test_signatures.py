@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import ImmutableMultiDict
+from twilio.request_validator import HMAC_SHA256, RequestValidator
+
+from gateway.core.signatures import Signatures
+
+ORIGIN = "https://voice.example.com"
+TWILIO = RequestValidator("secret")
+SIGNATURES = Signatures("secret", ORIGIN)
+
+
+def test_a_form_is_checked_with_its_blank_and_doubled_values():
+    form = ImmutableMultiDict([("CallSid", "CA1"), ("CallerName", ""), ("X", "b"), ("X", "a"), ("Space", " x ")])
+    signature = TWILIO.compute_signature(f"{ORIGIN}/twilio/voice?resume=1", form)
+    assert SIGNATURES.webhook("/twilio/voice?resume=1", form, signature, None)
+    assert not SIGNATURES.webhook("/twilio/voice", form, signature, None)
+    without_blank = ImmutableMultiDict([item for item in form.multi_items() if item[1]])
+    assert not SIGNATURES.webhook("/twilio/voice?resume=1", without_blank, "x" + signature[1:], None)
+
+
+@pytest.mark.parametrize("host", ["voice.example.com", "voice.example.com:443"])
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("origin", [ORIGIN, f"{ORIGIN}:443"])
+def test_every_spelling_of_the_media_url_that_twilio_signs_is_accepted(origin, host, slash):
+    signature = TWILIO.compute_signature(f"wss://{host}/twilio/media{slash}", {})
+    assert Signatures("secret", origin).media(signature, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://other.example.com/twilio/media",
+        "https://voice.example.com/twilio/media",
+        "wss://voice.example.com/twilio/media?x=1",
+        "wss://voice.example.com:8443/twilio/media",
+    ],
+)
+def test_other_urls_are_not(url):
+    assert not SIGNATURES.media(TWILIO.compute_signature(url, {}), None)
+
+
+def test_a_loopback_origin_with_a_port_works():
+    signatures = Signatures("secret", "http://127.0.0.1:8080")
+    assert signatures.media(TWILIO.compute_signature("ws://127.0.0.1:8080/twilio/media", {}), None)
+    form = {"CallSid": "CA1"}
+    url = "http://127.0.0.1:8080/twilio/voice"
+    assert signatures.webhook("/twilio/voice", form, TWILIO.compute_signature(url, form), None)
+
+
+def test_the_newer_header_asks_for_sha_256():
+    url = "wss://voice.example.com/twilio/media"
+    signature = TWILIO.compute_signature(url, {}, HMAC_SHA256)
+    assert SIGNATURES.media(signature, "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256")
+    assert not SIGNATURES.media(signature, None)
+    assert not SIGNATURES.media(signature, "key=k,algorithm=none")
+
+
+@pytest.mark.parametrize("signature", [None, "", "x", "\u00fc" * 28])
+def test_no_signature_is_no(signature):
+    assert not SIGNATURES.media(signature, None)
+    assert not SIGNATURES.webhook("/twilio/voice", {}, signature, None)
+
+
+def test_values_that_cannot_be_encoded_are_no():
+    assert not SIGNATURES.webhook("/twilio/voice", {"a": "\ud800"}, "x" * 28, None)
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text()), st.text(), st.none() | st.text())
+def test_nothing_raises_and_no_stranger_passes(target, form, signature, header):
+    assert not SIGNATURES.webhook(target, form, signature, header)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from gateway.core import twiml
+
+
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ("https://voice.example.com", "wss://voice.example.com/twilio/media"),
+        ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/twilio/media"),
+    ],
+)
+def test_the_media_socket_is_under_the_origin(origin, url):
+    assert twiml.media_url(origin) == url
+
+
+def test_a_call_is_connected_and_comes_back_when_the_socket_ends():
+    root = ElementTree.fromstring(twiml.connect("https://voice.example.com", 'a<&"'))
+    assert [child.tag for child in root] == ["Connect", "Redirect"]
+    stream, redirect = root.find("./Connect/Stream"), root.find("Redirect")
+    assert stream is not None
+    assert redirect is not None
+    assert stream.attrib == {"url": "wss://voice.example.com/twilio/media"}
+    assert [(p.attrib["name"], p.attrib["value"]) for p in stream] == [("token", 'a<&"')]
+    assert redirect.attrib == {"method": "POST"}
+    assert redirect.text == "https://voice.example.com/twilio/voice?resume=1"
+
+
+@pytest.mark.parametrize(
+    ("say", "dial", "verbs"),
+    [
+        ("Sorry", "", ["Say", "Hangup"]),
+        ("Sorry", "+15550100", ["Say", "Dial"]),
+        ("", "+15550100", ["Dial"]),
+        ("", "", ["Reject"]),
+    ],
+)
+def test_the_fallback_says_dials_or_rejects(say, dial, verbs):
+    root = ElementTree.fromstring(twiml.fallback(say, dial))
+    assert [child.tag for child in root] == verbs
+
+
+def test_a_goodbye_hangs_up():
+    assert [child.tag for child in ElementTree.fromstring(twiml.hang_up())] == ["Hangup"]
