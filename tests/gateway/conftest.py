@@ -9,7 +9,7 @@ import json
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -258,7 +258,10 @@ async def cell(workers: int = 1, *, start: bool = True, **overrides: Any) -> Asy
             await gateway.close()
 
 
-Scenario = Callable[[Cell], Awaitable[None]]
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

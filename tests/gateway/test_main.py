@@ -1,0 +1,111 @@
+"""The process: what it refuses to start with, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.__main__ import check, listen_host
+from gateway.port import listen
+from shared.process import EX_CONFIG, ConfigError
+from shared.settings import Settings
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "TWILIO_AUTH_TOKEN"),
+        ({"twilio_account_sid": "AC1"}, "TWILIO_AUTH_TOKEN"),
+        ({"twilio_auth_token": "x"}, "PUBLIC_URL"),
+        ({"twilio_auth_token": "x", "public_url": "http://voice.example.com"}, "PUBLIC_URL"),
+        ({"allow_unsigned": "on", "twilio_account_sid": "AC1", "public_url": "http://10.0.0.1"}, "PUBLIC_URL"),
+    ],
+)
+def test_settings_that_would_be_open_or_deaf_are_refused_in_one_line(values, name):
+    with pytest.raises(ConfigError, match=name) as caught:
+        check(settings(**values))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"allow_unsigned": "on"},
+        {"twilio_auth_token": "x", "public_url": "https://voice.example.com"},
+        {"twilio_auth_token": "x", "public_url": "http://127.0.0.1:8080"},
+        {"twilio_auth_token": "x", "public_url": "http://localhost:8080"},
+        {"twilio_auth_token": "x", "public_url": "http://[::1]:8080"},
+    ],
+)
+def test_settings_that_work(values):
+    check(settings(**values))
+
+
+def test_unsigned_means_loopback_unless_told_otherwise():
+    assert listen_host(settings(allow_unsigned="on")) == "127.0.0.1"
+    assert listen_host(settings(allow_unsigned="on", gateway_host="0.0.0.0")) == "0.0.0.0"
+    assert listen_host(settings(twilio_auth_token="x")) == "0.0.0.0"
+
+
+def test_a_port_in_use_is_one_line_with_advice():
+    with listen("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="GATEWAY_PORT") as caught:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(tmp_path / "run"), "GATEWAY_PORT": str(port)}
+    command = [sys.executable, "-m", "gateway"]
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as answer:
+                        assert answer.status == 200
+                        break
+                except urllib.error.URLError:
+                    time.sleep(0.05)
+            yield started, port
+        finally:
+            started.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_without_calls_a_signal_ends_it_at_once_and_nothing_is_left(process, tmp_path, number):
+    started, _ = process
+    assert (tmp_path / "run/metrics/gateway.1.page").exists()
+    started.send_signal(number)
+    assert started.wait(timeout=5) == 0
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file() or path.is_socket()] == []
+    assert started.stderr is not None
+    assert "ALLOW_UNSIGNED=on" in started.stderr.read()
+
+
+def test_a_second_gateway_on_the_port_says_so_and_exits(process, tmp_path):
+    _, port = process
+    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(tmp_path / "other"), "GATEWAY_PORT": str(port)}
+    second = subprocess.run(
+        [sys.executable, "-m", "gateway"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=20
+    )
+    assert second.returncode == EX_CONFIG
+    assert "GATEWAY_PORT" in second.stderr.splitlines()[-1]
+    assert "Traceback" not in second.stderr

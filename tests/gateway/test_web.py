@@ -1,0 +1,159 @@
+"""The webhooks and health checks over the real port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import urlencode
+
+import pytest
+
+from shared.messages import CallOffered, WorkerState
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_a_signed_webhook_dials_ahead_and_connects(run):
+    async def scenario(cell):
+        twiml = await cell.twilio.voice("CAone")
+        url = cell.twilio.origin.replace("http", "ws", 1) + "/twilio/media"
+        assert f'<Stream url="{url}"><Parameter name="token" value="' in twiml
+        assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1</Redirect>' in twiml
+        offered = await cell.bridge.next(CallOffered)
+        assert (offered.call_sid, offered.from_number, offered.to_number) == ("CAone", "+15550001", "+15550002")
+        assert not offered.resumed
+        assert offered.token_id in twiml
+
+    run(scenario)
+
+
+def test_the_webhook_may_be_a_get(run):
+    async def scenario(cell):
+        target = "/twilio/voice?" + urlencode(
+            {"CallSid": "CAget", "From": "+15550001", "AccountSid": "AC1", "Blank": ""}
+        )
+        headers = {"X-Twilio-Signature": cell.twilio.sign(cell.twilio.origin + target, {})}
+        status, text = await cell.twilio.request("GET", target, headers=headers)
+        assert (status, "<Connect>" in text) == (200, True)
+        assert (await cell.bridge.next(CallOffered)).from_number == "+15550001"
+        assert (await cell.twilio.request("GET", target + "&x=1", headers=headers))[0] == 403
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("hook", ["voice", "status", "recording"])
+def test_an_unsigned_webhook_is_refused_and_counted(run, hook):
+    async def scenario(cell):
+        body = b"CallSid=CA1"
+        for headers in (FORM, {**FORM, "X-Twilio-Signature": "wrong"}):
+            status, _ = await cell.twilio.request("POST", f"/twilio/{hook}", body, headers)
+            assert status == 403
+        assert cell.gateway.metrics.unsigned[hook].value == 2
+        assert cell.bridge.inbox.empty()
+
+    run(scenario)
+
+
+def test_callbacks_are_answered_at_once(run):
+    async def scenario(cell):
+        for hook in ("status", "recording"):
+            status, text = await cell.twilio.post(f"/twilio/{hook}", CallSid="CA1", CallStatus="completed")
+            assert (status, text) == (204, "")
+            assert cell.gateway.metrics.callbacks[hook].value == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "headers", "status"),
+    [
+        ("POST", "/twilio/voice", b"{}", {"Content-Type": "application/json"}, 415),
+        ("POST", "/twilio/voice", b"a=1", {}, 415),
+        ("POST", "/twilio/voice", b"a=" + b"x" * 70_000, FORM, 413),
+        ("POST", "/twilio/voice", b"&".join([b"a=1"] * 300), FORM, 400),
+        ("POST", "/twilio/voice", b"CallSid=%ff%00", FORM, 400),
+        ("POST", "/twilio/voice", b"From=1", FORM, 400),
+        ("GET", "/twilio/voice", b"", {}, 400),
+        ("PUT", "/twilio/voice", b"", {}, 405),
+        ("GET", "/twilio/status", b"", {}, 405),
+        ("GET", "/twilio/media", b"", {}, 404),
+        ("GET", "/elsewhere", b"", {}, 404),
+    ],
+)
+def test_what_is_no_webhook_gets_the_right_status(run, method, target, body, headers, status):
+    async def scenario(cell):
+        assert (await cell.twilio.request(method, target, body, headers))[0] == status
+
+    run(scenario, allow_unsigned="on")
+
+
+def test_without_signatures_anyone_is_taken(run):
+    async def scenario(cell):
+        status, text = await cell.twilio.request("POST", "/twilio/voice", b"CallSid=CA1", FORM)
+        assert (status, "<Connect>" in text) == (200, True)
+        async with cell.twilio.socket(signature="none"):
+            pass
+
+    run(scenario, allow_unsigned="on", twilio_auth_token="")
+
+
+def test_at_max_calls_the_fallback_answers(run):
+    async def scenario(cell):
+        assert "<Connect>" in await cell.twilio.voice("CA1")
+        assert "<Say>Full</Say><Dial>+15550100</Dial>" in await cell.twilio.voice("CA2")
+        assert "<Connect>" in await cell.twilio.voice("CA1")
+
+    run(scenario, max_calls=1, fallback_say="Full", fallback_dial="+15550100")
+
+
+def test_readiness_names_what_is_missing(run):
+    async def scenario(cell):
+        async def ready() -> tuple[int, list[str]]:
+            status, text = await cell.twilio.request("GET", "/readyz")
+            return status, json.loads(text)["missing"]
+
+        assert await ready() == (200, [])
+        cell.bridge.answer = WorkerState(0, False, 0)
+        cell.bridge.send(cell.bridge.answer)
+        await cell.until(lambda: not cell.gateway.cell.ready_workers(0))
+        assert await ready() == (503, ["no aibridge worker is ready"])
+        assert "<Say>" in await cell.twilio.voice("CA1")
+        cell.bridge.answer = WorkerState(0, True, 0)
+        cell.bridge.send(cell.bridge.answer)
+        await cell.ready()
+        await cell.gateway.drain(1)
+        assert await ready() == (503, ["this gateway is draining"])
+        assert "<Say>" in await cell.twilio.voice("CA1")
+        assert await cell.twilio.request("GET", "/healthz") == (200, "ok\n")
+
+    run(scenario)
+
+
+def test_a_call_that_keeps_coming_back_gets_the_fallback(run):
+    async def scenario(cell):
+        answers = [await cell.twilio.voice("CAloop", resume=True) for _ in range(4)]
+        assert ["<Connect>" in answer for answer in answers] == [True, True, True, False]
+        assert [(await cell.bridge.next(CallOffered)).resumed for _ in range(3)] == [True] * 3
+
+    run(scenario)
+
+
+def test_garbage_on_the_port_disturbs_nobody(run):
+    async def scenario(cell):
+        upgrade = b"GET /twilio/media HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        for garbage in (
+            b"\x16\x03\x01\x02\x00",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /" + b"x" * 20_000,
+            upgrade + b"\r\n",
+            upgrade.replace(b"GET", b"POST") + b"\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", cell.twilio.port)
+            writer.write(garbage)
+            writer.write_eof()
+            assert b" 101 " not in await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+        async with cell.call():
+            pass
+
+    run(scenario)
