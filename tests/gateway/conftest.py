@@ -6,8 +6,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import secrets
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -171,7 +173,7 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 class Cell:
     """The whole arrangement around one gateway."""
 
-    def __init__(self, gateway: Gateway, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
+    def __init__(self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
         self.gateway = gateway
         self.twilio = twilio
         self.pacer = pacer
@@ -187,7 +189,10 @@ class Cell:
 
     async def ready(self) -> None:
         async def answers() -> bool:
-            return (await self.twilio.request("GET", "/readyz"))[0] == 200
+            try:
+                return (await self.twilio.request("GET", "/readyz"))[0] == 200
+            except ConnectionRefusedError:
+                return False
 
         async with asyncio.timeout(TIMEOUT_S):
             while not await answers():  # noqa: ASYNC110 - another process's view, over HTTP
@@ -222,23 +227,22 @@ class Cell:
         return heard
 
 
-async def receive(connection: ClientConnection) -> Any:
-    return json.loads(await asyncio.wait_for(connection.recv(), TIMEOUT_S))
-
-
 @contextlib.asynccontextmanager
-async def cell(workers: int = 1, *, start: bool = True, **overrides: Any) -> AsyncIterator[Cell]:
+async def cell(workers: int = 1, *, as_process: bool = False, **overrides: Any) -> AsyncIterator[Cell]:
+    """`gateway` of what it yields is the Gateway in this loop, or with `as_process` a subprocess."""
     with tempfile.TemporaryDirectory(prefix="gw") as directory, contextlib.ExitStack() as stack:
         run_dir = Path(directory)
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         values: dict[str, Any] = {
+            "gateway_port": port,
             "public_url": f"http://127.0.0.1:{port}",
             "twilio_auth_token": AUTH_TOKEN,
             "aibridge_workers": workers,
             "run_dir": run_dir,
+            **overrides,
         }
-        settings = Settings(_env_file=None, **{**values, **overrides})
+        settings = Settings(_env_file=None, **values)
         context: zmq.Context[Any] = zmq.Context()
         stack.callback(context.destroy, linger=0)
         pacer = FakePeer(context, frames_url(run_dir), GatewayToPacer, PacerState(7, 0))
@@ -247,15 +251,28 @@ async def cell(workers: int = 1, *, start: bool = True, **overrides: Any) -> Asy
         ]
         for peer in (pacer, *bridges):
             stack.callback(peer.link.close)
-        gateway = Gateway(settings, listener, Page.in_memory(DEFINITIONS))
-        await gateway.start()
-        try:
-            under_test = Cell(gateway, FakeTwilio(port, settings.origin), pacer, bridges)
-            if start:
+        twilio = FakeTwilio(port, settings.origin)
+        if as_process:
+            listener.close()
+            env = {**os.environ, **{name.upper(): str(value) for name, value in values.items()}}
+            process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=env, cwd=directory)
+            try:
+                under_test = Cell(process, twilio, pacer, bridges)
                 await under_test.ready()
-            yield under_test
-        finally:
-            await gateway.close()
+                yield under_test
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        else:
+            gateway = Gateway(settings, listener, Page.in_memory(DEFINITIONS))
+            await gateway.start()
+            try:
+                under_test = Cell(gateway, twilio, pacer, bridges)
+                await under_test.ready()
+                yield under_test
+            finally:
+                await gateway.close()
 
 
 @pytest.fixture(autouse=True)

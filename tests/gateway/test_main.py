@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from gateway.__main__ import check, listen_host
 from gateway.port import listen
+from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
 from shared.settings import Settings
 
@@ -109,3 +111,29 @@ def test_a_second_gateway_on_the_port_says_so_and_exits(process, tmp_path):
     assert second.returncode == EX_CONFIG
     assert "GATEWAY_PORT" in second.stderr.splitlines()[-1]
     assert "Traceback" not in second.stderr
+
+
+def test_a_live_call_finishes_after_the_first_signal(run):
+    async def scenario(cell):
+        async with cell.call():
+            cell.gateway.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                while (await cell.twilio.request("GET", "/readyz"))[0] != 503:  # noqa: ASYNC110 - over HTTP
+                    await asyncio.sleep(0.01)
+            assert cell.gateway.returncode is None
+        assert await asyncio.wait_for(cell.gateway.wait(), 5) == 0
+
+    run(scenario, as_process=True)
+
+
+def test_a_second_signal_ends_live_calls_at_once(run):
+    async def scenario(cell):
+        async with cell.call() as (media, started):
+            cell.gateway.send_signal(signal.SIGTERM)
+            cell.gateway.send_signal(signal.SIGINT)
+            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
+            assert await cell.pacer.next(CloseLine) == CloseLine(started.call)
+            await asyncio.wait_for(media.wait_closed(), 5)
+            assert await asyncio.wait_for(cell.gateway.wait(), 5) == 0
+
+    run(scenario, as_process=True)

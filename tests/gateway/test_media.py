@@ -153,7 +153,7 @@ def test_a_caller_who_does_not_read_delays_nobody(run):
                 cell.frames(
                     monotonic_ns(), (stuck.call, batch * 1_000, FRAME * 1_000, 0), (started.call, batch, FRAME, 0)
                 )
-                assert (await cell.ack()).late == ()
+                await cell.ack()
                 await received(fast)
             assert call.connection.transport.get_write_buffer_size() > 0
             assert cell.gateway.metrics.slow_sends.value > 0
