@@ -158,7 +158,7 @@ class Verdict:
             yield "The caller heard nothing."
         if self.gaps:
             longest = max(gap.ms for gap in self.gaps)
-            yield f"{len(self.gaps)} gaps at the ear, {self.gap_ms:.1f} ms in all, the longest {longest:.1f} ms."
+            yield f"Gaps at the ear: {len(self.gaps)}, {self.gap_ms:.1f} ms in all, the longest {longest:.1f} ms."
         for cut in self.cuts:
             yield f"{cut.item_id} was cut off without an interruption; {cut.missing_bytes / 8:.0f} ms were never heard."
         for n_bytes, what in (
@@ -183,18 +183,18 @@ class Verdict:
                         f"{left:.0f} ms of it beyond the {limit_ms} ms allowed."
                     )
         if barge_in != "clear" and self.clears:
-            yield f"Twilio's buffer was flushed {self.clears} times."
+            yield f"Twilio's buffer was flushed (`clear`): {self.clears}."
         for each in self.history:
             if each.error_ms:
                 yield f"The model believes {each.held_ms} ms of {each.item_id} were heard; {each.heard_ms} ms were."
         if self.unanswered:
-            yield f"{self.unanswered} turns of the caller got no answer."
+            yield f"Turns of the caller that got no answer: {self.unanswered}."
         if self.cancels > 1:
             yield f"One response was cancelled {self.cancels} times."
         if self.cancel_not_active:
-            yield f"{self.cancel_not_active} cancels came when nothing was active (response_cancel_not_active)."
+            yield f"Cancels when nothing was active (response_cancel_not_active): {self.cancel_not_active}."
         for code, count in Counter(self.errors).items():
-            yield f"The model answered {count} times with the error {code}."
+            yield f"Errors of the model with code {code}: {count}."
         for warning in self.warnings:
             yield f"Twilio's debugger: {warning}."
 
@@ -217,7 +217,7 @@ class Verdict:
             ("leftovers beyond the lead", f"{self.leftover_ms(limit_ms):.0f} ms"),
             ("history error", f"{self.history_error_ms} ms over {len(self.history)} items"),
             ("answers", f"{len(answers)}, slowest after {answers[-1]:.0f} ms" if answers else "0"),
-            ("cancels per response", f"{self.cancels} at most, {self.cancel_not_active} of them with nothing active"),
+            ("cancels per response", f"{self.cancels} at most; with nothing active: {self.cancel_not_active}"),
             ("wire gaps over 100 / 300 ms", f"{self.wire_gaps_100} / {self.wire_gaps_300}"),
             ("debugger warnings", f"{len(self.warnings)}"),
             ("carrier's own lateness", f"{self.lag_max_ms:.0f} ms at most"),

@@ -367,7 +367,7 @@ def test_a_clear_counts_what_it_cut_as_unheard() -> None:
     verdict = line.verdict()
     assert verdict.problems(barge_in="clear", lead_ms=400) == []
     assert verdict.interruptions[0].silence_ms == 40
-    assert verdict.problems() == ["Twilio's buffer was flushed 1 times."]
+    assert verdict.problems() == ["Twilio's buffer was flushed (`clear`): 1."]
 
 
 def test_draining_after_an_interruption_is_a_fault_unless_it_was_asked_for() -> None:
