@@ -1,0 +1,60 @@
+"""`make demo`: one call through the whole pipeline, judged by the ear, with a recording and a picture of it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from shared.process import run
+from shared.settings import Settings
+
+from .caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
+from .carrier_client import place_call
+from .judge import judge
+#from .picture import write_timeline, write_wav
+from .stack import Stack
+
+# About 40 s: the greeting interrupted before it may be (it waits), an answer interrupted while the model still makes
+# it (one cancel), one interrupted when the model has long finished (none), and polite turns.
+SCRIPT = (
+    Say("tt-weasels", AiHeard(ms=100, talkspurt=1)),
+    Say("vm-sorry", AiHeard(ms=1_500)),
+    Say("hello", AiHeard(ms=5_000)),
+    Say("auth-thankyou", AiSilent(ms=600)),
+    HangUp(AiSilent(ms=1_000)),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m simulator.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where call.wav and timeline.png go")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    defaults = Settings.model_fields
+    lead_ms = int(defaults["tx_lead_ms"].default)
+    print(
+        "Starting gateway, txpacer, aibridge and the simulated model; then one call of about 40 seconds ...", flush=True
+    )
+    with Stack(log=out / "processes.log") as stack:
+        call = uvloop.run(place_call(stack.webhook_url, stack.auth_token, caller=Caller(SCRIPT, seed=1)))
+        sessions = stack.sessions(call.call_sid)
+    verdict = judge(call, sessions)
+    write_wav(call, out / "call.wav")
+    write_timeline(call, sessions, verdict, out / "timeline.png")
+    problems = verdict.problems(lead_ms=lead_ms)
+    print("\n".join(verdict.lines(lead_ms=lead_ms)))
+    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI) and look at {out / 'timeline.png'}.")
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    run("demo", main)

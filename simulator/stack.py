@@ -1,0 +1,197 @@
+"""The whole pipeline with the simulated model: the Procfile through honcho, and the model server beside it.
+
+`python -m simulator.stack` is what `make run` starts when there is no OPENAI_API_KEY.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+from shared.process import ConfigError, die_with_parent, run
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+# Five Python processes import their libraries at the same time; 3 s on an idle machine with two cores.
+START_S: Final = 60.0
+# honcho gives its processes 5 s before it kills them.
+STOP_S: Final = 10.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """GET from loopback; status 0 when nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+class Stack:
+    """A context manager: model server and pipeline up and ready inside, gone after it.
+
+    `env` adds to (and overrides) the environment of all processes; `.env` is not read. `model` are arguments of
+    simulator.model_server. `log` takes what the processes print; None: this terminal.
+
+    Raises ConfigError when a process does not come up; the text ends with what it said.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        model: tuple[str, ...] = (),
+        processes: tuple[str, ...] = (),
+        log: Path | None = None,
+    ) -> None:
+        self.model_port = free_port()
+        self.gateway_port = free_port()
+        self.auth_token = secrets.token_hex(16)
+        memory = Path("/dev/shm")
+        self.run_dir = Path(tempfile.mkdtemp(prefix="twentyms-", dir=memory if os.access(memory, os.W_OK) else None))
+        self.env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONUNBUFFERED": "1",
+            "RUN_DIR": str(self.run_dir),
+            "GATEWAY_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.gateway_port),
+            "METRICS_PORT": str(free_port()),
+            "PUBLIC_URL": f"http://127.0.0.1:{self.gateway_port}",
+            "TWILIO_AUTH_TOKEN": self.auth_token,
+            "OPENAI_API_KEY": "sk-simulated",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            **(env or {}),
+        }
+        self.gateway_port = int(self.env["GATEWAY_PORT"])
+        self._model_arguments = model
+        self._processes = processes
+        self._log_path = log
+        self._log: IO[bytes] | None = None
+        self._model: subprocess.Popen[bytes] | None = None
+        self._honcho: subprocess.Popen[bytes] | None = None
+
+    @property
+    def webhook_url(self) -> str:
+        return f"{self.env['PUBLIC_URL']}/twilio/voice"
+
+    def __enter__(self) -> Stack:
+        if self._log_path is not None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = self._log_path.open("wb")
+        try:
+            self._model = self._start(
+                "-m", "simulator.model_server", "--port", str(self.model_port), *self._model_arguments
+            )
+            self._wait_for(self.model_port, "/healthz", self._model)
+            # No .env: what the user put there for the real thing must not reach a simulated run.
+            self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *self._processes)
+            self._wait_for(self.gateway_port, "/readyz", self._honcho)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def sessions(self, call_sid: str) -> list[dict[str, Any]]:
+        """The model server's records of a call."""
+        found: list[dict[str, Any]] = json.loads(get(self.model_port, f"/simulator/sessions?request_id={call_sid}")[1])
+        return found
+
+    def wait(self) -> int:
+        """Until the pipeline ends by itself; its exit status."""
+        assert self._honcho is not None
+        return self._honcho.wait()
+
+    def stop(self) -> None:
+        """Ask, wait, kill: pipeline first, model last."""
+        for process in (self._honcho, self._model):
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._log is not None:
+            self._log.close()
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            # A closed terminal or a SIGKILL of this process must not leave the pipeline running.
+            preexec_fn=die_with_parent,
+            # Ctrl-C reaches this process alone, which then stops the others in order.
+            start_new_session=True,
+        )
+
+    def _wait_for(self, port: int, path: str, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_S
+        while get(port, path)[0] != 200:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ConfigError(f"the pipeline did not come up{self._last_words()}")
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        if self._log_path is None:
+            return ""
+        lines = self._log_path.read_text(errors="replace").splitlines()
+        return f"; {self._log_path} ends with:\n" + "\n".join(lines[-8:])
+
+
+def main() -> None:
+    port = os.environ.get("GATEWAY_PORT", "8080")
+    print(
+        "OPENAI_API_KEY is not set: starting with the simulated model, which speaks recorded sentences.\n"
+        f"The gateway takes unsigned calls on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
+        flush=True,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    env = {
+        "GATEWAY_PORT": port,
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "TWILIO_AUTH_TOKEN": "",
+        "ALLOW_UNSIGNED": "on",
+    }
+    with Stack(env=env) as stack:
+        sys.exit(stack.wait())
+
+
+if __name__ == "__main__":
+    run("stack", main)
