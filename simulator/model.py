@@ -93,7 +93,8 @@ class ModelSession:
         try:
             event = client.decode(text)
             if type(event) is client.Append:
-                self._append(event.audio)
+                if not self._append(event.audio):
+                    return []  # 50 times a second, so without a look at the timers, which have their own hour
             else:
                 self._record.received(client.type_of(event), event, now_ns)
                 self._handle(event)
@@ -207,14 +208,17 @@ class ModelSession:
 
     # --- the caller -----------------------------------------------------------------------------------------------
 
-    def _append(self, audio: bytes) -> None:
+    def _append(self, audio: bytes) -> bool:
+        """Whether speech began or ended in it."""
         self._record.appends += 1
         self._record.appended_bytes += len(audio)
-        for edge in self._caller.append(audio):
+        edges = self._caller.append(audio)
+        for edge in edges:
             if edge.kind == "started":
                 self._speech_started(edge.at_ms)
             else:
                 self._speech_stopped(edge.at_ms)
+        return bool(edges)
 
     def _speech_started(self, start_ms: int) -> None:
         self._idle_watch += 1

@@ -122,6 +122,8 @@ def event_id_of(text: str | bytes) -> str | None:
 def item_of(fields: dict[str, Any], new_id: Callable[[str], str]) -> Item:
     """The item that a conversation.item.create describes. Raises RefusedError."""
     item_id = fields.get("id") or new_id("item")
+    if not isinstance(item_id, str):
+        raise RefusedError("invalid_value", "Invalid value for 'item.id': it is not a string.", "item.id")
     match fields.get("type"):
         case "message":
             role, content = fields.get("role"), fields.get("content")

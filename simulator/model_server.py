@@ -129,6 +129,11 @@ class ModelServer:
             await self._server.wait_closed()
 
     @property
+    def base_url(self) -> str:
+        """What OPENAI_BASE_URL must be to talk to this server."""
+        return f"http://{self._host}:{self.port}/v1"
+
+    @property
     def open_sessions(self) -> int:
         return len(self._open)
 
@@ -199,7 +204,7 @@ class _Connection(ServerConnection):
         if line is None or not isinstance(event, Frame) or event.opcode not in _DATA:
             super().process_event(event)
         elif event.fin and event.opcode is not Opcode.CONT:
-            line.receive(event.data)
+            line.receive(bytes(event.data))
         else:
             # A message in fragments, which no SDK sends: from now on `recv` puts them together, in order.
             self.line = None
@@ -236,7 +241,9 @@ class _Line:
                 await self._closing
 
     def receive(self, data: bytes) -> None:
-        self._after(self.session.receive(data, time.monotonic_ns()))
+        texts = self.session.receive(data, time.monotonic_ns())
+        if texts or self.session.close_code:  # else nothing has changed, the timer least of all
+            self._after(texts)
 
     def _after(self, texts: list[str]) -> None:
         """Send, and see to the timer and to a close that the session wants."""
@@ -271,7 +278,9 @@ class _Line:
             self._timer.cancel()
             self._timer = None
         if code == ABNORMAL:
-            self._connection.transport.abort()
+            self.session.closed(time.monotonic_ns(), code[0])
+            # What the record calls sent shall leave the machine: uvloop writes at the end of its round.
+            self._loop.call_later(0.005, self._connection.transport.abort)
         elif self._closing is None:
             self._closing = self._loop.create_task(self._connection.close(*code))
 
@@ -298,7 +307,7 @@ async def _serve_until_told(server: ModelServer) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     async with server:
-        print(f"simulated model: ws://{server._host}:{server.port}/v1/realtime", flush=True)
+        print(f"simulated model: OPENAI_BASE_URL={server.base_url}", flush=True)
         # Nothing of the start-up is garbage, and a pause of the collector would be a gap in everybody's speech.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)

@@ -516,6 +516,7 @@ def test_items_are_added_where_the_client_wants_them() -> None:
         {"type": "message", "role": "nobody", "content": [{"type": "input_text", "text": "Hi"}]},
         {"type": "function_call_output", "output": "7"},
         {"type": "song"},
+        {"type": "function_call_output", "id": 7, "call_id": "c", "output": "7"},
     ],
 )
 def test_an_item_that_cannot_be_is_refused(item: dict[str, Any]) -> None:
@@ -804,7 +805,10 @@ def emitted_by_the_source() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", ["model", "model_response", "model_items", "model_turns", "model_config", "vad"])
+@pytest.mark.parametrize(
+    "name",
+    ["model", "model_config", "model_events", "model_items", "model_record", "model_response", "model_turns", "vad"],
+)
 def test_the_core_is_pure(name: str) -> None:
     tree = ast.parse((Path(model.__file__).parent / f"{name}.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

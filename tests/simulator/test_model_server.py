@@ -39,7 +39,7 @@ def live(scenario: Callable[[ModelServer], Any], behaviour: Behaviour = FAST, **
 
 @asynccontextmanager
 async def call(server: ModelServer, sid: str = "CA1") -> AsyncIterator[AsyncRealtimeConnection]:
-    client = AsyncOpenAI(api_key="sk-sim", base_url=f"http://127.0.0.1:{server.port}/v1")
+    client = AsyncOpenAI(api_key="sk-sim", base_url=server.base_url)
     async with (
         client,
         client.realtime.connect(
