@@ -213,7 +213,7 @@ class CarrierCall:
         out: list[str] = []
         while self._is_open and self._next_ns + FRAME_NS <= now_ns:
             at_ns = self._next_ns
-            out += self._echo(self._ear.advance(at_ns + FRAME_NS))
+            out += self._echo(self._ear.advance(self._next_ns + FRAME_NS))
             tick = self.caller.tick(at_ns, ai_audible=self._ear.is_playing(at_ns))
             if tick.hang_up:
                 return out + self.hang_up(now_ns)

@@ -93,7 +93,9 @@ class Exchange:
     """All calls of this process. Use as an asynchronous context manager on the loop that carries them."""
 
     def __init__(self) -> None:
-        self._http = httpx2.AsyncClient(trust_env=False, timeout=WEBHOOK_TIMEOUT_S)
+        # A connection for each request: one that is kept may be closed by the server just as it is used again.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        self._http = httpx2.AsyncClient(trust_env=False, timeout=WEBHOOK_TIMEOUT_S, limits=limits)
         # Streams that are open, the one due first in front; the number breaks ties.
         self._due: list[tuple[int, int, CarrierCall, _Socket]] = []
         self._serial = 0
