@@ -12,19 +12,18 @@ import uvloop
 from shared.process import run
 from shared.settings import Settings
 
-from .caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
+from .caller import AiHeard, AiSilent, Caller, HangUp, Say
 from .carrier_client import place_call
 from .judge import judge
-#from .picture import write_timeline, write_wav
+from .picture import write_timeline, write_wav
 from .stack import Stack
 
 # About 40 s: the greeting interrupted before it may be (it waits), an answer interrupted while the model still makes
-# it (one cancel), one interrupted when the model has long finished (none), and polite turns.
+# it (one cancel), one interrupted when the model has long finished (none), and a polite turn.
 SCRIPT = (
     Say("tt-weasels", AiHeard(ms=100, talkspurt=1)),
     Say("vm-sorry", AiHeard(ms=1_500)),
     Say("hello", AiHeard(ms=5_000)),
-    Say("auth-thankyou", AiSilent(ms=600)),
     HangUp(AiSilent(ms=1_000)),
 )
 
@@ -35,8 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     defaults = Settings.model_fields
     lead_ms = int(defaults["tx_lead_ms"].default)
     print(

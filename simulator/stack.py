@@ -1,6 +1,6 @@
 """The whole pipeline with the simulated model: the Procfile through honcho, and the model server beside it.
 
-`python -m simulator.stack` is what `make run` starts when there is no OPENAI_API_KEY.
+`python -m simulator.stack` is `make run`: with an OPENAI_API_KEY it becomes honcho and the Procfile, and nothing else.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Final
 
 from shared.process import ConfigError, die_with_parent, run
+from shared.settings import load
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 # Five Python processes import their libraries at the same time; 3 s on an idle machine with two cores.
@@ -175,17 +176,24 @@ class Stack:
 
 
 def main() -> None:
-    port = os.environ.get("GATEWAY_PORT", "8080")
+    settings = load()
+    if settings.openai_api_key:
+        os.chdir(ROOT)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        os.execv(sys.executable, [sys.executable, "-m", "honcho", "start"])
+    port = settings.gateway_port
     print(
         "OPENAI_API_KEY is not set: starting with the simulated model, which speaks recorded sentences.\n"
-        f"The gateway takes unsigned calls on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
+        f"Unsigned calls are taken on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
         flush=True,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     env = {
-        "GATEWAY_PORT": port,
+        "GATEWAY_PORT": str(port),
+        "METRICS_PORT": str(settings.metrics_port),
         "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "TWILIO_ACCOUNT_SID": "",
         "TWILIO_AUTH_TOKEN": "",
         "ALLOW_UNSIGNED": "on",
     }

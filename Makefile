@@ -1,0 +1,42 @@
+# Everything runs in .venv, with the versions of constraints.txt. Needs Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: install demo run test lint types bench-pacing lock clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "twentyms needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## one judged call through the whole pipeline, with the simulated model
+	@$(BIN)/python -m simulator.demo
+
+run: install  ## the pipeline for real; without OPENAI_API_KEY, with the simulated model
+	@exec $(BIN)/python -m simulator.stack
+
+test: install  ## all tests
+	$(BIN)/pytest
+
+lint: install types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+bench-pacing: install  ## how late frames leave, idle and under load
+	@$(BIN)/python -m benchmarks.pacing
+
+lock: install  ## write constraints.txt anew
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+		--no-emit-index-url --upgrade -o constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv out

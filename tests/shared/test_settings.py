@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.process import ConfigError
+from shared.settings import Settings, load, prepare_run_dir
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nTX_LEAD_MS=200\n")
+    monkeypatch.setenv("GATEWAY_PORT", "9001")
+    settings = load()
+    assert (settings.gateway_port, settings.tx_lead_ms) == (9001, 200)
+
+
+def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "")
+    assert load().gateway_port == 8080
+
+
+def test_the_origin_is_the_public_url_or_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().origin == "http://localhost:8080"
+    monkeypatch.setenv("PUBLIC_URL", "https://voice.example.com/")
+    assert load().origin == "https://voice.example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_PORT", "http"),
+        ("GATEWAY_PORT", "70000"),
+        ("TX_LEAD_MS", "10"),
+        ("BARGE_IN", "flush"),
+        ("PUBLIC_URL", "voice.example.com"),
+        ("PUBLIC_URL", "https://example.com/path"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert str(caught.value).startswith(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings(openai_api_key="sk-secret", twilio_auth_token="secret-token")
+    assert "secret" not in repr(settings)
+
+
+def test_the_run_dir_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir(mode=0o755)
+    prepare_run_dir(Settings(run_dir=path))
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_dir_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="RUN_DIR"):
+        prepare_run_dir(Settings(run_dir=path))
+
+
+def test_a_run_dir_too_long_for_a_socket_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        prepare_run_dir(Settings(run_dir=tmp_path / ("x" * 100)))
+
+
+def test_the_example_file_names_every_setting_and_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    example = dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE))
+    assert set(example) - {"LOG_LEVEL"} == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory is not None or field.default is None else str(field.default)
+        assert example[name.upper()] == default, name
