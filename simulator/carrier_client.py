@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -93,6 +94,8 @@ class Exchange:
     """All calls of this process. Use as an asynchronous context manager on the loop that carries them."""
 
     def __init__(self) -> None:
+        # It logs each request at INFO: noise in a bench, and a URL is nobody's business in a log.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         # A connection for each request: one that is kept may be closed by the server just as it is used again.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
         self._http = httpx2.AsyncClient(trust_env=False, timeout=WEBHOOK_TIMEOUT_S, limits=limits)

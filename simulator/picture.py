@@ -16,7 +16,7 @@ from shared.audio import BYTE_NS, FRAME_MS, FRAME_NS, MULAW_TO_LINEAR, SILENCE
 
 from .carrier import CallRecord
 from .judge import Spoken, listen, read_sessions
-from .verdict import TOLERANCE_MS, Interruption, Verdict
+from .verdict import TOLERANCE_MS, Gap, Interruption, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,8 @@ _SHADE: Final = "#f2c14e"
 _UNHEARD: Final = "#9aa3ad"
 # Points of an envelope: more than the picture has columns.
 _COLUMNS: Final = 2_400
+# More notes of one kind would cover the picture.
+_NOTES: Final = 12
 
 
 def write_wav(call: CallRecord, path: Path) -> None:
@@ -128,7 +130,7 @@ def write_timeline(
         }
     ):
         figure, (caller, ai, wire) = plt.subplots(
-            3, 1, figsize=(min(32.0, max(13.0, seconds * 0.4)), 7.2), sharex=True, height_ratios=(2, 2.6, 1.6)
+            3, 1, figsize=(_width_in(seconds), 7.2), sharex=True, height_ratios=(2, 2.6, 1.6)
         )
         _draw_caller(caller, call, sessions)
         _draw_ai(ai, call, spoken, verdict, lead_ms + FRAME_MS + TOLERANCE_MS)
@@ -145,6 +147,10 @@ def write_timeline(
         _title(figure, verdict, problems)
         figure.savefig(path, dpi=110, facecolor="white")
         plt.close(figure)
+
+
+def _width_in(seconds: float) -> float:
+    return min(32.0, max(13.0, seconds * 0.4))
 
 
 def _title(figure: Any, verdict: Verdict, problems: Sequence[str]) -> None:
@@ -198,28 +204,41 @@ def _draw_ai(axes: Axes, call: CallRecord, spoken: Sequence[Spoken], verdict: Ve
         axes.axvspan(start / 1e9, stop / 1e9, color=colour, alpha=0.08, linewidth=0)
         axes.axvline(start / 1e9, color=colour, linewidth=0.8)
         axes.text(start / 1e9, 1.1, f" {label}", fontsize=8, color=colour, va="bottom", clip_on=True)
-    for gap in verdict.gaps:
-        at = (gap.at_ns - call.started_ns) / 1e9
-        axes.axvspan(at, at + gap.ms / 1e3, color=_BAD, alpha=0.85, linewidth=1)
-        axes.text(at, -1.36, f" gap of {gap.ms:.0f} ms", fontsize=8, color=_BAD, va="top", fontweight="bold")
-    for interruption in verdict.interruptions:
-        _draw_interruption(axes, call, interruption, limit_ms)
+    gaps = [_draw_gap(axes, call, gap) for gap in verdict.gaps]
+    interruptions = [_draw_interruption(axes, call, each, limit_ms) for each in verdict.interruptions]
+    _write_notes(axes, gaps[:_NOTES] + interruptions[:_NOTES], max(1.0, len(line) / _RATE))
 
 
-def _draw_interruption(axes: Axes, call: CallRecord, interruption: Interruption, limit_ms: int) -> None:
+# A line below the AI's voice: when, what, and whether it is bad.
+_Note = tuple[float, str, bool]
+
+
+def _draw_gap(axes: Axes, call: CallRecord, gap: Gap) -> _Note:
+    at = (gap.at_ns - call.started_ns) / 1e9
+    axes.axvspan(at, at + gap.ms / 1e3, color=_BAD, alpha=0.85, linewidth=1)
+    return at, f"gap of {gap.ms:.0f} ms", True
+
+
+def _draw_interruption(axes: Axes, call: CallRecord, interruption: Interruption, limit_ms: int) -> _Note:
     if interruption.effective_ns is None:
-        at = (interruption.at_ns - call.started_ns) / 1e9
-        axes.text(at, -1.1, " protected: plays on", fontsize=8, color=_INK, va="top")
-        return
+        return (interruption.at_ns - call.started_ns) / 1e9, "protected: plays on", False
     start = (interruption.effective_ns - call.started_ns) / 1e9
     stop = start + interruption.silence_ms / 1e3
-    late = interruption.leftover_ms(limit_ms) > 0
-    axes.axvspan(start, stop, color=_BAD if late else _SHADE, alpha=0.55, linewidth=0)
+    is_late = interruption.leftover_ms(limit_ms) > 0
+    axes.axvspan(start, stop, color=_BAD if is_late else _SHADE, alpha=0.55, linewidth=0)
     axes.axvline(start, color=_INK, linewidth=1.2)
-    axes.text(
-        start, -1.1, f" interrupted: silent after {interruption.silence_ms:.0f} ms",
-        fontsize=8, color=_BAD if late else _INK, va="top", fontweight="bold",
-    )  # fmt: skip
+    return start, f"interrupted: silent after {interruption.silence_ms:.0f} ms", is_late
+
+
+def _write_notes(axes: Axes, notes: list[_Note], seconds: float) -> None:
+    """In two lines, so that neighbours do not lie on each other."""
+    letter_s = seconds / _width_in(seconds) * 0.075
+    ends = [0.0, 0.0]
+    for at, text, is_bad in sorted(notes):
+        row = 0 if at >= ends[0] or ends[0] <= ends[1] else 1
+        ends[row] = at + letter_s * (len(text) + 2)
+        colour = _BAD if is_bad else _INK
+        axes.text(at, -1.1 - 0.25 * row, f" {text}", fontsize=8, color=colour, va="top", fontweight="bold")
 
 
 def _draw_wire(
@@ -232,13 +251,14 @@ def _draw_wire(
     if deadlines_ns:
         points = [(at_ns, (at_ns - due_ns) / 1e6) for at_ns, due_ns in deadlines_ns.items()]
         axes.set_ylabel("ms after due", fontsize=9)
+        low = 0
     else:
         points = list(lateness(spoken))
         axes.set_ylabel("ms late for the ear", fontsize=9)
-        axes.axhline(-lead_ms, color=_UNHEARD, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(
-            0.003, -lead_ms + 3, "due: the lead", transform=axes.get_yaxis_transform(), fontsize=7.5, color=_UNHEARD
-        )
+        # A frame that is due fills the lead: its first sample lies a frame before the lead's end.
+        low = FRAME_MS - lead_ms
+        axes.axhline(low, color=_UNHEARD, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.text(0.003, low + 3, "due: the lead", transform=axes.get_yaxis_transform(), fontsize=7.5, color=_UNHEARD)
     y = [ms for _, ms in points]
     colours = [_BAD if ms > 0 and not deadlines_ns else _AI[0] for ms in y]
     sizes = [16 if colour == _BAD else 3 for colour in colours]
@@ -250,7 +270,7 @@ def _draw_wire(
     if not deadlines_ns:
         note += "; above the red line it comes too late, and the caller hears a gap"
     axes.text(0.995, 0.97, note, transform=axes.transAxes, fontsize=7.5, color=_UNHEARD, ha="right", va="top")
-    axes.set_ylim(min(y, default=0) - 15, max(40.0, max(y, default=0) + 30))
+    axes.set_ylim(min([low, *y]) - 20, max(40.0, max(y, default=0) + 30))
 
 
 def _shade(axes: Axes, call: CallRecord, verdict: Verdict) -> None:
