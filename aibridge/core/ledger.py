@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shared.audio import BYTE_NS
+
 
 @dataclass
 class Utterance:
@@ -23,11 +25,23 @@ class Utterance:
     heard_bytes: int | None = None
     # When the ear began to play it, moved by the gaps that came before or inside it; None: not paced yet.
     ear_start_ns: int | None = None
+    # When the ear finished it by txpacer's account, and by Twilio's (the echo of its mark); None: not known.
+    ear_end_ns: int | None = None
+    mark_ns: int | None = None
 
     @property
     def cut(self) -> bool:
         """The caller heard less than the model said."""
         return self.heard_bytes is not None and self.heard_bytes < self.received_bytes
+
+    def estimate_heard(self, now_ns: int, ahead_ns: int) -> int:
+        """What the ear will have heard of it when nothing paced after `now_ns` arrives; `ahead_ns` is buffered there.
+
+        Only for a txpacer that is gone and cannot be asked any more.
+        """
+        if self.ear_start_ns is None:
+            return 0
+        return min(self.spoken_bytes, max(0, now_ns + ahead_ns - self.ear_start_ns) // BYTE_NS)
 
 
 class Ledger:
@@ -36,6 +50,8 @@ class Ledger:
     def __init__(self) -> None:
         self._utterances: dict[int, Utterance] = {}
         self._numbers: dict[tuple[str, str, int], int] = {}
+        # Those whose heard part is not known yet, in order.
+        self._open: dict[int, Utterance] = {}
         # The number given last; 0 before the first.
         self.last = 0
 
@@ -47,7 +63,7 @@ class Ledger:
         if number is None:
             self.last += 1
             number = self._numbers[key] = self.last
-            self._utterances[number] = Utterance(number, *key)
+            self._utterances[number] = self._open[number] = Utterance(number, *key)
         utterance = self._utterances[number]
         utterance.received_bytes += n_bytes
         return utterance, new
@@ -63,13 +79,16 @@ class Ledger:
         return self._utterances.get(number)
 
     def open(self) -> Iterator[Utterance]:
-        """The utterances whose heard part is not known yet, in order."""
-        return (u for u in self._utterances.values() if u.heard_bytes is None)
+        """The utterances whose heard part is not known yet, in order. Settle none while iterating."""
+        return iter(self._open.values())
+
+    def is_open_after(self, number: int) -> bool:
+        """Whether an utterance behind `number` is not known to be heard yet."""
+        return bool(self._open) and next(reversed(self._open)) > number
 
     def settle(self, number: int, heard_bytes: int) -> Utterance | None:
         """Say how much of an utterance was heard in the end; None when that is known already."""
-        utterance = self._utterances.get(number)
-        if utterance is None or utterance.heard_bytes is not None:
-            return None
-        utterance.heard_bytes = min(heard_bytes, utterance.spoken_bytes)
+        utterance = self._open.pop(number, None)
+        if utterance is not None:
+            utterance.heard_bytes = min(heard_bytes, utterance.spoken_bytes)
         return utterance
