@@ -25,7 +25,7 @@ from .core.cell import Cell
 from .core.signatures import Signatures
 from .core.tokens import Tokens, shared_key
 from .media import MediaSockets, draw_epoch
-from .metrics import DEFINITIONS, Metrics, page_path
+from .metrics import DEFINITIONS, Metrics
 from .peers import Peers
 from .port import PublicPort, listen
 from .web import Web
@@ -187,16 +187,14 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 def main() -> None:
     settings = load()
     check(settings)
-    prepare_run_dir(settings)
+    run_dir = prepare_run_dir(settings)
     if settings.allow_unsigned == "on":
         logger.warning("ALLOW_UNSIGNED=on: signatures are not checked; whoever reaches the port can place calls")
     index = process.instance()
-    listener = listen(listen_host(settings), settings.gateway_port)
-    page = Page.create(settings.metrics_dir, f"gateway.{index + 1}", DEFINITIONS)
-    try:
-        uvloop.run(serve(settings, listener, page, index))
-    finally:
-        page_path(settings.metrics_dir, index).unlink(missing_ok=True)
+    name = f"gateway-{index}"
+    with process.sole(run_dir, name):
+        listener = listen(listen_host(settings), settings.gateway_port)
+        uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
@@ -88,7 +87,3 @@ class Metrics:
 
 def _family(page: Page, name: str, values: tuple[str, ...]) -> dict[str, Counter]:
     return {value: page.counter(name, value) for value in values}
-
-
-def page_path(metrics_dir: Path, index: int) -> Path:
-    return metrics_dir / f"gateway.{index + 1}.page"

@@ -19,12 +19,13 @@ from .picture import write_timeline, write_wav
 from .stack import Stack
 
 # About 40 s: the greeting interrupted before it may be (it waits), an answer interrupted while the model still makes
-# it (one cancel), one interrupted when the model has long finished (none), and a polite turn.
+# it (one cancel), a polite turn, and an answer interrupted when the model has long finished it (no cancel).
 SCRIPT = (
     Say("tt-weasels", AiHeard(ms=100, talkspurt=1)),
     Say("vm-sorry", AiHeard(ms=1_500)),
-    Say("hello", AiHeard(ms=5_000)),
-    HangUp(AiSilent(ms=1_000)),
+    Say("auth-thankyou", AiSilent(ms=600)),
+    Say("hello", AiHeard(ms=6_000)),
+    HangUp(AiHeard(ms=8_000)),
 )
 
 
