@@ -31,6 +31,8 @@ REBUFFER_BYTES = 3 * FRAME_BYTES
 RESERVOIR_LIMIT_BYTES = 4_800_000
 # Read bytes are dropped from the front of a reservoir when they are this many; deleting is a move of the rest.
 _COMPACT_BYTES = 65_536
+# Frames that are cut ahead from the midst of an utterance, at most: 1 s. They are still in the reservoir.
+_RUN_FRAMES = 50
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,15 @@ class Line:
         "_marks",
         "_playing",
         "_queue",
+        "_reservoir_bytes",
+        "_run",
+        "_run_above_ns",
+        "_run_frames",
         "_spurt_seq",
         "_starved",
         "_waiting",
         "ear_ns",
         "reports",
-        "reservoir_bytes",
         "seq",
     )
 
@@ -154,14 +159,24 @@ class Line:
         self._closed_through = 0
         # The first frame since the ear was last silent; a wire report for an earlier one is stale.
         self._spurt_seq = 0
+        # The next frames, the last one first, while nothing is due but one of them every 20 ms; and how many were cut.
+        self._run: list[bytes] = []
+        self._run_frames = 0
+        # While exactly one frame is due, the ear holds more than this, and at most 20 ms more.
+        self._run_above_ns = 0
+        # Speech not yet paced, and what left as plain frames since the last `_settle`.
+        self._reservoir_bytes = 0
         # When the ear will have played everything paced so far.
         self.ear_ns = 0
         # The number of the next frame.
         self.seq = 0
-        # Speech not yet paced.
-        self.reservoir_bytes = 0
         # What happened since somebody last took them; the owner clears the list.
         self.reports: list[Report] = []
+
+    @property
+    def reservoir_bytes(self) -> int:
+        """Speech that is not paced yet."""
+        return self._reservoir_bytes - (self._run_frames - len(self._run)) * FRAME_BYTES
 
     def push(self, utterance: int, data: bytes) -> int:
         """Append speech of any length to `utterance`; its predecessors are ended by it.
@@ -181,7 +196,7 @@ class Line:
         room = RESERVOIR_LIMIT_BYTES - self.reservoir_bytes
         refused = max(0, len(data) - room)
         target.buffer += data[:room] if refused else data
-        self.reservoir_bytes += len(data) - refused
+        self._reservoir_bytes += len(data) - refused
         self._waiting = False
         return refused
 
@@ -197,10 +212,11 @@ class Line:
 
         With `clear`, Twilio's buffer is thrown away, too, and what it still held is not counted as heard.
         """
+        self._settle()
         self._closed_through = max(self._closed_through, through)
         while self._queue and self._queue[0].number <= through:
             gone = self._queue.popleft()
-            self.reservoir_bytes -= len(gone.buffer) - gone.offset
+            self._reservoir_bytes -= len(gone.buffer) - gone.offset
             if gone.paced_bytes:
                 self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self.ear_ns))
                 self._marks.append(gone.number)
@@ -224,8 +240,42 @@ class Line:
         self.ear_ns = min(self.ear_ns, now_ns)
         self._marks.insert(0, CLEAR)
 
+    def plain_frame(self, now_ns: int) -> bytes | None:
+        """What `tick` would give where that is one frame from the midst of an utterance; else None: ask `tick`.
+
+        Nearly every frame is one of these, and costs a fifth this way.
+        """
+        run = self._run
+        if not run or not 0 < self.ear_ns - now_ns - self._run_above_ns <= FRAME_NS:
+            return None
+        self.seq += 1
+        self.ear_ns += FRAME_NS
+        return run.pop()
+
+    def _cut_run(self) -> None:
+        """Cut the next frames of the head, if it may go on undisturbed: never its last, which ends it."""
+        head = self._queue[0]
+        start = head.offset
+        n = max(0, min((len(head.buffer) - start - 1) // FRAME_BYTES, _RUN_FRAMES))
+        ahead = bytes(head.buffer[start : start + n * FRAME_BYTES])
+        self._run = [ahead[at : at + FRAME_BYTES] for at in range((n - 1) * FRAME_BYTES, -1, -FRAME_BYTES)]
+        self._run_frames = n
+        self._run_above_ns = self._lead_ns - 2 * FRAME_NS + self.ear_ns % self._grid_ns
+
+    def _settle(self) -> None:
+        """Enter in the books what left as plain frames, and end the run."""
+        size = (self._run_frames - len(self._run)) * FRAME_BYTES
+        if size:
+            head = self._queue[0]
+            head.offset += size
+            head.paced_bytes += size
+            self._reservoir_bytes -= size
+        self._run_frames = 0
+        self._run = []
+
     def tick(self, now_ns: int) -> list[Piece]:
         """The frames and marks that are due at `now_ns`, in order."""
+        self._settle()
         pieces: list[Piece] = []
         if self._marks:
             pieces = [(self.seq, b"", mark) for mark in self._marks]
@@ -273,7 +323,7 @@ class Line:
                 audio += SILENCE * (size - taken)
             head.offset = offset + taken
             head.paced_bytes += taken
-            self.reservoir_bytes -= taken
+            self._reservoir_bytes -= taken
             seq = self.seq
             self.seq = seq + n
             self.ear_ns += n * FRAME_NS
@@ -289,6 +339,8 @@ class Line:
         while playing and playing[0].ear_ns <= now_ns:
             heard = playing.popleft()
             self.reports.append(Finished(heard.number, heard.ear_ns))
+        if queue and not playing and not self._starved and queue[0].paced_bytes:
+            self._cut_run()
         return pieces
 
     def _due_ns(self) -> int:
@@ -325,6 +377,7 @@ class Line:
         gap_ns = wire_ns - before_ns
         if gap_ns <= 0:
             return
+        self._settle()
         self.ear_ns += gap_ns
         late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
         for playing in reversed(self._playing):
@@ -347,4 +400,5 @@ class Line:
 
     def reservoir(self) -> Sequence[tuple[int, int]]:
         """`(utterance, bytes)` not yet paced, in order."""
+        self._settle()
         return [(u.number, len(u.buffer) - u.offset) for u in self._queue]
