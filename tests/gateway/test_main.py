@@ -94,7 +94,7 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_without_calls_a_signal_ends_it_at_once_and_nothing_is_left(process, tmp_path, number):
     started, _ = process
-    assert (tmp_path / "run/metrics/gateway.1.page").exists()
+    assert (tmp_path / "run/metrics/gateway-0.page").exists()
     started.send_signal(number)
     assert started.wait(timeout=5) == 0
     assert [path for path in (tmp_path / "run").rglob("*") if path.is_file() or path.is_socket()] == []
