@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 
 import uvloop
@@ -11,7 +10,9 @@ import zmq
 from openai import AsyncOpenAI
 
 from shared import process, settings
+from shared.isolation import freeze_collector
 from shared.metrics import Page
+from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
 from .core.metrics import DEFINITIONS
@@ -38,16 +39,16 @@ def main() -> None:
             worker = Worker(config, number=number, agent=chosen, client=client, page=page)
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
-        uvloop.run(serve(worker))
+        uvloop.run(serve(worker, page))
 
 
-async def serve(worker: Worker) -> None:
+async def serve(worker: Worker, page: Page) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # What was made so far lives as long as the process: keep the collector from walking it again and again.
-    gc.collect()
-    gc.freeze()
+    CollectorPauses(page).start()
+    LoopLag(page).start()
+    freeze_collector()
     await worker.run(stop)
 
 

@@ -9,16 +9,17 @@ import logging
 import signal
 import socket
 from collections.abc import Mapping
-from time import perf_counter
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import uvloop
 
 from shared import process
+from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
 from shared.settings import Settings, load, prepare_run_dir
+from shared.watch import CollectorPauses, LoopLag
 
 from .core.admission import Admission
 from .core.cell import Cell
@@ -26,6 +27,7 @@ from .core.signatures import Signatures
 from .core.tokens import Tokens, shared_key
 from .media import MediaSockets, draw_epoch
 from .metrics import DEFINITIONS, Metrics
+from .offers import Offers
 from .peers import Peers
 from .port import PublicPort, listen
 from .web import Web
@@ -73,9 +75,19 @@ def listen_host(settings: Settings) -> str:
 
 
 class Gateway:
-    """Everything of one gateway process; needs a running loop. `listener` is taken over."""
+    """Everything of one gateway process; needs a running loop. `listener` is taken over.
 
-    def __init__(self, settings: Settings, listener: socket.socket, page: Page, index: int = 0) -> None:
+    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        page: Page,
+        index: int = 0,
+        io_priority: int | None = None,
+    ) -> None:
         epoch = draw_epoch()
         # New at every start, so that frames for one incarnation never reach the next.
         self.name = f"gateway-{index}-{epoch:x}"
@@ -85,7 +97,7 @@ class Gateway:
         tokens = Tokens(shared_key(settings.twilio_auth_token))
         unsigned = settings.allow_unsigned == "on"
         signatures = None if unsigned else Signatures(settings.twilio_auth_token, settings.origin)
-        self._peers = Peers(settings, self.name, cell, self.metrics)
+        self._peers = Peers(settings, self.name, cell, self.metrics, io_priority)
         self.media = MediaSockets(
             name=self.name,
             epoch=epoch,
@@ -97,15 +109,18 @@ class Gateway:
             metrics=self.metrics,
             max_unstarted=settings.max_calls,
         )
-        self._peers.on_frames = Wire(self.media.calls, self._peers.pacer, self.metrics).write
+        self._wire = Wire(self.media.calls, self._peers.pacer, self.metrics)
+        self._peers.on_frames = self._wire.write
+        self._lag = LoopLag(page)
         self._peers.on_hang_up = self.media.hang_up
+        offers = Offers(
+            admission=admission, cell=cell, tokens=tokens, peers=self._peers, media=self.media, metrics=self.metrics
+        )
         web = Web(
             settings=settings,
-            admission=admission,
+            offers=offers,
             cell=cell,
-            tokens=tokens,
             signatures=signatures,
-            peers=self._peers,
             media=self.media,
             metrics=self.metrics,
             sink=_ignore,
@@ -114,6 +129,8 @@ class Gateway:
 
     async def start(self) -> None:
         self._peers.start()
+        self._wire.start()
+        self._lag.start()
         await self._port.start()
 
     async def drain(self, seconds: float) -> None:
@@ -132,25 +149,13 @@ class Gateway:
             self.media.end_all()
             await asyncio.sleep(LAST_WORDS_S)
         await self._port.close()
+        self._lag.stop()
+        self._wire.close()
         self._peers.close()
 
 
 def _ignore(hook: str, fields: Mapping[str, str]) -> None:
     """Where callbacks go until there is a callbook."""
-
-
-class _CollectorPauses:
-    """A `gc.callbacks` entry: how long each collection stopped the process."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._pause = metrics.gc_pause
-        self._begun = 0.0
-
-    def __call__(self, phase: Literal["start", "stop"], info: dict[str, int]) -> None:
-        if phase == "start":
-            self._begun = perf_counter()
-        else:
-            self._pause.observe(perf_counter() - self._begun)
 
 
 async def serve(settings: Settings, listener: socket.socket, page: Page, index: int) -> None:
@@ -163,17 +168,20 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    gateway = Gateway(settings, listener, page, index)
+    exact_timers()
+    # Its notice, where this is not permitted, is txpacer's.
+    refused = realtime(settings.tx_realtime, GATEWAY_PRIORITY)
+    gateway = Gateway(settings, listener, page, index, None if refused else GATEWAY_PRIORITY)
+    gateway.metrics.realtime.set(not refused)
     await gateway.start()
     host, port = listener.getsockname()[:2]
     logger.info(
         "%s listens on %s port %d; Twilio's webhook is %s/twilio/voice", gateway.name, host, port, settings.origin
     )
 
-    gc.collect()
-    gc.freeze()
+    CollectorPauses(page).start()
+    freeze_collector()
     gc.set_threshold(*GC_THRESHOLDS)
-    gc.callbacks.append(_CollectorPauses(gateway.metrics))
 
     await first.wait()
     draining = asyncio.ensure_future(gateway.drain(settings.drain_seconds))

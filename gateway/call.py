@@ -25,6 +25,10 @@ class Call:
     generation: int = 0
     # When the last frame was written; 0 before the first one.
     last_wire_ns: int = 0
+    # The longest between two writes of one utterance.
+    largest_gap_ns: int = 0
+    # Since when the socket has not taken what was written to it; 0 while it does.
+    stuck_since_ns: int = 0
     # The next frame, if it follows the last one within one utterance; -1 when it need not.
     next_seq: int = -1
     # The last utterance of this generation that Twilio said was played.

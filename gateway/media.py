@@ -282,6 +282,8 @@ class MediaSockets:
         self._admission.ended()
         self._metrics.calls.set(len(self.calls))
         self._metrics.calls_ended[reason].inc()
+        if call.last_wire_ns:
+            self._metrics.call_largest_gap.observe(call.largest_gap_ns / 1e9)
         call.bridge.post(CallEnded(call.number, reason))
         self._peers.pacer.post(CloseLine(call.number))
         seconds = (monotonic_ns() - call.started_ns) / 1e9

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
+from shared.watch import GC_PAUSE, LOOP_LAG, REALTIME
 
 from .core.admission import Answer
 from .core.media_streams import Kind
@@ -12,8 +13,7 @@ from .core.tokens import REASONS
 
 # Around the 20 ms of a frame, the lead (120 ms) and the stall (300 ms).
 _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 1.0)
-_PAUSE = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+_GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 ENDS: Final = ("stop", "lost", "hung-up")
 PEERS: Final = ("txpacer", "aibridge")
@@ -41,15 +41,25 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("gateway_frame_lateness_seconds", "Deadline of a frame to its write to the socket", _LATENESS),
     histogram("gateway_wire_gap_seconds", "Between two writes of one utterance", _GAP),
     counter("tx_stall", "Gaps of more than 300 ms between two frames of one utterance on the wire"),
+    counter("tx_stall_seconds", "What those gaps lasted, together"),
+    gauge("gateway_largest_gap_seconds", "Largest gap between two writes of one utterance in the last minute"),
+    histogram("gateway_call_largest_gap_seconds", "Largest such gap of a whole call, observed at its end", _GAP),
+    gauge(
+        "gateway_frames_per_second_per_speaking_call",
+        "About 50: frames that followed another of their utterance, by the time between them, over 10 s",
+    ),
     counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
-    counter("gateway_slow_sends", "Writes to a socket that still held the previous one, or that took over 50 ms"),
+    counter("gateway_slow_sends", "Writes to a socket that had not taken an earlier one for over 50 ms"),
     counter("gateway_bus_refused", "Sends that a peer was too full, or not there, to take", "peer", PEERS),
     counter("gateway_bus_lost", "Control messages given up for a peer that stayed away", "peer", PEERS),
     counter("gateway_bus_undecodable", "Messages from a peer that are none of this version", "peer", PEERS),
     gauge("gateway_workers_ready", "aibridge workers that can take a call"),
     gauge("gateway_pacer_up", "1 while txpacer answers"),
     counter("gateway_pacer_restarts", "Times that another incarnation of txpacer answered"),
-    histogram("gateway_gc_pause_seconds", "Garbage collections, by how long they stopped the loop", _PAUSE),
+    gauge("gateway_bus_waiting", "Control messages that wait for a peer to take them", "peer", PEERS),
+    REALTIME,
+    GC_PAUSE,
+    LOOP_LAG,
 )
 
 
@@ -74,6 +84,10 @@ class Metrics:
         self.frame_lateness = page.histogram("gateway_frame_lateness_seconds")
         self.wire_gap = page.histogram("gateway_wire_gap_seconds")
         self.tx_stall = page.counter("tx_stall")
+        self.tx_stall_seconds = page.counter("tx_stall_seconds")
+        self.largest_gap = page.gauge("gateway_largest_gap_seconds")
+        self.call_largest_gap = page.histogram("gateway_call_largest_gap_seconds")
+        self.frame_rate = page.gauge("gateway_frames_per_second_per_speaking_call")
         self.wire_late = page.counter("gateway_wire_late")
         self.slow_sends = page.counter("gateway_slow_sends")
         self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
@@ -82,7 +96,8 @@ class Metrics:
         self.workers_ready = page.gauge("gateway_workers_ready")
         self.pacer_up = page.gauge("gateway_pacer_up")
         self.pacer_restarts = page.counter("gateway_pacer_restarts")
-        self.gc_pause = page.histogram("gateway_gc_pause_seconds")
+        self.bus_waiting = {peer: page.gauge("gateway_bus_waiting", peer) for peer in PEERS}
+        self.realtime = page.gauge(REALTIME.name)
 
 
 def _family(page: Page, name: str, values: tuple[str, ...]) -> dict[str, Counter]:

@@ -50,6 +50,11 @@ class Outbox:
         """Send a message that is worthless a moment later: a refusal is final."""
         self.link.send((message,))
 
+    @property
+    def waiting(self) -> int:
+        """Control messages that the peer refused so far."""
+        return len(self._refused)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, Final
 
-import zmq
-
 from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_url
+from shared.isolation import context
 from shared.messages import (
     BridgeToGateway,
     Frames,
@@ -35,14 +34,16 @@ class Peers:
     """Opens every link; needs a running loop.
 
     txpacer: FRAMES_HWM messages each way; what it cannot send it keeps in the line. aibridge: CALLER_HWM each way, two
-    seconds of caller audio; see Outbox for what happens beyond.
+    seconds of caller audio; see Outbox for what happens beyond. `io_priority`: SCHED_FIFO for ZeroMQ's thread.
     """
 
-    def __init__(self, settings: Settings, name: str, cell: Cell, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, name: str, cell: Cell, metrics: Metrics, io_priority: int | None = None
+    ) -> None:
         self._name = name
         self._cell = cell
         self._metrics = metrics
-        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
+        self._context = context(io_priority)
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
         # Set by whoever holds the calls, before `start`.
@@ -92,6 +93,8 @@ class Peers:
         for outbox in (self.pacer, *self.bridges):
             outbox.hint(GatewayHello(self._name))
         self._metrics.pacer_up.set(self._cell.pacer_is_there(now_ns))
+        self._metrics.bus_waiting["txpacer"].set(self.pacer.waiting)
+        self._metrics.bus_waiting["aibridge"].set(sum(outbox.waiting for outbox in self.bridges))
         self._metrics.workers_ready.set(self._cell.ready_workers(now_ns))
         self._hello_timer = self._loop.call_later(HELLO_S if answered else IMPATIENT_S, self._hello)
 

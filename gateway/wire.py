@@ -6,6 +6,7 @@ dead costs the others a memory copy. What piles up behind it is bounded by the k
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic_ns
 from typing import Final
 
@@ -15,15 +16,15 @@ from shared.audio import FRAME_BYTES
 from shared.messages import CLEAR, FirstFrameSent, Frames, WireAck
 
 from .call import Call
+from .core.pulse import Pulse
 from .metrics import Metrics
 from .outbox import Outbox
 
 # Beyond one frame of lateness txpacer has to know, so that its idea of the ear stays true.
 LATE_NS: Final = 20_000_000
 STALL_NS: Final = 300_000_000
-SLOW_WRITE_NS: Final = 50_000_000
-# Younger than this, the previous write may still be on its way through the loop; older, the peer does not read.
-FLUSHED_NS: Final = 5_000_000
+SLOW_SEND_NS: Final = 50_000_000
+_SECOND_S: Final = 1.0
 
 
 class Wire:
@@ -33,6 +34,20 @@ class Wire:
         self._calls = calls
         self._pacer = pacer
         self._metrics = metrics
+        self._pulse = Pulse()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Bring the gauges up to date once a second."""
+        largest, rate = self._pulse.second()
+        self._metrics.largest_gap.set(largest)
+        self._metrics.frame_rate.set(rate)
+        self._timer = self._loop.call_later(_SECOND_S, self.start)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def write(self, frames: Frames) -> None:
         metrics = self._metrics
@@ -60,7 +75,12 @@ class Wire:
         metrics = self._metrics
         connection = call.connection
         begun_ns = monotonic_ns()
-        held = begun_ns - call.last_wire_ns > FLUSHED_NS and connection.transport.get_write_buffer_size() > 0
+        if not connection.transport.get_write_buffer_size():
+            call.stuck_since_ns = 0
+        elif not call.stuck_since_ns:
+            call.stuck_since_ns = call.last_wire_ns
+        elif begun_ns - call.stuck_since_ns > SLOW_SEND_NS:
+            metrics.slow_sends.inc()
         count = len(audio) // FRAME_BYTES
         if count == 1:
             broadcast((connection,), call.outbound.media(audio))
@@ -68,15 +88,17 @@ class Wire:
             for at in range(0, len(audio), FRAME_BYTES):
                 broadcast((connection,), call.outbound.media(audio[at : at + FRAME_BYTES]))
         wire_ns = monotonic_ns()
-        if held or wire_ns - begun_ns > SLOW_WRITE_NS:
-            metrics.slow_sends.inc()
         metrics.frames_sent.inc(count)
         metrics.frame_lateness.observe(max(0, wire_ns - deadline_ns) / 1e9, count)
         if seq == call.next_seq:
             gap_ns = wire_ns - call.last_wire_ns
             metrics.wire_gap.observe(gap_ns / 1e9)
+            self._pulse.gap(gap_ns, count)
+            if gap_ns > call.largest_gap_ns:
+                call.largest_gap_ns = gap_ns
             if gap_ns > STALL_NS:
                 metrics.tx_stall.inc()
+                metrics.tx_stall_seconds.inc(gap_ns / 1e9)
         elif call.last_wire_ns == 0:
             call.bridge.post(FirstFrameSent(call.number, wire_ns))
         call.next_seq = seq + count

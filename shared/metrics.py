@@ -1,8 +1,9 @@
 """Metrics as plain memory writes: each process owns one page of doubles, another process exports all pages.
 
 A page is a file on a memory file system that its process maps and writes in place; nothing is locked, formatted or sent
-when something is counted. The exporter maps the same files read-only whenever Prometheus asks. A page is created anew
-at each start of its process and skipped when that process is gone, so a restart leaves no stale series behind.
+when something is counted (how much that is: docs/pacing.md). The exporter reads the same files whenever Prometheus
+asks. A page is made anew at each start of its process, which keeps it locked; one that is not locked belongs to nobody
+any more and is skipped, so a restart leaves no stale series behind.
 
 Labels take their values from a fixed list that is written down with the metric, so their number is bounded, and no
 label can ever hold a call id.
@@ -10,6 +11,7 @@ label can ever hold a call id.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
@@ -21,7 +23,7 @@ from typing import Literal
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-HEADER_BYTES = 16_384  # JSON: pid, process name, and the definitions; padded with spaces
+HEADER_BYTES = 16_384  # JSON: process name, and the definitions; padded with spaces
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,7 @@ class Page:
         """Make `directory`/`process`.page, empty, in place of one that an earlier process left."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         size = sum(d.cells() for d in definitions)
-        header = json.dumps(
-            {"pid": os.getpid(), "process": process, "definitions": [_as_json(d) for d in definitions]}
-        ).encode()
+        header = json.dumps({"process": process, "definitions": [_as_json(d) for d in definitions]}).encode()
         if len(header) > HEADER_BYTES:
             raise ValueError(
                 f"the metric definitions of {process} take {len(header)} bytes, {HEADER_BYTES} is the limit"
@@ -145,6 +145,8 @@ class Page:
         temporary = directory / f".{process}.{os.getpid()}"
         temporary.write_bytes(header.ljust(HEADER_BYTES) + bytes(8 * size))
         with temporary.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # It keeps a duplicate of the descriptor, and with it the lock.
             mapped = mmap.mmap(file.fileno(), HEADER_BYTES + 8 * size)
         temporary.replace(path)
         return cls(definitions, memoryview(mapped)[HEADER_BYTES:].cast("d"))
@@ -191,10 +193,9 @@ class PagesCollector:
         families: dict[str, Metric] = {}
         for path in sorted(self._directory.glob("*.page")):
             try:
-                data = path.read_bytes()
+                data = _read_if_alive(path)
                 header = json.loads(data[:HEADER_BYTES])
-                os.kill(header["pid"], 0)
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError):
                 continue
             cells = memoryview(data)[HEADER_BYTES:].cast("d")
             at = 0
@@ -209,6 +210,16 @@ class PagesCollector:
                     _add(family, definition, labels, cells[at : at + each])
                     at += each
         yield from families.values()
+
+
+def _read_if_alive(path: Path) -> bytes:
+    """The bytes of a page that its process still holds. Raises OSError when it does not."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    raise ProcessLookupError(f"{path} belongs to no process")
 
 
 def _family(definition: Definition) -> Metric:

@@ -68,7 +68,13 @@ def sole(run_dir: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for left in (*run_dir.glob(f"{name}*.ipc"), run_dir / "metrics" / f"{name}.page", path):
+        # "-": what belongs to aibridge-10 is not aibridge-1's.
+        for left in (
+            run_dir / f"{name}.ipc",
+            *run_dir.glob(f"{name}-*.ipc"),
+            run_dir / "metrics" / f"{name}.page",
+            path,
+        ):
             left.unlink(missing_ok=True)
         file.close()
         for directory in (run_dir / "metrics", run_dir):

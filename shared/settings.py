@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     twilio_account_sid: str = ""
     twilio_auth_token: str = Field(default="", repr=False)
+    twilio_api_url: str = ""
     allow_unsigned: Literal["on", "off"] = "off"
 
     openai_api_key: str = Field(default="", repr=False)
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
     agent_file: Path | None = None
 
     tx_lead_ms: int = Field(default=120, ge=40, le=2_000)
+    tx_realtime: Literal["auto", "on", "off"] = "auto"
+    tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
     greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
 
@@ -50,6 +53,17 @@ class Settings(BaseSettings):
     fallback_dial: str = ""
     max_calls: int = Field(default=150, ge=1)
     drain_seconds: int = Field(default=600, ge=0)
+
+    recording: Literal["off", "on"] = "off"
+    # In it: calls.db (unless DATABASE_URL says otherwise) and what waits to be written to the database.
+    data_dir: Path = Path("data")
+    # May hold a password.
+    database_url: str = Field(default="", repr=False)
+    spool_mb: int = Field(default=256, ge=1)
+    retention_days: int = Field(default=0, ge=0)
+    webhook_url: str = ""
+    webhook_secret: str = Field(default="", repr=False)
+    model_prices: str = ""
 
     aibridge_workers: int = Field(default=1, ge=1, le=64)
     run_dir: Path = Field(default_factory=_default_run_dir)
@@ -68,6 +82,11 @@ class Settings(BaseSettings):
     def origin(self) -> str:
         """PUBLIC_URL, or this machine's own address."""
         return self.public_url or f"http://localhost:{self.gateway_port}"
+
+    @property
+    def tx_cpus(self) -> frozenset[int]:
+        """CPU numbers of TX_CPU; empty: any."""
+        return frozenset(int(number) for number in self.tx_cpu.split(",") if number)
 
     @property
     def metrics_dir(self) -> Path:

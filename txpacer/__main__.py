@@ -8,9 +8,10 @@ import zmq
 
 from shared import process, settings
 from shared.metrics import Page
+from shared.watch import CollectorPauses
 
 from .core.metrics import DEFINITIONS, PacerMetrics
-from .isolation import freeze_collector
+from .isolation import settle, take_priority
 from .loop import Loop
 
 
@@ -19,11 +20,14 @@ def main() -> None:
     run_dir = settings.prepare_run_dir(config)
     with process.sole(run_dir, "txpacer"):
         page = Page.create(config.metrics_dir, "txpacer", DEFINITIONS)
+        metrics = PacerMetrics(page)
+        metrics.lead.set(config.tx_lead_ms / 1e3)
+        CollectorPauses(page).start()
         try:
-            loop = Loop(config, PacerMetrics(page))
+            loop = Loop(config, metrics, take_priority(config, metrics))
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
-        freeze_collector()
+        settle(metrics)
         logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.tx_lead_ms)
         loop.run()
 

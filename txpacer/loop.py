@@ -15,6 +15,7 @@ from typing import Any, Final
 import zmq
 
 from shared import bus
+from shared.isolation import context
 from shared.messages import (
     BridgeHello,
     BridgeToPacer,
@@ -39,19 +40,23 @@ from .core.pacer import Pacer
 
 # Messages read from one socket before the clock is looked at again: about 1 ms of work at 10 us each.
 DRAIN_LIMIT: Final = 100
-# With nothing due, wake at least this often.
-IDLE_S: Final = 1.0
+# How often the gauges are brought up to date; with nothing due, the loop wakes for that.
+MEASURE_NS: Final = 1_000_000_000
 
 
 class Loop:
-    """Owns the sockets. `run` returns after SIGTERM or SIGINT."""
+    """Owns the sockets. `run` returns after SIGTERM or SIGINT.
 
-    def __init__(self, settings: Settings, metrics: PacerMetrics) -> None:
+    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
+    """
+
+    def __init__(self, settings: Settings, metrics: PacerMetrics, io_priority: int | None = None) -> None:
         self._metrics = metrics
         self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
         # Drawn at each start: others see by it that all lines are gone.
         self._epoch = int.from_bytes(os.urandom(6), "big")
-        self._context: zmq.Context[Any] = zmq.Context()
+        self._context = context(io_priority)
+        self._measured_ns = 0
         self._speech = bus.router(self._context, bus.speech_url(settings.run_dir), hwm=bus.SPEECH_HWM)
         self._frames = bus.router(self._context, bus.frames_url(settings.run_dir), hwm=bus.FRAMES_HWM)
         self._stop_reader, self._stop_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -71,9 +76,15 @@ class Loop:
                 if more or self._readable():
                     continue
                 due_ns = self._pacer.next_due_ns()
-                timeout = IDLE_S if due_ns is None else min(IDLE_S, (due_ns - time.monotonic_ns()) / 1e9)
-                if timeout > 0:
-                    select.select(waited, (), (), timeout)
+                now_ns = time.monotonic_ns()
+                if now_ns - self._measured_ns >= MEASURE_NS:
+                    self._measured_ns = now_ns
+                    self._pacer.measure()
+                wake_ns = self._measured_ns + MEASURE_NS
+                if due_ns is not None and due_ns < wake_ns:
+                    wake_ns = due_ns
+                if wake_ns > now_ns:
+                    select.select(waited, (), (), (wake_ns - now_ns) / 1e9)
         finally:
             signal.set_wakeup_fd(-1)
             self._speech.close(linger=0)
@@ -148,10 +159,8 @@ class Loop:
                 pacer.withdraw(call, through, clear, now_ns)
             case OpenLine(call, gateway):
                 pacer.open(call, gateway, bridge)
-                self._metrics.lines.set(len(pacer))
             case CloseLine(call):
                 pacer.close(call)
-                self._metrics.lines.set(len(pacer))
             case BridgeHello():
                 self._send(self._speech, bridge, [PacerState(self._epoch, len(pacer))])
 
@@ -161,7 +170,6 @@ class Loop:
             # `batch` counts from 1, `late` is nearly always empty.
             case CloseLine(call):
                 pacer.close(call)
-                self._metrics.lines.set(len(pacer))
             case GatewayHello():
                 pacer.hello(gateway, now_ns)
                 self._send(self._frames, gateway, [PacerState(self._epoch, len(pacer))])

@@ -149,7 +149,7 @@ def test_a_caller_who_does_not_read_delays_nobody(run):
             slow.transport.pause_reading()
             call = cell.gateway.media.calls[stuck.call]
             for batch in range(20):
-                call.last_wire_ns -= 20_000_000  # as if it were its pace
+                call.last_wire_ns -= 60_000_000  # as if it were behind its pace
                 cell.frames(
                     monotonic_ns(), (stuck.call, batch * 1_000, FRAME * 1_000, 0), (started.call, batch, FRAME, 0)
                 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from shared.metrics import Definition, Page, counter, gauge, histogram
+from shared.watch import GC_PAUSE, REALTIME
 
 # From 100 us (a good timer) to 1 s (a stopped machine).
 LATENESS_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 )  # fmt: skip
+# From no gap at all to a call that was spoilt.
+CALL_GAP_BUCKETS: Final = (0.0, 0.02, 0.06, 0.12, 0.3, 1.0, 3.0, 10.0)
 GAP_BUCKETS: Final = (0.02, 0.06, 0.12, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
@@ -22,10 +25,20 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_withdrawn", "Withdrawals"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
+    histogram(
+        "pacer_call_ear_gap_seconds", "Estimated gaps at the ear in a whole call, observed at its end", CALL_GAP_BUCKETS
+    ),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
     counter("pacer_undecodable", "Messages that did not decode"),
     gauge("pacer_lines", "Open lines"),
+    gauge("pacer_reservoir_bytes", "Speech that is not paced yet, of all lines (8,000 bytes are 1 s)"),
+    gauge("pacer_held_lines", "Lines that wait for their gateway to acknowledge"),
+    gauge("pacer_unacknowledged_batches", "Batches that gateways have not acknowledged"),
+    gauge("pacer_lead_seconds", "How far ahead of real time lines are paced (TX_LEAD_MS)"),
+    gauge("pacer_memory_locked", "1 when the memory of txpacer is locked"),
+    REALTIME,
+    GC_PAUSE,
 )
 
 
@@ -45,4 +58,11 @@ class PacerMetrics:
         self.refused_bytes = page.counter("pacer_refused_bytes")
         self.dropped = page.counter("pacer_dropped")
         self.undecodable = page.counter("pacer_undecodable")
+        self.call_ear_gap = page.histogram("pacer_call_ear_gap_seconds")
         self.lines = page.gauge("pacer_lines")
+        self.reservoir_bytes = page.gauge("pacer_reservoir_bytes")
+        self.held_lines = page.gauge("pacer_held_lines")
+        self.unacknowledged = page.gauge("pacer_unacknowledged_batches")
+        self.lead = page.gauge("pacer_lead_seconds")
+        self.memory_locked = page.gauge("pacer_memory_locked")
+        self.realtime = page.gauge(REALTIME.name)

@@ -53,7 +53,7 @@ class _Outlet:
 class _Entry:
     """A line and where it belongs."""
 
-    __slots__ = ("bridge", "call", "line", "outlet", "slot")
+    __slots__ = ("bridge", "call", "ear_gap_ns", "line", "outlet", "slot")
 
     def __init__(self, call: int, line: Line, outlet: _Outlet, bridge: str) -> None:
         self.call = call
@@ -62,6 +62,8 @@ class _Entry:
         self.bridge = bridge
         # The bucket it is registered in (-1: none); other registrations of it are stale.
         self.slot = -1
+        # Gaps at the ear so far.
+        self.ear_gap_ns = 0
 
 
 @dataclass
@@ -137,6 +139,7 @@ class Pacer:
         entry = self._entries.pop(call, None)
         if entry is not None:
             self.reservoir_bytes -= entry.line.reservoir_bytes
+            self._metrics.call_ear_gap.observe(entry.ear_gap_ns / 1e9)
             entry.slot = -1
 
     # --- what the gateway says ---
@@ -259,6 +262,15 @@ class Pacer:
         self._reports = {}
         return taken
 
+    def measure(self) -> None:
+        """Bring the gauges up to date; for once a second."""
+        metrics = self._metrics
+        metrics.lines.set(len(self._entries))
+        metrics.reservoir_bytes.set(self.reservoir_bytes)
+        outlets = self._outlets.values()
+        metrics.held_lines.set(sum(len(outlet.held) for outlet in outlets))
+        metrics.unacknowledged.set(sum(len(outlet.unacked) for outlet in outlets))
+
     # --- inside ---
 
     def _outlet(self, gateway: str) -> _Outlet:
@@ -315,7 +327,7 @@ class Pacer:
     def _collect(self, entry: _Entry) -> None:
         call = entry.call
         for report in entry.line.reports:
-            self._count(report)
+            self._count(entry, report)
             if isinstance(report, Started):
                 self._report(entry, PlayoutStarted(call, report.utterance, report.ear_ns))
             elif isinstance(report, Shifted):
@@ -324,9 +336,10 @@ class Pacer:
                 self._report(entry, PlayoutFinished(call, report.utterance, report.ear_ns))
         entry.line.reports.clear()
 
-    def _count(self, report: Report) -> None:
+    def _count(self, entry: _Entry, report: Report) -> None:
         metrics = self._metrics
         if isinstance(report, Shifted) and report.audible:
+            entry.ear_gap_ns += report.gap_ns
             metrics.reanchored.inc()
             metrics.ear_gap.observe(report.gap_ns / 1e9)
         elif isinstance(report, Starved):
