@@ -16,17 +16,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared.messages import CallOffered
 from shared.settings import Settings
 
 from .core import twiml
-from .core.admission import Admission, Answer
+from .core.admission import Answer
 from .core.cell import Cell
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
-from .core.tokens import Tokens
 from .media import MediaSockets
 from .metrics import Metrics
-from .peers import Peers
+from .offers import Caller, Offers
 
 Form = ImmutableMultiDict[str, str]
 # Takes a signed callback: which one ("status", "recording"), and its form.
@@ -47,21 +45,17 @@ class Web:
         self,
         *,
         settings: Settings,
-        admission: Admission,
+        offers: Offers,
         cell: Cell,
-        tokens: Tokens,
         signatures: Signatures | None,
-        peers: Peers,
         media: MediaSockets,
         metrics: Metrics,
         sink: Sink,
     ) -> None:
         self._settings = settings
-        self._admission = admission
+        self._offers = offers
         self._cell = cell
-        self._tokens = tokens
         self._signatures = signatures
-        self._peers = peers
         self._media = media
         self._metrics = metrics
         self._sink = sink
@@ -83,20 +77,12 @@ class Web:
         call_sid = fields.get("CallSid", "")
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
-        now_ns = monotonic_ns()
-        worker = None if self._media.draining else self._cell.pick(now_ns)
-        resumed = request.query_params.get("resume") == "1"
-        answer = self._admission.answer(call_sid, resumed=resumed, ready=worker is not None, now_ns=now_ns)
-        self._metrics.voice_answers[answer].inc()
+        caller = Caller(call_sid, fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
+        answer, token = self._offers.take(caller, resumed=request.query_params.get("resume") == "1")
         if answer is Answer.HANG_UP:
             return _xml(twiml.hang_up())
-        if answer is Answer.FALLBACK or worker is None:
+        if answer is Answer.FALLBACK:
             return _xml(self._fallback)
-        token, token_id = self._tokens.mint(worker, call_sid, fields.get("AccountSid", ""), now_ns)
-        self._admission.offered(call_sid, now_ns)
-        self._cell.offered(worker)
-        offer = CallOffered(token_id, call_sid, fields.get("From", ""), fields.get("To", ""), resumed)
-        self._peers.bridges[worker].post(offer)
         return _xml(twiml.connect(self._settings.origin, token))
 
     async def _status(self, request: Request) -> Response:

@@ -1,0 +1,55 @@
+"""Taking a call: a place, a worker that will hold the conversation, and the token that its media socket has to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic_ns
+
+from shared.messages import CallOffered
+
+from .core.admission import Admission, Answer
+from .core.cell import Cell
+from .core.tokens import Tokens
+from .media import MediaSockets
+from .metrics import Metrics
+from .peers import Peers
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, as the carrier says. The numbers may be empty."""
+
+    call_sid: str
+    account_sid: str
+    from_number: str = ""
+    to_number: str = ""
+
+
+class Offers:
+    """Answers from memory, for whoever asks for a call: Twilio's webhook and the browser phone."""
+
+    def __init__(
+        self, *, admission: Admission, cell: Cell, tokens: Tokens, peers: Peers, media: MediaSockets, metrics: Metrics
+    ) -> None:
+        self._admission = admission
+        self._cell = cell
+        self._tokens = tokens
+        self._peers = peers
+        self._media = media
+        self._metrics = metrics
+
+    def take(self, caller: Caller, *, resumed: bool = False) -> tuple[Answer, str]:
+        """What to answer, and with CONNECT the stream token; aibridge dials the model ahead from then on."""
+        now_ns = monotonic_ns()
+        worker = None if self._media.draining else self._cell.pick(now_ns)
+        answer = self._admission.answer(caller.call_sid, resumed=resumed, ready=worker is not None, now_ns=now_ns)
+        self._metrics.voice_answers[answer].inc()
+        if answer is not Answer.CONNECT or worker is None:
+            return answer, ""
+        token, token_id = self._tokens.mint(worker, caller.call_sid, caller.account_sid, now_ns)
+        self._admission.offered(caller.call_sid, now_ns)
+        self._cell.offered(worker)
+        self._peers.bridges[worker].post(
+            CallOffered(token_id, caller.call_sid, caller.from_number, caller.to_number, resumed)
+        )
+        return answer, token
