@@ -94,6 +94,12 @@ class CallEnded(Message, frozen=True, array_like=True, tag=17):
     reason: str  # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it
 
 
+class FollowCall(Message, frozen=True, array_like=True, tag=18):
+    """Sent by gateway to aibridge when somebody watches a call, a browser phone: tell what happens in it."""
+
+    call: int
+
+
 class WorkerState(Message, frozen=True, array_like=True, tag=20):
     """Sent by aibridge to gateway as the answer to GatewayHello and at every change of `ready`."""
 
@@ -111,6 +117,13 @@ class HangUp(Message, frozen=True, array_like=True, tag=21):
     call: int
     goodbye: bool
     after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+
+
+class CallNote(Message, frozen=True, array_like=True, tag=22):
+    """Sent by aibridge to gateway when something happened in a call that is followed. Lost when nobody has room."""
+
+    call: int
+    note: bytes  # a JSON object; aibridge/notes.py says which there are
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
@@ -237,9 +250,17 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
 
 
 GatewayToBridge = (
-    GatewayHello | CallOffered | CallStarted | CallerAudio | CallerDtmf | MarkHeard | FirstFrameSent | CallEnded
+    GatewayHello
+    | CallOffered
+    | CallStarted
+    | CallerAudio
+    | CallerDtmf
+    | MarkHeard
+    | FirstFrameSent
+    | CallEnded
+    | FollowCall
 )
-BridgeToGateway = WorkerState | HangUp
+BridgeToGateway = WorkerState | HangUp | CallNote
 BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | CloseLine
 PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
