@@ -1,8 +1,8 @@
 """The ZeroMQ sockets between the processes of a cell.
 
-txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges) and each aibridge worker binds one for
-the gateways; the others connect DEALER sockets that carry their names. A ROUTER reaches exactly the peer it means and
-says so when that peer is gone or full, which PUB and PUSH do not.
+txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges), each aibridge worker binds one for the
+gateways, and callbook one for both; the others connect DEALER sockets that carry their names. A ROUTER reaches exactly
+the peer it means and says so when that peer is gone or full, which PUB and PUSH do not.
 
 Nothing here waits: a send that would block is refused (`send` returns False), and the caller decides. Linger is 0, so
 no process hangs at its exit, and nothing stale is delivered to the next one.
@@ -44,6 +44,10 @@ def frames_url(run_dir: Path) -> str:
 
 def calls_url(run_dir: Path, worker: int) -> str:
     return f"ipc://{run_dir}/aibridge-{worker}.ipc"
+
+
+def callbook_url(run_dir: Path) -> str:
+    return f"ipc://{run_dir}/callbook.ipc"
 
 
 def router(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:

@@ -78,6 +78,7 @@ class Stack:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONUNBUFFERED": "1",
             "RUN_DIR": str(self.run_dir),
+            "DATA_DIR": str(self.run_dir / "data"),
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.gateway_port),
             "METRICS_PORT": str(free_port()),
@@ -196,6 +197,8 @@ def main() -> None:
         "TWILIO_ACCOUNT_SID": "",
         "TWILIO_AUTH_TOKEN": "",
         "ALLOW_UNSIGNED": "on",
+        # Where `python -m gateway calls` looks.
+        "DATA_DIR": os.environ.get("DATA_DIR", "data"),
     }
     with Stack(env=env) as stack:
         sys.exit(stack.wait())

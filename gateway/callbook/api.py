@@ -1,0 +1,73 @@
+"""`/api/calls` on the private port: calls, newest first, page by page, and each one whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .queries import BadCursorError, page, whole
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 500
+
+_T = TypeVar("_T")
+
+
+class Api:
+    """The routes. Numbers and words of callers leave here: keep the port private."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def routes(self) -> list[Route]:
+        return [Route("/api/calls", self._calls), Route("/api/calls/{call_sid}", self._call)]
+
+    async def _calls(self, request: Request) -> Response:
+        limit = _limit(request.query_params.get("limit", str(DEFAULT_LIMIT)))
+        before = request.query_params.get("before", "")
+        try:
+            calls, next_page = await self._read(lambda session: page(session, limit=limit, before=before))
+        except BadCursorError as exc:
+            raise HTTPException(400, str(exc)) from None
+        return JSONResponse({"calls": calls, "next": next_page or None})
+
+    async def _call(self, request: Request) -> Response:
+        call_sid = request.path_params["call_sid"]
+        call = await self._read(lambda session: whole(session, call_sid))
+        if call is None:
+            raise HTTPException(404, "no such call")
+        return JSONResponse(call)
+
+    async def _read(self, query: Callable[[Session], _T]) -> _T:
+        def read() -> _T:
+            with Session(self._engine) as session:
+                return query(session)
+
+        try:
+            return await asyncio.to_thread(read)
+        except SQLAlchemyError:
+            raise HTTPException(
+                503, "the database does not answer; calls go on, and their records will be here"
+            ) from None
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
+        raise HTTPException(400, f"`limit` must be a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+async def refuse(_: Request, exc: Exception) -> Response:
+    """An exception handler: errors are JSON here, too."""
+    assert isinstance(exc, HTTPException)
+    body: dict[str, Any] = {"error": exc.detail}
+    return JSONResponse(body, exc.status_code)

@@ -1,0 +1,97 @@
+"""The database behind DATABASE_URL: SQLite in one file, or PostgreSQL. Opened by callbook and by the terminal's reader.
+
+Everything here blocks, for seconds if the database does: it is called in threads, and in no other process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
+
+from shared.process import ConfigError
+from shared.settings import Settings
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+# How long a statement may wait for another process's lock, and a connection for a server: then it is tried again.
+LOCK_S: Final = 5
+CONNECT_S: Final = 5
+# A statement of ours takes milliseconds; a server that hangs is given up, and asked again over a new connection.
+STATEMENT_S: Final = 30
+
+
+def url_of(settings: Settings) -> URL:
+    """DATABASE_URL, or calls.db in DATA_DIR. Raises ConfigError for a database that is neither of the two kinds."""
+    if not settings.database_url:
+        return URL.create("sqlite", database=str(settings.data_dir / "calls.db"))
+    advice = "set it to postgresql://user:password@host/name or sqlite:///file"
+    try:
+        url = make_url(settings.database_url)
+    except ArgumentError:
+        raise ConfigError(f"DATABASE_URL is not a URL; {advice}") from None
+    if url.get_backend_name() in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        return url
+    raise ConfigError(f"DATABASE_URL names {url.drivername}, which is not supported; {advice}")
+
+
+def open_engine(url: URL) -> Engine:
+    """Connections are made when they are needed, so this works while the database is down."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": LOCK_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=3,
+        max_overflow=2,
+        pool_timeout=CONNECT_S,
+        connect_args={
+            "connect_timeout": CONNECT_S,
+            "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={LOCK_S}s",
+            # A server whose machine vanished is noticed after 20 s instead of two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 20_000,
+        },
+    )
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    # Readers and the writer do not wait for each other.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # What was committed survives a power cut: the spool forgets it then.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to `revision`; "base" takes everything away. Raises SQLAlchemyError."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        if revision == "base":
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+        connection.commit()
+
+
+def blames_the_fact(exc: BaseException) -> bool:
+    """The database is there, and refuses this very fact: trying again would not help."""
+    return not _is_sqlalchemy(exc) or isinstance(exc, DataError | IntegrityError)
+
+
+def _is_sqlalchemy(exc: BaseException) -> bool:
+    return any(kind.__module__.startswith("sqlalchemy") for kind in type(exc).__mro__)

@@ -1,0 +1,51 @@
+"""What callbook counts. Names without `twentyms_`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.metrics import Definition, Page, counter, gauge
+
+OUTCOMES: Final = ("started", "found", "given_up")
+FAILURES: Final = ("timeout", "refused", "busy", "error")
+
+DEFINITIONS: Final[tuple[Definition, ...]] = (
+    counter("callbook_facts_kept", "Facts that were put on the disk and acknowledged"),
+    counter("callbook_facts_again", "Facts that came a second time; they are acknowledged and dropped"),
+    counter("callbook_facts_written", "Facts that are in the database"),
+    counter("callbook_facts_rejected", "Facts that the database refused for what they are; they are lost"),
+    counter("callbook_spool_refused", "Batches not taken because the spool was full or its disk failed"),
+    counter("callbook_undecodable", "Messages and records of the spool that are none of this version"),
+    counter("callbook_bus_refused", "Acknowledgements that their receiver was not there to take"),
+    counter("callbook_database_failures", "Times that the database was locked, gone or refused a transaction"),
+    counter("callbook_recordings", "Recordings, by how they came out", "outcome", OUTCOMES),
+    counter("callbook_rest_failures", "Requests to Twilio that failed and are tried again", "why", FAILURES),
+    counter("callbook_webhooks", "Webhooks to the customer", "outcome", ("delivered", "failed", "given_up")),
+    counter("callbook_calls_deleted", "Call records deleted by retention"),
+    counter("callbook_deletions_failed", "Recordings that Twilio did not delete; tried again an hour later"),
+    gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
+    gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
+    gauge("callbook_database_up", "1 while the database takes what is written"),
+)
+
+
+class Metrics:
+    """Every cell that callbook writes, looked up once."""
+
+    def __init__(self, page: Page) -> None:
+        self.kept = page.counter("callbook_facts_kept")
+        self.again = page.counter("callbook_facts_again")
+        self.written = page.counter("callbook_facts_written")
+        self.rejected = page.counter("callbook_facts_rejected")
+        self.spool_refused = page.counter("callbook_spool_refused")
+        self.undecodable = page.counter("callbook_undecodable")
+        self.bus_refused = page.counter("callbook_bus_refused")
+        self.database_failures = page.counter("callbook_database_failures")
+        self.recordings = {name: page.counter("callbook_recordings", name) for name in OUTCOMES}
+        self.rest_failures = {name: page.counter("callbook_rest_failures", name) for name in FAILURES}
+        self.webhooks = {name: page.counter("callbook_webhooks", name) for name in ("delivered", "failed", "given_up")}
+        self.calls_deleted = page.counter("callbook_calls_deleted")
+        self.deletions_failed = page.counter("callbook_deletions_failed")
+        self.spool_bytes = page.gauge("callbook_spool_bytes")
+        self.spool_torn = page.gauge("callbook_spool_torn")
+        self.database_up = page.gauge("callbook_database_up")

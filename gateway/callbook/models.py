@@ -1,0 +1,184 @@
+"""The tables: calls, their media streams, turns, interruptions, model usage, recordings and webhook deliveries.
+
+Keys are the ones the world gave: Twilio's SIDs and the model's ids. A fact that comes twice therefore finds its own
+row. docs/records.md says what each column means to a reader of the database.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, MetaData, Numeric, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC. SQLite has no time zones: there it is stored without, and comes back with."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    # Names for constraints, so that migrations can speak of them on every database.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {str: Text(), datetime: UtcDateTime(), int: BigInteger()}  # noqa: RUF012
+
+
+class Source(Base):
+    """How much of what a process said is in this database: the record that makes a second delivery harmless."""
+
+    __tablename__ = "sources"
+
+    source: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    through: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class Call(Base):
+    __tablename__ = "calls"
+    __table_args__ = (Index("ix_calls_newest", "began_at", "call_sid"),)
+
+    call_sid: Mapped[str] = mapped_column(primary_key=True)
+    account_sid: Mapped[str] = mapped_column(default="")
+    from_number: Mapped[str] = mapped_column(default="")
+    to_number: Mapped[str] = mapped_column(default="")
+    # The first that was heard of it; its first stream's start as soon as that is known.
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it.
+    end_reason: Mapped[str] = mapped_column(default="")
+    # Twilio's own word and count of seconds, from the status callback.
+    status: Mapped[str] = mapped_column(default="")
+    duration_s: Mapped[int | None]
+    model: Mapped[str] = mapped_column(default="")
+
+    streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
+    turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)
+    interruptions: Mapped[list[Interruption]] = relationship(order_by="Interruption.at", passive_deletes=True)
+    usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
+    recording: Mapped[Recording | None] = relationship(passive_deletes=True)
+    delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
+
+
+def _of_call(**options: Any) -> Mapped[str]:
+    return mapped_column(ForeignKey("calls.call_sid", ondelete="CASCADE"), **options)
+
+
+class Stream(Base):
+    """One media socket of a call, with its transmission figures. A call has several when one was lost."""
+
+    __tablename__ = "streams"
+
+    stream_sid: Mapped[str] = mapped_column(primary_key=True)
+    call_sid: Mapped[str] = _of_call(index=True)
+    started_at: Mapped[datetime | None]
+    first_frame_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    end_reason: Mapped[str] = mapped_column(default="")
+    frames: Mapped[int | None]
+    wire_gap_max_us: Mapped[int | None]
+    stalls: Mapped[int | None]
+    late_frames: Mapped[int | None]
+    ear_gaps: Mapped[int | None]
+    ear_gap_us: Mapped[int | None]
+
+
+class Turn(Base):
+    """What one side said. `heard_text` is what the caller heard of it; for the caller's own words, all."""
+
+    __tablename__ = "turns"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    # "caller" or "ai"
+    role: Mapped[str]
+    began_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    text: Mapped[str]
+    heard_text: Mapped[str]
+    spoken_ms: Mapped[int]
+    heard_ms: Mapped[int]
+    interrupted: Mapped[bool]
+
+
+class Interruption(Base):
+    """One barge-in: when, and how long the caller still heard the AI after it."""
+
+    __tablename__ = "interruptions"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    silent_ms: Mapped[int]
+    protected: Mapped[bool]
+    cancelled: Mapped[bool]
+
+
+class Usage(Base):
+    """The model's tokens in one conversation of the call. `cost_usd` is empty without MODEL_PRICES."""
+
+    __tablename__ = "usage"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    conversation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    model: Mapped[str]
+    responses: Mapped[int]
+    text_in: Mapped[int]
+    audio_in: Mapped[int]
+    cached_in: Mapped[int]
+    text_out: Mapped[int]
+    audio_out: Mapped[int]
+    cost_usd: Mapped[float | None] = mapped_column(Numeric(12, 6, asdecimal=False))
+
+
+class Recording(Base):
+    """The recording of a call: at most one that we asked for."""
+
+    __tablename__ = "recordings"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    # Whose callbook asks for it: after a restart it has to know its own, where several share a database.
+    cell: Mapped[str]
+    # "wanted", "started", "in-progress", "completed", "absent", "given-up", "deleted"
+    state: Mapped[str]
+    recording_sid: Mapped[str] = mapped_column(default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    # Why it was given up, or Twilio's ErrorCode.
+    error: Mapped[str] = mapped_column(default="")
+    duration_s: Mapped[int | None]
+    channels: Mapped[int | None]
+    updated_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """The customer's webhook for the end of a call: due until it was taken or given up."""
+
+    __tablename__ = "deliveries"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    # "due", "delivered", "given-up"
+    state: Mapped[str] = mapped_column(index=True)
+    due_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    # The last answer: an HTTP status, or what failed.
+    outcome: Mapped[str] = mapped_column(default="")

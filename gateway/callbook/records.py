@@ -1,0 +1,267 @@
+"""Facts into rows: a batch in one transaction, each fact exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, assert_never
+
+from sqlalchemy.orm import Session
+
+from shared.facts import (
+    CallStatus,
+    ConversationBegan,
+    ConversationEnded,
+    Fact,
+    Interruption,
+    ModelUsage,
+    Noted,
+    RecordingMove,
+    RecordingStatus,
+    StreamBegan,
+    StreamEnded,
+    Turn,
+)
+
+from . import models
+from .core.prices import Prices
+
+# The word of Twilio's status callback moves forward only: callbacks may arrive in another order than they were sent.
+_STATUS_ORDER: Final = {"": 0, "queued": 1, "initiated": 2, "ringing": 3, "in-progress": 4}
+_FINAL: Final = 5
+# Recording states, in the same way. "deleted" is the last word.
+_RECORDING_ORDER: Final = {
+    "wanted": 0,
+    "started": 1,
+    "in-progress": 2,
+    "given-up": 2,
+    "absent": 3,
+    "completed": 3,
+    "deleted": 4,
+}
+# From the end of a call to its webhook: the last turns, and a stream that takes a lost one's place, come within it.
+DELIVERY_DELAY_S: Final = 5
+
+
+class Records:
+    """Writes facts through a session. With `deliveries`, each call that ends gets a webhook that is due."""
+
+    def __init__(self, *, prices: Prices, deliveries: bool, cell: str) -> None:
+        self._prices = prices
+        self._cell = cell
+        self._deliveries = deliveries
+
+    def write(self, session: Session, batch: Sequence[Noted]) -> int:
+        """Write what of `batch` this database has not seen, in order; how many facts that were.
+
+        The caller commits. Facts of a source come in the order of their seq, so the highest one written says it all.
+        """
+        through: dict[int, int] = {}
+        written = 0
+        for noted in batch:
+            last = through.get(noted.source)
+            if last is None:
+                row = session.get(models.Source, noted.source, with_for_update=True)
+                last = row.through if row is not None else 0
+            if noted.seq > last:
+                self._write_one(session, noted.fact)
+                last = noted.seq
+                written += 1
+            through[noted.source] = last
+        for source, seq in through.items():
+            session.merge(models.Source(source=source, through=seq, updated_at=datetime.now(UTC)))
+        return written
+
+    def skip(self, session: Session, noted: Noted) -> None:
+        """Note a fact as written without writing it: this database refuses it, and would again."""
+        session.merge(models.Source(source=noted.source, through=noted.seq, updated_at=datetime.now(UTC)))
+
+    def _write_one(self, session: Session, fact: Fact) -> None:
+        match fact:
+            case StreamBegan():
+                self._stream_began(session, fact)
+            case StreamEnded():
+                self._stream_ended(session, fact)
+            case CallStatus():
+                self._call_status(session, fact)
+            case RecordingStatus():
+                self._recording_status(session, fact)
+            case RecordingMove():
+                self._recording_move(session, fact)
+            case ConversationBegan():
+                self._conversation_began(session, fact)
+            case ConversationEnded():
+                stream = _stream(session, fact.call_sid, fact.stream_sid, fact.at_ms)
+                stream.ear_gaps, stream.ear_gap_us = fact.ear_gaps, fact.ear_gap_us
+            case Turn():
+                self._turn(session, fact)
+            case Interruption():
+                self._interruption(session, fact)
+            case ModelUsage():
+                self._usage(session, fact)
+            case _:
+                assert_never(fact)
+
+    def _stream_began(self, session: Session, fact: StreamBegan) -> None:
+        call = _call(session, fact.call_sid, fact.started_ms)
+        call.began_at = min(call.began_at, _time(fact.started_ms))
+        call.account_sid = fact.account_sid or call.account_sid
+        call.from_number = _clean(fact.from_number) or call.from_number
+        call.to_number = _clean(fact.to_number) or call.to_number
+        stream = _stream(session, fact.call_sid, fact.stream_sid, fact.started_ms)
+        stream.started_at = _time(fact.started_ms)
+        stream.first_frame_at = _time(fact.first_frame_ms) if fact.first_frame_ms else None
+        if call.ended_at is not None and call.ended_at < stream.started_at:
+            # What had looked like its end was a lost socket.
+            call.ended_at, call.end_reason = None, ""
+            if call.delivery is not None and call.delivery.state == "due":
+                session.delete(call.delivery)
+
+    def _stream_ended(self, session: Session, fact: StreamEnded) -> None:
+        call = _call(session, fact.call_sid, fact.ended_ms)
+        stream = _stream(session, fact.call_sid, fact.stream_sid, fact.ended_ms)
+        stream.ended_at, stream.end_reason = _time(fact.ended_ms), fact.reason
+        stream.frames, stream.wire_gap_max_us = fact.frames, fact.wire_gap_max_us
+        stream.stalls, stream.late_frames = fact.stalls, fact.late_frames
+        self._ended(session, call, fact.ended_ms, fact.reason)
+
+    def _call_status(self, session: Session, fact: CallStatus) -> None:
+        call = _call(session, fact.call_sid, fact.at_ms)
+        call.account_sid = call.account_sid or fact.account_sid
+        call.from_number = call.from_number or _clean(fact.from_number)
+        call.to_number = call.to_number or _clean(fact.to_number)
+        order = _STATUS_ORDER.get(fact.status, _FINAL)
+        if order < _STATUS_ORDER.get(call.status, _FINAL):
+            return
+        call.status = fact.status
+        if fact.duration_s >= 0:
+            call.duration_s = fact.duration_s
+        if order == _FINAL and call.ended_at is None:
+            self._ended(session, call, fact.at_ms, fact.status)
+
+    def _ended(self, session: Session, call: models.Call, at_ms: int, reason: str) -> None:
+        at = _time(at_ms)
+        if call.ended_at is None or call.ended_at < at:
+            call.ended_at, call.end_reason = at, reason
+        if self._deliveries and session.get(models.Delivery, call.call_sid) is None:
+            due_at = at + timedelta(seconds=DELIVERY_DELAY_S)
+            session.add(models.Delivery(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
+
+    def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
+        _call(session, fact.call_sid, fact.at_ms).model = fact.model
+        if fact.record:
+            self._recording(session, fact.call_sid, fact.at_ms)
+
+    def _turn(self, session: Session, fact: Turn) -> None:
+        _call(session, fact.call_sid, fact.began_ms or fact.ended_ms or int(datetime.now(UTC).timestamp() * 1000))
+        session.merge(
+            models.Turn(
+                call_sid=fact.call_sid,
+                item_id=fact.item_id,
+                number=fact.number,
+                role=fact.role,
+                began_at=_time(fact.began_ms) if fact.began_ms else None,
+                ended_at=_time(fact.ended_ms) if fact.ended_ms else None,
+                text=_clean(fact.text),
+                heard_text=_clean(fact.heard_text),
+                spoken_ms=fact.spoken_ms,
+                heard_ms=fact.heard_ms,
+                interrupted=fact.interrupted,
+            )
+        )
+
+    def _interruption(self, session: Session, fact: Interruption) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        session.merge(
+            models.Interruption(
+                call_sid=fact.call_sid,
+                at=_time(fact.at_ms),
+                silent_ms=fact.silent_ms,
+                protected=fact.protected,
+                cancelled=fact.cancelled,
+            )
+        )
+
+    def _usage(self, session: Session, fact: ModelUsage) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        session.merge(
+            models.Usage(
+                call_sid=fact.call_sid,
+                conversation=fact.conversation,
+                at=_time(fact.at_ms),
+                model=fact.model,
+                responses=fact.responses,
+                text_in=fact.text_in,
+                audio_in=fact.audio_in,
+                cached_in=fact.cached_in,
+                text_out=fact.text_out,
+                audio_out=fact.audio_out,
+                cost_usd=self._prices.cost_usd(fact),
+            )
+        )
+
+    def _recording_move(self, session: Session, fact: RecordingMove) -> None:
+        recording = self._recording(session, fact.call_sid, fact.at_ms)
+        recording.recording_sid = fact.recording_sid or recording.recording_sid
+        recording.attempts = fact.attempts or recording.attempts
+        recording.error = _clean(fact.error) or recording.error
+        _forward(recording, fact.state, fact.at_ms)
+
+    def _recording_status(self, session: Session, fact: RecordingStatus) -> None:
+        recording = session.get(models.Recording, fact.call_sid)
+        if recording is None or recording.recording_sid not in ("", fact.recording_sid):
+            return  # a recording that somebody else asked for
+        recording.recording_sid = fact.recording_sid
+        recording.error = _clean(fact.error_code) or recording.error
+        if fact.duration_s >= 0:
+            recording.duration_s = fact.duration_s
+        recording.channels = fact.channels or recording.channels
+        _forward(recording, fact.status, fact.at_ms)
+
+    def _recording(self, session: Session, call_sid: str, at_ms: int) -> models.Recording:
+        _call(session, call_sid, at_ms)
+        recording = session.get(models.Recording, call_sid)
+        if recording is None:
+            recording = models.Recording(call_sid=call_sid, cell=self._cell, state="wanted")
+            recording.recording_sid = recording.error = ""
+            recording.attempts = 0
+            recording.updated_at = _time(at_ms)
+            session.add(recording)
+            session.flush()
+        return recording
+
+
+def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
+    """The call's row; a new one when nothing was heard of it yet: facts of two processes come in any order."""
+    call = session.get(models.Call, call_sid)
+    if call is None:
+        call = models.Call(call_sid=call_sid, began_at=_time(at_ms), ended_at=None, end_reason="", status="")
+        call.account_sid = call.from_number = call.to_number = call.model = ""
+        session.add(call)
+        session.flush()
+    return call
+
+
+def _stream(session: Session, call_sid: str, stream_sid: str, at_ms: int) -> models.Stream:
+    _call(session, call_sid, at_ms)
+    stream = session.get(models.Stream, stream_sid)
+    if stream is None:
+        stream = models.Stream(stream_sid=stream_sid, call_sid=call_sid, end_reason="")
+        session.add(stream)
+        session.flush()
+    return stream
+
+
+def _forward(recording: models.Recording, state: str, at_ms: int) -> None:
+    if _RECORDING_ORDER.get(state, 0) >= _RECORDING_ORDER.get(recording.state, 0):
+        recording.state = state
+        recording.updated_at = _time(at_ms)
+
+
+def _time(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)
+
+
+def _clean(text: str) -> str:
+    """Without NUL, which PostgreSQL's text cannot hold."""
+    return text.replace("\0", "")

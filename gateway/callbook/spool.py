@@ -1,0 +1,150 @@
+"""Everything that callbook was told and has not written to the database yet: a bounded log on disk.
+
+Facts go through here always, not only while the database is away, so that there is one path to test. `append` returns
+when the records are on the disk; only then are they acknowledged to their sender. The reader forgets nothing either: a
+segment is deleted when all of it is in the database. How far the reader came is not written down, because the
+database knows that itself (`Source.through`), in the same transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .core.segments import TornError, frame, records
+
+# After a crash at most this much is read again in vain.
+SEGMENT_BYTES: Final = 262_144
+
+
+@dataclass(frozen=True)
+class Position:
+    """Behind a record: how far the reader is once that is written."""
+
+    segment: int
+    offset: int
+
+
+class Spool:
+    """Used by one thread that appends and another one that reads.
+
+    Bound: `max_bytes` on disk; then `append` refuses. Raises OSError when the disk fails.
+    """
+
+    def __init__(self, directory: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
+        self._lock = threading.Lock()
+        # Segments whose last write was cut off.
+        self._torn: set[int] = set()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Size of each segment, oldest first.
+        self._sizes = {int(path.stem): path.stat().st_size for path in sorted(directory.glob("*.spool"))}
+        self._read = Position(min(self._sizes, default=1), 0)
+        self._fd = -1
+        self._open(max(self._sizes, default=0) + 1)
+
+    @property
+    def held_bytes(self) -> int:
+        """On disk now."""
+        return sum(self._sizes.values())
+
+    @property
+    def torn(self) -> int:
+        """How many segments ended in a record that was not whole."""
+        return len(self._torn)
+
+    @property
+    def unread(self) -> bool:
+        with self._lock:
+            return any(
+                size > (self._read.offset if number == self._read.segment else 0)
+                for number, size in self._sizes.items()
+                if number >= self._read.segment
+            )
+
+    def append(self, payloads: Iterable[bytes]) -> bool:
+        """Put `payloads` behind the others, durably; False, and nothing is put, when the spool is full."""
+        data = b"".join(map(frame, payloads))
+        with self._lock:
+            if self.held_bytes + len(data) > self._max_bytes:
+                return False
+            if self._sizes[self._writing] + len(data) > self._segment_bytes and self._sizes[self._writing]:
+                self._open(self._writing + 1)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._fd, view) :]
+                os.fdatasync(self._fd)
+            except OSError:
+                # What of it reached the disk is torn: go on behind it, in a new segment.
+                self._sizes[self._writing] = os.fstat(self._fd).st_size
+                self._open(self._writing + 1)
+                raise
+            self._sizes[self._writing] += len(data)
+        return True
+
+    def read(self, limit: int) -> tuple[list[bytes], Position]:
+        """Up to `limit` records behind the last `done`, and the position behind them. Reads the same again until then.
+
+        A torn record ends its segment; it was never acknowledged, so its sender sends it again.
+        """
+        found: list[bytes] = []
+        position = self._read
+        while True:
+            with self._lock:
+                size = self._sizes.get(position.segment, 0)
+                following = min((number for number in self._sizes if number > position.segment), default=None)
+            if position.offset < size:
+                data = self._path(position.segment).read_bytes()[:size]
+                try:
+                    for payload, offset in records(data, position.offset):
+                        found.append(payload)
+                        position = Position(position.segment, offset)
+                        if len(found) == limit:
+                            return found, position
+                except TornError:
+                    self._torn.add(position.segment)
+                    position = Position(position.segment, size)
+            if following is None:
+                return found, position
+            position = Position(following, 0)
+
+    def done(self, position: Position) -> None:
+        """Everything before `position` is in the database: segments that hold nothing else are deleted."""
+        with self._lock:
+            self._read = position
+            if position.segment == self._writing and 0 < self._sizes[self._writing] <= position.offset:
+                # The reader has caught up: nothing needs to be kept at all.
+                self._open(self._writing + 1)
+                self._read = Position(self._writing, 0)
+            for number in [number for number in self._sizes if number < self._read.segment]:
+                self._path(number).unlink(missing_ok=True)
+                del self._sizes[number]
+
+    def close(self) -> None:
+        """Records that are left are read by the next start."""
+        os.close(self._fd)
+        if not self._sizes[self._writing]:
+            self._path(self._writing).unlink(missing_ok=True)
+
+    def _open(self, number: int) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._writing = number
+        self._fd = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._sizes[number] = 0
+        # The file's name has to survive a power cut as well as its bytes.
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:012d}.spool"

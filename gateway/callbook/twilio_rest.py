@@ -1,0 +1,106 @@
+"""The few requests that callbook makes of Twilio, through the `twilio` package and around its traps.
+
+Its asynchronous client has no time-out (the constructor's is never used, requests wait for ever), its `max_retries`
+repeats POSTs, and it logs headers and URLs at INFO. So: a time-out around each request, no retries of its own, and a
+logger that says nothing. Source: twilio 9.13, http/async_http_client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any, Final, Literal, TypeVar
+
+import aiohttp
+from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.rest import Client
+
+from shared.settings import Settings
+
+# Twilio usually answers within a second. Beyond this the answer is taken for lost.
+TIMEOUT_S: Final = 15.0
+TOO_MANY: Final = 429
+
+_silent = logging.getLogger("callbook.twilio")
+_silent.setLevel(logging.CRITICAL)
+
+_T = TypeVar("_T")
+
+
+class RestError(Exception):
+    """Twilio did not do what it was asked, and may do it another time. `may_be_done`: perhaps it did it after all."""
+
+    def __init__(self, why: Literal["timeout", "refused", "busy", "error"], *, may_be_done: bool) -> None:
+        super().__init__(why)
+        self.why: Literal["timeout", "refused", "busy", "error"] = why
+        self.may_be_done = may_be_done
+
+
+class RestRefusedError(Exception):
+    """Twilio will not do it (a 4xx other than 429). The text says so without quoting anybody."""
+
+    def __init__(self, status: int, code: int | None) -> None:
+        super().__init__(f"HTTP {status}" + (f", Twilio's error {code}" if code else ""))
+        self.status = status
+
+
+class TwilioRest:
+    """Make it on the loop that uses it, and `close` it there. `timeout_s` is for each request."""
+
+    def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._callback = f"{settings.origin}/twilio/recording"
+        self._http = AsyncTwilioHttpClient(logger=_silent)
+        self._client = Client(settings.twilio_account_sid, settings.twilio_auth_token, http_client=self._http)
+        if settings.twilio_api_url:
+            self._client.api.base_url = settings.twilio_api_url.rstrip("/")
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def start_recording(self, call_sid: str) -> str:
+        """The SID of a recording that runs from now on, caller and AI on a channel each."""
+        recording: Any = await self._ask(
+            self._client.calls(call_sid).recordings.create_async(
+                recording_channels="dual",
+                recording_track="both",
+                recording_status_callback=self._callback,
+                recording_status_callback_event=["in-progress", "completed", "absent"],
+                recording_status_callback_method="POST",
+            )
+        )
+        return str(recording.sid)
+
+    async def find_recording(self, call_sid: str) -> str:
+        """The SID of a recording of the call that was started over REST; "" when there is none."""
+        found: list[Any] = await self._ask(self._client.calls(call_sid).recordings.list_async(limit=20))
+        return next((str(each.sid) for each in found if each.source == "StartCallRecordingAPI"), "")
+
+    async def delete_recording(self, recording_sid: str) -> None:
+        """Delete it; one that is not there is as good as deleted."""
+        try:
+            await self._ask(self._client.recordings(recording_sid).delete_async())
+        except RestRefusedError as exc:
+            if exc.status != 404:
+                raise
+
+    async def _ask(self, request: Awaitable[_T]) -> _T:
+        """Raises RestError or RestRefusedError."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await request
+        except TimeoutError:
+            raise RestError("timeout", may_be_done=True) from None
+        except TwilioRestException as exc:
+            if exc.status == TOO_MANY:
+                raise RestError("busy", may_be_done=False) from None
+            if 400 <= exc.status < 500:
+                raise RestRefusedError(exc.status, exc.code) from None
+            raise RestError("error", may_be_done=True) from None
+        except aiohttp.ClientConnectorError:
+            raise RestError("refused", may_be_done=False) from None
+        except (aiohttp.ClientError, OSError, TwilioException, ValueError, KeyError, TypeError):
+            # The connection broke, or what came is no answer of Twilio's.
+            raise RestError("error", may_be_done=True) from None

@@ -1,0 +1,149 @@
+"""From the spool into the database, in batches, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared.facts import Noted
+from shared.messages import UndecodableError, decode
+
+from .core.delays import backoff_s
+from .database import blames_the_fact, migrate
+from .metrics import Metrics
+from .records import Records
+from .spool import Position, Spool
+
+logger = logging.getLogger("callbook")
+
+# Facts in one transaction.
+BATCH: Final = 500
+# While the database is away.
+FIRST_RETRY_S: Final = 0.5
+LAST_RETRY_S: Final = 10.0
+
+_T = TypeVar("_T")
+
+
+class Writer:
+    """`run` migrates the database, then writes until it is cancelled. `wake` says that the spool has something new.
+
+    `caught_up` is set as soon as everything that an earlier callbook left was written.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        spool: Spool,
+        records: Records,
+        metrics: Metrics,
+        first_retry_s: float = FIRST_RETRY_S,
+    ) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._records = records
+        self._metrics = metrics
+        self._first_retry_s = first_retry_s
+        self._thread = ThreadPoolExecutor(1, "database")
+        self._wake = asyncio.Event()
+        self.caught_up = asyncio.Event()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        try:
+            await self._until_it_works(lambda: migrate(self._engine))
+            while True:
+                self._wake.clear()
+                if not await self._write_some():
+                    self.caught_up.set()
+                    await self._wake.wait()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _write_some(self) -> bool:
+        """Write one batch; False when there was none."""
+        payloads, position = await self._in_thread(lambda: self._spool.read(BATCH))
+        self._metrics.spool_torn.set(self._spool.torn)
+        batch = self._decode(payloads)
+        if batch:
+            written = await self._until_it_works(lambda: self._write(batch))
+            self._metrics.written.inc(written)
+        if payloads:
+            await self._in_thread(lambda: self._forget(position))
+            self._metrics.spool_bytes.set(self._spool.held_bytes)
+        return bool(payloads)
+
+    def _forget(self, position: Position) -> None:
+        try:
+            self._spool.done(position)
+        except OSError as exc:
+            logger.error("the spool's disk failed (%s); what is written may be read again", exc.strerror)
+
+    def _decode(self, payloads: Sequence[bytes]) -> list[Noted]:
+        batch: list[Noted] = []
+        for payload in payloads:
+            try:
+                batch.extend(decode(payload, Noted))
+            except UndecodableError:
+                self._metrics.undecodable.inc()
+        return batch
+
+    def _write(self, batch: Sequence[Noted]) -> int:
+        try:
+            with Session(self._engine) as session, session.begin():
+                return self._records.write(session, batch)
+        except Exception as exc:
+            if not blames_the_fact(exc):
+                raise
+        # One of them is refused for what it is; the others need not suffer.
+        return sum(self._write_one(noted) for noted in batch)
+
+    def _write_one(self, noted: Noted) -> int:
+        try:
+            with Session(self._engine) as session, session.begin():
+                return self._records.write(session, (noted,))
+        except Exception as exc:
+            if not blames_the_fact(exc):
+                raise
+            # Its kind only: what a database says may quote what it was given.
+            logger.error("the database refused a %s (%s)", type(noted.fact).__name__, type(exc).__name__)
+            self._metrics.rejected.inc()
+            with Session(self._engine) as session, session.begin():
+                self._records.skip(session, noted)
+            return 0
+
+    async def _until_it_works(self, work: Callable[[], _T]) -> _T:
+        """Do `work` in the database's thread, again and again while the database is away."""
+        failures = 0
+        while True:
+            try:
+                result = await self._in_thread(work)
+            except SQLAlchemyError as exc:
+                failures += 1
+                self._metrics.database_failures.inc()
+                self._metrics.database_up.set(0)
+                if failures == 1:
+                    logger.warning("the database cannot be written (%s); facts wait on the disk", type(exc).__name__)
+                delay_s = backoff_s(failures, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
+                await asyncio.sleep(delay_s)
+            else:
+                if failures:
+                    logger.info("the database is back after %d failures", failures)
+                self._metrics.database_up.set(1)
+                return result
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        loop: Any = asyncio.get_running_loop()
+        result: _T = await loop.run_in_executor(self._thread, work)
+        return result

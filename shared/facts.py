@@ -1,0 +1,174 @@
+"""What callbook is told about calls, one class each, and the envelope that gets it there.
+
+A fact is whole: it says how something is, never what to add to it, so that it may be written twice without harm. Times
+are milliseconds of the Unix epoch, because facts outlive the machine's monotonic clock. The text of a turn and the
+numbers of a call are in here and in the database, and nowhere else.
+
+Every fact travels as `Noted`, under a number that its sender never uses again: `(source, seq)` is what makes delivery
+at least once a record exactly once.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .messages import Message
+
+
+class StreamBegan(Message, frozen=True, array_like=True, tag=70):
+    """Sent by gateway after the first frame of a media stream was written, or at its end if it had none."""
+
+    call_sid: str
+    stream_sid: str
+    account_sid: str
+    from_number: str
+    to_number: str
+    resumed: bool  # an earlier stream of this call was lost
+    started_ms: int
+    first_frame_ms: int  # 0: there was none
+
+
+class StreamEnded(Message, frozen=True, array_like=True, tag=71):
+    """Sent by gateway when a media stream is gone, with what left on its wire."""
+
+    call_sid: str
+    stream_sid: str
+    ended_ms: int
+    reason: str  # "stop", "lost", "hung-up"
+    final: bool  # no stream of this call is expected to follow
+    frames: int
+    wire_gap_max_us: int  # between two writes of one utterance
+    stalls: int  # of more than 300 ms between two frames of one utterance
+    late_frames: int  # more than 20 ms behind their deadline
+
+
+class CallStatus(Message, frozen=True, array_like=True, tag=72):
+    """Sent by gateway when Twilio's status callback came."""
+
+    call_sid: str
+    account_sid: str
+    from_number: str
+    to_number: str
+    status: str  # Twilio's: initiated, ringing, in-progress, completed, busy, failed, no-answer, canceled
+    duration_s: int  # -1: not said
+    at_ms: int
+
+
+class RecordingStatus(Message, frozen=True, array_like=True, tag=73):
+    """Sent by gateway when Twilio's recording callback came."""
+
+    call_sid: str
+    recording_sid: str
+    status: str  # Twilio's: in-progress, completed, absent
+    duration_s: int  # -1: not said
+    channels: int  # 0: not said
+    error_code: str
+    at_ms: int
+
+
+class ConversationBegan(Message, frozen=True, array_like=True, tag=74):
+    """Sent by aibridge after FirstFrameSent: recording may start now, and not before."""
+
+    call_sid: str
+    stream_sid: str
+    model: str
+    record: bool  # by RECORDING and the agent's own setting
+    resumed: bool  # it may have been recorded since an earlier stream
+    at_ms: int
+
+
+class Turn(Message, frozen=True, array_like=True, tag=75):
+    """Sent by aibridge when a turn ended, and again whenever more of it became known: its words, the part heard."""
+
+    call_sid: str
+    item_id: str  # the model's; names the turn within the call
+    number: int  # its place in the conversation
+    role: str  # "caller" or "ai"
+    began_ms: int  # 0: never heard
+    ended_ms: int  # 0: not yet
+    text: str  # all of it; "" while no transcript is there
+    heard_text: str  # the part that the caller heard
+    spoken_ms: int  # audio that the model made; 0 for the caller
+    heard_ms: int  # of that
+    interrupted: bool
+
+
+class Interruption(Message, frozen=True, array_like=True, tag=76):
+    """Sent by aibridge when the caller's speech stopped the AI."""
+
+    call_sid: str
+    at_ms: int
+    silent_ms: int  # from then until the ear had played the last of it
+    protected: bool  # it waited for the end of greeting protection
+    cancelled: bool  # the model was still making the response
+
+
+class ModelUsage(Message, frozen=True, array_like=True, tag=77):
+    """Sent by aibridge when a conversation ended: all tokens of it."""
+
+    call_sid: str
+    conversation: int  # drawn by aibridge; a call that lost its worker has two
+    model: str
+    responses: int
+    text_in: int
+    audio_in: int
+    cached_in: int  # included in the two above
+    text_out: int
+    audio_out: int
+    at_ms: int
+
+
+class ConversationEnded(Message, frozen=True, array_like=True, tag=78):
+    """Sent by aibridge when a call is over there, with what the ear made of the line."""
+
+    call_sid: str
+    stream_sid: str
+    reason: str
+    ear_gaps: int
+    ear_gap_us: int  # in all
+    at_ms: int
+
+
+class RecordingMove(Message, frozen=True, array_like=True, tag=79):
+    """Noted by callbook itself when a recording was started, given up, or deleted."""
+
+    call_sid: str
+    state: str  # "started", "given-up", "deleted"
+    recording_sid: str
+    attempts: int
+    error: str  # why it was given up, in words
+    at_ms: int
+
+
+Fact = (
+    StreamBegan
+    | StreamEnded
+    | CallStatus
+    | RecordingStatus
+    | ConversationBegan
+    | Turn
+    | Interruption
+    | ModelUsage
+    | ConversationEnded
+    | RecordingMove
+)
+
+
+class Noted(Message, frozen=True, array_like=True, tag=60):
+    """Sent by gateway and aibridge to callbook, again and again until it is Kept."""
+
+    source: int  # drawn at each start of the sender
+    seq: int  # rises with every fact of that source
+    fact: Fact
+
+
+class Kept(Message, frozen=True, array_like=True, tag=61):
+    """Sent by callbook to gateway and aibridge when all facts of a source up to `through` are on its disk."""
+
+    source: int
+    through: int
+
+
+def unix_ms(monotonic_ns: int) -> int:
+    """The wall clock's time at a moment of CLOCK_MONOTONIC."""
+    return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000
