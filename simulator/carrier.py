@@ -9,6 +9,7 @@ Pure: times are nanoseconds of CLOCK_MONOTONIC, passed in.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -95,6 +96,8 @@ class CallRecord:
     said: tuple[Said, ...]
     keys: tuple[Key, ...]
     warnings: tuple[CarrierWarning, ...]
+    # When each of the caller's 20 ms frames was handed to the socket.
+    sent_ns: array[int] = field(default_factory=lambda: array("q"))
     # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
@@ -147,6 +150,7 @@ class CarrierCall:
     _streams: list[StreamRecord] = field(default_factory=list)
     _keys: list[Key] = field(default_factory=list)
     _warnings: list[CarrierWarning] = field(default_factory=list)
+    _sent_ns: array[int] = field(default_factory=lambda: array("q"))
     _stream_sid: str = ""
     # The last sequenceNumber and the last chunk of this stream.
     _sequence: int = 0
@@ -222,6 +226,7 @@ class CarrierCall:
                 self._keys.append(Key(at_ns, tick.digit))
                 out.append(self._dtmf(tick.digit))
             out.append(self._media(tick.payload))
+            self._sent_ns.append(now_ns)
         if self._is_open:
             out += self._echo(self._ear.advance(now_ns))
         return out
@@ -268,6 +273,7 @@ class CarrierCall:
             said=tuple(self.caller.said),
             keys=tuple(self._keys),
             warnings=tuple(self._warnings),
+            sent_ns=self._sent_ns[:],
         )
 
     def _end(self, by: Literal["caller", "server", "lost"], now_ns: int) -> None:

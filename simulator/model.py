@@ -108,7 +108,9 @@ class ModelSession:
         self._outbox.now_ns = now_ns
         timers = self._timers
         while timers and timers[0][0] <= now_ns and not self.close_code:
-            heapq.heappop(timers)[2]()
+            due_ns, _, do = heapq.heappop(timers)
+            self._record.late(due_ns, now_ns)
+            do()
         return self._outbox.take()
 
     def next_due_ns(self) -> int | None:

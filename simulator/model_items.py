@@ -27,6 +27,8 @@ class Item:
     phase: Literal["commentary", "final_answer"] | None = None
     speech: Speech | None = None
     sent_bytes: int = 0
+    # When its first delta was sent; 0 before.
+    first_delta_ns: int = 0
     transcript: str = ""
     truncated_ms: int | None = None
     deleted: bool = False

@@ -12,6 +12,8 @@ from .model_items import Item
 
 # A session of an hour has about 10,000; the oldest go first.
 MAX_EVENTS: Final = 50_000
+# A step that was later than this is written down.
+LAG_NS: Final = 5_000_000
 # Fields of an event that its note keeps.
 _NOTED: Final = ("response_id", "item_id", "audio_end_ms", "audio_start_ms")
 # Too many to list: counted instead.
@@ -37,6 +39,12 @@ class Record:
         self.speech: list[dict[str, Any]] = []
         self.items: list[Item] = []
         self.responses: list[dict[str, Any]] = []
+        # When something was done later than it was due, and by how much: a figure that was taken then is void.
+        self.lags: deque[dict[str, int]] = deque(maxlen=MAX_EVENTS)
+
+    def late(self, due_ns: int, now_ns: int) -> None:
+        if now_ns - due_ns > LAG_NS:
+            self.lags.append({"at_ns": now_ns, "late_ns": now_ns - due_ns})
 
     def received(self, type: str, event: Any, now_ns: int) -> None:
         note = {"at_ns": now_ns, "dir": "in", "type": type}
@@ -79,6 +87,7 @@ class Record:
             "events": list(self.events),
             "errors": list(self.errors),
             "speech": [dict(speech) for speech in self.speech],
+            "lags": list(self.lags),
             "appends": self.appends,
             "appended_bytes": self.appended_bytes,
             "deltas": self.deltas,
@@ -96,6 +105,7 @@ def _truth(item: Item) -> dict[str, Any]:
         "role": item.role,
         "audio_b64": base64.b64encode(audio).decode(),
         "sent_bytes": item.sent_bytes,
+        "first_delta_ns": item.first_delta_ns,
         "held_ms": item.held_ms,
         "deleted": item.deleted,
         "truncated_ms": item.truncated_ms,

@@ -149,6 +149,8 @@ class Response:
             if behaviour.transcript == "along":
                 told = self._tell(index, item, words, told, -(-len(words) * (item.sent_bytes + size) // len(audio)))
             data = b"".join([_MULAW_TO_PCM[byte] for byte in chunk]) if self._is_pcm else chunk
+            if not item.sent_bytes:
+                item.first_delta_ns = self._stage.outbox.now_ns
             self._stage.outbox.send_audio(head, binascii.b2a_base64(data, newline=False).decode("ascii"))
             item.sent_bytes += len(chunk)
             if self._cancel_reason:

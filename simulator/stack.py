@@ -101,6 +101,17 @@ class Stack:
     def webhook_url(self) -> str:
         return f"{self.env['PUBLIC_URL']}/twilio/voice"
 
+    @property
+    def pipeline_pid(self) -> int:
+        """honcho's: the processes of the Procfile are its children."""
+        assert self._honcho is not None
+        return self._honcho.pid
+
+    @property
+    def model_pid(self) -> int:
+        assert self._model is not None
+        return self._model.pid
+
     def __enter__(self) -> Stack:
         if self._log_path is not None:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)

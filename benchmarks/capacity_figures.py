@@ -1,0 +1,177 @@
+"""What one step of a bench showed: the verdicts on its calls and what the processes used, as one row of figures.
+
+Where nothing is said, times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from simulator.carrier import CallRecord
+from simulator.judge import judge
+from simulator.verdict import Verdict
+
+_MS: Final = 1_000_000
+# The bench saw something this late: what it says about the system's punctuality is void.
+VOID_LAG_MS: Final = 50.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A sample of times by its percentiles; `n` is 0 when there was nothing to measure."""
+
+    n: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        ordered = sorted(values)
+        if not ordered:
+            return cls()
+        return cls(len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.99), ordered[-1])
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of the sample does not exceed."""
+    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+
+
+@dataclass
+class Figures:
+    """One row. `cpu_ms` is per second of call, by process; `bench_cpu_ms` the same of what is not the system."""
+
+    system: str
+    calls: int
+    seconds: float
+    cpu_ms: dict[str, float] = field(default_factory=dict)
+    bench_cpu_ms: dict[str, float] = field(default_factory=dict)
+    # Proportional set size at rest, and what each call added to it.
+    rest_mb: float = 0.0
+    call_kb: float = 0.0
+    # What share of the calls' time the AI was heard.
+    talk_share: float = 0.0
+    failed_calls: int = 0
+    # Silence inside an item, at the ear.
+    gaps: int = 0
+    gap_ms: float = 0.0
+    gap_max_ms: float = 0.0
+    # Between two media messages of one item.
+    wire_gaps_100: int = 0
+    wire_gap_max_ms: float = 0.0
+    # Bytes lost, doubled, out of order or invented; items cut off; turns without an answer; other errors of the model.
+    damaged_bytes: int = 0
+    cuts: int = 0
+    unanswered: int = 0
+    errors: int = 0
+    clears: int = 0
+    interruptions: int = 0
+    # From speech_started to the last sample heard.
+    silence: Spread = Spread()
+    # What the model believes was heard of an item, against what was.
+    history_error: Spread = Spread()
+    # From speech_stopped to the first sample of the answer; the model's own part of it is 300 ms.
+    response: Spread = Spread()
+    # From Twilio's `start` to the first sample, without what the model took to begin to speak.
+    start: Spread = Spread()
+    # From the caller's last frame to the model's having it, and from its first delta to the first frame at the carrier.
+    turn_in: Spread = Spread()
+    turn_out: Spread = Spread()
+    # Deadline of a frame to its leaving: (p50, p99, p99.9) as bounds of the metrics' buckets.
+    lateness: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    carrier_lag: Spread = Spread()
+    model_lag: Spread = Spread()
+
+    @property
+    def cpu_total_ms(self) -> float:
+        return sum(self.cpu_ms.values())
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the bench was too late itself to say anything about gaps and silence."""
+        return max(self.carrier_lag.max, self.model_lag.max) > VOID_LAG_MS
+
+    def hear(self, calls: Sequence[CallRecord], sessions: Sequence[list[dict[str, Any]]]) -> None:
+        """Fill in what the calls sounded like; `sessions` are the model's records of each call."""
+        verdicts = [judge(call, own) for call, own in zip(calls, sessions, strict=True)]
+        self.failed_calls = sum(each.first_audio_ms is None for each in verdicts)
+        spoken_ms = sum(each.speech_ms for each in verdicts)
+        self.talk_share = spoken_ms / max(1.0, sum(each.duration_ms for each in verdicts))
+        gaps = [gap.ms for each in verdicts for gap in each.gaps]
+        self.gaps, self.gap_ms, self.gap_max_ms = len(gaps), sum(gaps), max(gaps, default=0.0)
+        self.wire_gaps_100 = sum(each.wire_gaps_100 for each in verdicts)
+        self.wire_gap_max_ms = max((each.wire_gap_max_ms for each in verdicts), default=0.0)
+        self.damaged_bytes = sum(map(_damage, verdicts))
+        self.cuts = sum(len(each.cuts) for each in verdicts)
+        self.unanswered = sum(each.unanswered for each in verdicts)
+        self.errors = sum(len(each.errors) + each.cancel_not_active + len(each.warnings) for each in verdicts)
+        self.clears = sum(each.clears for each in verdicts)
+        silences = [i.silence_ms for each in verdicts for i in each.interruptions if i.effective_ns is not None]
+        self.interruptions, self.silence = len(silences), Spread.of(silences)
+        self.history_error = Spread.of([float(item.error_ms) for each in verdicts for item in each.history])
+        self.response = Spread.of([ms for each in verdicts for ms in each.response_ms])
+        turns = [_Turns(call, own) for call, own in zip(calls, sessions, strict=True)]
+        self.start = Spread.of([ms for each in turns for ms in each.start])
+        self.turn_in = Spread.of([ms for each in turns for ms in each.came_in])
+        self.turn_out = Spread.of([ms for each in turns for ms in each.went_out])
+        # One exchange carries all calls: each call's record repeats its lags.
+        self.carrier_lag = Spread.of([late / _MS for _, late in {(x.at_ns, x.late_ns) for c in calls for x in c.lags}])
+        self.model_lag = Spread.of([x["late_ns"] / _MS for own in sessions for s in own for x in s["lags"]])
+
+    def broken(self, silence_limit_ms: float) -> list[str]:
+        """Why no more calls than these should be tried; empty when all went well."""
+        reasons = []
+        if self.failed_calls:
+            reasons.append(f"{self.failed_calls} calls heard nothing")
+        if self.gaps:
+            reasons.append(f"{self.gaps} gaps at the ear, {self.gap_ms:.0f} ms in all")
+        if self.silence.max > silence_limit_ms:
+            reasons.append(f"silence only {self.silence.max:.0f} ms after an interruption")
+        return reasons
+
+
+def _damage(verdict: Verdict) -> int:
+    return verdict.lost_bytes + verdict.doubled_bytes + verdict.out_of_order_bytes + verdict.invented_bytes
+
+
+class _Turns:
+    """What the system under test adds to the turns of one call, from both ends' clocks (which are one clock)."""
+
+    def __init__(self, call: CallRecord, sessions: Sequence[dict[str, Any]]) -> None:
+        self.came_in: list[float] = []
+        self.went_out: list[float] = []
+        self.start: list[float] = []
+        if len(sessions) != 1 or len(call.streams) != 1:
+            return  # what was sent before a reconnection is on nobody's time line
+        for event in sessions[0]["events"]:
+            if event["type"] == "input_audio_buffer.speech_stopped":
+                # The model counts milliseconds of audio; the frame that made them whole is the last one it needed.
+                frame = -(-event["audio_end_ms"] // 20) - 1
+                if 0 <= frame < len(call.sent_ns):
+                    self.came_in.append((event["at_ns"] - call.sent_ns[frame]) / _MS)
+        starts = []
+        at = 0
+        for size in call.ear.size_bytes:
+            starts.append(at)
+            at += size
+        created = {each["id"]: each["created_ns"] for each in sessions[0]["responses"]}
+        for number, item in enumerate(i for i in sessions[0]["items"] if i["role"] == "assistant" and i["sent_bytes"]):
+            arrival_ns, play_ns = _first_message(call, starts, item["audio"])
+            if arrival_ns and arrival_ns == play_ns:  # else it waited for what was still being heard
+                out = (arrival_ns - item["first_delta_ns"]) / _MS
+                self.went_out.append(out)
+                if not number:
+                    self.start.append(out + (created[item["response_id"]] - call.started_ns) / _MS)
+
+
+def _first_message(call: CallRecord, starts: Sequence[int], audio: bytes) -> tuple[int, int]:
+    """When the message that begins with an item's beginning arrived, and when it was played; (0, 0): never."""
+    at = call.ear.audio.find(audio[:160])
+    if at < 0:
+        return 0, 0
+    message = bisect_right(starts, at) - 1
+    return (call.ear.arrival_ns[message], call.ear.play_start_ns[message]) if starts[message] == at else (0, 0)
