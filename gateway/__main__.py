@@ -29,6 +29,7 @@ from .media import MediaSockets, draw_epoch
 from .metrics import DEFINITIONS, Metrics
 from .offers import Offers
 from .peers import Peers
+from .phone import phone
 from .port import PublicPort, listen
 from .web import Web
 from .wire import Wire
@@ -74,6 +75,11 @@ def listen_host(settings: Settings) -> str:
     return settings.gateway_host
 
 
+def is_private(settings: Settings) -> bool:
+    """Whether only this machine can reach the port: not even a proxy on it, which would have an origin of its own."""
+    return _is_loopback(f"http://{listen_host(settings)}") and _is_loopback(settings.origin)
+
+
 class Gateway:
     """Everything of one gateway process; needs a running loop. `listener` is taken over.
 
@@ -116,7 +122,12 @@ class Gateway:
         offers = Offers(
             admission=admission, cell=cell, tokens=tokens, peers=self._peers, media=self.media, metrics=self.metrics
         )
+        if phone.is_on(settings, loopback=is_private(settings)):
+            rules = phone.access(settings, loopback=is_private(settings))
+            self.media.phone = phone.Phone(rules, offers=offers, metrics=self.metrics, settings=settings)
+            self._peers.on_note = self.media.phone.note
         web = Web(
+            phone=self.media.phone,
             settings=settings,
             offers=offers,
             cell=cell,
@@ -148,6 +159,8 @@ class Gateway:
         if self.media.calls:
             self.media.end_all()
             await asyncio.sleep(LAST_WORDS_S)
+        if self.media.phone is not None:
+            self.media.phone.close()
         await self._port.close()
         self._lag.stop()
         self._wire.close()

@@ -19,6 +19,7 @@ from shared.messages import (
     CallerDtmf,
     CallStarted,
     CloseLine,
+    FollowCall,
     HangUp,
     MarkHeard,
 )
@@ -43,6 +44,7 @@ from .core.tokens import StreamToken, TokenError, Tokens
 from .core.twiml import MEDIA_PATH
 from .metrics import Metrics
 from .peers import Peers
+from .phone.phone import Phone
 
 logger = logging.getLogger("gateway")
 
@@ -68,6 +70,8 @@ class MediaSockets:
         metrics: Metrics,
         max_unstarted: int,
     ) -> None:
+        # The browser phone, where there is one: its sockets are not signed, and its calls are followed.
+        self.phone: Phone | None = None
         self.calls: dict[int, Call] = {}
         self.draining = False
         # Set whenever the last live call has ended.
@@ -97,14 +101,17 @@ class MediaSockets:
             return self._refuse(connection, "path", HTTPStatus.NOT_FOUND)
         if question_mark:
             return self._refuse(connection, "query", HTTPStatus.BAD_REQUEST)
-        if self._signatures is not None and not self._signatures.media(
-            _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
-        ):
+        if not self._is_signed(request) and not (self.phone is not None and self.phone.admits(request)):
             return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
         if self.draining or self._unstarted >= self._max_unstarted:
             return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
         self._metrics.handshakes["accepted"].inc()
         return None
+
+    def _is_signed(self, request: Request) -> bool:
+        return self._signatures is None or self._signatures.media(
+            _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
+        )
 
     def _refuse(self, connection: ServerConnection, outcome: str, status: HTTPStatus) -> Response:
         self._metrics.handshakes[outcome].inc()
@@ -191,6 +198,8 @@ class MediaSockets:
         call.bridge.post(
             CallStarted(call.number, self._name, accepted.token_id, call.call_sid, start.stream_sid, now_ns)
         )
+        if self.phone is not None and self.phone.began(call.number, call.call_sid):
+            call.bridge.post(FollowCall(call.number))
         logger.info("call started call_sid=%s call=%x worker=%d", call.call_sid, call.number, worker)
         return call
 
@@ -286,6 +295,8 @@ class MediaSockets:
             self._metrics.call_largest_gap.observe(call.largest_gap_ns / 1e9)
         call.bridge.post(CallEnded(call.number, reason))
         self._peers.pacer.post(CloseLine(call.number))
+        if self.phone is not None:
+            self.phone.ended(call.number)
         seconds = (monotonic_ns() - call.started_ns) / 1e9
         logger.info(
             "call ended call_sid=%s call=%x reason=%s seconds=%.1f", call.call_sid, call.number, reason, seconds

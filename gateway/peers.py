@@ -12,6 +12,7 @@ from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_u
 from shared.isolation import context
 from shared.messages import (
     BridgeToGateway,
+    CallNote,
     Frames,
     GatewayHello,
     HangUp,
@@ -49,6 +50,8 @@ class Peers:
         # Set by whoever holds the calls, before `start`.
         self.on_frames: Callable[[Frames], None]
         self.on_hang_up: Callable[[HangUp], None]
+        # For whoever follows calls; nobody, unless set.
+        self.on_note: Callable[[int, bytes], None] = _nobody
 
         self.pacer = self._outbox(frames_url(settings.run_dir), FRAMES_HWM, PacerToGateway, self._from_pacer, "txpacer")
         self.bridges = [
@@ -104,8 +107,14 @@ class Peers:
         elif self._cell.pacer_answered(message.epoch, monotonic_ns()):
             self._metrics.pacer_restarts.inc()
 
-    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp) -> None:
+    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp | CallNote) -> None:
         if isinstance(message, HangUp):
             self.on_hang_up(message)
+        elif isinstance(message, CallNote):
+            self.on_note(message.call, message.note)
         else:
             self._cell.worker_answered(worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns())
+
+
+def _nobody(call: int, note: bytes) -> None:
+    """Follows no call."""

@@ -25,6 +25,7 @@ from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
 from .media import MediaSockets
 from .metrics import Metrics
 from .offers import Caller, Offers
+from .phone.phone import Phone
 
 Form = ImmutableMultiDict[str, str]
 # Takes a signed callback: which one ("status", "recording"), and its form.
@@ -51,6 +52,7 @@ class Web:
         media: MediaSockets,
         metrics: Metrics,
         sink: Sink,
+        phone: Phone | None = None,
     ) -> None:
         self._settings = settings
         self._offers = offers
@@ -59,6 +61,7 @@ class Web:
         self._media = media
         self._metrics = metrics
         self._sink = sink
+        self._phone = phone
         self._fallback = twiml.fallback(settings.fallback_say, settings.fallback_dial)
 
     def app(self) -> Starlette:
@@ -69,6 +72,7 @@ class Web:
                 Route("/twilio/recording", self._recording, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
+                *(self._phone.routes() if self._phone is not None else ()),
             ]
         )
 

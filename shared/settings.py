@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     twilio_api_url: str = ""
     allow_unsigned: Literal["on", "off"] = "off"
 
+    phone_page: Literal["", "on", "off"] = ""
+
     openai_api_key: str = Field(default="", repr=False)
     openai_base_url: str = ""
     openai_realtime_model: str = "gpt-realtime-2.1"

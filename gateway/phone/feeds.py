@@ -1,0 +1,115 @@
+"""What happens in the calls of browser phones, for the page to show: beside the media socket, never on it.
+
+Twilio's protocol has no room for more than media, mark and clear (an extra message is its error 31951), so a page that
+wants the transcript reads it from a stream of server-sent events. Nobody waits for a page that reads slowly: each feed
+holds MAX_NOTES, then its oldest go, counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from shared.metrics import Counter
+
+# A lively call makes about five notes a second: more than a minute of them.
+MAX_NOTES: Final = 500
+# A page that never placed the call it asked for: the life of a stream token.
+UNSTARTED_S: Final = 60.0
+# What is left for a page that connects only after its call ended.
+AFTER_S: Final = 10.0
+# A comment, so that a page that is gone is noticed and proxies keep the stream open.
+KEEP_ALIVE_S: Final = 15.0
+
+
+class Feed:
+    """The notes of one call, until it is over. One page reads it."""
+
+    def __init__(self, call_sid: str, lost: Counter) -> None:
+        self.call_sid = call_sid
+        self.call = 0
+        self._lost = lost
+        self._notes: deque[bytes] = deque()
+        self._over = False
+        self._wake = asyncio.Event()
+
+    def put(self, note: bytes) -> None:
+        if len(self._notes) >= MAX_NOTES:
+            self._notes.popleft()
+            self._lost.inc()
+        self._notes.append(note)
+        self._wake.set()
+
+    def end(self) -> None:
+        self._over = True
+        self._wake.set()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The notes as server-sent events."""
+        yield b": here\n\n"
+        while True:
+            while self._notes:
+                yield b"data: " + self._notes.popleft() + b"\n\n"
+            if self._over:
+                yield b"event: over\ndata: {}\n\n"
+                return
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield b": still here\n\n"
+
+
+class Feeds:
+    """The feeds of this gateway. As many as calls may be offered at once; see Admission."""
+
+    def __init__(self, lost: Counter) -> None:
+        self._lost = lost
+        self._by_sid: dict[str, Feed] = {}
+        self._by_call: dict[int, Feed] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def open(self, call_sid: str) -> None:
+        """A phone was offered this call."""
+        feed = self._by_sid[call_sid] = Feed(call_sid, self._lost)
+        self._loop.call_later(UNSTARTED_S, self._expire, feed)
+
+    def get(self, call_sid: str) -> Feed | None:
+        return self._by_sid.get(call_sid)
+
+    def began(self, call: int, call_sid: str) -> bool:
+        """A media socket began this call; whether a phone did, and wants to know more of it."""
+        feed = self._by_sid.get(call_sid)
+        if feed is None:
+            return False
+        feed.call = call
+        self._by_call[call] = feed
+        return True
+
+    def note(self, call: int, note: bytes) -> None:
+        feed = self._by_call.get(call)
+        if feed is not None:
+            feed.put(note)
+
+    def ended(self, call: int) -> None:
+        feed = self._by_call.pop(call, None)
+        if feed is not None:
+            feed.end()
+            self._loop.call_later(AFTER_S, self._forget, feed)
+
+    def close(self) -> None:
+        """End every stream that is still read."""
+        for feed in self._by_sid.values():
+            feed.end()
+
+    def _expire(self, feed: Feed) -> None:
+        if not feed.call:
+            feed.end()
+            self._forget(feed)
+
+    def _forget(self, feed: Feed) -> None:
+        if self._by_sid.get(feed.call_sid) is feed:
+            del self._by_sid[feed.call_sid]
