@@ -7,7 +7,7 @@ import logging
 import secrets
 from http import HTTPStatus
 from time import monotonic_ns
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
@@ -44,7 +44,9 @@ from .core.tokens import StreamToken, TokenError, Tokens
 from .core.twiml import MEDIA_PATH
 from .metrics import Metrics
 from .peers import Peers
-from .phone.phone import Phone
+
+if TYPE_CHECKING:
+    from .phone.phone import Phone  # which imports this module
 
 logger = logging.getLogger("gateway")
 
