@@ -46,9 +46,9 @@ async def serve(worker: Worker, page: Page) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    freeze_collector()
     CollectorPauses(page).start()
     LoopLag(page).start()
-    freeze_collector()
     await worker.run(stop)
 
 

@@ -9,12 +9,16 @@ import logging
 import signal
 import socket
 from collections.abc import Mapping
+from time import monotonic_ns
 from typing import Final
 from urllib.parse import urlsplit
 
 import uvloop
 
 from shared import process
+from shared.bus import callbook_url
+from shared.courier import Courier
+from shared.facts import unix_ms
 from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
@@ -23,6 +27,8 @@ from shared.watch import CollectorPauses, LoopLag
 
 from .core.admission import Admission
 from .core.cell import Cell
+from .core.chronicle import Chronicle
+from .core.limits import Lateness
 from .core.signatures import Signatures
 from .core.tokens import Tokens, shared_key
 from .media import MediaSockets, draw_epoch
@@ -40,6 +46,8 @@ logger = logging.getLogger("gateway")
 GC_THRESHOLDS: Final = (2_000, 20, 100)
 # For ZeroMQ's thread to hand over what was sent last; linger is 0.
 LAST_WORDS_S: Final = 0.05
+# For callbook to take what was noted last; it answers within 50 ms.
+LAST_FACTS_S: Final = 1.0
 
 
 def check(settings: Settings) -> None:
@@ -98,12 +106,16 @@ class Gateway:
         # New at every start, so that frames for one incarnation never reach the next.
         self.name = f"gateway-{index}-{epoch:x}"
         self.metrics = Metrics(page)
+        self._is_one_of_several = settings.gateways > 1
         self.cell = cell = Cell(settings.aibridge_workers)
-        admission = Admission(settings.max_calls)
+        admission = Admission(settings.max_calls, settings.max_calls_per_source)
+        lateness = Lateness(settings.tx_lead_ms * 1_000_000 // 2)
         tokens = Tokens(shared_key(settings.twilio_auth_token))
         unsigned = settings.allow_unsigned == "on"
         signatures = None if unsigned else Signatures(settings.twilio_auth_token, settings.origin)
         self._peers = Peers(settings, self.name, cell, self.metrics, io_priority)
+        self._courier = Courier(self._peers.context, callbook_url(settings.run_dir), name=self.name, page=page)
+        self._chronicle = Chronicle(self._courier.note)
         self.media = MediaSockets(
             name=self.name,
             epoch=epoch,
@@ -112,15 +124,23 @@ class Gateway:
             tokens=tokens,
             signatures=signatures,
             peers=self._peers,
+            chronicle=self._chronicle,
             metrics=self.metrics,
             max_unstarted=settings.max_calls,
         )
-        self._wire = Wire(self.media.calls, self._peers.pacer, self.metrics)
+        self._wire = Wire(self.media.calls, self._peers.pacer, self.metrics, self._chronicle, lateness)
         self._peers.on_frames = self._wire.write
         self._lag = LoopLag(page)
         self._peers.on_hang_up = self.media.hang_up
         offers = Offers(
-            admission=admission, cell=cell, tokens=tokens, peers=self._peers, media=self.media, metrics=self.metrics
+            admission=admission,
+            cell=cell,
+            tokens=tokens,
+            peers=self._peers,
+            media=self.media,
+            metrics=self.metrics,
+            chronicle=self._chronicle,
+            lateness=lateness,
         )
         if phone.is_on(settings, loopback=is_private(settings)):
             rules = phone.access(settings, loopback=is_private(settings))
@@ -134,19 +154,25 @@ class Gateway:
             signatures=signatures,
             media=self.media,
             metrics=self.metrics,
-            sink=_ignore,
+            sink=self._on_callback,
         )
-        self._port = PublicPort(listener, web.app(), check_media=self.media.check, serve_media=self.media.serve)
+        self._port = PublicPort(
+            listener, web.app(), check_media=self.media.check, serve_media=self.media.serve, metrics=self.metrics
+        )
 
     async def start(self) -> None:
         self._peers.start()
+        self._courier.start()
         self._wire.start()
+        self.media.start()
         self._lag.start()
         await self._port.start()
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls, and give the live ones `seconds` to finish."""
         self.media.draining = True
+        if self._is_one_of_several:
+            self._port.stop_listening()
         try:
             async with asyncio.timeout(seconds):
                 await self.media.idle.wait()
@@ -162,13 +188,18 @@ class Gateway:
         if self.media.phone is not None:
             self.media.phone.close()
         await self._port.close()
+        self.media.close()
         self._lag.stop()
         self._wire.close()
+        left = await self._courier.delivered(LAST_FACTS_S)
+        if left:
+            logger.warning("callbook did not take the last %d facts about calls; they are lost", left)
+        self._courier.close()
         self._peers.close()
 
-
-def _ignore(hook: str, fields: Mapping[str, str]) -> None:
-    """Where callbacks go until there is a callbook."""
+    def _on_callback(self, hook: str, fields: Mapping[str, str]) -> None:
+        now_ns = monotonic_ns()
+        self._chronicle.callback(hook, fields, unix_ms(now_ns), now_ns)
 
 
 async def serve(settings: Settings, listener: socket.socket, page: Page, index: int) -> None:
@@ -192,8 +223,8 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
         "%s listens on %s port %d; Twilio's webhook is %s/twilio/voice", gateway.name, host, port, settings.origin
     )
 
-    CollectorPauses(page).start()
     freeze_collector()
+    CollectorPauses(page).start()
     gc.set_threshold(*GC_THRESHOLDS)
 
     await first.wait()
@@ -214,7 +245,7 @@ def main() -> None:
     index = process.instance()
     name = f"gateway-{index}"
     with process.sole(run_dir, name):
-        listener = listen(listen_host(settings), settings.gateway_port)
+        listener = listen(listen_host(settings), settings.gateway_port, shared=settings.gateways > 1)
         uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 

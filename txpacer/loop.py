@@ -26,6 +26,8 @@ from shared.messages import (
     Message,
     OpenLine,
     PacerState,
+    PauseLine,
+    ResumeLine,
     Speech,
     SpeechEnd,
     UndecodableError,
@@ -157,6 +159,10 @@ class Loop:
                 pacer.end(call, utterance, now_ns)
             case Withdraw(call, through, clear):
                 pacer.withdraw(call, through, clear, now_ns)
+            case PauseLine(call):
+                pacer.pause(call)
+            case ResumeLine(call):
+                pacer.resume(call, now_ns)
             case OpenLine(call, gateway):
                 pacer.open(call, gateway, bridge)
             case CloseLine(call):

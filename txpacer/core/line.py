@@ -126,9 +126,11 @@ class Line:
         "_grid_ns",
         "_lead_ns",
         "_marks",
+        "_paused",
         "_playing",
         "_queue",
         "_reservoir_bytes",
+        "_resumed",
         "_run",
         "_run_above_ns",
         "_run_frames",
@@ -155,6 +157,9 @@ class Line:
         self._waiting = False
         # A deadline passed without a frame in mid-utterance.
         self._starved = False
+        # Held by `pause`; and let go by `resume`, with nothing paced since: what is late then was not late by accident.
+        self._paused = False
+        self._resumed = False
         # Utterances up to this one take no more speech: withdrawn, or paced to their end.
         self._closed_through = 0
         # The first frame since the ear was last silent; a wire report for an earlier one is stale.
@@ -222,10 +227,22 @@ class Line:
                 self._marks.append(gone.number)
         self._starved = False
         self._waiting = False
+        self._paused = self._resumed = False
         if clear:
             self._cut_ear(now_ns)
         heard = tuple((p.number, p.paced_bytes) for p in self._playing if p.number <= through)
         return Cut(heard, max(self.ear_ns, now_ns))
+
+    def pause(self) -> None:
+        """Pace nothing before `resume` or a withdrawal. What was paced is heard, and nothing is lost."""
+        self._settle()
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on with the next frame; harmless when not paused."""
+        self._resumed |= self._paused
+        self._paused = False
+        self._waiting = False
 
     def _cut_ear(self, now_ns: int) -> None:
         """The ear is emptied now: take what it held from the utterances that were last in it."""
@@ -281,7 +298,7 @@ class Line:
             pieces = [(self.seq, b"", mark) for mark in self._marks]
             self._marks.clear()
         queue = self._queue
-        while queue:
+        while queue and not self._paused:
             head = queue[0]
             buffer = head.buffer
             offset = head.offset
@@ -313,9 +330,9 @@ class Line:
             if not head.paced_bytes:
                 head.first_seq = self.seq
                 self.reports.append(Started(head.number, self.ear_ns))
-            elif n > 1 and not fresh and not self._starved:
+            elif n > 1 and not (fresh or self._starved or self._resumed):
                 self.reports.append(CaughtUp(n - 1))
-            self._starved = False
+            self._starved = self._resumed = False
             size = n * FRAME_BYTES
             audio = bytes(buffer[offset : offset + size])
             taken = len(audio)
@@ -339,7 +356,7 @@ class Line:
         while playing and playing[0].ear_ns <= now_ns:
             heard = playing.popleft()
             self.reports.append(Finished(heard.number, heard.ear_ns))
-        if queue and not playing and not self._starved and queue[0].paced_bytes:
+        if queue and not (playing or self._starved or self._paused) and queue[0].paced_bytes:
             self._cut_run()
         return pieces
 
@@ -363,9 +380,9 @@ class Line:
             self._playing.append(_Playing(head.number, head.paced_bytes, head.first_seq, self.ear_ns))
 
     def _anchor(self, now_ns: int, head: _Utterance) -> None:
-        """The ear is silent: begin (again) at now. In mid-utterance that was a gap."""
+        """The ear is silent: begin (again) at now. In mid-utterance that was a gap, unless it was meant."""
         if head.paced_bytes:
-            self.reports.append(Shifted(head.number, now_ns - self.ear_ns, True))
+            self.reports.append(Shifted(head.number, now_ns - self.ear_ns, not self._resumed))
         self.ear_ns = now_ns
         self._spurt_seq = self.seq
 
@@ -392,7 +409,7 @@ class Line:
         if self._marks:
             return 0
         due_ns: int | None = None
-        if self._queue and not self._waiting:
+        if self._queue and not (self._waiting or self._paused):
             due_ns = self._due_ns()
         if self._playing and (due_ns is None or self._playing[0].ear_ns < due_ns):
             due_ns = self._playing[0].ear_ns

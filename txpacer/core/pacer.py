@@ -134,6 +134,17 @@ class Pacer:
             self._metrics.withdrawn.inc()
             self._schedule(entry, now_ns)
 
+    def pause(self, call: int) -> None:
+        entry = self._entries.get(call)
+        if entry is not None:
+            entry.line.pause()
+
+    def resume(self, call: int, now_ns: int) -> None:
+        entry = self._entries.get(call)
+        if entry is not None:
+            entry.line.resume()
+            self._schedule(entry, now_ns)
+
     def close(self, call: int) -> None:
         """The call is over: its speech goes with it. Closing it again is harmless."""
         entry = self._entries.pop(call, None)
