@@ -11,6 +11,10 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from shared.process import ConfigError
 
+from .core.rules import Script
+from .recording import read_recording
+
+_AUDIO: Final = frozenset(("greeting_audio", "fallback_audio"))
 DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
 
 
@@ -31,11 +35,17 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     instructions: str
     voice: str = "marin"
     greeting: str = ""
+    greeting_file: str = ""
+    fallback: str = ""
+    fallback_file: str = ""
     language: str = "en"
     transcription_model: str = ""
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = ""
     hang_up: bool = True
     turn_detection: TurnDetection = TurnDetection()
+    # What the two files hold, mu-law; set by `load`.
+    greeting_audio: bytes = b""
+    fallback_audio: bytes = b""
 
     def session(self, model: str) -> RealtimeSessionCreateRequestParam:
         """The session that session.update asks for: mu-law both ways, and interruptions left to us."""
@@ -63,6 +73,16 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         typed: RealtimeSessionCreateRequestParam = session  # type: ignore[assignment]  # built field by field above
         return typed
 
+    def script(self) -> Script:
+        """What it says without the model."""
+        return Script(
+            greets=bool(self.greeting),
+            greeting_text=self.greeting,
+            greeting_audio=self.greeting_audio,
+            fallback_text=self.fallback,
+            fallback_audio=self.fallback_audio,
+        )
+
     def greeting_instructions(self) -> str:
         return f"Greet the caller now. Say exactly these words and nothing else, in {self.language}: {self.greeting}"
 
@@ -79,10 +99,35 @@ def load(path: Path | None) -> Agent:
     """Read an agent file. Raises ConfigError, one line, for one that cannot be used."""
     path = path or DEFAULT_FILE
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Agent)
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        if not _AUDIO.isdisjoint(fields):
+            raise msgspec.ValidationError("recordings are named as files: greeting_file, fallback_file")
+        agent = msgspec.convert(fields, Agent)
     except OSError as exc:
         raise ConfigError(
             f"AGENT_FILE {path} cannot be read ({exc.strerror}); set AGENT_FILE to an agent's file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as exc:
         raise ConfigError(f"AGENT_FILE {path} is not an agent: {exc}; compare it with {DEFAULT_FILE.name}") from None
+    if agent.greeting_file and not agent.greeting:
+        raise ConfigError(
+            f"AGENT_FILE {path} has a greeting_file; write its words into greeting, for the model to know"
+        )
+    return msgspec.structs.replace(
+        agent,
+        greeting_audio=_recording(path, agent.greeting_file),
+        fallback_audio=_recording(path, agent.fallback_file),
+    )
+
+
+def _recording(agent_file: Path, name: str) -> bytes:
+    """The mu-law audio of a file beside the agent's. Raises ConfigError."""
+    if not name:
+        return b""
+    path = agent_file.parent / name
+    try:
+        return read_recording(path)
+    except OSError as exc:
+        raise ConfigError(f"{path}, which AGENT_FILE names, cannot be read ({exc.strerror})") from None
+    except ValueError as exc:
+        raise ConfigError(f"{path}, which AGENT_FILE names, cannot be played: {exc}") from None

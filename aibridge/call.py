@@ -5,37 +5,66 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, assert_never
+from typing import Protocol, assert_never
 
 from openai.types.realtime import RealtimeClientEventParam
 
-from shared.messages import HangUp, Message, OpenLine, Speech, SpeechEnd, Withdraw
+from shared.messages import (
+    HangUp,
+    MarkHeard,
+    Message,
+    OpenLine,
+    PauseLine,
+    PlayoutFinished,
+    PlayoutShifted,
+    PlayoutStarted,
+    ResumeLine,
+    Speech,
+    SpeechEnd,
+    Withdraw,
+    Withdrawn,
+)
 
-from .agent import Agent
 from .core.commands import (
     AnswerFunction,
     CancelResponse,
     Command,
     CreateResponse,
     DeleteItem,
+    DeliverAudio,
+    Dial,
     EndCall,
     EndSpeech,
+    PauseSpeech,
+    ResumeSpeech,
     Speak,
+    TellItem,
     TruncateItem,
+    UseSession,
     WithdrawSpeech,
 )
 from .core.conversation import Conversation
 from .core.realtime import ServerError, ServerEvent, SessionUpdated
-from .session import Session
+from .core.requests import client_event
 
 log = logging.getLogger("aibridge")
 
-# Caller audio that waits for the session: 10 s.
-WAITING_BYTES: Final = 80_000
+
+class Model(Protocol):
+    """A session as a call uses it. Writing never waits; what is written to one that is gone is dropped."""
+
+    @property
+    def ready(self) -> bool: ...
+    def send(self, event: RealtimeClientEventParam) -> None: ...
+    def append(self, audio: bytes) -> None: ...
+    def close(self) -> None: ...
 
 
 class Call:
-    """From CallStarted to CallEnded. `to_pacer` and `to_gateway` take messages and never wait."""
+    """From CallStarted to CallEnded. `to_pacer` and `to_gateway` take messages and never wait; `clock` gives ns.
+
+    `dial` opens another session for the call. `on_due` is told whenever `due_ns` changed.
+    """
 
     def __init__(
         self,
@@ -43,71 +72,106 @@ class Call:
         call: int,
         call_sid: str,
         gateway: str,
-        agent: Agent,
-        session: Session,
+        greeting_instructions: str,
         conversation: Conversation,
         to_pacer: Callable[[Message], None],
         to_gateway: Callable[[Message], None],
-        on_dropped_audio: Callable[[int], None],
+        dial: Callable[[Call], Model],
         on_due: Callable[[Call], None],
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.call = call
         self.call_sid = call_sid
-        self._gateway = gateway
-        self._agent = agent
-        self._session = session
         self.conversation = conversation
+        self.due_ns: int | None = None
+        self._gateway = gateway
+        self._greeting_instructions = greeting_instructions
         self._to_pacer = to_pacer
         self._to_gateway = to_gateway
-        self._on_dropped_audio = on_dropped_audio
+        self._dial = dial
         self._on_due = on_due
-        self._waiting = bytearray()
+        self._clock = clock
+        # The call's session; None before the first one is ready, and between two.
+        self._session: Model | None = None
+        # The one that is being dialled, or is ready and waits for its turn.
+        self._coming: Model | None = None
         self._logged_error = False
-        self.reopen_line()
-        if session.ready:
-            self._begin()
 
-    def reopen_line(self) -> None:
-        """Open the call's line in txpacer, which has (or has again) none for it."""
-        self._to_pacer(OpenLine(self.call, self._gateway))
-
-    def _begin(self) -> None:
-        if self._waiting:
-            self._session.append(bytes(self._waiting))
-            self._waiting.clear()
-        self.conversation.begin(time.monotonic_ns())
+    def start(self, coming: Model | None) -> None:
+        """The media socket is open. `coming` was dialled ahead; None: that failed, or never happened."""
+        self._open_line()
+        self._coming = coming
+        now_ns = self._clock()
+        self.conversation.start(now_ns)
+        if coming is None:
+            self.conversation.dial_failed(now_ns)
+        elif coming.ready:
+            self.conversation.session_ready(now_ns)
         self._carry_out()
 
-    def caller_audio(self, data: bytes) -> None:
-        if self._session.ready:
-            self._session.append(data)
-        elif len(self._waiting) + len(data) <= WAITING_BYTES:
-            self._waiting += data
-        else:
-            self._on_dropped_audio(len(data))
+    def _open_line(self) -> None:
+        self._to_pacer(OpenLine(self.call, self._gateway))
 
-    def model_event(self, event: ServerEvent) -> None:
-        if isinstance(event, SessionUpdated):
-            self._begin()
+    def line_lost(self) -> None:
+        """txpacer was restarted and has no line for this call."""
+        self._open_line()
+        self.conversation.line_lost(self._clock())
+        self._carry_out()
+
+    # --- what happens ---
+
+    def caller_audio(self, data: bytes) -> None:
+        self.conversation.caller.take(data)
+        if self._session is not None:
+            self._session.append(data)
+
+    def model_event(self, session: Model, event: ServerEvent) -> None:
+        if session is self._coming:
+            if isinstance(event, SessionUpdated):
+                self.conversation.session_ready(self._clock())
+                self._carry_out()
+            return
+        if session is not self._session:
             return
         if isinstance(event, ServerError) and not self._logged_error:
             self._logged_error = True
             # The code only: a message can quote what was said.
             log.warning("call %s: the model answered with an error (%s); going on", self.call_sid, event.error.code)
-        self.conversation.receive(event, time.monotonic_ns())
+        self.conversation.receive(event, self._clock())
         self._carry_out()
 
-    def playout(self, report: Any) -> None:
-        self.conversation.playout(report, time.monotonic_ns())
+    def model_gone(self, session: Model, *, refused: bool = False) -> None:
+        """A session ended, or did not come; `refused`: no other would."""
+        now_ns = self._clock()
+        if session is self._coming:
+            self._coming = None
+            self.conversation.dial_failed(now_ns, refused=refused)
+        elif session is self._session:
+            self._session = None
+            self.conversation.session_lost(now_ns)
         self._carry_out()
+
+    def playout(self, report: PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn) -> None:
+        self.conversation.report(report, self._clock())
+        self._carry_out()
+
+    def mark(self, mark: MarkHeard) -> None:
+        self.conversation.mark(mark)
 
     def advance(self) -> None:
-        self.conversation.advance(time.monotonic_ns())
+        """The time `due_ns` has come."""
+        self.due_ns = None
+        self.conversation.advance(self._clock())
         self._carry_out()
 
-    def end(self, reason: str) -> None:
-        """The model is gone for good: what is in the line is still heard, then the fallback follows."""
-        self._do(EndCall(goodbye=False, after_utterance=self.conversation.unheard(), reason=reason))
+    def close(self) -> None:
+        """The call is over: nothing of it stays open."""
+        for session in (self._session, self._coming):
+            if session is not None:
+                session.close()
+        self._session = self._coming = None
+
+    # --- what is to be done ---
 
     def _carry_out(self) -> None:
         commands = self.conversation.commands
@@ -115,7 +179,10 @@ class Call:
             for command in commands:
                 self._do(command)
             commands.clear()
-        self._on_due(self)
+        due_ns = self.conversation.next_due_ns()
+        if due_ns != self.due_ns:
+            self.due_ns = due_ns
+            self._on_due(self)
 
     def _do(self, command: Command) -> None:
         match command:
@@ -125,45 +192,26 @@ class Call:
                 self._to_pacer(SpeechEnd(self.call, utterance))
             case WithdrawSpeech(through, clear):
                 self._to_pacer(Withdraw(self.call, through, clear))
+            case PauseSpeech():
+                self._to_pacer(PauseLine(self.call))
+            case ResumeSpeech():
+                self._to_pacer(ResumeLine(self.call))
+            case CreateResponse() | CancelResponse() | TruncateItem() | DeleteItem() | TellItem() | AnswerFunction():
+                if self._session is not None:
+                    self._session.send(client_event(command, self._greeting_instructions))
+            case DeliverAudio(data):
+                if self._session is not None:
+                    self._session.append(data)
+            case Dial():
+                if self._coming is not None:
+                    self._coming.close()
+                self._coming = self._dial(self)
+            case UseSession():
+                if self._session is not None:
+                    self._session.close()
+                self._session, self._coming = self._coming, None
             case EndCall(goodbye, after_utterance, reason):
                 log.info("call %s: ending (%s)", self.call_sid, reason)
                 self._to_gateway(HangUp(self.call, goodbye, after_utterance))
-            case (
-                CreateResponse() | CancelResponse() | TruncateItem() | DeleteItem() | AnswerFunction()
-            ):  # fmt: skip
-                self._session.send(self._event(command))
-            case _:
-                assert_never(command)
-
-    def _event(
-        self, command: CreateResponse | CancelResponse | TruncateItem | DeleteItem | AnswerFunction
-    ) -> RealtimeClientEventParam:
-        match command:
-            case CreateResponse("greeting"):
-                return {
-                    "type": "response.create",
-                    "response": {
-                        "instructions": self._agent.greeting_instructions(),
-                        "metadata": {"purpose": "greeting"},
-                    },
-                }
-            case CreateResponse(purpose):
-                return {"type": "response.create", "response": {"metadata": {"purpose": purpose}}}
-            case CancelResponse(response_id):
-                return {"type": "response.cancel", "response_id": response_id}
-            case TruncateItem(item_id, content_index, audio_end_ms):
-                return {
-                    "type": "conversation.item.truncate",
-                    "item_id": item_id,
-                    "content_index": content_index,
-                    "audio_end_ms": audio_end_ms,
-                }
-            case DeleteItem(item_id):
-                return {"type": "conversation.item.delete", "item_id": item_id}
-            case AnswerFunction(call_id, output):
-                return {
-                    "type": "conversation.item.create",
-                    "item": {"type": "function_call_output", "call_id": call_id, "output": output},
-                }
             case _:
                 assert_never(command)

@@ -62,6 +62,8 @@ class Session:
         self._on_event = on_event
         self._on_malformed = on_malformed
         self._websocket: ClientConnection | None = None
+        # Runs `run`; whoever starts it sets it, so that `close` can end it.
+        self.task: asyncio.Task[None] | None = None
         # session.updated has come: audio and responses may go out.
         self.ready = False
 
@@ -134,6 +136,11 @@ class Session:
     def send(self, event: RealtimeClientEventParam) -> None:
         if self._websocket is not None:
             broadcast((self._websocket,), encode_event(event))
+
+    def close(self) -> None:
+        """End `run`, and with it the socket: at once for a server that answers the closing handshake, else in 1 s."""
+        if self.task is not None:
+            self.task.cancel()
 
     def append(self, audio: bytes) -> None:
         """Caller audio, raw mu-law. Only once `ready`."""

@@ -39,6 +39,7 @@ from .call import Call
 from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
 from .core.realtime import ServerEvent
+from .core.rules import Rules
 from .session import ModelRefusedError, Session, probe
 
 log = logging.getLogger("aibridge")
@@ -55,8 +56,9 @@ class _Dialled:
     """A session and its reader; `call` is set once the media socket is there."""
 
     session: Session
-    task: asyncio.Task[None] | None = None
     call: Call | None = None
+    # It will not come: True when no other would, False when another try may help; None while it may still come.
+    refused: bool | None = None
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -70,10 +72,19 @@ class Worker:
         self._agent = agent
         self._client = client
         self._session_config = agent.session(settings.openai_realtime_model)
+        self._rules = Rules(
+            protect_ns=settings.greeting_protect_ms * 1_000_000,
+            barge_in=settings.barge_in,
+            confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
+            lead_ns=settings.tx_lead_ms * 1_000_000,
+            reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
+            renew_ns=int(settings.model_session_minutes * 60e9),
+        )
         self._metrics = ConversationMetrics(page)
         self._page = page
         self._calls: dict[int, Call] = {}
-        self._dialled: dict[int, _Dialled] = {}
+        # The readers of all sessions, dialled ahead or in use.
+        self._readers: set[asyncio.Task[None]] = set()
         # By token, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
         self._gateways: set[str] = set()
@@ -117,11 +128,11 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            sessions = [d.task for d in (*self._offers.values(), *self._dialled.values()) if d.task is not None]
-            for task in (*tasks, *sessions):
+            readers = list(self._readers)
+            for task in (*tasks, *readers):
                 task.cancel()
             stopping.cancel()
-            await asyncio.gather(*tasks, *sessions, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
             self._gateway_link.close()
             self._pacer_link.close()
 
@@ -157,7 +168,11 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.caller_audio(data)
-            case MarkHeard() | CallerDtmf() | FirstFrameSent():
+            case MarkHeard(call):
+                known = self._calls.get(call)
+                if known is not None:
+                    known.mark(message)
+            case CallerDtmf() | FirstFrameSent():
                 pass
             case CallOffered():
                 self._on_offered(message)
@@ -187,7 +202,7 @@ class Worker:
             self._page.counter("bridge_pacer_restarts").inc()
             log.warning("txpacer was restarted; its lines are opened again")
             for call in self._calls.values():
-                call.reopen_line()
+                call.line_lost()
         self._pacer_epoch = state.epoch
 
     def _say_to_pacer(self, message: Message) -> None:
@@ -209,9 +224,9 @@ class Worker:
 
     def _expire(self, token_id: str) -> None:
         dialled = self._offers.pop(token_id, None)
-        if dialled is not None and dialled.task is not None:
+        if dialled is not None:
             self._count_session("unused")
-            dialled.task.cancel()
+            dialled.session.close()
 
     def _on_started(self, started: CallStarted) -> None:
         if started.call in self._calls:
@@ -223,31 +238,25 @@ class Worker:
         if dialled.expiry is not None:
             dialled.expiry.cancel()
         conversation = Conversation(
-            greets=bool(self._agent.greeting),
-            protect_ns=self._settings.greeting_protect_ms * 1_000_000,
-            barge_in=self._settings.barge_in,
-            metrics=self._metrics,
+            script=self._agent.script(), rules=self._rules, metrics=self._metrics, seed=started.call
         )
         gateway = started.gateway
-        call = Call(
+        call = dialled.call = self._calls[started.call] = Call(
             call=started.call,
             call_sid=started.call_sid,
             gateway=gateway,
-            agent=self._agent,
-            session=dialled.session,
+            greeting_instructions=self._agent.greeting_instructions(),
             conversation=conversation,
             to_pacer=self._say_to_pacer,
             to_gateway=lambda message: self._say_to_gateway(gateway, message),
-            on_dropped_audio=self._page.counter("bridge_caller_bytes_dropped").inc,
+            dial=self._dial_for,
             on_due=self._plan,
         )
-        self._calls[started.call] = call
-        self._dialled[started.call] = dialled
         self._calls_gauge.set(len(self._calls))
-        dialled.call = call
-        if dialled.task is not None and dialled.task.done():
+        call.start(dialled.session)
+        if dialled.refused is not None:
             # It failed while the phone was still ringing.
-            call.end("the model could not be reached")
+            call.model_gone(dialled.session, refused=dialled.refused)
 
     def _on_ended(self, call: int, reason: str) -> None:
         ended = self._calls.pop(call, None)
@@ -257,11 +266,9 @@ class Worker:
         timer = self._due.pop(call, None)
         if timer is not None:
             timer.cancel()
-        dialled = self._dialled.pop(call)
-        dialled.call = None
-        if dialled.task is not None:
-            dialled.task.cancel()
+        ended.close()
         self._calls_gauge.set(len(self._calls))
+        self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)
         log.info("call %s: over (%s)", ended.call_sid, reason)
 
     def _say_to_gateway(self, gateway: str, message: Message) -> None:
@@ -272,7 +279,7 @@ class Worker:
         timer = self._due.pop(call.call, None)
         if timer is not None:
             timer.cancel()
-        due_ns = call.conversation.next_due_ns()
+        due_ns = call.due_ns
         if due_ns is not None:
             # uvloop's clock has steps of 1 ms: round up, never early.
             delay = max(0.0, (due_ns - time.monotonic_ns()) / 1e9) + 0.001
@@ -289,7 +296,7 @@ class Worker:
     def _dial(self, call_sid: str) -> _Dialled:
         def on_event(event: ServerEvent) -> None:
             if dialled.call is not None:
-                dialled.call.model_event(event)
+                dialled.call.model_event(session, event)
 
         session = Session(
             self._client,
@@ -300,8 +307,16 @@ class Worker:
             on_malformed=self._page.counter("bridge_malformed_events").inc,
         )
         dialled = _Dialled(session)
-        dialled.task = asyncio.create_task(self._hold(dialled, call_sid))
+        session.task = asyncio.create_task(self._hold(dialled, call_sid))
+        self._readers.add(session.task)
+        session.task.add_done_callback(self._readers.discard)
         return dialled
+
+    def _dial_for(self, call: Call) -> Session:
+        """Another session for a call that lost its own, or whose own grows old."""
+        dialled = self._dial(call.call_sid)
+        dialled.call = call
+        return dialled.session
 
     async def _hold(self, dialled: _Dialled, call_sid: str) -> None:
         """Keep one session until it ends, and say how."""
@@ -321,8 +336,9 @@ class Worker:
         finally:
             self._sessions_gauge.inc(-1)
             self._count_session(outcome)
+        dialled.refused = outcome == "refused"
         if dialled.call is not None:
-            dialled.call.end("the model is gone")
+            dialled.call.model_gone(dialled.session, refused=dialled.refused)
 
     def _count_session(self, outcome: str) -> None:
         self._page.counter("bridge_sessions", outcome).inc()

@@ -171,6 +171,18 @@ class CloseLine(Message, frozen=True, array_like=True, tag=35):
     call: int
 
 
+class PauseLine(Message, frozen=True, array_like=True, tag=36):
+    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw."""
+
+    call: int
+
+
+class ResumeLine(Message, frozen=True, array_like=True, tag=37):
+    """Sent by aibridge to txpacer when it was no interruption: go on with the next frame."""
+
+    call: int
+
+
 class PacerState(Message, frozen=True, array_like=True, tag=40):
     """Sent by txpacer to gateway and aibridge as the answer to a hello."""
 
@@ -261,7 +273,7 @@ GatewayToBridge = (
     | FollowCall
 )
 BridgeToGateway = WorkerState | HangUp | CallNote
-BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | CloseLine
+BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
 GatewayToPacer = GatewayHello | WireAck | CloseLine

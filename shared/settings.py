@@ -50,10 +50,15 @@ class Settings(BaseSettings):
     tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
     greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
+    barge_in_confirm_ms: int = Field(default=0, ge=0, le=2_000)
+
+    model_reconnect_seconds: int = Field(default=10, ge=1, le=120)
+    model_session_minutes: float = Field(default=55.0, gt=0, le=59)
 
     fallback_say: str = "We are sorry, we cannot take your call right now. Please try again in a few minutes."
     fallback_dial: str = ""
     max_calls: int = Field(default=150, ge=1)
+    max_calls_per_source: int = Field(default=20, ge=1)
     drain_seconds: int = Field(default=600, ge=0)
 
     recording: Literal["off", "on"] = "off"
@@ -68,6 +73,7 @@ class Settings(BaseSettings):
     model_prices: str = ""
 
     aibridge_workers: int = Field(default=1, ge=1, le=64)
+    gateways: int = Field(default=1, ge=1, le=64)
     run_dir: Path = Field(default_factory=_default_run_dir)
 
     @field_validator("public_url")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .responses import Purpose
+
+# --- to the model ---
+
 
 @dataclass(frozen=True)
 class CreateResponse:
     """response.create. `purpose` goes into its metadata and comes back with response.created."""
 
-    purpose: Literal["greeting", "answer"]
+    purpose: Purpose
+    event_id: str
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,22 @@ class TruncateItem:
 
 @dataclass(frozen=True)
 class DeleteItem:
-    """conversation.item.delete: nothing of it was heard."""
+    """conversation.item.delete: nothing of it was heard, or it is told anew."""
 
     item_id: str
+
+
+@dataclass(frozen=True)
+class TellItem:
+    """conversation.item.create: words that were said before this session, or outside of it.
+
+    `item_id` is ours; `after` is the item to put it behind (None: at the end).
+    """
+
+    item_id: str
+    role: Literal["caller", "ai"]
+    text: str
+    after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,29 @@ class AnswerFunction:
 
     call_id: str
     output: str
+
+
+@dataclass(frozen=True)
+class DeliverAudio:
+    """input_audio_buffer.append: caller audio that the session has missed."""
+
+    data: bytes
+
+
+# --- to the session's shell ---
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Open another session. Its session.updated, or its failure, is told to the conversation."""
+
+
+@dataclass(frozen=True)
+class UseSession:
+    """The dialled session is the call's from here on; close the one before."""
+
+
+# --- to the line ---
 
 
 @dataclass(frozen=True)
@@ -68,6 +109,19 @@ class WithdrawSpeech:
 
 
 @dataclass(frozen=True)
+class PauseSpeech:
+    """Pace nothing until ResumeSpeech or a withdrawal: the caller may be interrupting."""
+
+
+@dataclass(frozen=True)
+class ResumeSpeech:
+    """Go on with the next frame."""
+
+
+# --- to the gateway ---
+
+
+@dataclass(frozen=True)
 class EndCall:
     """Close the media socket once `after_utterance` was heard (0: at once); without `goodbye`, to the fallback."""
 
@@ -76,14 +130,16 @@ class EndCall:
     reason: str
 
 
+ModelCommand = CreateResponse | CancelResponse | TruncateItem | DeleteItem | TellItem | AnswerFunction
 Command = (
-    CreateResponse
-    | CancelResponse
-    | TruncateItem
-    | DeleteItem
-    | AnswerFunction
+    ModelCommand
+    | DeliverAudio
+    | Dial
+    | UseSession
     | Speak
     | EndSpeech
     | WithdrawSpeech
+    | PauseSpeech
+    | ResumeSpeech
     | EndCall
 )

@@ -42,8 +42,10 @@ class Turn:
     @property
     def heard_text(self) -> str:
         """The words that were heard, whole words only; of a turn that is being heard, all that are known."""
-        if self.role == "caller" or self.heard_bytes is None or self.heard_bytes >= self.received_bytes:
+        if self.role == "caller" or self.heard_bytes is None:
             return self.text
+        if not self.heard_bytes:
+            return ""
         return cut_text(self.text, self.heard_bytes / self.received_bytes)
 
 
@@ -91,6 +93,8 @@ class History:
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     usage: UsageTotal = field(default_factory=UsageTotal)
+    # When the caller's speech began and stopped that is not an item yet.
+    _speech: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     _by_item: dict[str, Turn] = field(default_factory=dict)
     _changed: dict[int, Turn] = field(default_factory=dict)
 
@@ -110,6 +114,23 @@ class History:
             self._changed[turn.number] = turn
         return turn
 
+    def speech_started(self, item_id: str, at_ns: int) -> None:
+        """The caller began to speak; what is said will become this item."""
+        if len(self._speech) > 8:  # speech that was never committed
+            self._speech.clear()
+        self._speech[item_id] = (at_ns, None)
+
+    def speech_stopped(self, item_id: str, at_ns: int) -> None:
+        if item_id in self._speech:
+            self._speech[item_id] = (self._speech[item_id][0], at_ns)
+
+    def committed(self, item_id: str) -> None:
+        """The caller's speech is in the conversation. An item without any (an idle time-out's) is no turn."""
+        times = self._speech.pop(item_id, None)
+        if times is not None:
+            turn = self.turn("caller", item_id)
+            turn.started_ns, turn.ended_ns = times
+
     def take_changed(self) -> list[Turn]:
         """The turns that are new, or of which something changed, since the last time; by number."""
         changed = [self._changed[number] for number in sorted(self._changed)]
@@ -123,7 +144,11 @@ class History:
         for turn in reversed(self.turns[-REPLAY_TURNS:]):
             if turn.role == "ai" and (turn.heard_bytes == 0 or not turn.received_bytes):
                 continue
-            text = turn.heard_text or (UNKNOWN_CALLER if turn.role == "caller" else UNKNOWN_AI)
+            text = turn.heard_text
+            if not text:
+                if turn.text:  # not even its first word was heard
+                    continue
+                text = UNKNOWN_CALLER if turn.role == "caller" else UNKNOWN_AI
             left -= len(text)
             if left < 0:
                 break

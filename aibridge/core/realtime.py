@@ -34,10 +34,15 @@ class Item(msgspec.Struct):
     arguments: str = ""
 
 
+class TokenDetails(msgspec.Struct):
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class Usage(msgspec.Struct):
-    total_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_token_details: TokenDetails = TokenDetails()
+    output_token_details: TokenDetails = TokenDetails()
 
 
 class ErrorBody(msgspec.Struct):
@@ -96,6 +101,13 @@ class ItemAdded(msgspec.Struct):
     item: Item
 
 
+class ItemTruncated(msgspec.Struct):
+    """conversation.item.truncated: where the server really cut."""
+
+    item_id: str
+    audio_end_ms: int = 0
+
+
 class CallerTranscript(msgspec.Struct):
     """conversation.item.input_audio_transcription.completed."""
 
@@ -146,6 +158,14 @@ class AudioDone(msgspec.Struct):
     content_index: int
 
 
+class TranscriptDelta(msgspec.Struct):
+    """response.output_audio_transcript.delta: what is known of the words if the session breaks off."""
+
+    response_id: str
+    item_id: str
+    delta: str = ""
+
+
 class TranscriptDone(msgspec.Struct):
     """response.output_audio_transcript.done."""
 
@@ -175,7 +195,9 @@ ServerEvent = (
     | OutputItemDone
     | AudioDelta
     | AudioDone
+    | TranscriptDelta
     | TranscriptDone
+    | ItemTruncated
     | ServerError
 )
 
@@ -193,7 +215,9 @@ _TYPES: Final[dict[str, Any]] = {
     "response.output_item.done": OutputItemDone,
     "response.output_audio.delta": AudioDelta,
     "response.output_audio.done": AudioDone,
+    "response.output_audio_transcript.delta": TranscriptDelta,
     "response.output_audio_transcript.done": TranscriptDone,
+    "conversation.item.truncated": ItemTruncated,
     "error": ServerError,
 }
 _peek: Final = msgspec.json.Decoder(_Peek)
