@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from websockets.asyncio.server import ServerConnection
-
+from .connections import MediaConnection
+from .core.limits import AudioRate
 from .core.media_streams import Outbound
 from .outbox import Outbox
 
@@ -16,17 +16,23 @@ class Call:
     # Drawn for this socket; no two in a cell are equal.
     number: int
     call_sid: str
-    connection: ServerConnection
+    connection: MediaConnection
     # To the aibridge worker that holds the conversation.
     bridge: Outbox
     outbound: Outbound
     started_ns: int
+    stream_sid: str
+    audio_rate: AudioRate = field(default_factory=AudioRate)
     # `clear`s sent so far. Marks carry it, because Twilio also echoes the marks that a `clear` threw away.
     generation: int = 0
     # When the last frame was written; 0 before the first one.
     last_wire_ns: int = 0
     # The longest between two writes of one utterance.
     largest_gap_ns: int = 0
+    # For the call's record: frames written, those that were late, and stalls.
+    frames: int = 0
+    late_frames: int = 0
+    stalls: int = 0
     # Since when the socket has not taken what was written to it; 0 while it does.
     stuck_since_ns: int = 0
     # The next frame, if it follows the last one within one utterance; -1 when it need not.

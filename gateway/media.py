@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from shared.facts import StreamEnded, unix_ms
 from shared.messages import (
     CallEnded,
     CallerDtmf,
@@ -25,8 +26,10 @@ from shared.messages import (
 )
 
 from .call import Call
+from .connections import MediaConnection
 from .core.admission import Admission, Ending
 from .core.cell import Cell
+from .core.chronicle import Chronicle
 from .core.media_streams import (
     Connected,
     Dtmf,
@@ -52,6 +55,11 @@ logger = logging.getLogger("gateway")
 
 # From the handshake to `start`. Twilio sends both messages at once.
 START_S: Final = 10.0
+# A live call sends 50 messages a second. Without any for so long its other end is gone, whatever answers the pings.
+IDLE_S: Final = 60.0
+# A peer that has not taken a frame for so long does not come back to this conversation.
+UNREAD_S: Final = 20.0
+_SWEEP_S: Final = 1.0
 # How long a hang-up waits for the mark behind the goodbye while no frame leaves.
 MARK_S: Final = 10.0
 
@@ -69,6 +77,7 @@ class MediaSockets:
         tokens: Tokens,
         signatures: Signatures | None,
         peers: Peers,
+        chronicle: Chronicle,
         metrics: Metrics,
         max_unstarted: int,
     ) -> None:
@@ -86,6 +95,7 @@ class MediaSockets:
         self._tokens = tokens
         self._signatures = signatures
         self._peers = peers
+        self._chronicle = chronicle
         self._metrics = metrics
         self._max_unstarted = max_unstarted
         # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
@@ -94,6 +104,7 @@ class MediaSockets:
         # Closing handshakes in progress.
         self._closing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake before anything is allocated for it, or None."""
@@ -119,7 +130,7 @@ class MediaSockets:
         self._metrics.handshakes[outcome].inc()
         return connection.respond(status, f"{status.phrase}\n")
 
-    async def serve(self, connection: ServerConnection) -> None:
+    async def serve(self, connection: MediaConnection) -> None:
         """One media socket, from the end of its handshake on."""
         call: Call | None = None
         reason = "lost"
@@ -150,7 +161,7 @@ class MediaSockets:
             if call is not None:
                 self._end(call, reason)
 
-    async def _start(self, connection: ServerConnection, stream: MediaStream) -> Call | None:
+    async def _start(self, connection: MediaConnection, stream: MediaStream) -> Call | None:
         """Read up to `start` and begin the call; None when this socket may not."""
         while True:
             try:
@@ -163,7 +174,7 @@ class MediaSockets:
             if isinstance(message, Start):
                 return self._begin(connection, message)
 
-    def _begin(self, connection: ServerConnection, start: Start) -> Call | None:
+    def _begin(self, connection: MediaConnection, start: Start) -> Call | None:
         now_ns = monotonic_ns()
         fields = start.start
         token = fields.custom_parameters.get("token")
@@ -191,7 +202,9 @@ class MediaSockets:
             self._peers.bridges[worker],
             Outbound(start.stream_sid),
             now_ns,
+            start.stream_sid,
         )
+        self._chronicle.began(call.call_sid, call.stream_sid, unix_ms(now_ns))
         self.calls[call.number] = self._by_sid[call.call_sid] = call
         self.idle.clear()
         self._admission.started(call.call_sid)
@@ -228,6 +241,9 @@ class MediaSockets:
                 continue
             if isinstance(message, bytes):
                 if message:
+                    if not call.audio_rate.allows(len(message), call.connection.heard_ns):
+                        self._metrics.violations[Kind.FLOOD].inc()
+                        return "lost"
                     self._metrics.caller_audio_bytes.inc(len(message))
                     call.bridge.audio(call.number, message)
             elif isinstance(message, Mark):
@@ -264,6 +280,26 @@ class MediaSockets:
         if call.hang_up_timer is None:
             call.hang_up_timer = self._loop.call_later(MARK_S, self._mark_is_due, call)
 
+    def start(self) -> None:
+        """Look once a second for calls whose other end is gone."""
+        now_ns = monotonic_ns()
+        for call in list(self.calls.values()):
+            if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
+                self._cut(call, "idle")
+            elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
+                self._cut(call, "unread")
+        self._timer = self._loop.call_later(_SWEEP_S, self.start)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _cut(self, call: Call, why: str) -> None:
+        """Give a call up whose socket would not even take a closing handshake."""
+        self._metrics.calls_cut[why].inc()
+        self._end(call, "lost")
+        call.connection.transport.abort()
+
     def _mark_is_due(self, call: Call) -> None:
         """Close a call whose goodbye was never confirmed, but not while it is still being spoken."""
         silent_s = (monotonic_ns() - call.last_wire_ns) / 1e9
@@ -290,7 +326,7 @@ class MediaSockets:
         del self.calls[call.number]
         if self._by_sid.get(call.call_sid) is call:
             del self._by_sid[call.call_sid]
-        self._admission.ended()
+        self._admission.ended(call.call_sid)
         self._metrics.calls.set(len(self.calls))
         self._metrics.calls_ended[reason].inc()
         if call.last_wire_ns:
@@ -299,6 +335,18 @@ class MediaSockets:
         self._peers.pacer.post(CloseLine(call.number))
         if self.phone is not None:
             self.phone.ended(call.number)
+        self._chronicle.ended(
+            StreamEnded(
+                call.call_sid,
+                call.stream_sid,
+                unix_ms(monotonic_ns()),
+                reason,
+                call.frames,
+                call.largest_gap_ns // 1_000,
+                call.stalls,
+                call.late_frames,
+            )
+        )
         seconds = (monotonic_ns() - call.started_ns) / 1e9
         logger.info(
             "call ended call_sid=%s call=%x reason=%s seconds=%.1f", call.call_sid, call.number, reason, seconds

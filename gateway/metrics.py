@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from shared.courier import DEFINITIONS as COURIER
 from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
 from shared.watch import GC_PAUSE, LOOP_LAG, REALTIME
 
-from .core.admission import Answer
+from .core.admission import Answer, Why
 from .core.media_streams import Kind
 from .core.tokens import REASONS
 
@@ -16,20 +17,25 @@ _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 ENDS: Final = ("stop", "lost", "hung-up")
+CUTS: Final = ("idle", "unread")
 PEERS: Final = ("txpacer", "aibridge")
 HOOKS: Final = ("voice", "status", "recording")
 HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
 STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
+    *COURIER,
     gauge("gateway_calls", "Live calls: media sockets that said `start`"),
     counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
+    counter("gateway_calls_cut", "Lost calls that we gave up: nothing came, or nothing was read", "reason", CUTS),
+    counter("gateway_half_open_ended", "Connections cut because their request took too long, or was one too many"),
     counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
     counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
     counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(a.value for a in Answer)),
+    counter("gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(why.value for why in Why)),
     counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
-    counter("gateway_unsigned", "Webhooks refused for their signature", "hook", HOOKS),
+    counter("gateway_unsigned", "Webhooks refused for their signature, or another account's", "hook", HOOKS),
     counter(
         "gateway_violations", "Messages that broke the Media Streams protocol", "kind", tuple(k.value for k in Kind)
     ),
@@ -72,9 +78,12 @@ class Metrics:
         self.calls = page.gauge("gateway_calls")
         self.calls_started = page.counter("gateway_calls_started")
         self.calls_ended = _family(page, "gateway_calls_ended", ENDS)
+        self.calls_cut = _family(page, "gateway_calls_cut", CUTS)
+        self.half_open_ended = page.counter("gateway_half_open_ended")
         self.starts_refused = _family(page, "gateway_starts_refused", STARTS)
         self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
         self.voice_answers = {answer: page.counter("gateway_voice_answers", answer.value) for answer in Answer}
+        self.fallbacks = {why: page.counter("gateway_fallbacks", why.value) for why in Why}
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
         self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Kind}

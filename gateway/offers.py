@@ -9,6 +9,8 @@ from shared.messages import CallOffered
 
 from .core.admission import Admission, Answer
 from .core.cell import Cell
+from .core.chronicle import Chronicle
+from .core.limits import Lateness
 from .core.tokens import Tokens
 from .media import MediaSockets
 from .metrics import Metrics
@@ -29,7 +31,16 @@ class Offers:
     """Answers from memory, for whoever asks for a call: Twilio's webhook and the browser phone."""
 
     def __init__(
-        self, *, admission: Admission, cell: Cell, tokens: Tokens, peers: Peers, media: MediaSockets, metrics: Metrics
+        self,
+        *,
+        admission: Admission,
+        cell: Cell,
+        tokens: Tokens,
+        peers: Peers,
+        media: MediaSockets,
+        metrics: Metrics,
+        chronicle: Chronicle,
+        lateness: Lateness,
     ) -> None:
         self._admission = admission
         self._cell = cell
@@ -37,18 +48,37 @@ class Offers:
         self._peers = peers
         self._media = media
         self._metrics = metrics
+        self._chronicle = chronicle
+        self._lateness = lateness
 
     def take(self, caller: Caller, *, resumed: bool = False) -> tuple[Answer, str]:
         """What to answer, and with CONNECT the stream token; aibridge dials the model ahead from then on."""
         now_ns = monotonic_ns()
         worker = None if self._media.draining else self._cell.pick(now_ns)
-        answer = self._admission.answer(caller.call_sid, resumed=resumed, ready=worker is not None, now_ns=now_ns)
+        answer, why = self._admission.answer(
+            caller.call_sid,
+            source=caller.from_number,
+            resumed=resumed,
+            ready=worker is not None,
+            late=self._lateness.is_full(now_ns),
+            now_ns=now_ns,
+        )
         self._metrics.voice_answers[answer].inc()
+        if why is not None:
+            self._metrics.fallbacks[why].inc()
         if answer is not Answer.CONNECT or worker is None:
             return answer, ""
         token, token_id = self._tokens.mint(worker, caller.call_sid, caller.account_sid, now_ns)
-        self._admission.offered(caller.call_sid, now_ns)
+        self._admission.offered(caller.call_sid, now_ns, caller.from_number)
         self._cell.offered(worker)
+        self._chronicle.expect(
+            caller.call_sid,
+            account_sid=caller.account_sid,
+            from_number=caller.from_number,
+            to_number=caller.to_number,
+            resumed=resumed,
+            now_ns=now_ns,
+        )
         self._peers.bridges[worker].post(
             CallOffered(token_id, caller.call_sid, caller.from_number, caller.to_number, resumed)
         )

@@ -44,7 +44,7 @@ class Peers:
         self._name = name
         self._cell = cell
         self._metrics = metrics
-        self._context = context(io_priority)
+        self.context = context(io_priority)
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
         # Set by whoever holds the calls, before `start`.
@@ -76,11 +76,11 @@ class Peers:
         for outbox in (self.pacer, *self.bridges):
             outbox.close()
             outbox.link.close()
-        self._context.destroy(linger=0)
+        self.context.destroy(linger=0)
 
     def _outbox(self, url: str, hwm: int, types: Any, on_message: Callable[[str, Any], None], peer: str) -> Outbox:
         link = Link(
-            dealer(self._context, url, name=self._name, hwm=hwm),
+            dealer(self.context, url, name=self._name, hwm=hwm),
             types=types,
             on_message=on_message,
             dropped=self._metrics.bus_refused[peer],

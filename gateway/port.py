@@ -23,9 +23,11 @@ from websockets.server import ServerProtocol
 
 from shared.process import ConfigError
 
-from .core.media_streams import MAX_MESSAGE_BYTES
+from .connections import HalfOpen, HttpConnection, MediaConnection
+from .core.media_streams import MAX_MESSAGE_BYTES, Kind
+from .metrics import Metrics
 
-# A peer that answers no ping for 20 s is dead; until then a caller who does not read piles up 15 kB/s.
+# A peer that answers no ping for 20 s is dead.
 PING_S: Final = 20.0
 # From our close frame to the other end's; it waits for nothing but Twilio's TCP.
 CLOSE_S: Final = 2.0
@@ -45,11 +47,14 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket. Raises ConfigError when the port cannot be had."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """The listening socket; `shared` with the cell's other gateways, over which the kernel spreads connections.
+
+    Raises ConfigError when the port cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc
         raise ConfigError(
@@ -67,13 +72,21 @@ class PublicPort:
         app: ASGIApp,
         *,
         check_media: Callable[[ServerConnection, Request], Response | None],
-        serve_media: Callable[[ServerConnection], Awaitable[None]],
+        serve_media: Callable[[MediaConnection], Awaitable[None]],
+        metrics: Metrics,
     ) -> None:
         self._listener = listener
-        self._sockets = Server(serve_media, process_request=check_media, server_header=None, logger=_websockets_logger)
+        self._metrics = metrics
+        self._half_open = HalfOpen(metrics.half_open_ended)
+
+        async def serve(connection: ServerConnection) -> None:
+            assert isinstance(connection, MediaConnection)  # made below
+            await serve_media(connection)
+
+        self._sockets = Server(serve, process_request=check_media, server_header=None, logger=_websockets_logger)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=type("_HttpConnection", (HttpConnection,), {"half_open": self._half_open}),
             ws=self._media_connection,  # type: ignore[arg-type]  # a callable will do, its annotation asks for a class
             lifespan="off",
             log_config=None,
@@ -87,11 +100,16 @@ class PublicPort:
         self._uvicorn = _Uvicorn(config)
         self._serving: asyncio.Task[None] | None = None
 
-    def _media_connection(self, **_: Any) -> ServerConnection:
+    def _media_connection(self, **_: Any) -> MediaConnection:
         """Called by uvicorn for a request with `Upgrade: websocket`, which it then replays into what it gets."""
         protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_websockets_logger)
-        return ServerConnection(
-            protocol, self._sockets, ping_interval=PING_S, ping_timeout=PING_S, close_timeout=CLOSE_S
+        return MediaConnection(
+            protocol,
+            self._sockets,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            close_timeout=CLOSE_S,
+            on_flood=self._metrics.violations[Kind.FLOOD].inc,
         )
 
     async def start(self) -> None:
@@ -103,6 +121,10 @@ class PublicPort:
                 await self._serving
                 raise RuntimeError("uvicorn ended at its start")
         self._sockets.wrap(self._uvicorn.servers[0])
+
+    def stop_listening(self) -> None:
+        """Leave new connections to the other gateways of the cell; those that are open stay."""
+        self._uvicorn.servers[0].close()
 
     async def close(self) -> None:
         """Close the port and every socket that is left (1001, going away)."""

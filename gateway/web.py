@@ -126,6 +126,10 @@ class Web:
         ):
             self._metrics.unsigned[hook].inc()
             raise HTTPException(403, "not signed by Twilio for this URL")
+        account_sid = self._settings.twilio_account_sid
+        if account_sid and fields.get("AccountSid") != account_sid:
+            self._metrics.unsigned[hook].inc()
+            raise HTTPException(403, "another account")
         return fields
 
 

@@ -1,7 +1,7 @@
 """txpacer's frames onto the media sockets. Nothing here waits, and nothing is logged per frame.
 
 `broadcast` of websockets writes synchronously into a socket's buffer whatever that socket's state: one that is slow or
-dead costs the others a memory copy. What piles up behind it is bounded by the keepalive of `port.py`.
+dead costs the others a memory copy.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Final
 from websockets.asyncio.server import broadcast
 
 from shared.audio import FRAME_BYTES
+from shared.facts import unix_ms
 from shared.messages import CLEAR, FirstFrameSent, Frames, WireAck
 
 from .call import Call
+from .core.chronicle import Chronicle
+from .core.limits import Lateness
 from .core.pulse import Pulse
 from .metrics import Metrics
 from .outbox import Outbox
@@ -30,10 +33,14 @@ _SECOND_S: Final = 1.0
 class Wire:
     """Writes each batch of frames to the sockets of its calls, and acknowledges it."""
 
-    def __init__(self, calls: dict[int, Call], pacer: Outbox, metrics: Metrics) -> None:
+    def __init__(
+        self, calls: dict[int, Call], pacer: Outbox, metrics: Metrics, chronicle: Chronicle, lateness: Lateness
+    ) -> None:
         self._calls = calls
         self._pacer = pacer
         self._metrics = metrics
+        self._chronicle = chronicle
+        self._lateness = lateness
         self._pulse = Pulse()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,6 +68,7 @@ class Wire:
                 wire_ns = self._write_audio(call, seq, audio, frames.deadline_ns)
                 if wire_ns - frames.deadline_ns > LATE_NS:
                     late.append((number, seq))
+                    call.late_frames += len(audio) // FRAME_BYTES
             if mark == CLEAR:
                 broadcast((call.connection,), call.outbound.clear)
                 call.cleared()
@@ -89,7 +97,9 @@ class Wire:
                 broadcast((connection,), call.outbound.media(audio[at : at + FRAME_BYTES]))
         wire_ns = monotonic_ns()
         metrics.frames_sent.inc(count)
+        call.frames += count
         metrics.frame_lateness.observe(max(0, wire_ns - deadline_ns) / 1e9, count)
+        self._lateness.observe(count, wire_ns - deadline_ns, wire_ns)
         if seq == call.next_seq:
             gap_ns = wire_ns - call.last_wire_ns
             metrics.wire_gap.observe(gap_ns / 1e9)
@@ -97,10 +107,12 @@ class Wire:
             if gap_ns > call.largest_gap_ns:
                 call.largest_gap_ns = gap_ns
             if gap_ns > STALL_NS:
+                call.stalls += 1
                 metrics.tx_stall.inc()
                 metrics.tx_stall_seconds.inc(gap_ns / 1e9)
         elif call.last_wire_ns == 0:
             call.bridge.post(FirstFrameSent(call.number, wire_ns))
+            self._chronicle.first_frame(call.call_sid, unix_ms(wire_ns))
         call.next_seq = seq + count
         call.last_wire_ns = wire_ns
         return wire_ns

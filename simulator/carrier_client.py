@@ -124,14 +124,17 @@ class Exchange:
         connect_to: tuple[str, int] | None = None,
         account_sid: str = "AC" + 32 * "0",
         call_sid: str = "",
-        from_number: str = "+15005550006",
+        from_number: str = "",
         to_number: str = "+15005550001",
         limit_s: float = 300.0,
     ) -> CallRecord:
         """Ring, carry out the TwiML, and return what happened when the call is over; at `limit_s` the caller hangs up.
 
+        Without a `from_number`, each call comes from a number of its own.
+
         Never raises for what the server does: a webhook or socket that fails is a warning in the record.
         """
+        from_number = from_number or f"+1500{secrets.randbelow(10**7):07}"
         dialling = Dialling(webhook_url, auth_token, account_sid, from_number, to_number, connect_to)
         leg = _Leg(self, dialling, CarrierCall(call_sid or sid("CA"), account_sid, caller))
         began_ns = time.monotonic_ns()

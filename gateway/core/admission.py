@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from .tokens import LIFE_NS
 
@@ -31,6 +31,27 @@ class Answer(Enum):
     HANG_UP = "hang_up"
 
 
+class Why(Enum):
+    """Why a call got the fallback. The values are a metric's labels."""
+
+    NOT_READY = "not_ready"  # draining, or txpacer or every aibridge worker is missing
+    FULL = "full"  # MAX_CALLS
+    LATE = "late"  # frames leave late: the machine is full before MAX_CALLS
+    SOURCE = "source"  # MAX_CALLS_PER_SOURCE
+    GIVEN_UP = "given_up"  # aibridge asked for the fallback
+    LOST_TOO_OFTEN = "lost_too_often"  # RESUMES_MAX
+
+
+class Decision(NamedTuple):
+    answer: Answer
+    why: Why | None = None
+
+
+class _Place(NamedTuple):
+    source: str
+    expiry_ns: int
+
+
 class Admission:
     """Places, offers and memories of one gateway. Times are monotonic ns.
 
@@ -38,53 +59,92 @@ class Admission:
     token expires, and then as a live call until its socket is gone.
     """
 
-    def __init__(self, max_calls: int) -> None:
+    def __init__(self, max_calls: int, max_calls_per_source: int) -> None:
         self._max_calls = max_calls
-        self._live = 0
-        # CallSid -> expiry of the token, oldest first.
-        self._offers: OrderedDict[str, int] = OrderedDict()
+        self._max_calls_per_source = max_calls_per_source
+        # By CallSid; of a call that another gateway offered, the source is not known.
+        self._live: dict[str, str] = {}
+        # By CallSid, oldest first.
+        self._offers: OrderedDict[str, _Place] = OrderedDict()
+        # Offers and live calls of each source, the caller's number.
+        self._sources: Counter[str] = Counter()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         self._resumes: OrderedDict[str, int] = OrderedDict()
 
     @property
     def live(self) -> int:
-        return self._live
+        return len(self._live)
 
-    def answer(self, call_sid: str, *, resumed: bool, ready: bool, now_ns: int) -> Answer:
-        """The answer to a webhook. `ready`: this gateway takes calls, and a worker is there for this one."""
+    def answer(
+        self, call_sid: str, *, source: str = "", resumed: bool, ready: bool, late: bool = False, now_ns: int
+    ) -> Decision:
+        """The answer to a webhook.
+
+        `ready`: this gateway takes calls, and a worker is there for this one. `late`: the machine is full, whatever
+        MAX_CALLS says; a call that comes back is taken all the same, because it had its share of the machine before.
+        """
         ending = self._endings.get(call_sid) if resumed else None
         if ending is Ending.GOODBYE:
-            return Answer.HANG_UP
-        if ending is Ending.FALLBACK or not ready:
-            return Answer.FALLBACK
+            return Decision(Answer.HANG_UP)
+        if ending is Ending.FALLBACK:
+            return Decision(Answer.FALLBACK, Why.GIVEN_UP)
+        if not ready:
+            return Decision(Answer.FALLBACK, Why.NOT_READY)
         if resumed:
             resumes = self._resumes.pop(call_sid, 0) + 1
             _remember(self._resumes, call_sid, resumes)
             if resumes > RESUMES_MAX:
-                return Answer.FALLBACK
-        return Answer.CONNECT if self._has_room(call_sid, now_ns) else Answer.FALLBACK
+                return Decision(Answer.FALLBACK, Why.LOST_TOO_OFTEN)
+        elif late:
+            return Decision(Answer.FALLBACK, Why.LATE)
+        self._forget_expired(now_ns)
+        # A call that asks again (our first answer got lost, or its socket did) has its place already.
+        if call_sid not in self._offers and call_sid not in self._live:
+            if len(self._live) + len(self._offers) >= self._max_calls:
+                return Decision(Answer.FALLBACK, Why.FULL)
+            if self._sources[source] >= self._max_calls_per_source:
+                return Decision(Answer.FALLBACK, Why.SOURCE)
+        return Decision(Answer.CONNECT)
 
-    def offered(self, call_sid: str, now_ns: int) -> None:
-        # Twilio asks twice when our first answer got lost: one call, one place.
-        self._offers.pop(call_sid, None)
-        self._offers[call_sid] = now_ns + LIFE_NS
+    def offered(self, call_sid: str, now_ns: int, source: str = "") -> None:
+        """A token was given out for this call."""
+        self._withdraw_offer(call_sid)
+        self._offers[call_sid] = _Place(source, now_ns + LIFE_NS)
+        self._sources[source] += 1
 
     def started(self, call_sid: str) -> None:
-        self._offers.pop(call_sid, None)
-        self._live += 1
+        """Its media socket said `start`. A call that is live already, on a socket before this one, stays so."""
+        offer = self._withdraw_offer(call_sid)
+        self.ended(call_sid)
+        self._live[call_sid] = source = offer.source if offer is not None else ""
+        self._sources[source] += 1
 
-    def ended(self) -> None:
-        self._live -= 1
+    def ended(self, call_sid: str) -> None:
+        source = self._live.pop(call_sid, None)
+        if source is not None:
+            self._release(source)
 
     def ending(self, call_sid: str, ending: Ending) -> None:
         """Remember how to answer when Twilio asks what comes behind `</Connect>`."""
         _remember(self._endings, call_sid, ending)
 
-    def _has_room(self, call_sid: str, now_ns: int) -> bool:
-        while self._offers and next(iter(self._offers.values())) <= now_ns:
-            self._offers.popitem(last=False)
-        others = len(self._offers) - (call_sid in self._offers)
-        return self._live + others < self._max_calls
+    def _withdraw_offer(self, call_sid: str) -> _Place | None:
+        offer = self._offers.pop(call_sid, None)
+        if offer is not None:
+            self._release(offer.source)
+        return offer
+
+    def _release(self, source: str) -> None:
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+
+    def _forget_expired(self, now_ns: int) -> None:
+        while self._offers:
+            call_sid, offer = next(iter(self._offers.items()))
+            if offer.expiry_ns > now_ns:
+                return
+            self._withdraw_offer(call_sid)
 
 
 def _remember(memory: OrderedDict[str, _V], call_sid: str, value: _V) -> None:

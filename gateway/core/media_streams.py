@@ -146,6 +146,7 @@ class Kind(Enum):
     SECOND_START = "second_start"
     WRONG_STREAM = "wrong_stream"
     WRONG_FORMAT = "wrong_format"  # not mu-law, 8 kHz, mono
+    FLOOD = "flood"  # more messages, or more audio, than a call can mean
 
 
 # Fatal at any time. Before `start` everything is, but an event that is merely unknown.

@@ -1,0 +1,133 @@
+"""The connections of the public port, and what each may cost before it has said anything worth it.
+
+A connection begins as HTTP. It is half-open until a request of it is complete (headers and body), which has to be
+within REQUEST_S of accept, or of the answer before. There are at most HALF_OPEN_MAX of them, and when one more comes,
+the one that has taken longest goes: Twilio needs a round trip, and whoever is slow on purpose makes room for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event
+
+from shared.metrics import Counter
+
+from .core.limits import MessageRate
+
+# From accept to the end of the first request. A webhook is one packet or two.
+REQUEST_S: Final = 10.0
+# 100 new calls a second, two requests each, all of them with a round trip of 2.5 s.
+HALF_OPEN_MAX: Final = 512
+# What TCP may hold that it has not sent, bytes: about two frames. Beyond that, frames stay in the transport's buffer,
+# where the wire sees that they have not left.
+NOT_SENT_BYTES: Final = 512
+
+
+class HalfOpen:
+    """The connections that owe us a request, oldest first."""
+
+    def __init__(self, ended: Counter) -> None:
+        self._ended = ended
+        self._open: dict[HttpConnection, None] = {}
+
+    def add(self, connection: HttpConnection) -> None:
+        self._open[connection] = None
+        if len(self._open) > HALF_OPEN_MAX:
+            next(iter(self._open)).give_up()
+
+    def discard(self, connection: HttpConnection) -> None:
+        self._open.pop(connection, None)
+
+    def gave_up(self) -> None:
+        self._ended.inc()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class HttpConnection(H11Protocol):
+    """uvicorn's connection with a deadline for each request. `half_open` is set by the port, for its subclass."""
+
+    half_open: HalfOpen
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._expect_request()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._complete()
+
+    def on_response_complete(self) -> None:
+        if not self.transport.is_closing():
+            self._expect_request()
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._complete()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._complete()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_S, self.give_up)
+            self.half_open.add(self)
+
+    def _complete(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            self.half_open.discard(self)
+
+    def give_up(self) -> None:
+        """Too slow, or the slowest of too many."""
+        self._complete()
+        self.half_open.gave_up()
+        self.transport.abort()
+
+
+class MediaConnection(ServerConnection):
+    """A media socket that is cut when it sends more than any call can mean. `on_flood` is called once, then."""
+
+    def __init__(self, *args: Any, on_flood: Callable[[], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rate = MessageRate()
+        self._on_flood = on_flood
+        self._is_cut = False
+        # When a frame of data last arrived, or the socket was made. Pongs do not count: a dead call's socket has them.
+        self.heard_ns = monotonic_ns()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        raw: socket.socket | None = transport.get_extra_info("socket")
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+
+    def process_event(self, event: Event) -> None:
+        if self._is_cut:
+            return
+        if isinstance(event, Frame):
+            now_ns = monotonic_ns()
+            if event.opcode in DATA_OPCODES:
+                self.heard_ns = now_ns
+            if not self._rate.allows(now_ns):
+                # Not argued with: a closing handshake would have to be read out of the flood.
+                self._is_cut = True
+                self._on_flood()
+                self.transport.abort()
+                return
+        super().process_event(event)
