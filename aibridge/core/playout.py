@@ -11,6 +11,7 @@ when less of it was heard than was told, it is told again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from shared.audio import ms_of
@@ -56,8 +57,9 @@ class Playout:
         self._withdrawn_through = 0
         # `clear`s asked for; marks of an earlier generation may have been thrown away by one.
         self._generation = 0
-        # The interruption whose silence is not known yet: (speech_started, protected, cancelled).
-        self._interruption: tuple[int, bool, bool] | None = None
+        # The interruption whose silence is not known yet, and when it took effect (later, if it was protected).
+        self._interruption: Interruption | None = None
+        self._effective_ns = 0
         # Which item of the current session stands for an utterance that it did not speak itself.
         self._told: dict[str, str] = {}
         self._told_count = 0
@@ -107,7 +109,8 @@ class Playout:
             response = self._responses.get(utterance.response_id)
             if response is not None:
                 response.interrupted = True
-        self._interruption = (at_ns, protected, cancelled)
+        self._interruption = Interruption(at_ns, at_ns, protected, cancelled)
+        self._effective_ns = now_ns if protected else at_ns
         self._withdrawing_through = self.ledger.last
         self._timers.set(Due.WITHDRAWN, now_ns + WITHDRAWN_NS)
         clear = self._barge_in == "clear"
@@ -185,10 +188,9 @@ class Playout:
         if not self.awaits_truth():
             self._timers.cancel(Due.WITHDRAWN)
             if self._interruption is not None:
-                at_ns, protected, cancelled = self._interruption
-                self._interruption = None
-                self._note(Interruption(at_ns, max(at_ns, answer.silent_ns), protected, cancelled))
-                self._metrics.silence.observe(max(0, answer.silent_ns - at_ns) / 1e9)
+                noted, self._interruption = self._interruption, None
+                self._note(replace(noted, silent_ns=max(noted.at_ns, answer.silent_ns)))
+                self._metrics.silence.observe(max(0, answer.silent_ns - self._effective_ns) / 1e9)
 
     def mark(self, generation: int, number: int, at_ns: int) -> None:
         """Twilio says that it has played an utterance: compare that with our account."""

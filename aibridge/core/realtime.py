@@ -34,7 +34,7 @@ class Item(msgspec.Struct):
     arguments: str = ""
 
 
-class TokenDetails(msgspec.Struct):
+class TokenDetails(msgspec.Struct, frozen=True):
     text_tokens: int = 0
     audio_tokens: int = 0
     cached_tokens: int = 0
