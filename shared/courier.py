@@ -47,6 +47,7 @@ class Courier:
         self._max_waiting = max_waiting
         # The last seq of the batch under way; 0: none is.
         self._under_way = 0
+        self._was_answered = False
         self._noted: Counter = page.counter("facts_noted")
         self._lost: Counter = page.counter("facts_lost")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,9 +82,12 @@ class Courier:
             self._timer = self._loop.call_later(0, self._send)
 
     async def delivered(self, timeout_s: float) -> int:
-        """Wait until everything is Kept, at most `timeout_s`; how many facts were left behind."""
+        """Wait until everything is Kept, at most `timeout_s`; how many facts were left behind.
+
+        A callbook that has never answered is not waited for.
+        """
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._waiting and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # at the exit only
+        while self._waiting and self._was_answered and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # at the exit only
             await asyncio.sleep(0.01)
         return len(self._waiting)
 
@@ -106,6 +110,7 @@ class Courier:
     def _on_kept(self, _: str, kept: Kept) -> None:
         if kept.source != self._source:
             return
+        self._was_answered = True
         while self._waiting and self._waiting[0].seq <= kept.through:
             self._waiting.popleft()
         if kept.through >= self._under_way:

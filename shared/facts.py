@@ -35,7 +35,6 @@ class StreamEnded(Message, frozen=True, array_like=True, tag=71):
     stream_sid: str
     ended_ms: int
     reason: str  # "stop", "lost", "hung-up"
-    final: bool  # no stream of this call is expected to follow
     frames: int
     wire_gap_max_us: int  # between two writes of one utterance
     stalls: int  # of more than 300 ms between two frames of one utterance
