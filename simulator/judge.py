@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.audio import BYTE_NS, BYTES_PER_MS, FRAME_NS, ms_of
+from shared.audio import BYTE_NS, BYTES_PER_MS, FRAME_BYTES, FRAME_NS, MULAW_TO_LINEAR, ms_of
 
 from .alignment import FILL, NO_ITEM, Piece, align
 from .carrier import CallRecord
@@ -162,8 +162,9 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
     spoken, pieces = listen(call, truths)
     speech = sorted((each for truth in truths for each in truth.speech), key=lambda each: each.started_ns)
     protection = _protection(spoken, protect_ms)
-    interruptions = _interruptions(spoken, speech, protection)
-    _excuse(spoken, speech, interruptions, protection)
+    speaks = _speaks_at(call, speech, protection[1])
+    interruptions = _interruptions(spoken, speech, protection, speaks)
+    _excuse(spoken, speech, interruptions, protection, speaks)
     _excuse_at_end(spoken, call)
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
@@ -245,8 +246,53 @@ def _greeting_items(spoken: Sequence[Spoken]) -> list[Spoken]:
     return [each for each in spoken if each.session == 0 and each.response.id == spoken[0].response.id]
 
 
+def _speaks_at(call: CallRecord, speech: Sequence[SpeechTruth], at_ns: int) -> dict[int, bool | None]:
+    """For each speech, by its start: was the caller still speaking at `at_ns`? None: either may be said.
+
+    The server notices the end of speech half a second late, so the caller's own audio is looked at: what was sent in
+    the 200 ms before. It has to be clearly loud, or clearly not, against the loudest of the last second.
+    """
+    found: dict[int, bool | None] = {}
+    for each in speech:
+        stopped_ns = each.stopped_ns
+        if stopped_ns is not None and stopped_ns < at_ns - _RACE_NS:
+            found[each.started_ns] = False
+        elif stopped_ns is not None and stopped_ns < at_ns + _RACE_NS:
+            found[each.started_ns] = None
+        else:
+            found[each.started_ns] = True
+            levels = _levels(call, at_ns)
+            if levels:
+                loudest = max(levels)
+                if max(levels[-10:]) < max(140, loudest / 10):
+                    found[each.started_ns] = False
+                elif max(levels[-7:-1]) < max(400, loudest / 6):
+                    found[each.started_ns] = None
+    return found
+
+
+def _levels(call: CallRecord, at_ns: int) -> list[float]:
+    """Mean amplitudes of the caller's 20 ms frames in the second before `at_ns`; empty when nothing is known."""
+    said = [each for each in call.said if each.at_ns < at_ns and each.audio]
+    if not said:
+        return []
+    levels = []
+    for back in range(50, 0, -1):
+        from_ns = at_ns - back * FRAME_NS
+        frame = b""
+        for each in said:
+            offset = (from_ns - each.at_ns) // BYTE_NS
+            if 0 <= offset < len(each.audio):
+                frame = each.audio[offset : offset + FRAME_BYTES]
+        levels.append(sum(abs(MULAW_TO_LINEAR[code]) for code in frame) / len(frame) if frame else 0.0)
+    return levels
+
+
 def _interruptions(
-    spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], protection: tuple[int, int]
+    spoken: Sequence[Spoken],
+    speech: Sequence[SpeechTruth],
+    protection: tuple[int, int],
+    speaks: dict[int, bool | None],
 ) -> list[Interruption]:
     began_ns, until_ns = protection
     withdrawn: set[str] = set()
@@ -257,7 +303,7 @@ def _interruptions(
             continue
         is_protected = began_ns <= at_ns < until_ns
         effective_ns: int | None = max(at_ns, until_ns) if is_protected else at_ns
-        if is_protected and each.stopped_ns is not None and each.stopped_ns < until_ns + _RACE_NS:
+        if is_protected and not speaks[each.started_ns]:
             effective_ns = None
         # What else the model had begun to answer goes with the answer that is being heard.
         gone = {
@@ -287,13 +333,13 @@ def _excuse(
     speech: Sequence[SpeechTruth],
     interruptions: Sequence[Interruption],
     protection: tuple[int, int],
+    speaks: dict[int, bool | None],
 ) -> None:
     """Note for each item that was not heard to its end which interruption was, or may have been, the reason."""
     unfinished = [item for item in spoken if item.reach < len(item.coverage)]
-    stopped = {each.started_ns: each.stopped_ns or 0 for each in speech}
     for interruption in interruptions:
         at_ns = interruption.effective_ns
-        if at_ns is None and abs(stopped[interruption.at_ns] - protection[1]) < _RACE_NS:
+        if at_ns is None and speaks[interruption.at_ns] is None:
             at_ns = protection[1]  # it stopped just as the protection ended: either may have been seen first
         for item in unfinished:
             if at_ns is not None and item.response.id in interruption.response_ids:

@@ -9,7 +9,7 @@ same call to the byte.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -202,7 +202,7 @@ class VirtualCall:
         seed: int = 1,
         events: Sequence[tuple[float, Callable[[VirtualCall], None]]] = (),
     ) -> None:
-        self.agent = agent or Agent("You are friendly.", greeting="Hello.", transcription_model="gpt-transcribe")
+        self.agent = agent or default_agent({})
         self.rules = rules or Rules()
         self.hops = hops or Hops()
         self.seed = seed
@@ -483,8 +483,7 @@ class VirtualCall:
             self.call.model_gone(model, refused=refused)
 
 
-def agent(**fields: Any) -> Agent:
-    """The default agent of a virtual call, changed."""
-    return msgspec.structs.replace(
-        Agent("You are friendly.", greeting="Hello.", transcription_model="gpt-transcribe"), **fields
-    )
+def default_agent(fields: Mapping[str, Any]) -> Agent:
+    """The agent of a virtual call, with these fields of an agent's file."""
+    defaults = {"instructions": "You are friendly.", "greeting": "Hello.", "transcription_model": "gpt-transcribe"}
+    return msgspec.convert(defaults | dict(fields), Agent)
