@@ -10,6 +10,7 @@ from typing import Protocol, assert_never
 from openai.types.realtime import RealtimeClientEventParam
 
 from shared.messages import (
+    CallNote,
     HangUp,
     MarkHeard,
     Message,
@@ -46,6 +47,7 @@ from .core.commands import (
 from .core.conversation import Conversation
 from .core.realtime import ServerError, ServerEvent, SessionUpdated
 from .core.requests import client_event
+from .follower import Follower
 
 log = logging.getLogger("aibridge")
 
@@ -96,6 +98,13 @@ class Call:
         # The one that is being dialled, or is ready and waits for its turn.
         self._coming: Model | None = None
         self._logged_error = False
+        self._follower: Follower | None = None
+
+    def follow(self) -> None:
+        """Somebody watches this call: from now on, tell its gateway what happens."""
+        self._follower = Follower(
+            self.conversation.history, lambda note: self._to_gateway(CallNote(self.call, note))
+        )
 
     def start(self, coming: Model | None) -> None:
         """The media socket is open. `coming` was dialled ahead; None: that failed, or never happened."""
@@ -138,6 +147,8 @@ class Call:
             # The code only: a message can quote what was said.
             log.warning("call %s: the model answered with an error (%s); going on", self.call_sid, event.error.code)
         self.conversation.receive(event, self._clock())
+        if self._follower is not None:
+            self._follower.event(event)
         self._carry_out()
 
     def model_gone(self, session: Model, *, refused: bool = False) -> None:
@@ -179,6 +190,8 @@ class Call:
             for command in commands:
                 self._do(command)
             commands.clear()
+        if self._follower is not None:
+            self._follower.look(self._clock())
         due_ns = self.conversation.next_due_ns()
         if due_ns != self.due_ns:
             self.due_ns = due_ns

@@ -22,6 +22,7 @@ from shared.messages import (
     CallStarted,
     CloseLine,
     FirstFrameSent,
+    FollowCall,
     GatewayHello,
     GatewayToBridge,
     MarkHeard,
@@ -180,6 +181,10 @@ class Worker:
                 self._on_started(message)
             case CallEnded(call, reason):
                 self._on_ended(call, reason)
+            case FollowCall(call):
+                known = self._calls.get(call)
+                if known is not None:
+                    known.follow()
             case GatewayHello():
                 self._gateways.add(peer)
                 self._tell_state(peer)

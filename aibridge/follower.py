@@ -1,0 +1,88 @@
+"""Tells whoever watches a call what happens in it, as notes of JSON.
+
+Each note is one object with one key:
+
+    turn          a turn that is new or changed: `number`, `role` ("caller", "ai"), `text`, `heard` (the words of it that
+                  were heard), `spokenMs`, `heardMs` (null while it is being heard), `interrupted`, and `beganMs`: when the
+                  ear began to play it, against now (null: not yet)
+    speech        "started" or "stopped": what the model noticed of the caller
+    response      "created", or what became of it: "completed", "cancelled", "failed", "incomplete"
+    interruption  the caller stopped the AI: `agoMs` since speech_started, `silentMs` from then until the ear fell
+                  silent, `protected` when it waited for greeting protection, `cancelled` when the model had to be told
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from shared.audio import ms_of
+
+from .core.history import History, Turn
+from .core.realtime import ResponseCreated, ResponseDone, ServerEvent, SpeechStarted, SpeechStopped
+
+
+class Follower:
+    """For one call; `send` takes a note and never waits. Times are ns, monotonic."""
+
+    def __init__(self, history: History, send: Callable[[bytes], None]) -> None:
+        self._history = history
+        self._send = send
+        # What was told of each turn, and how many turns from the front can change no more.
+        self._told: dict[int, tuple[Any, ...]] = {}
+        self._settled = 0
+        self._interruptions = 0
+
+    def event(self, event: ServerEvent) -> None:
+        """The model said something of its own doing."""
+        match event:
+            case SpeechStarted():
+                self._note({"speech": "started"})
+            case SpeechStopped():
+                self._note({"speech": "stopped"})
+            case ResponseCreated():
+                self._note({"response": "created"})
+            case ResponseDone(response):
+                self._note({"response": response.status})
+            case _:
+                pass
+
+    def look(self, now_ns: int) -> None:
+        """Tell what changed since the last look."""
+        turns = self._history.turns
+        for turn in turns[self._settled :]:
+            state = (turn.text, turn.started_ns, turn.received_bytes, turn.heard_bytes, turn.interrupted)
+            if self._told.get(turn.number) != state:
+                self._told[turn.number] = state
+                self._note({"turn": _turn(turn, now_ns)})
+        # Late words can still come for the last few; what lies before them is done.
+        while self._settled < len(turns) - 4 and turns[self._settled].ended_ns is not None:
+            self._told.pop(turns[self._settled].number, None)
+            self._settled += 1
+        for each in self._history.interruptions[self._interruptions :]:
+            self._interruptions += 1
+            note = {
+                "agoMs": (now_ns - each.at_ns) // 1_000_000,
+                "silentMs": (each.silent_ns - each.at_ns) // 1_000_000,
+                "protected": each.protected,
+                "cancelled": each.cancelled,
+            }
+            self._note({"interruption": note})
+
+    def _note(self, note: dict[str, Any]) -> None:
+        self._send(msgspec.json.encode(note))
+
+
+def _turn(turn: Turn, now_ns: int) -> dict[str, Any]:
+    return {
+        "number": turn.number,
+        "role": turn.role,
+        "text": turn.text,
+        "heard": turn.heard_text,
+        "spokenMs": ms_of(turn.received_bytes),
+        "heardMs": None if turn.heard_bytes is None else ms_of(turn.heard_bytes),
+        "interrupted": turn.interrupted,
+        "beganMs": (turn.started_ns - now_ns) // 1_000_000 if turn.started_ns else None,
+    }
