@@ -42,6 +42,8 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     transcription_model: str = ""
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = ""
     hang_up: bool = True
+    recording: Literal["default", "on", "off"] = "default"
+    recording_notice: str = ""
     turn_detection: TurnDetection = TurnDetection()
     # What the two files hold, mu-law; set by `load`.
     greeting_audio: bytes = b""
@@ -73,18 +75,28 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         typed: RealtimeSessionCreateRequestParam = session  # type: ignore[assignment]  # built field by field above
         return typed
 
-    def script(self) -> Script:
+    def is_recorded(self, recording: Literal["off", "on"]) -> bool:
+        """Its own word, or that of the setting RECORDING."""
+        return (recording if self.recording == "default" else self.recording) == "on"
+
+    def first_words(self, *, recorded: bool) -> str:
+        """The greeting; behind the notice, where the call is recorded and the law asks for one."""
+        return " ".join(filter(None, (self.recording_notice if recorded else "", self.greeting)))
+
+    def script(self, *, recorded: bool = False) -> Script:
         """What it says without the model."""
+        words = self.first_words(recorded=recorded)
         return Script(
-            greets=bool(self.greeting),
-            greeting_text=self.greeting,
+            greets=bool(words),
+            greeting_text=words,
             greeting_audio=self.greeting_audio,
             fallback_text=self.fallback,
             fallback_audio=self.fallback_audio,
         )
 
-    def greeting_instructions(self) -> str:
-        return f"Greet the caller now. Say exactly these words and nothing else, in {self.language}: {self.greeting}"
+    def greeting_instructions(self, *, recorded: bool = False) -> str:
+        words = self.first_words(recorded=recorded)
+        return f"Greet the caller now. Say exactly these words and nothing else, in {self.language}: {words}"
 
 
 _HANG_UP: Final[dict[str, Any]] = {
@@ -112,6 +124,10 @@ def load(path: Path | None) -> Agent:
     if agent.greeting_file and not agent.greeting:
         raise ConfigError(
             f"AGENT_FILE {path} has a greeting_file; write its words into greeting, for the model to know"
+        )
+    if agent.greeting_file and agent.recording_notice:
+        raise ConfigError(
+            f"AGENT_FILE {path} has a greeting_file and a recording_notice; record the notice with the greeting"
         )
     return msgspec.structs.replace(
         agent,

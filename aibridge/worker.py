@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
 from shared import bus
+from shared.courier import Courier
 from shared.messages import (
     BridgeHello,
     CallEnded,
@@ -29,6 +30,7 @@ from shared.messages import (
     Message,
     PacerState,
     PacerToBridge,
+    PlayoutShifted,
     WorkerState,
 )
 from shared.metrics import Page
@@ -41,6 +43,7 @@ from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
 from .core.realtime import ServerEvent
 from .core.rules import Rules
+from .reporter import Reporter
 from .session import ModelRefusedError, Session, probe
 
 log = logging.getLogger("aibridge")
@@ -50,6 +53,10 @@ OFFER_S: Final = 60.0
 # Between tries to reach the model at the start.
 PROBE_RETRY_S: Final = 5.0
 HELLO_S: Final = 1.0
+# How often callbook is told what has come about in the calls.
+REPORT_S: Final = 1.0
+# For callbook to take what was noted last; it answers within 50 ms.
+LAST_FACTS_S: Final = 1.0
 
 
 @dataclass
@@ -57,6 +64,8 @@ class _Dialled:
     """A session and its reader; `call` is set once the media socket is there."""
 
     session: Session
+    # Twilio came back with a call whose media socket was lost.
+    resumed: bool
     call: Call | None = None
     # It will not come: True when no other would, False when another try may help; None while it may still come.
     refused: bool | None = None
@@ -73,6 +82,7 @@ class Worker:
         self._agent = agent
         self._client = client
         self._session_config = agent.session(settings.openai_realtime_model)
+        self._recorded = agent.is_recorded(settings.recording)
         self._rules = Rules(
             protect_ns=settings.greeting_protect_ms * 1_000_000,
             barge_in=settings.barge_in,
@@ -84,6 +94,7 @@ class Worker:
         self._metrics = ConversationMetrics(page)
         self._page = page
         self._calls: dict[int, Call] = {}
+        self._reporters: dict[int, Reporter] = {}
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
         # By token, until the media socket comes.
@@ -97,6 +108,7 @@ class Worker:
         self._sessions_gauge = page.gauge("bridge_sessions_open")
         context: zmq.Context[Any] = zmq.Context.instance()
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
+        self._courier = Courier(context, bus.callbook_url(settings.run_dir), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
         self._gateway_link = bus.Link(
             bus.router(context, bus.calls_url(settings.run_dir, number), hwm=bus.CALLER_HWM),
@@ -118,7 +130,9 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._gateway_link.start()
         self._pacer_link.start()
-        tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._hello()), asyncio.create_task(self._probe())]
+        self._courier.start()
+        loops = (self._hello(), self._report(), self._probe())
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
             # The probe ends in time; what fails ends the process, and so does `stop`.
@@ -134,6 +148,13 @@ class Worker:
                 task.cancel()
             stopping.cancel()
             await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
+            now_ns = time.monotonic_ns()
+            for reporter in self._reporters.values():
+                reporter.ended(now_ns, "stopped")
+            left = await self._courier.delivered(LAST_FACTS_S)
+            if left:
+                log.warning("callbook did not take the last %d facts about calls; they are lost", left)
+            self._courier.close()
             self._gateway_link.close()
             self._pacer_link.close()
 
@@ -141,6 +162,12 @@ class Worker:
         while True:
             self._say_to_pacer(BridgeHello(self._name))
             await asyncio.sleep(HELLO_S)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for reporter in self._reporters.values():
+                reporter.sweep()
 
     async def _probe(self) -> None:
         """Ready means: the model has accepted our key, model name and session."""
@@ -173,7 +200,11 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.mark(message)
-            case CallerDtmf() | FirstFrameSent():
+            case FirstFrameSent(call, at_ns):
+                reporter = self._reporters.get(call)
+                if reporter is not None:
+                    reporter.first_frame(at_ns)
+            case CallerDtmf():
                 pass
             case CallOffered():
                 self._on_offered(message)
@@ -195,6 +226,8 @@ class Worker:
             return
         call = self._calls.get(message.call)
         if call is not None:
+            if isinstance(message, PlayoutShifted):
+                self._reporters[message.call].shifted(message.gap_ns)
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:
@@ -223,7 +256,7 @@ class Worker:
     # --- calls ---
 
     def _on_offered(self, offer: CallOffered) -> None:
-        dialled = self._dial(offer.call_sid)
+        dialled = self._dial(offer.call_sid, resumed=offer.resumed)
         self._offers[offer.token_id] = dialled
         dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.token_id)
 
@@ -239,23 +272,36 @@ class Worker:
         dialled = self._offers.pop(started.token_id, None)
         if dialled is None:
             # This worker was restarted between the webhook and the media socket.
-            dialled = self._dial(started.call_sid)
+            dialled = self._dial(started.call_sid, resumed=True)
         if dialled.expiry is not None:
             dialled.expiry.cancel()
         conversation = Conversation(
-            script=self._agent.script(), rules=self._rules, metrics=self._metrics, seed=started.call
+            script=self._agent.script(recorded=self._recorded),
+            rules=self._rules,
+            metrics=self._metrics,
+            seed=started.call,
         )
         gateway = started.gateway
         call = dialled.call = self._calls[started.call] = Call(
             call=started.call,
             call_sid=started.call_sid,
             gateway=gateway,
-            greeting_instructions=self._agent.greeting_instructions(),
+            greeting_instructions=self._agent.greeting_instructions(recorded=self._recorded),
             conversation=conversation,
             to_pacer=self._say_to_pacer,
             to_gateway=lambda message: self._say_to_gateway(gateway, message),
             dial=self._dial_for,
             on_due=self._plan,
+        )
+        self._reporters[started.call] = Reporter(
+            call=started.call,
+            call_sid=started.call_sid,
+            stream_sid=started.stream_sid,
+            model=self._settings.openai_realtime_model,
+            record=self._recorded,
+            resumed=dialled.resumed,
+            history=conversation.history,
+            note=self._courier.note,
         )
         self._calls_gauge.set(len(self._calls))
         call.start(dialled.session)
@@ -272,6 +318,7 @@ class Worker:
         if timer is not None:
             timer.cancel()
         ended.close()
+        self._reporters.pop(call).ended(time.monotonic_ns(), reason)
         self._calls_gauge.set(len(self._calls))
         self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)
         log.info("call %s: over (%s)", ended.call_sid, reason)
@@ -298,7 +345,7 @@ class Worker:
 
     # --- sessions ---
 
-    def _dial(self, call_sid: str) -> _Dialled:
+    def _dial(self, call_sid: str, *, resumed: bool) -> _Dialled:
         def on_event(event: ServerEvent) -> None:
             if dialled.call is not None:
                 dialled.call.model_event(session, event)
@@ -311,7 +358,7 @@ class Worker:
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
         )
-        dialled = _Dialled(session)
+        dialled = _Dialled(session, resumed)
         session.task = asyncio.create_task(self._hold(dialled, call_sid))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
@@ -319,7 +366,7 @@ class Worker:
 
     def _dial_for(self, call: Call) -> Session:
         """Another session for a call that lost its own, or whose own grows old."""
-        dialled = self._dial(call.call_sid)
+        dialled = self._dial(call.call_sid, resumed=True)
         dialled.call = call
         return dialled.session
 

@@ -1,0 +1,135 @@
+"""What callbook is told of a conversation: from the first frame on, once a second, and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from shared.audio import BYTE_NS, ms_of
+from shared.facts import (
+    ConversationBegan,
+    ConversationEnded,
+    Fact,
+    Interruption,
+    ModelUsage,
+    unix_ms,
+)
+from shared.facts import Turn as TurnFact
+
+from .core.history import History, Turn, cut_text
+
+# Words of one turn; a quarter of an hour of speech.
+TEXT_MAX: Final = 20_000
+
+
+class Reporter:
+    """One call's. `note` takes facts and never waits. Times are ns of the monotonic clock.
+
+    Nothing is noted before `first_frame`, so that nothing slow can begin; the history keeps it until then.
+    """
+
+    def __init__(
+        self,
+        *,
+        call: int,
+        call_sid: str,
+        stream_sid: str,
+        model: str,
+        record: bool,
+        resumed: bool,
+        history: History,
+        note: Callable[[Fact], None],
+    ) -> None:
+        self._call = call
+        self._call_sid = call_sid
+        self._stream_sid = stream_sid
+        self._model = model
+        self._record = record
+        self._resumed = resumed
+        self._history = history
+        self._note = note
+        self._begun = False
+        # Turns that changed and have not ended.
+        self._open: dict[int, Turn] = {}
+        self._interruptions = 0
+        self._ear_gaps = 0
+        self._ear_gap_ns = 0
+
+    def first_frame(self, at_ns: int) -> None:
+        """The caller hears us: slow work may start."""
+        self._begin(at_ns, record=self._record)
+
+    def _begin(self, at_ns: int, *, record: bool) -> None:
+        if not self._begun:
+            self._begun = True
+            self._note(
+                ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, unix_ms(at_ns))
+            )
+
+    def shifted(self, gap_ns: int) -> None:
+        """The caller heard a gap."""
+        self._ear_gaps += 1
+        self._ear_gap_ns += gap_ns
+
+    def sweep(self) -> None:
+        """Note what has come about since the last time."""
+        if not self._begun:
+            return
+        changed = self._open | {turn.number: turn for turn in self._history.take_changed()}
+        self._open = {number: turn for number, turn in changed.items() if turn.ended_ns is None}
+        for number, turn in changed.items():
+            if number not in self._open:
+                self._note(self._turn(turn, turn.heard_bytes or 0, turn.heard_text))
+        new = self._history.interruptions[self._interruptions :]
+        self._interruptions += len(new)
+        for each in new:
+            silent_ms = max(0, each.silent_ns - each.at_ns) // 1_000_000
+            self._note(Interruption(self._call_sid, unix_ms(each.at_ns), silent_ms, each.protected, each.cancelled))
+
+    def ended(self, at_ns: int, reason: str) -> None:
+        """The call is over. A call without a first frame is told now, and is not recorded any more."""
+        self._begin(at_ns, record=False)
+        self.sweep()
+        for turn in self._open.values():
+            self._note(self._cut_off(turn, at_ns))
+        usage = self._history.usage
+        at_ms = unix_ms(at_ns)
+        self._note(
+            ModelUsage(
+                self._call_sid,
+                self._call,
+                self._model,
+                usage.responses,
+                usage.input_text,
+                usage.input_audio,
+                usage.input_cached,
+                usage.output_text,
+                usage.output_audio,
+                at_ms,
+            )
+        )
+        gap_us = self._ear_gap_ns // 1_000
+        self._note(ConversationEnded(self._call_sid, self._stream_sid, reason, self._ear_gaps, gap_us, at_ms))
+
+    def _cut_off(self, turn: Turn, at_ns: int) -> TurnFact:
+        """A turn that the end of the call ended: what of it was heard is a matter of time, there is no one to ask."""
+        if turn.role == "caller" or turn.heard_bytes is not None:
+            return self._turn(turn, turn.heard_bytes or 0, turn.heard_text)
+        played = (at_ns - turn.started_ns) // BYTE_NS if turn.started_ns else 0
+        heard = max(0, min(turn.received_bytes, played))
+        return self._turn(turn, heard, cut_text(turn.text, heard / turn.received_bytes) if heard else "")
+
+    def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
+        return TurnFact(
+            self._call_sid,
+            turn.item_id,
+            turn.number,
+            turn.role,
+            unix_ms(turn.started_ns) if turn.started_ns else 0,
+            unix_ms(turn.ended_ns) if turn.ended_ns else 0,
+            turn.text[:TEXT_MAX],
+            heard_text[:TEXT_MAX],
+            ms_of(turn.received_bytes),
+            ms_of(heard_bytes),
+            turn.interrupted,
+        )
