@@ -98,6 +98,11 @@ class Stack:
         self._honcho: subprocess.Popen[bytes] | None = None
 
     @property
+    def model_pid(self) -> int:
+        """0 before the start."""
+        return self._model.pid if self._model is not None else 0
+
+    @property
     def webhook_url(self) -> str:
         return f"{self.env['PUBLIC_URL']}/twilio/voice"
 

@@ -40,7 +40,7 @@ from shared.settings import Settings
 from .core.metrics import PacerMetrics
 from .core.pacer import Pacer
 
-# Messages read from one socket before the clock is looked at again: about 1 ms of work at 10 us each.
+# Messages read from one socket before the other one has its turn.
 DRAIN_LIMIT: Final = 100
 # How often the gauges are brought up to date; with nothing due, the loop wakes for that.
 MEASURE_NS: Final = 1_000_000_000
@@ -72,9 +72,10 @@ class Loop:
         waited = (self._speech.FD, self._frames.FD, self._stop_reader)
         try:
             while not self._stopping:
-                more = self._drain(self._frames, GatewayToPacer, self._from_gateway)
-                more |= self._drain(self._speech, BridgeToPacer, self._from_bridge)
                 self._tick()
+                due_ns = self._pacer.next_due_ns()
+                more = self._drain(self._frames, GatewayToPacer, self._from_gateway, due_ns)
+                more |= self._drain(self._speech, BridgeToPacer, self._from_bridge, due_ns)
                 if more or self._readable():
                     continue
                 due_ns = self._pacer.next_due_ns()
@@ -131,8 +132,8 @@ class Loop:
             raise
         return True
 
-    def _drain(self, sock: zmq.Socket[Any], types: Any, handle: Any) -> bool:
-        """Read what has arrived, up to DRAIN_LIMIT messages; True when there may be more."""
+    def _drain(self, sock: zmq.Socket[Any], types: Any, handle: Any, due_ns: int | None) -> bool:
+        """Read what has arrived, up to DRAIN_LIMIT messages or until a frame is due; True when there may be more."""
         for _ in range(DRAIN_LIMIT):
             try:
                 parts = sock.recv_multipart(zmq.NOBLOCK)
@@ -148,6 +149,8 @@ class Loop:
             now_ns = time.monotonic_ns()
             for message in messages:
                 handle(name, message, now_ns)
+            if due_ns is not None and now_ns >= due_ns:
+                break
         return True
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
