@@ -182,12 +182,12 @@ def _answers() -> Iterator[Scenario]:
         (Behaviour(answer_ms=ANSWER_MS),),
         interruptions=3,
     )
-    # The cancel is on its way while the response is finished: swept over 60 ms, one of the calls crosses.
-    for at_ms in range(0, 64, 4):
+    # The cancel is on its way while the response is finished: its end is moved over 24 ms, and in some calls they cross.
+    for made_ms in range(1_048, 1_073, 3):
         yield Scenario(
-            f"answer: the cancel crosses response.done ({at_ms})",
+            f"answer: made in {made_ms} ms, the cancel may cross its end",
             (*polite, Say(LONG, AiHeard(ms=1_000)), BYE),
-            (Behaviour(answer_ms=8_000, speed=8_000 / (1_000 + 72 + at_ms), first_delta_ms=300),),
+            (Behaviour(answer_ms=8_000, speed=8_000 / made_ms),),
             forced=("response_cancel_not_active",),
             interruptions=1,
             virtual_only=True,
