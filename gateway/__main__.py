@@ -1,4 +1,4 @@
-"""`python -m gateway`: wiring, signals, and the settings that have to be right before the port opens."""
+"""`python -m gateway [calls ...]`: wiring, signals, and the settings that have to be right before the port opens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from time import monotonic_ns
 from typing import Final
@@ -249,5 +250,19 @@ def main() -> None:
         uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 
+def command() -> None:
+    """Without arguments the server; `calls` reads the records back."""
+    match sys.argv[1:]:
+        case []:
+            main()
+        case ["calls", *arguments]:
+            # Not above: the server must not even load a database's library.
+            from .callbook import console
+
+            console.main(arguments)
+        case _:
+            raise ConfigError("usage: python -m gateway [calls ...]; without arguments it serves calls")
+
+
 if __name__ == "__main__":
-    process.run("gateway", main)
+    process.run("gateway", command)
