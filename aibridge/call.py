@@ -102,9 +102,7 @@ class Call:
 
     def follow(self) -> None:
         """Somebody watches this call: from now on, tell its gateway what happens."""
-        self._follower = Follower(
-            self.conversation.history, lambda note: self._to_gateway(CallNote(self.call, note))
-        )
+        self._follower = Follower(self.conversation.history, lambda note: self._to_gateway(CallNote(self.call, note)))
 
     def start(self, coming: Model | None) -> None:
         """The media socket is open. `coming` was dialled ahead; None: that failed, or never happened."""

@@ -2,9 +2,9 @@
 
 Each note is one object with one key:
 
-    turn          a turn that is new or changed: `number`, `role` ("caller", "ai"), `text`, `heard` (the words of it that
-                  were heard), `spokenMs`, `heardMs` (null while it is being heard), `interrupted`, and `beganMs`: when the
-                  ear began to play it, against now (null: not yet)
+    turn          a turn that is new or changed: `number`, `role` ("caller", "ai"), `text`, `heard` (the words of it
+                  that were heard), `spokenMs`, `heardMs` (null while it is being heard), `interrupted`, and `beganMs`:
+                  when the ear began to play it, against now (null: not yet)
     speech        "started" or "stopped": what the model noticed of the caller
     response      "created", or what became of it: "completed", "cancelled", "failed", "incomplete"
     interruption  the caller stopped the AI: `agoMs` since speech_started, `silentMs` from then until the ear fell
@@ -53,7 +53,9 @@ class Follower:
         """Tell what changed since the last look."""
         turns = self._history.turns
         for turn in turns[self._settled :]:
-            state = (turn.text, turn.started_ns, turn.received_bytes, turn.heard_bytes, turn.interrupted)
+            # The bytes in steps of a second: they come with every delta.
+            seconds = turn.received_bytes // 8_000
+            state = (turn.text, turn.started_ns, turn.ended_ns, seconds, turn.heard_bytes, turn.interrupted)
             if self._told.get(turn.number) != state:
                 self._told[turn.number] = state
                 self._note({"turn": _turn(turn, now_ns)})

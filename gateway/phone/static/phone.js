@@ -1,0 +1,263 @@
+// The page: buttons, figures, transcript. What is heard is none of its business (line.js, telephone.js), so however
+// long it takes to draw, nobody hears it.
+
+import { Waves } from "/phone/waves.js";
+import { Transcript } from "/phone/transcript.js";
+
+const $ = (id) => document.getElementById(id);
+const ROUND_TRIP_EVERY_MS = 2000;
+// An answer's silence after speech_started, later than that, belongs to something else.
+const STOP_WITHIN_S = 5;
+
+const waves = new Waves({ caller: $("wave-caller"), ai: $("wave-ai"), buffer: $("wave-buffer") });
+const transcript = new Transcript($("transcript"), $("hint"));
+
+// Everything of one call. `measures` is what the page found out itself, for whoever wants to look closer.
+let call = null;
+const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 } });
+
+function state(name, text) {
+  measures.state = name;
+  $("status").dataset.state = name;
+  $("status").textContent = text;
+  const busy = name === "calling" || name === "live";
+  $("call").classList.toggle("live", busy);
+  $("call").querySelector(".label").textContent = busy ? "Hang up" : "Call";
+  $("mute").disabled = $("keys").disabled = name !== "live";
+}
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+function figure(id, value, note, bad = false) {
+  const box = $(id);
+  box.querySelector("dd").textContent = value;
+  box.querySelector("small").textContent = note;
+  box.classList.toggle("bad", bad);
+}
+
+// --- a call, from the button to its end ---
+
+async function microphone() {
+  if (!navigator.mediaDevices) {
+    throw new Error("Browsers give a microphone to https:// pages and to localhost only: open this page under one of them.");
+  }
+  try {
+    const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    return await navigator.mediaDevices.getUserMedia({ audio });
+  } catch (error) {
+    if (error.name === "NotAllowedError" || error.name === "SecurityError") {
+      throw new Error(
+        "The microphone was refused. Allow it for this page (the icon beside the address, or the browser's settings), then call again.",
+      );
+    }
+    if (error.name === "NotFoundError") throw new Error("This device has no microphone. Plug one in, then call again.");
+    throw new Error(`The microphone cannot be used (${error.name}). Close what else uses it, then call again.`);
+  }
+}
+
+async function dial() {
+  problem("");
+  state("calling", "Calling …");
+  Object.assign(measures, { gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 } });
+  transcript.clear();
+  waves.clear();
+  for (const [id, note] of [["f-stop", "when you interrupt"], ["f-answer", "when you pause"]]) figure(id, "–", note);
+  figure("f-gaps", "0", "0 ms");
+  const mine = (call = { lowest: null, aiOn: false });
+  try {
+    mine.context = new AudioContext({ latencyHint: "interactive" });
+    mine.stream = await microphone();
+    await mine.context.audioWorklet.addModule("/phone/telephone.js");
+    await mine.context.resume();
+    mine.telephone = new AudioWorkletNode(mine.context, "telephone", { outputChannelCount: [1] });
+    mine.source = mine.context.createMediaStreamSource(mine.stream);
+    mine.source.connect(mine.telephone).connect(mine.context.destination);
+    mine.telephone.port.onmessage = ({ data }) => call === mine && heard(mine, data);
+    const response = await fetch("/phone/call", { method: "POST" });
+    const offer = await response.json().catch(() => ({}));
+    if (!response.ok) throw new Error(offer.error || `The gateway refused the call (${response.status}).`);
+    if (call !== mine) return;
+    connect(mine, offer);
+  } catch (error) {
+    if (call === mine) end("failed", "No call", error.message);
+  }
+}
+
+function connect(mine, offer) {
+  mine.feed = new EventSource(`/phone/events/${offer.callSid}`);
+  mine.feed.onmessage = ({ data }) => call === mine && told(mine, JSON.parse(data));
+  mine.feed.addEventListener("over", () => mine.feed.close());
+  mine.line = new Worker("/phone/line.js");
+  const { port1, port2 } = new MessageChannel();
+  mine.telephone.port.postMessage({ line: port1 }, [port1]);
+  mine.line.postMessage({ telephone: port2 }, [port2]);
+  mine.line.onmessage = ({ data }) => call === mine && onLine(mine, data);
+  const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${offer.media}`;
+  mine.line.postMessage({ call: { ...offer, url } });
+  mine.callSid = measures.callSid = offer.callSid;
+}
+
+function onLine(mine, message) {
+  if (message.open) {
+    state("live", "Connected");
+    mine.timer = setInterval(roundTrip, ROUND_TRIP_EVERY_MS);
+    roundTrip();
+    mine.since = Date.now();
+    mine.clock = setInterval(() => state("live", `Connected  ${clock(Date.now() - mine.since)}`), 1000);
+  } else if (message.wire !== undefined) {
+    measures.wire.frames += 1;
+    measures.wire.worst = Math.max(measures.wire.worst, message.wire);
+  } else if (message.closed !== undefined) {
+    const refused = measures.state === "calling";
+    if (refused) end("failed", "No call", "The gateway refused the media socket. Reload the page and call again.");
+    else end("over", "Call ended", "");
+  }
+}
+
+function hangUp() {
+  if (call && call.line) call.line.postMessage({ hangUp: true });
+  end("over", "Call ended", "");
+}
+
+function end(name, text, why) {
+  const mine = call;
+  call = null;
+  if (mine) {
+    clearInterval(mine.timer);
+    clearInterval(mine.clock);
+    if (mine.feed) setTimeout(() => mine.feed.close(), 500);
+    if (mine.line) setTimeout(() => mine.line.terminate(), 1000);
+    if (mine.stream) for (const track of mine.stream.getTracks()) track.stop();
+    if (mine.context) mine.context.close();
+  }
+  transcript.stop();
+  speaking("caller", false);
+  speaking("ai", false);
+  mute(false);
+  $("keypad").hidden = true;
+  $("keys").setAttribute("aria-expanded", "false");
+  state(name, text);
+  problem(why);
+}
+
+const clock = (ms) => `${Math.floor(ms / 60000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, "0")}`;
+
+async function roundTrip() {
+  const begun = performance.now();
+  try {
+    await fetch("/healthz", { cache: "no-store" });
+  } catch {
+    return figure("f-trip", "–", "the gateway does not answer", true);
+  }
+  measures.roundTripMs = performance.now() - begun;
+  figure("f-trip", `${measures.roundTripMs.toFixed(0)} ms`, "to the gateway");
+}
+
+// --- what the telephone measured ---
+
+function heard(mine, event) {
+  if (event.columns) {
+    waves.add(event);
+    if (event.lowest !== null && mine.aiOn) {
+      mine.lowest = Math.min(mine.lowest ?? Infinity, event.lowest);
+    }
+    const lowest = mine.lowest === null ? "–" : `${mine.lowest.toFixed(0)} ms`;
+    figure("f-buffer", mine.aiOn ? `${event.held.toFixed(0)} ms` : "–", `lowest ${lowest}`);
+  } else if (event.gap) {
+    measures.gaps.push(event.gap);
+    const sum = measures.gaps.reduce((total, gap) => total + gap.ms, 0);
+    figure("f-gaps", String(measures.gaps.length), `${sum.toFixed(0)} ms in all`, true);
+    waves.mark("gap", event.gap.at, event.gap.ms / 1000);
+  } else if (event.voice) {
+    speaking("caller", event.voice.on);
+    if (event.voice.on) mine.onset = event.voice.onset;
+    else mine.paused = event.voice.at;
+  } else if (event.ai) {
+    mine.aiOn = event.ai.on;
+    speaking("ai", event.ai.on);
+    if (event.ai.on) answered(mine, event.ai.at);
+    else {
+      mine.lastHeard = event.ai.at;
+      mine.lowest = null;
+      stopped(mine);
+    }
+  }
+}
+
+function answered(mine, at) {
+  if (mine.stoppedSpeaking && at > mine.stoppedSpeaking) {
+    const ms = (at - mine.stoppedSpeaking) * 1000;
+    measures.answers.push(ms);
+    figure("f-answer", `${ms.toFixed(0)} ms`, "since you were heard to pause");
+    mine.stoppedSpeaking = null;
+  }
+}
+
+// An interruption is over when the bridge said that it was one and the ear has fallen silent; either may come first.
+function stopped(mine) {
+  const { noticed, interrupted, lastHeard } = mine;
+  if (!interrupted || !noticed || !(lastHeard > noticed)) return;
+  mine.interrupted = null;
+  if (interrupted.protected || lastHeard - noticed > STOP_WITHIN_S) return;
+  const ms = (lastHeard - noticed) * 1000;
+  const fromVoice = mine.onset && noticed - mine.onset < 1 ? (lastHeard - mine.onset) * 1000 : null;
+  measures.stops.push({ ms, fromVoice, bridge: interrupted.silentMs });
+  figure("f-stop", `${ms.toFixed(0)} ms`, fromVoice ? `${fromVoice.toFixed(0)} ms since your first sound` : "since you were noticed");
+  waves.mark("barge", noticed, ms / 1000);
+}
+
+function speaking(who, on) {
+  $(`lane-${who}`).classList.toggle("speaking", on);
+}
+
+// --- what the bridge told ---
+
+function told(mine, note) {
+  const now = mine.context.currentTime;
+  if (note.turn) transcript.turn(note.turn);
+  else if (note.speech === "started") mine.noticed = now;
+  else if (note.speech === "stopped") mine.stoppedSpeaking = now;
+  else if (note.interruption) {
+    mine.interrupted = note.interruption;
+    if (note.interruption.protected) waves.mark("barge", now - note.interruption.agoMs / 1000, 0.02);
+    stopped(mine);
+  }
+}
+
+// --- buttons and keys ---
+
+function mute(on) {
+  $("mute").setAttribute("aria-pressed", String(on));
+  if (call && call.telephone) call.telephone.port.postMessage({ muted: on });
+}
+
+function press(digit) {
+  if (call && call.line && measures.state === "live") call.line.postMessage({ digit });
+}
+
+for (const digit of "123456789*0#") {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = digit;
+  button.setAttribute("aria-label", { "*": "star", "#": "hash" }[digit] || digit);
+  button.addEventListener("click", () => press(digit));
+  $("keypad").append(button);
+}
+
+$("call").addEventListener("click", () => (call ? hangUp() : dial()));
+$("mute").addEventListener("click", () => mute($("mute").getAttribute("aria-pressed") !== "true"));
+$("keys").addEventListener("click", () => {
+  $("keypad").hidden = !$("keypad").hidden;
+  $("keys").setAttribute("aria-expanded", String(!$("keypad").hidden));
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.key.toLowerCase() === "m" && !$("mute").disabled) $("mute").click();
+  else if (event.key.toLowerCase() === "k" && !$("keys").disabled) $("keys").click();
+  else if (/^[0-9*#]$/.test(event.key)) press(event.key);
+  else if (event.key === "Escape" && call) hangUp();
+});
+addEventListener("pagehide", () => call && hangUp());

@@ -1,0 +1,281 @@
+// The telephone set, in the audio thread: microphone to mu-law frames, mu-law to the ear, and what the ear went through.
+//
+// It is Twilio's end of the line in little. The playout buffer plays what comes in the order in which it came, there is
+// no jitter buffer, and a mark comes back when the audio before it has been played. Times are seconds of the audio
+// context's clock, which counts samples: what is measured here owes nothing to a busy page.
+
+const LINE_HZ = 8000;
+const FRAME = 160; // samples of the line: 20 ms
+const ZEROS = 8; // zero crossings of the resampling kernel on either side
+const PHASES = 128; // of the kernel between two samples
+const BUFFER = 600 * LINE_HZ; // Twilio keeps ten minutes
+const COLUMN = 80; // samples of the line in one column of the picture: 10 ms
+
+// The caller's voice: twice the noise around, and louder than -46 dBFS, for two frames; over after 300 ms of less.
+const VOICE_FLOOR = 0.005;
+const VOICE_OVER_NOISE = 3;
+const VOICE_FRAMES = 2;
+const HANGOVER_FRAMES = 15;
+
+const DECODED = new Float32Array(256);
+for (let code = 0; code < 256; code++) {
+  const inverted = ~code & 0xff;
+  const magnitude = ((((inverted & 0x0f) << 3) + 0x84) << ((inverted & 0x70) >> 4)) - 0x84;
+  DECODED[code] = (inverted & 0x80 ? -magnitude : magnitude) / 32768;
+}
+
+function encode(sample) {
+  const value = Math.max(-32635, Math.min(32635, Math.round(sample * 32768)));
+  const magnitude = Math.abs(value) + 0x84;
+  const exponent = 31 - Math.clz32(magnitude) - 7;
+  return ~((value < 0 ? 0x80 : 0) | (exponent << 4) | ((magnitude >> (exponent + 3)) & 0x0f)) & 0xff;
+}
+
+// Windowed sinc: kernel[phase] are the weights of the samples around a point that lies phase/PHASES behind one of them.
+// `scale` >= 1 widens it for sampling down, so that nothing above the line's 4 kHz folds back.
+function kernels(scale) {
+  const half = Math.ceil(ZEROS * scale);
+  return Array.from({ length: PHASES }, (_, phase) => {
+    const weights = new Float32Array(2 * half);
+    let sum = 0;
+    for (let n = 0; n < 2 * half; n++) {
+      const x = (n - half + 1 - phase / PHASES) / scale;
+      const window = Math.abs(x) < ZEROS ? 0.5 + 0.5 * Math.cos((Math.PI * x) / ZEROS) : 0;
+      weights[n] = (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x)) * window;
+      sum += weights[n];
+    }
+    return weights.map((weight) => weight / sum);
+  });
+}
+
+// Samples of one rate from those of another; `step` is how many of the input make one of the output.
+class Resampler {
+  constructor(step) {
+    this.step = step;
+    this.kernels = kernels(Math.max(1, step));
+    this.size = this.kernels[0].length;
+    this.window = new Float32Array(2 * this.size); // twice over, so that the last `size` are always in one piece
+    this.at = 0;
+    this.ahead = 0; // where the next output lies, behind the middle of the window, in samples of the input
+  }
+
+  push(sample) {
+    this.window[this.at] = this.window[this.at + this.size] = sample;
+    this.at = (this.at + 1) % this.size;
+  }
+
+  value() {
+    const weights = this.kernels[Math.floor(this.ahead * PHASES)];
+    let sum = 0;
+    for (let n = 0; n < this.size; n++) sum += weights[n] * this.window[this.at + n];
+    return sum;
+  }
+
+  // Upwards (step < 1): the next output; `pull` gives samples of the input as they are needed.
+  next(pull) {
+    this.ahead += this.step;
+    while (this.ahead >= 1) {
+      this.ahead -= 1;
+      this.push(pull());
+    }
+    return this.value();
+  }
+
+  // Downwards (step >= 1): take one sample of the input; `emit` gets each output that it completes.
+  feed(sample, emit) {
+    this.push(sample);
+    if (this.ahead < 1) {
+      emit(this.value());
+      this.ahead += this.step;
+    }
+    this.ahead -= 1;
+  }
+}
+
+class Telephone extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.line = null; // a MessagePort to the worker that holds the socket
+    this.muted = false;
+    // The ear.
+    this.buffer = new Uint8Array(1 << 16);
+    this.received = 0; // bytes, ever
+    this.played = 0;
+    this.marks = []; // {name, at}: due when `at` bytes are played
+    this.closedAt = 0; // no utterance is open at this byte: a mark lay behind it
+    this.dryAt = null; // when the ear ran dry inside an utterance, line samples
+    this.clock = 0; // line samples, ever
+    this.hearing = false;
+    this.lowest = Infinity; // least in the buffer since the last report, bytes
+    this.ear = new Resampler(LINE_HZ / sampleRate);
+    this.pull = () => this.playOne();
+    // The microphone.
+    this.frame = new Uint8Array(FRAME);
+    this.filled = 0;
+    this.energy = 0;
+    this.noise = VOICE_FLOOR;
+    this.loud = 0;
+    this.quiet = 0;
+    this.speaking = false;
+    this.microphone = new Resampler(sampleRate / LINE_HZ);
+    this.emit = (sample) => this.say(sample);
+    // The picture: the loudest of each column, both voices.
+    this.columns = [];
+    this.peaks = [0, 0];
+    this.columnFill = 0;
+    this.port.onmessage = ({ data }) => this.onPage(data);
+  }
+
+  onPage(message) {
+    if (message.line) {
+      this.line = message.line;
+      this.line.onmessage = ({ data }) => this.onLine(data);
+    }
+    if (message.muted !== undefined) this.muted = message.muted;
+  }
+
+  onLine(message) {
+    if (message.audio) this.hear(message.audio);
+    else if (message.mark !== undefined) this.mark(message.mark);
+    else if (message.clear) this.clear();
+  }
+
+  // --- the ear ---
+
+  hear(audio) {
+    const held = this.received - this.played;
+    if (held + audio.length > BUFFER) return; // Twilio's error 31931
+    while (held + audio.length > this.buffer.length) this.grow();
+    if (this.dryAt !== null) {
+      this.tell({ gap: { at: currentTime, ms: (this.clock - this.dryAt) / (LINE_HZ / 1000) } });
+      this.dryAt = null;
+    }
+    for (let n = 0; n < audio.length; n++) this.buffer[(this.received + n) % this.buffer.length] = audio[n];
+    this.received += audio.length;
+    if (!this.hearing) {
+      this.hearing = true;
+      this.tell({ ai: { on: true, at: currentTime } });
+    }
+  }
+
+  grow() {
+    const grown = new Uint8Array(2 * this.buffer.length);
+    for (let n = this.played; n < this.received; n++) grown[n % grown.length] = this.buffer[n % this.buffer.length];
+    this.buffer = grown;
+  }
+
+  mark(name) {
+    this.closedAt = this.received;
+    this.dryAt = null;
+    this.marks.push({ name, at: this.received });
+    this.echo();
+  }
+
+  clear() {
+    this.played = this.closedAt = this.received;
+    this.dryAt = null;
+    this.echo();
+    this.fallSilent();
+  }
+
+  echo() {
+    while (this.marks.length && this.marks[0].at <= this.played) this.line.postMessage({ played: this.marks.shift().name });
+  }
+
+  playOne() {
+    this.clock += 1;
+    let value = 0;
+    if (this.played < this.received) {
+      value = DECODED[this.buffer[this.played % this.buffer.length]];
+      this.played += 1;
+      if (this.marks.length) this.echo();
+      if (this.played === this.received) {
+        if (this.closedAt !== this.received) this.dryAt = this.clock;
+        this.fallSilent();
+      }
+    }
+    this.peaks[1] = Math.max(this.peaks[1], Math.abs(value));
+    if (++this.columnFill === COLUMN) {
+      this.columns.push(this.peaks[0], this.peaks[1], this.received - this.played);
+      this.peaks = [0, 0];
+      this.columnFill = 0;
+    }
+    return value;
+  }
+
+  fallSilent() {
+    if (!this.hearing) return;
+    this.hearing = false;
+    this.tell({ ai: { on: false, at: currentTime } });
+  }
+
+  // --- the microphone ---
+
+  say(sample) {
+    const value = this.muted ? 0 : sample;
+    this.frame[this.filled++] = encode(value);
+    this.energy += value * value;
+    this.peaks[0] = Math.max(this.peaks[0], Math.abs(value));
+    if (this.filled < FRAME) return;
+    this.judge(Math.sqrt(this.energy / FRAME));
+    if (this.line) {
+      const frame = this.frame;
+      this.line.postMessage({ frame }, [frame.buffer]);
+    }
+    this.frame = new Uint8Array(FRAME);
+    this.filled = 0;
+    this.energy = 0;
+  }
+
+  judge(level) {
+    if (level > Math.max(VOICE_FLOOR, this.noise * VOICE_OVER_NOISE)) {
+      this.loud += 1;
+      this.quiet = 0;
+      if (!this.speaking && this.loud === VOICE_FRAMES) {
+        this.speaking = true;
+        const now = currentTime;
+        this.tell({ voice: { on: true, at: now, onset: now - (VOICE_FRAMES * FRAME) / LINE_HZ } });
+      }
+    } else {
+      this.noise += (level - this.noise) * (level < this.noise ? 0.1 : 0.005);
+      this.loud = 0;
+      this.quiet += 1;
+      if (this.speaking && this.quiet === HANGOVER_FRAMES) {
+        this.speaking = false;
+        this.tell({ voice: { on: false, at: currentTime } });
+      }
+    }
+  }
+
+  tell(event) {
+    this.port.postMessage(event);
+  }
+
+  process(inputs, outputs) {
+    const microphone = inputs[0] && inputs[0][0];
+    const speaker = outputs[0][0];
+    this.lowest = this.hearing ? Math.min(this.lowest, this.received - this.played) : this.lowest;
+    for (let n = 0; n < speaker.length; n++) {
+      speaker[n] = this.ear.next(this.pull);
+      // Without a microphone (still opening, or unplugged) the line is silent, and goes on.
+      this.microphone.feed(microphone ? microphone[n] : 0, this.emit);
+    }
+    for (let n = 1; n < outputs[0].length; n++) outputs[0][n].set(speaker);
+    this.report();
+    return true;
+  }
+
+  report() {
+    if (this.columns.length < 12) return;
+    this.tell({
+      columns: this.columns,
+      at: currentTime,
+      held: (this.received - this.played) / 8,
+      lowest: this.lowest === Infinity ? null : this.lowest / 8,
+    });
+    this.columns = [];
+    this.lowest = Infinity;
+  }
+}
+
+registerProcessor("telephone", Telephone);
