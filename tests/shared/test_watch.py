@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+from shared.metrics import Page
+from shared.watch import GC_PAUSE, LOOP_LAG, CollectorPauses, LoopLag
+
+
+def test_every_collection_is_counted() -> None:
+    page = Page.in_memory((GC_PAUSE,))
+    pauses = CollectorPauses(page)
+    pauses.start()
+    try:
+        before = page.histogram(GC_PAUSE.name).count
+        gc.collect()
+        assert page.histogram(GC_PAUSE.name).count > before
+    finally:
+        gc.callbacks.remove(pauses._on_phase)
+
+
+def test_a_loop_that_was_held_up_says_for_how_long() -> None:
+    page = Page.in_memory((LOOP_LAG,))
+
+    async def scenario() -> None:
+        lag = LoopLag(page)
+        lag.start()
+        time.sleep(0.35)  # noqa: ASYNC251 - this is what holds it up
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        lag.stop()
+
+    asyncio.run(scenario())
+    seen = page.histogram(LOOP_LAG.name)
+    assert seen.count == 1
+    assert 0.24 < seen._cells[seen._sum_at] < 1
