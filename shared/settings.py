@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     openai_api_key: str = Field(default="", repr=False)
     openai_base_url: str = ""
     openai_realtime_model: str = "gpt-realtime-2.1"
+    simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
 
     tx_lead_ms: int = Field(default=120, ge=40, le=2_000)

@@ -59,6 +59,13 @@ class Behaviour:
         return self.responses[turn] if turn < len(self.responses) else self
 
     @classmethod
+    def embedded(cls, kind: Literal["talk", "parrot"]) -> Behaviour:
+        """The model that stands in where there is no key: it says what it is, and then talks, or repeats its caller."""
+        if kind == "parrot":
+            return cls(parrot=True, responses=(cls(clip="introduction-parrot"),))
+        return cls(responses=(cls(clip="introduction"),))
+
+    @classmethod
     def from_json(cls, text: str | bytes) -> Behaviour:
         """Fields by name; those of `responses` change the outer ones. Raises ValueError, which says what is wrong."""
         try:

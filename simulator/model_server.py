@@ -320,10 +320,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--speed", type=float, help="audio comes so many times faster than real time (default 5)")
     parser.add_argument("--behaviour", type=Path, metavar="FILE.json", help="fields of simulator.behaviour.Behaviour")
+    parser.add_argument(
+        "--embedded", choices=("talk", "parrot"), help="introduce itself first, then talk or repeat what it hears"
+    )
     parser.add_argument("--api-key", default="", help="the only key to accept (default: any but sk-refused...)")
     parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it")
     arguments = parser.parse_args()
-    behaviour = _behaviour(arguments.behaviour, arguments.speed)
+    if arguments.embedded:
+        behaviour = Behaviour.embedded(arguments.embedded)
+    else:
+        behaviour = _behaviour(arguments.behaviour, arguments.speed)
     server = ModelServer(
         arguments.host, arguments.port, lambda _: behaviour, api_key=arguments.api_key, seed=arguments.seed
     )

@@ -201,6 +201,7 @@ def main() -> None:
     port = settings.gateway_port
     print(
         "OPENAI_API_KEY is not set: starting with the simulated model, which speaks recorded sentences.\n"
+        f"Open http://localhost:{port}/ in a browser and call it.\n"
         f"Unsigned calls are taken on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
         flush=True,
     )
@@ -216,7 +217,7 @@ def main() -> None:
         # Where `python -m gateway calls` looks.
         "DATA_DIR": os.environ.get("DATA_DIR", "data"),
     }
-    with Stack(env=env) as stack:
+    with Stack(env=env, model=("--embedded", settings.simulated_model)) as stack:
         sys.exit(stack.wait())
 
 

@@ -20,7 +20,7 @@ from typing import Final, Literal
 from shared.audio import BYTES_PER_MS, SILENCE
 
 Role = Literal["ai", "caller"]
-Kind = Literal["greeting", "answer", "preamble", "goodbye", "utterance"]
+Kind = Literal["greeting", "introduction", "answer", "preamble", "goodbye", "utterance"]
 
 VOICES: Final = Path(__file__).parent / "voices"
 # Recognising a recording in what a caller said: this much of it, from here on, is compared byte for byte.

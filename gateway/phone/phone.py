@@ -80,7 +80,8 @@ class Phone:
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.name[path.name.rindex(".") :]]) for path in folder.iterdir()
         }
-        sockets = " ".join(sorted("ws" + origin.removeprefix("http") for origin in rules.origins))
+        # A literal IPv6 address is no source of a policy; 'self' covers it.
+        sockets = " ".join(sorted("ws" + origin.removeprefix("http") for origin in rules.origins if "[" not in origin))
         # The page runs its own scripts and talks to its own gateway; nothing else, and inside nobody's frame.
         self._headers = {
             "Content-Security-Policy": (

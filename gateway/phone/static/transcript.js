@@ -78,6 +78,10 @@ export class Transcript {
       note.textContent = ` interrupted after ${(turn.heardMs / 1000).toFixed(1)} s of ${(turn.spokenMs / 1000).toFixed(1)} s`;
       parts.push(note);
     }
+    // Stay at the end, unless somebody has scrolled away from it.
+    const { list } = this;
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
     item.replaceChildren(...parts);
+    if (atEnd) list.scrollTop = list.scrollHeight;
   }
 }
