@@ -30,7 +30,7 @@ def find_postgres() -> Path | None:
 
 
 class Postgres:
-    """A cluster of its own in a temporary directory, on a port of its own. It refuses root: then it runs as postgres."""
+    """A cluster of its own in a temporary directory and on a port of its own; as user postgres, for it refuses root."""
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
@@ -46,7 +46,9 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._directory} -c fsync=off"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._directory} -c fsync=off"
+        )
         log = str(self._directory / "log")
         self._run("pg_ctl", "-D", str(self._directory / "data"), "-w", "-l", log, "-o", options, "start")
 
