@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
+from msgspec import structs
 from openai.types.realtime import RealtimeClientEventParam
 
+from shared.audio import BYTE_NS
 from shared.messages import (
     CallNote,
     HangUp,
+    LineLost,
     MarkHeard,
     Message,
     OpenLine,
@@ -19,6 +22,7 @@ from shared.messages import (
     PlayoutFinished,
     PlayoutShifted,
     PlayoutStarted,
+    RestoreLine,
     ResumeLine,
     Speech,
     SpeechEnd,
@@ -47,6 +51,7 @@ from .core.commands import (
 from .core.conversation import Conversation
 from .core.realtime import ServerError, ServerEvent, SessionUpdated
 from .core.requests import client_event
+from .core.unheard import Unheard, given, heard_until
 from .follower import Follower
 
 log = logging.getLogger("aibridge")
@@ -98,6 +103,13 @@ class Call:
         # The one that is being dialled, or is ready and waits for its turn.
         self._coming: Model | None = None
         self._logged_error = False
+        # What the line holds, should it be lost; and whether it was told to pause.
+        self._unheard = Unheard()
+        self._is_paused = False
+        # The last HangUp, for a gateway that takes over.
+        self._hang_up: HangUp | None = None
+        # When caller audio last came: the ear of a media socket that is gone stopped about then.
+        self.caller_heard_ns = 0
         self._follower: Follower | None = None
 
     def follow(self) -> None:
@@ -119,15 +131,51 @@ class Call:
     def _open_line(self) -> None:
         self._to_pacer(OpenLine(self.call, self._gateway))
 
-    def line_lost(self) -> None:
-        """txpacer was restarted and has no line for this call."""
-        self._open_line()
-        self.conversation.line_lost(self._clock())
-        self._carry_out()
+    def line_lost(self, lost: LineLost) -> None:
+        """txpacer was restarted: its new line goes on behind the last frame that the gateway was given."""
+        paced, finished = given(self.conversation.playout.ledger.open(), lost)
+        self._restore(paced, finished, epoch=lost.epoch, seq=lost.seq)
+
+    def move(self, call: int, gateway: str, to_gateway: Callable[[Message], None], *, epoch: int) -> None:
+        """The call came back on another media socket: it goes on there where the caller's ear stopped."""
+        self.call, self._gateway, self._to_gateway = call, gateway, to_gateway
+        paced, finished = heard_until(self.conversation.playout.ledger.open(), self.caller_heard_ns)
+        self._restore(paced, finished, epoch=epoch, seq=0)
+        if self._hang_up is not None:
+            self._to_gateway(structs.replace(self._hang_up, call=call))
+
+    def _restore(self, paced: dict[int, int], finished: set[int], *, epoch: int, seq: int) -> None:
+        """Make the line anew. Of each open utterance, `paced` bytes have left; those in `finished` have wholly."""
+        playout = self.conversation.playout
+        withdrawing = playout.withdrawing_through if playout.awaits_truth() else 0
+        gone = [u for u in playout.ledger.open() if u.number <= withdrawing or u.number in finished]
+        rest = [u for u in playout.ledger.open() if u not in gone]
+        head, offset, ear_ns = (rest[0].number, paced[rest[0].number], 0) if rest else (0, 0, 0)
+        if offset and rest[0].ear_start_ns is not None:
+            ear_ns = rest[0].ear_start_ns + offset * BYTE_NS
+        self._to_pacer(RestoreLine(self.call, self._gateway, epoch, seq, head, offset, ear_ns))
+        if self._is_paused:
+            self._to_pacer(PauseLine(self.call))
+        for utterance in rest:
+            number = utterance.number
+            speech = self._unheard.rest(number, paced[number])
+            if speech:
+                self._to_pacer(Speech(self.call, number, speech))
+            if utterance.ended:
+                self._to_pacer(SpeechEnd(self.call, number))
+        # What the old line would have said, had it lived.
+        now_ns = self._clock()
+        for utterance in gone:
+            if utterance.number > withdrawing:
+                self.playout(PlayoutFinished(self.call, utterance.number, now_ns))
+        if withdrawing:
+            left = tuple((u.number, paced[u.number]) for u in gone if u.number <= withdrawing and paced[u.number])
+            self.playout(Withdrawn(self.call, withdrawing, left, now_ns))
 
     # --- what happens ---
 
     def caller_audio(self, data: bytes) -> None:
+        self.caller_heard_ns = self._clock()
         self.conversation.caller.take(data)
         if self._session is not None:
             self._session.append(data)
@@ -161,6 +209,8 @@ class Call:
         self._carry_out()
 
     def playout(self, report: PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn) -> None:
+        if isinstance(report, PlayoutFinished):
+            self._unheard.forget_through(report.utterance)
         self.conversation.report(report, self._clock())
         self._carry_out()
 
@@ -198,14 +248,19 @@ class Call:
     def _do(self, command: Command) -> None:
         match command:
             case Speak(utterance, data):
+                self._unheard.speak(utterance, data)
                 self._to_pacer(Speech(self.call, utterance, data))
             case EndSpeech(utterance):
                 self._to_pacer(SpeechEnd(self.call, utterance))
             case WithdrawSpeech(through, clear):
+                self._unheard.forget_through(through)
+                self._is_paused = False
                 self._to_pacer(Withdraw(self.call, through, clear))
             case PauseSpeech():
+                self._is_paused = True
                 self._to_pacer(PauseLine(self.call))
             case ResumeSpeech():
+                self._is_paused = False
                 self._to_pacer(ResumeLine(self.call))
             case CreateResponse() | CancelResponse() | TruncateItem() | DeleteItem() | TellItem() | AnswerFunction():
                 if self._session is not None:
@@ -223,6 +278,7 @@ class Call:
                 self._session, self._coming = self._coming, None
             case EndCall(goodbye, after_utterance, reason):
                 log.info("call %s: ending (%s)", self.call_sid, reason)
-                self._to_gateway(HangUp(self.call, goodbye, after_utterance))
+                self._hang_up = HangUp(self.call, goodbye, after_utterance)
+                self._to_gateway(self._hang_up)
             case _:
                 assert_never(command)

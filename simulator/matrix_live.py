@@ -195,8 +195,10 @@ async def _losses(calls: int) -> list[str]:
             sessions: Sessions = model.records(record.call_sid)
             problems += _after_loss(number, record, sessions, silences)
     if silences:
-        print(f"{calls} calls lost their model in mid-sentence, at once: {len(silences)} went on; "
-              f"the longest silence between the old session's words and the new one's: {max(silences):.0f} ms")  # fmt: skip
+        print(
+            f"{calls} calls lost their model in mid-sentence, at once: {len(silences)} went on; "
+            f"the longest silence between the old session's words and the new one's: {max(silences):.0f} ms"
+        )
     return problems
 
 

@@ -265,6 +265,8 @@ class Conversation:
             return
         if purpose == "greeting":
             self.greeting.stage = Stage.MAKING
+        elif self.greeting.stage is Stage.ASKED:
+            self.greeting.stage = Stage.OVER  # the server's own response came first; ours is refused
         self.asking.created()
         self.floor.created(now_ns)
 
@@ -279,7 +281,7 @@ class Conversation:
         self.playout.end_all(done.id)
         self.playout.tell_truth(response)
         if done.usage is not None:
-            self._add_usage(done)
+            self.history.usage.add(done.usage)
         if response.purpose == "greeting" and self.greeting.stage is Stage.MAKING:
             self.greeting.stage = Stage.MADE if self.greeting.utterances else Stage.OVER
         error = done.status_details.error if done.status_details is not None else None
@@ -290,16 +292,6 @@ class Conversation:
         elif done.status == "completed":
             self.asking.succeeded()
         self.asking.done(now_ns)
-
-    def _add_usage(self, done: ServerResponse) -> None:
-        usage, total = done.usage, self.history.usage
-        assert usage is not None
-        total.responses += 1
-        total.input_text += usage.input_token_details.text_tokens
-        total.input_audio += usage.input_token_details.audio_tokens
-        total.input_cached += usage.input_token_details.cached_tokens
-        total.output_text += usage.output_token_details.text_tokens
-        total.output_audio += usage.output_token_details.audio_tokens
 
     def _on_item(self, response_id: str, item: Item) -> None:
         response = self.responses.get(response_id)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from .realtime import Usage
+
 # A fresh session gets this many of the last turns as text, and no more than so many characters: 32k tokens are the
 # smallest context of a Realtime model, and instructions, tools and the call itself have to fit, too.
 REPLAY_TURNS: Final = 200
@@ -73,6 +75,15 @@ class UsageTotal:
     input_cached: int = 0
     output_text: int = 0
     output_audio: int = 0
+
+    def add(self, usage: Usage) -> None:
+        """Count one response."""
+        self.responses += 1
+        self.input_text += usage.input_token_details.text_tokens
+        self.input_audio += usage.input_token_details.audio_tokens
+        self.input_cached += usage.input_token_details.cached_tokens
+        self.output_text += usage.output_token_details.text_tokens
+        self.output_audio += usage.output_token_details.audio_tokens
 
 
 def cut_text(text: str, share: float) -> str:

@@ -53,7 +53,7 @@ class Playout:
         self._metrics = metrics
         self.ledger = Ledger()
         # The highest utterance of which a withdrawal was asked, and answered.
-        self._withdrawing_through = 0
+        self.withdrawing_through = 0
         self._withdrawn_through = 0
         # `clear`s asked for; marks of an earlier generation may have been thrown away by one.
         self._generation = 0
@@ -94,11 +94,11 @@ class Playout:
 
     def is_audible(self) -> bool:
         """Something is heard or waits to be heard, and was not withdrawn."""
-        return self.ledger.is_open_after(self._withdrawing_through)
+        return self.ledger.is_open_after(self.withdrawing_through)
 
     def awaits_truth(self) -> bool:
         """txpacer has not answered a withdrawal yet."""
-        return self._withdrawn_through < self._withdrawing_through
+        return self._withdrawn_through < self.withdrawing_through
 
     def withdraw(self, at_ns: int, now_ns: int, *, protected: bool, cancelled: bool) -> None:
         """The caller interrupts, and began to speak at `at_ns`: take back what the line has not paced."""
@@ -111,7 +111,7 @@ class Playout:
                 response.interrupted = True
         self._interruption = Interruption(at_ns, at_ns, protected, cancelled)
         self._effective_ns = now_ns if protected else at_ns
-        self._withdrawing_through = self.ledger.last
+        self.withdrawing_through = self.ledger.last
         self._timers.set(Due.WITHDRAWN, now_ns + WITHDRAWN_NS)
         clear = self._barge_in == "clear"
         self._generation += clear
@@ -145,7 +145,7 @@ class Playout:
         return utterance
 
     def withdrawn(self, answer: Withdrawn) -> None:
-        if answer.through > self._withdrawing_through:
+        if answer.through > self.withdrawing_through:
             self._metrics.illegal.inc()
             return
         self._withdrawn_through = max(self._withdrawn_through, answer.through)
@@ -156,7 +156,7 @@ class Playout:
         """txpacer did not answer: it is gone. The ear's clock has to do."""
         if self.awaits_truth():
             self._metrics.unanswered_withdrawals.inc()
-            self._estimate(self._withdrawing_through, now_ns)
+            self._estimate(self.withdrawing_through, now_ns)
 
     def line_lost(self, now_ns: int) -> None:
         """txpacer was restarted, and the reservoir is gone."""
@@ -164,7 +164,7 @@ class Playout:
             response = self._responses.get(utterance.response_id)
             if response is not None:
                 response.interrupted = True
-        self._withdrawing_through = self.ledger.last
+        self.withdrawing_through = self.ledger.last
         self._estimate(self.ledger.last, now_ns)
 
     def _estimate(self, through: int, now_ns: int) -> None:
