@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from shared.process import die_with_parent
 from simulator.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier import CallRecord
 from simulator.carrier_client import Exchange
@@ -191,7 +190,6 @@ def start_callbook(stack: Stack, log: Path) -> subprocess.Popen[bytes]:
             env=stack.env,
             stdout=file,
             stderr=file,
-            preexec_fn=die_with_parent,
         )
 
 
@@ -221,12 +219,13 @@ def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
 
             troubling = threading.Timer(4.0, trouble)
             troubling.start()
-            calls = place(stack, [talking(seed) for seed in range(4)], 0.7)
-            troubling.join()
             try:
+                calls = place(stack, [talking(seed) for seed in range(4)], 0.7)
+                troubling.join()
                 wait_until(lambda: all(complete(stack, call.call_sid) for call in calls), 30)
                 assert_unharmed(stack, calls)
                 assert_recorded_once(stack, rest, calls)
             finally:
+                troubling.join()
                 callbook.terminate()
                 callbook.wait()
