@@ -251,7 +251,7 @@ def main() -> None:
 
 
 def command() -> None:
-    """Without arguments the server; `calls` reads the records back."""
+    """Without arguments the server; with one, a tool for whoever runs it."""
     match sys.argv[1:]:
         case []:
             main()
@@ -260,8 +260,26 @@ def command() -> None:
             from .callbook import console
 
             console.main(arguments)
+        case ["doctor"]:
+            from . import doctor
+
+            sys.exit(doctor.main())
+        case ["call", *arguments]:
+            from . import call_cli
+
+            sys.exit(call_cli.main(arguments))
+        case ["phone"]:
+            from .phone import link
+
+            link.main()
+        case ["timeline", *arguments]:
+            from .callbook.pages import picture
+
+            picture.main(arguments)
         case _:
-            raise ConfigError("usage: python -m gateway [calls ...]; without arguments it serves calls")
+            raise ConfigError(
+                "usage: python -m gateway [calls | timeline CALL | call | doctor | phone]; without arguments it serves calls"
+            )
 
 
 if __name__ == "__main__":
