@@ -278,7 +278,8 @@ def command() -> None:
             picture.main(arguments)
         case _:
             raise ConfigError(
-                "usage: python -m gateway [calls | timeline CALL | call | doctor | phone]; without arguments it serves calls"
+                "usage: python -m gateway [calls | timeline CALL | call | doctor | phone]; "
+                "without arguments it serves calls"
             )
 
 
