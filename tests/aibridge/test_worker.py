@@ -1,0 +1,182 @@
+"""A worker on its real sockets, with the simulated model behind one: sessions dialled ahead, matched and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from openai import AsyncOpenAI
+
+from aibridge import agent, worker
+from aibridge.core.metrics import DEFINITIONS
+from shared import bus
+from shared.messages import (
+    BridgeToGateway,
+    CallEnded,
+    CallerAudio,
+    CallOffered,
+    CallStarted,
+    GatewayHello,
+    HangUp,
+    WorkerState,
+)
+from shared.metrics import Page
+from shared.settings import Settings
+from simulator.behaviour import Behaviour
+from simulator.model_server import ModelServer
+
+
+class Cell:
+    """A worker, the model, and this test as the gateway."""
+
+    def __init__(self, model: ModelServer, link: bus.Link, page: Page, told: list[Any]) -> None:
+        self.model = model
+        self.page = page
+        self.told = told
+        self._link = link
+
+    def say(self, *messages: Any) -> None:
+        assert self._link.send(messages)
+
+    def offer(self, token: str, call_sid: str) -> None:
+        self.say(CallOffered(token, call_sid, "+15005550006", "+15005550001", False))
+
+    def start(self, call: int, token: str, call_sid: str) -> None:
+        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1))
+
+    def sessions(self, outcome: str) -> float:
+        return self.page.counter("bridge_sessions", outcome).value
+
+
+async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for something to become true, and fail when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110  # what is waited for happens behind a socket
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIterator[Cell]:
+    with tempfile.TemporaryDirectory(prefix="t-") as directory:
+        context: zmq.Context[Any] = zmq.Context()
+        model = ModelServer(behaviour_for=lambda request_id: Behaviour() if request_id == "probe" else chosen)
+        chosen = behaviour or Behaviour()
+        async with model:
+            config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
+            page = Page.in_memory(DEFINITIONS)
+            client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
+            under_test = worker.Worker(config, number=0, agent=agent.load(None), client=client, page=page)
+            stop = asyncio.Event()
+            running = asyncio.create_task(under_test.run(stop))
+            told: list[Any] = []
+            link = bus.Link(
+                bus.dealer(context, bus.calls_url(config.run_dir, 0), name="gw", hwm=100),
+                types=BridgeToGateway,
+                on_message=lambda _, message: told.append(message),
+                dropped=page.counter("bridge_dropped"),
+                undecodable=page.counter("bridge_undecodable"),
+            )
+            link.start()
+            try:
+                await until(lambda: link.send((GatewayHello("gw"),)))
+                await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
+                await until(lambda: model.open_sessions == 0)  # the probe's
+                yield Cell(model, link, page, told)
+            finally:
+                stop.set()
+                await running
+                link.close()
+                context.destroy(linger=0)
+                await client.close()
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def test_the_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_its_token() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token-a", "CAa")
+            under_test.offer("token-b", "CAb")
+            await until(lambda: under_test.model.open_sessions == 2)
+            under_test.start(7, "token-b", "CAb")
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CAb")))
+            assert not any(each["responses"] for each in under_test.model.records("CAa"))
+            assert under_test.model.open_sessions == 2  # nothing was dialled again
+
+    run(scenario)
+
+
+def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "OFFER_S", 0.3)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token-a", "CAa")
+            await until(lambda: under_test.model.open_sessions == 1)
+            await until(lambda: under_test.model.open_sessions == 0, 3)
+            assert under_test.sessions("unused") == 1
+
+    run(scenario)
+
+
+def test_every_session_is_closed_within_3_s_of_the_hang_up() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            for number in range(1, 6):
+                under_test.offer(f"token-{number}", f"CA{number}")
+                under_test.start(number, f"token-{number}", f"CA{number}")
+            await until(lambda: under_test.model.open_sessions == 5)
+            under_test.say(*(CallEnded(number, "stop") for number in range(1, 6)))
+            await until(lambda: under_test.model.open_sessions == 0, 3)
+            assert under_test.page.gauge("bridge_sessions_open").value == 0
+
+    run(scenario)
+
+
+def test_a_call_that_ends_while_its_model_is_being_dialled_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with cell(Behaviour(handshake_ms=300)) as under_test:
+            under_test.start(1, "unknown", "CA1")
+            await until(lambda: under_test.sessions("opened") == 1)
+            under_test.say(CallerAudio(1, bytes(160)), CallEnded(1, "stop"))
+            await until(lambda: under_test.sessions("closed") == 1)
+            await until(lambda: under_test.model.open_sessions == 0)
+
+    run(scenario)
+
+
+def test_a_call_whose_model_drops_the_socket_gets_another_session() -> None:
+    async def scenario() -> None:
+        async with cell(Behaviour(drop_session_at_ms=200)) as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: len(under_test.model.records("CA1")) >= 2)
+            assert under_test.page.counter("bridge_recoveries", "reconnected").value >= 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("refuse", ["key", "unavailable"])
+def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any) -> None:
+    async def scenario() -> None:
+        async with cell(Behaviour(refuse=refuse), model_reconnect_seconds=1) as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: any(isinstance(each, HangUp) for each in under_test.told))
+            (order,) = [each for each in under_test.told if isinstance(each, HangUp)]
+            assert not order.goodbye
+
+    run(scenario)
