@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import logging
 import os
 import socket
 import time
@@ -37,6 +38,9 @@ CLOCK_S: Final = 5.0
 SLOW_MS: Final = 1_500
 TWILIO_API: Final = "https://api.twilio.com"
 
+# No call comes of it: no CallSid looks like this.
+_NO_CALL: Final = {"CallSid": "-"}
+
 Outcome = Literal["ok", "note", "bad"]
 _SIGNS: Final[dict[Outcome, str]] = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 
@@ -58,6 +62,7 @@ def main() -> int:
     except ConfigError as exc:
         print(f"BAD   settings       {exc}")
         return 1
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return asyncio.run(_examine(settings))
 
 
@@ -132,9 +137,18 @@ def _is_free(port: int) -> bool:
 
 
 async def realtime(settings: Settings) -> list[Finding]:
-    """Whether SCHED_FIFO is permitted: tried in a child, so that this process stays as it is."""
+    """Whether SCHED_FIFO is permitted."""
     if settings.tx_realtime == "off":
         return [Finding("note", "real time", "TX_REALTIME=off: a busy machine will be heard", "set TX_REALTIME=auto")]
+    if await asyncio.to_thread(_may_be_realtime):
+        return [Finding("ok", "real time", "SCHED_FIFO is permitted")]
+    advice = "give the user CAP_SYS_NICE or RLIMIT_RTPRIO 40 (the units of deploy/ do); docs/pacing.md has the numbers"
+    outcome: Outcome = "bad" if settings.tx_realtime == "on" else "note"
+    return [Finding(outcome, "real time", "SCHED_FIFO is not permitted to this user", advice)]
+
+
+def _may_be_realtime() -> bool:
+    """Tried in a child, so that this process stays as it is."""
     child = os.fork()
     if child == 0:
         try:
@@ -142,11 +156,7 @@ async def realtime(settings: Settings) -> list[Finding]:
         except OSError:
             os._exit(1)
         os._exit(0)
-    if os.waitpid(child, 0)[1] == 0:
-        return [Finding("ok", "real time", "SCHED_FIFO is permitted")]
-    advice = "give the user CAP_SYS_NICE or RLIMIT_RTPRIO 40 (the units of deploy/ do); docs/pacing.md has the numbers"
-    outcome: Outcome = "bad" if settings.tx_realtime == "on" else "note"
-    return [Finding(outcome, "real time", "SCHED_FIFO is not permitted to this user", advice)]
+    return os.waitpid(child, 0)[1] == 0
 
 
 async def model(settings: Settings) -> list[Finding]:
@@ -161,7 +171,9 @@ async def model(settings: Settings) -> list[Finding]:
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:
-        advice = "check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL, and the account's access to the model"
+        advice = (
+            "check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL, and the account's access to the model"
+        )
         return [Finding("bad", "model", f"refuses us: HTTP {exc.response.status_code}", advice)]
     except (OSError, TimeoutError, WebSocketException, OpenAIError) as exc:
         advice = "see that this machine may open connections to it: port 443, no proxy that breaks WebSockets"
@@ -241,18 +253,18 @@ async def public_address(settings: Settings) -> list[Finding]:
 
 
 async def webhook(settings: Settings) -> list[Finding]:
-    """Over the public address: signed for a call without a CallSid, which is refused as such, and unsigned."""
+    """Over the public address: signed, for a CallSid that is none and is refused as such; and unsigned."""
     if not settings.twilio_auth_token:
         return []
     url = settings.origin + VOICE_PATH
-    signature = RequestValidator(settings.twilio_auth_token).compute_signature(url, {"CallSid": ""})
-    status, text = await _post(url, {"CallSid": ""}, {SIGNATURE_HEADER: signature})
+    signature = RequestValidator(settings.twilio_auth_token).compute_signature(url, _NO_CALL)
+    status, text = await _post(url, _NO_CALL, {SIGNATURE_HEADER: signature})
     if status == 403:
         advice = "PUBLIC_URL must be exactly what Twilio calls; a proxy must not change path or query"
         return [Finding("bad", "webhook", "refuses a request that is signed as Twilio signs", advice)]
     if status != 400:
         return [Finding("bad", "webhook", f"{url}: {f'HTTP {status}' if status else text}", "see PUBLIC_URL above")]
-    unsigned, _ = await _post(url, {"CallSid": ""}, {})
+    unsigned, _ = await _post(url, _NO_CALL, {})
     if unsigned != 403:
         advice = "set ALLOW_UNSIGNED=off, or anybody can place calls at your cost"
         return [Finding("bad", "webhook", "takes requests that nobody signed", advice)]
@@ -287,7 +299,9 @@ async def clock(settings: Settings) -> list[Finding]:
         off_s = time.time() - theirs
         if abs(off_s) <= CLOCK_S:
             return [Finding("ok", "clock", f"right to {max(1.0, abs(off_s)):.0f} s")]
-        return [Finding("bad", "clock", f"off by {off_s:+.0f} s", "switch time synchronisation on: timedatectl set-ntp 1")]
+        return [
+            Finding("bad", "clock", f"off by {off_s:+.0f} s", "switch time synchronisation on: timedatectl set-ntp 1")
+        ]
     return [Finding("note", "clock", "nobody could be reached to compare it with")]
 
 
