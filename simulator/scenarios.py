@@ -182,7 +182,7 @@ def _answers() -> Iterator[Scenario]:
         (Behaviour(answer_ms=ANSWER_MS),),
         interruptions=3,
     )
-    # The cancel is on its way while the response is finished: its end is moved over 24 ms, and in some calls they cross.
+    # The cancel is on its way while the response is finished: its end is moved over 24 ms, and some calls cross.
     for made_ms in range(1_048, 1_073, 3):
         yield Scenario(
             f"answer: made in {made_ms} ms, the cancel may cross its end",
@@ -399,14 +399,14 @@ def _recorded() -> Iterator[Scenario]:
 
 
 def _accidents() -> Iterator[Scenario]:
-    """txpacer goes. What the ear has of the rest is an estimate then: the last 120 ms cannot be known."""
+    """txpacer goes, and its successor takes over: a gap, and nothing else."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
     yield Scenario(
         "txpacer restarts in mid-sentence",
         (*polite, BYE),
         (Behaviour(answer_ms=ANSWER_MS),),
         events=((9_000, VirtualCall.restart_pacer),),
-        forced=("was cut off without", "The model believes"),
+        forced=("Gaps at the ear",),
     )
 
 

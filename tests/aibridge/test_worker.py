@@ -163,8 +163,8 @@ def test_a_call_whose_model_drops_the_socket_gets_another_session() -> None:
         async with cell(Behaviour(drop_session_at_ms=200)) as under_test:
             under_test.offer("token", "CA1")
             under_test.start(1, "token", "CA1")
-            await until(lambda: len(under_test.model.records("CA1")) >= 2)
-            assert under_test.page.counter("bridge_recoveries", "reconnected").value >= 1
+            await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value >= 1)
+            assert len(under_test.model.records("CA1")) >= 2
 
     run(scenario)
 

@@ -389,3 +389,53 @@ def test_any_order_of_events_keeps_bytes_order_and_ear(script: list[tuple[str, i
     assert at == len(stream)
     assert line.reservoir_bytes == 0
     assert BYTE_NS * FRAME_BYTES == FRAME_NS
+
+
+def test_a_paused_line_goes_on_exactly_where_it_stopped_and_calls_the_silence_no_gap() -> None:
+    line = make()
+    line.push(1, speech(2_000))
+    line.end(1)
+    before = run(line, T0 + 500 * MS)
+    line.pause()
+    assert line.tick(T0 + 520 * MS) == []
+    assert line.next_due_ns() is None
+    line.resume()
+    after = run(line, T0 + 5_000 * MS, start_ns=T0 + 900 * MS)
+    assert b"".join(audio for _, _, audio, _ in before + after) == speech(2_000)
+    shifts = [report for report in line.reports if isinstance(report, Shifted)]
+    assert [shift.audible for shift in shifts] == [False]
+    assert not any(isinstance(report, CaughtUp | Starved) for report in line.reports)
+
+
+def test_a_pause_shorter_than_what_the_ear_holds_is_not_heard() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    line.end(1)
+    run(line, T0 + 500 * MS)
+    line.pause()
+    line.resume()
+    run(line, T0 + 5_000 * MS, start_ns=T0 + 560 * MS)
+    assert not any(isinstance(report, Shifted | CaughtUp) for report in line.reports)
+    assert line.ear_ns == T0 + 1_000 * MS
+
+
+def test_a_gap_after_a_resume_is_a_gap_again() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    run(line, T0 + 100 * MS)
+    line.pause()
+    line.resume()
+    run(line, T0 + 300 * MS, start_ns=T0 + 120 * MS)
+    line.tick(line.ear_ns + 50 * MS)
+    assert [report.audible for report in line.reports if isinstance(report, Shifted)] == [True]
+
+
+def test_a_withdrawal_ends_a_pause() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    run(line, T0 + 100 * MS)
+    line.pause()
+    cut = line.withdraw(1, T0 + 110 * MS)
+    assert cut.heard_bytes == ((1, line.seq * FRAME_BYTES),)
+    line.push(2, speech(100, 2))
+    assert line.tick(T0 + 120 * MS)
