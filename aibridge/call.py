@@ -91,7 +91,7 @@ class Call:
         self.call_sid = call_sid
         self.conversation = conversation
         self.due_ns: int | None = None
-        self._gateway = gateway
+        self.gateway = gateway
         self._greeting_instructions = greeting_instructions
         self._to_pacer = to_pacer
         self._to_gateway = to_gateway
@@ -107,7 +107,7 @@ class Call:
         self._unheard = Unheard()
         self._is_paused = False
         # The last HangUp, for a gateway that takes over.
-        self._hang_up: HangUp | None = None
+        self.hang_up: HangUp | None = None
         # When caller audio last came: the ear of a media socket that is gone stopped about then.
         self.caller_heard_ns = 0
         self._follower: Follower | None = None
@@ -129,7 +129,7 @@ class Call:
         self._carry_out()
 
     def _open_line(self) -> None:
-        self._to_pacer(OpenLine(self.call, self._gateway))
+        self._to_pacer(OpenLine(self.call, self.gateway))
 
     def line_lost(self, lost: LineLost) -> None:
         """txpacer was restarted: its new line goes on behind the last frame that the gateway was given."""
@@ -138,11 +138,11 @@ class Call:
 
     def move(self, call: int, gateway: str, to_gateway: Callable[[Message], None], *, epoch: int) -> None:
         """The call came back on another media socket: it goes on there where the caller's ear stopped."""
-        self.call, self._gateway, self._to_gateway = call, gateway, to_gateway
+        self.call, self.gateway, self._to_gateway = call, gateway, to_gateway
         paced, finished = heard_until(self.conversation.playout.ledger.open(), self.caller_heard_ns)
         self._restore(paced, finished, epoch=epoch, seq=0)
-        if self._hang_up is not None:
-            self._to_gateway(structs.replace(self._hang_up, call=call))
+        if self.hang_up is not None:
+            self._to_gateway(structs.replace(self.hang_up, call=call))
 
     def _restore(self, paced: dict[int, int], finished: set[int], *, epoch: int, seq: int) -> None:
         """Make the line anew. Of each open utterance, `paced` bytes have left; those in `finished` have wholly."""
@@ -153,7 +153,7 @@ class Call:
         head, offset, ear_ns = (rest[0].number, paced[rest[0].number], 0) if rest else (0, 0, 0)
         if offset and rest[0].ear_start_ns is not None:
             ear_ns = rest[0].ear_start_ns + offset * BYTE_NS
-        self._to_pacer(RestoreLine(self.call, self._gateway, epoch, seq, head, offset, ear_ns))
+        self._to_pacer(RestoreLine(self.call, self.gateway, epoch, seq, head, offset, ear_ns))
         if self._is_paused:
             self._to_pacer(PauseLine(self.call))
         for utterance in rest:
@@ -278,7 +278,7 @@ class Call:
                 self._session, self._coming = self._coming, None
             case EndCall(goodbye, after_utterance, reason):
                 log.info("call %s: ending (%s)", self.call_sid, reason)
-                self._hang_up = HangUp(self.call, goodbye, after_utterance)
-                self._to_gateway(self._hang_up)
+                self.hang_up = HangUp(self.call, goodbye, after_utterance)
+                self._to_gateway(self.hang_up)
             case _:
                 assert_never(command)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +28,8 @@ from shared.messages import (
     FollowCall,
     GatewayHello,
     GatewayToBridge,
+    HangUp,
+    LineLost,
     MarkHeard,
     Message,
     PacerState,
@@ -52,7 +56,15 @@ log = logging.getLogger("aibridge")
 OFFER_S: Final = 60.0
 # Between tries to reach the model at the start.
 PROBE_RETRY_S: Final = 5.0
-HELLO_S: Final = 1.0
+# A restarted txpacer is known after so long.
+HELLO_S: Final = 0.1
+# How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
+# <Redirect>; a caller who has really gone costs an open session for so long.
+GRACE_S: Final = 10.0
+# A gateway that says nothing for so long is gone with all its sockets; one that is only frozen comes back sooner.
+GATEWAY_SILENT_S: Final = 4.0
+# Stream tokens, and calls that we ended, that are remembered: minutes of a busy cell.
+REMEMBERED_MAX: Final = 10_000
 # How often callbook is told what has come about in the calls.
 REPORT_S: Final = 1.0
 # For callbook to take what was noted last; it answers within 50 ms.
@@ -99,7 +111,16 @@ class Worker:
         self._readers: set[asyncio.Task[None]] = set()
         # By token, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
-        self._gateways: set[str] = set()
+        # When each gateway last said hello, ns.
+        self._gateways: dict[str, int] = {}
+        # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
+        self._by_sid: dict[str, int] = {}
+        self._parked: dict[int, asyncio.TimerHandle] = {}
+        # Those of them that are parked only because their gateway is silent.
+        self._silenced: set[int] = set()
+        # Tokens of calls that began, and hang-ups of calls that we ended: gateways share neither.
+        self._tokens: OrderedDict[str, int] = OrderedDict()
+        self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._to_pacer: list[Message] = []
         self._pacer_epoch: int | None = None
@@ -155,6 +176,8 @@ class Worker:
             if left:
                 log.warning("callbook did not take the last %d facts about calls; they are lost", left)
             self._courier.close()
+            for timer in self._due.values():
+                timer.cancel()
             self._gateway_link.close()
             self._pacer_link.close()
 
@@ -168,6 +191,7 @@ class Worker:
             await asyncio.sleep(REPORT_S)
             for reporter in self._reporters.values():
                 reporter.sweep()
+            self._look_for_gateways()
 
     async def _probe(self) -> None:
         """Ready means: the model has accepted our key, model name and session."""
@@ -210,14 +234,21 @@ class Worker:
                 self._on_offered(message)
             case CallStarted():
                 self._on_started(message)
+            case CallEnded(call, "lost"):
+                self._silenced.discard(call)
+                self._park(call)
             case CallEnded(call, reason):
                 self._on_ended(call, reason)
             case FollowCall(call):
                 known = self._calls.get(call)
                 if known is not None:
                     known.follow()
+            case LineLost(call):
+                known = self._calls.get(call)
+                if known is not None:
+                    known.line_lost(message)
             case GatewayHello():
-                self._gateways.add(peer)
+                self._gateways[peer] = time.monotonic_ns()
                 self._tell_state(peer)
 
     def _from_pacer(self, _peer: str, message: Any) -> None:
@@ -231,16 +262,14 @@ class Worker:
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:
-        state = WorkerState(self._number, self._is_ready, len(self._calls))
-        if not self._gateway_link.send((state,), gateway):
-            self._gateways.discard(gateway)
+        self._gateway_link.send(
+            (WorkerState(self._number, self._is_ready, len(self._calls) + len(self._offers)),), gateway
+        )
 
     def _on_pacer_state(self, state: PacerState) -> None:
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
-            log.warning("txpacer was restarted; its lines are opened again")
-            for call in self._calls.values():
-                call.line_lost()
+            log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
         self._pacer_epoch = state.epoch
 
     def _say_to_pacer(self, message: Message) -> None:
@@ -256,6 +285,8 @@ class Worker:
     # --- calls ---
 
     def _on_offered(self, offer: CallOffered) -> None:
+        if offer.call_sid in self._by_sid or offer.call_sid in self._hung_up:
+            return  # its conversation is here, session and all
         dialled = self._dial(offer.call_sid, resumed=offer.resumed)
         self._offers[offer.token_id] = dialled
         dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.token_id)
@@ -269,6 +300,17 @@ class Worker:
     def _on_started(self, started: CallStarted) -> None:
         if started.call in self._calls:
             return
+        if not self._is_first(started.token_id, started.call):
+            log.warning("call %s: refused, its stream token was used before, at another gateway", started.call_sid)
+            self._say_to_gateway(started.gateway, HangUp(started.call, goodbye=False, after_utterance=0))
+            return
+        if started.call_sid in self._hung_up:
+            hang_up = self._hung_up[started.call_sid]
+            self._say_to_gateway(started.gateway, HangUp(started.call, hang_up.goodbye, 0))
+            return
+        if started.call_sid in self._by_sid:
+            self._on_back(self._by_sid[started.call_sid], started)
+            return
         dialled = self._offers.pop(started.token_id, None)
         if dialled is None:
             # This worker was restarted between the webhook and the media socket.
@@ -281,15 +323,15 @@ class Worker:
             metrics=self._metrics,
             seed=started.call,
         )
-        gateway = started.gateway
+        self._by_sid[started.call_sid] = started.call
         call = dialled.call = self._calls[started.call] = Call(
             call=started.call,
             call_sid=started.call_sid,
-            gateway=gateway,
+            gateway=started.gateway,
             greeting_instructions=self._agent.greeting_instructions(recorded=self._recorded),
             conversation=conversation,
             to_pacer=self._say_to_pacer,
-            to_gateway=lambda message: self._say_to_gateway(gateway, message),
+            to_gateway=functools.partial(self._say_to_gateway, started.gateway),
             dial=self._dial_for,
             on_due=self._plan,
         )
@@ -309,10 +351,64 @@ class Worker:
             # It failed while the phone was still ringing.
             call.model_gone(dialled.session, refused=dialled.refused)
 
+    def _is_first(self, token_id: str, call: int) -> bool:
+        """Each gateway knows the tokens that were used at it; only here are all those of a call."""
+        first = self._tokens.setdefault(token_id, call)
+        if len(self._tokens) > REMEMBERED_MAX:
+            self._tokens.popitem(last=False)
+        return first == call
+
+    def _on_back(self, before: int, started: CallStarted) -> None:
+        """A caller whose media socket was lost is back on another one, at this gateway or another."""
+        call = self._calls.pop(before)
+        number = self._by_sid[started.call_sid] = started.call
+        self._calls[number] = call
+        self._reporters[number] = self._reporters.pop(before)
+        self._silenced.discard(before)
+        for timers in (self._parked, self._due):
+            timer = timers.pop(before, None)
+            if timer is not None:
+                timer.cancel()
+        self._say_to_pacer(CloseLine(before))
+        self._page.counter("bridge_calls_back").inc()
+        log.info("call %s: back on another media socket", call.call_sid)
+        to_gateway = functools.partial(self._say_to_gateway, started.gateway)
+        call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0)
+        self._plan(call)
+
+    def _park(self, call: int) -> None:
+        """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
+        if call in self._calls and call not in self._parked:
+            self._parked[call] = self._loop.call_later(GRACE_S, self._on_ended, call, "lost")
+
+    def _look_for_gateways(self) -> None:
+        """Park the calls of gateways that are gone, and no longer those of one that was only frozen."""
+        now_ns = time.monotonic_ns()
+        for gateway, seen_ns in list(self._gateways.items()):
+            if now_ns - seen_ns > (GATEWAY_SILENT_S + GRACE_S) * 1e9:
+                del self._gateways[gateway]
+        for number, call in self._calls.items():
+            if now_ns - self._gateways.get(call.gateway, 0) > GATEWAY_SILENT_S * 1e9:
+                if number not in self._parked:
+                    self._silenced.add(number)
+                self._park(number)
+            elif number in self._silenced:
+                self._silenced.discard(number)
+                self._parked.pop(number).cancel()
+
     def _on_ended(self, call: int, reason: str) -> None:
         ended = self._calls.pop(call, None)
         if ended is None:
             return
+        self._silenced.discard(call)
+        timer = self._parked.pop(call, None)
+        if timer is not None:
+            timer.cancel()
+        del self._by_sid[ended.call_sid]
+        if ended.hang_up is not None:
+            self._hung_up[ended.call_sid] = ended.hang_up
+            if len(self._hung_up) > REMEMBERED_MAX:
+                self._hung_up.popitem(last=False)
         self._say_to_pacer(CloseLine(call))
         timer = self._due.pop(call, None)
         if timer is not None:

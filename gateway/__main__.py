@@ -133,6 +133,7 @@ class Gateway:
         self._peers.on_frames = self._wire.write
         self._lag = LoopLag(page)
         self._peers.on_hang_up = self.media.hang_up
+        self._peers.on_pacer_restarted = self.media.lines_lost
         offers = Offers(
             admission=admission,
             cell=cell,

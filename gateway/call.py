@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from .connections import MediaConnection
 from .core.limits import AudioRate
 from .core.media_streams import Outbound
 from .outbox import Outbox
+
+# Utterances that can be partly heard at the same time, and some more.
+MARKS_KEPT: Final = 16
 
 
 @dataclass(eq=False, slots=True)
@@ -37,6 +42,11 @@ class Call:
     stuck_since_ns: int = 0
     # The next frame, if it follows the last one within one utterance; -1 when it need not.
     next_seq: int = -1
+    # How far the call's frames have come, for a line that is lost: the next frame's number, frames since the last mark,
+    # and of the last marks `(utterance, frames)`.
+    seq: int = 0
+    frames_since_mark: int = 0
+    marks: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MARKS_KEPT))
     # The last utterance of this generation that Twilio said was played.
     heard_utterance: int = 0
     # Hang up once this utterance was heard; 0: nothing of the kind was asked.

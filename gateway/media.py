@@ -22,6 +22,7 @@ from shared.messages import (
     CloseLine,
     FollowCall,
     HangUp,
+    LineLost,
     MarkHeard,
 )
 
@@ -299,6 +300,13 @@ class MediaSockets:
         self._metrics.calls_cut[why].inc()
         self._end(call, "lost")
         call.connection.transport.abort()
+
+    def lines_lost(self, epoch: int) -> None:
+        """txpacer was restarted: tell the bridges where each call's speech stopped."""
+        for call in self.calls.values():
+            call.bridge.post(
+                LineLost(call.number, epoch, tuple(call.marks), call.frames_since_mark, call.seq, call.last_wire_ns)
+            )
 
     def _mark_is_due(self, call: Call) -> None:
         """Close a call whose goodbye was never confirmed, but not while it is still being spoken."""

@@ -51,10 +51,16 @@ class Offers:
         self._chronicle = chronicle
         self._lateness = lateness
 
-    def take(self, caller: Caller, *, resumed: bool = False) -> tuple[Answer, str]:
-        """What to answer, and with CONNECT the stream token; aibridge dials the model ahead from then on."""
+    def take(self, caller: Caller, *, resumed: bool = False, worker: int | None = None) -> tuple[Answer, str]:
+        """What to answer, and with CONNECT the stream token; aibridge dials the model ahead from then on.
+
+        `worker` is the one that holds the conversation of a call that comes back; another one takes it if that is gone.
+        """
         now_ns = monotonic_ns()
-        worker = None if self._media.draining else self._cell.pick(now_ns)
+        if self._media.draining:
+            worker = None
+        elif worker is None or not self._cell.worker_is_ready(worker, now_ns):
+            worker = self._cell.pick(now_ns)
         answer, why = self._admission.answer(
             caller.call_sid,
             source=caller.from_number,

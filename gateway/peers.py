@@ -26,9 +26,8 @@ from .core.cell import Cell
 from .metrics import Metrics
 from .outbox import Outbox
 
-HELLO_S: Final = 1.0
-# While a peer does not answer, so that a cell is ready as soon as its last process is.
-IMPATIENT_S: Final = 0.1
+# A restarted peer is known after so long; until then its calls are silent.
+HELLO_S: Final = 0.1
 
 
 class Peers:
@@ -50,6 +49,8 @@ class Peers:
         # Set by whoever holds the calls, before `start`.
         self.on_frames: Callable[[Frames], None]
         self.on_hang_up: Callable[[HangUp], None]
+        # Another txpacer answers than before; its epoch.
+        self.on_pacer_restarted: Callable[[int], None]
         # For whoever follows calls; nobody, unless set.
         self.on_note: Callable[[int, bytes], None] = _nobody
 
@@ -90,22 +91,20 @@ class Peers:
 
     def _hello(self) -> None:
         now_ns = monotonic_ns()
-        answered = self._cell.pacer_is_there(now_ns) and all(
-            self._cell.worker_is_there(worker, now_ns) for worker in range(len(self.bridges))
-        )
         for outbox in (self.pacer, *self.bridges):
             outbox.hint(GatewayHello(self._name))
         self._metrics.pacer_up.set(self._cell.pacer_is_there(now_ns))
         self._metrics.bus_waiting["txpacer"].set(self.pacer.waiting)
         self._metrics.bus_waiting["aibridge"].set(sum(outbox.waiting for outbox in self.bridges))
         self._metrics.workers_ready.set(self._cell.ready_workers(now_ns))
-        self._hello_timer = self._loop.call_later(HELLO_S if answered else IMPATIENT_S, self._hello)
+        self._hello_timer = self._loop.call_later(HELLO_S, self._hello)
 
     def _from_pacer(self, _: str, message: Frames | PacerState) -> None:
         if isinstance(message, Frames):
             self.on_frames(message)
         elif self._cell.pacer_answered(message.epoch, monotonic_ns()):
             self._metrics.pacer_restarts.inc()
+            self.on_pacer_restarted(message.epoch)
 
     def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp | CallNote) -> None:
         if isinstance(message, HangUp):

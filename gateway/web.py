@@ -22,6 +22,7 @@ from .core import twiml
 from .core.admission import Answer
 from .core.cell import Cell
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
+from .core.tokens import worker_of
 from .media import MediaSockets
 from .metrics import Metrics
 from .offers import Caller, Offers
@@ -36,6 +37,7 @@ MAX_BODY_BYTES: Final = 65_536
 BODY_S: Final = 10.0
 MAX_FIELDS: Final = 256
 # Twilio's are "CA" and 32 hex digits. Anything else of that kind may come from a test; nothing else may reach a log.
+_WORKERS: Final = {str(number): number for number in range(64)}
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 
 
@@ -82,12 +84,15 @@ class Web:
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
         caller = Caller(call_sid, fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
-        answer, token = self._offers.take(caller, resumed=request.query_params.get("resume") == "1")
+        query = request.query_params
+        answer, token = self._offers.take(
+            caller, resumed=query.get("resume") == "1", worker=_WORKERS.get(query.get("worker", ""))
+        )
         if answer is Answer.HANG_UP:
             return _xml(twiml.hang_up())
         if answer is Answer.FALLBACK:
             return _xml(self._fallback)
-        return _xml(twiml.connect(self._settings.origin, token))
+        return _xml(twiml.connect(self._settings.origin, token, worker_of(token)))
 
     async def _status(self, request: Request) -> Response:
         return await self._callback(request, "status")

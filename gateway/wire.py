@@ -75,6 +75,8 @@ class Wire:
             elif mark:
                 broadcast((call.connection,), call.outbound.mark(call.generation, mark))
                 call.next_seq = -1
+                call.marks.append((mark, call.frames_since_mark))
+                call.frames_since_mark = 0
         metrics.wire_late.inc(len(late))
         # Refused only when txpacer is gone, and then it means nothing to the next one.
         self._pacer.hint(WireAck(frames.batch, monotonic_ns(), tuple(late)))
@@ -113,6 +115,7 @@ class Wire:
         elif call.last_wire_ns == 0:
             call.bridge.post(FirstFrameSent(call.number, wire_ns))
             self._chronicle.first_frame(call.call_sid, unix_ms(wire_ns))
-        call.next_seq = seq + count
+        call.next_seq = call.seq = seq + count
+        call.frames_since_mark += count
         call.last_wire_ns = wire_ns
         return wire_ns

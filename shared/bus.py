@@ -75,8 +75,8 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
     sock.setsockopt(zmq.ROUTING_ID, name.encode())
     # While the other side is away, refuse instead of queueing for it: what it would get later is stale.
     sock.setsockopt(zmq.IMMEDIATE, 1)
+    # No back-off: callers wait for whoever comes back, and the other side is this machine or the next one.
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
-    sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
     sock.connect(url)
     return sock
 

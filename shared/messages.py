@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GatewayHello(Message, frozen=True, array_like=True, tag=10):
-    """Sent by gateway to each aibridge worker and to txpacer once a second, and at once after connecting."""
+    """Sent by gateway to each aibridge worker and to txpacer ten times a second."""
 
     gateway: str
 
@@ -100,6 +100,18 @@ class FollowCall(Message, frozen=True, array_like=True, tag=18):
     call: int
 
 
+class LineLost(Message, frozen=True, array_like=True, tag=19):
+    """Sent by gateway to aibridge when another txpacer answers than before: how far the call's frames had come."""
+
+    call: int
+    epoch: int  # of the txpacer that answers now
+    # Frames of each of the last utterances whose mark came, oldest first: `(utterance, frames)`.
+    marks: tuple[tuple[int, int], ...]
+    frames: int  # of the utterance behind those, so far
+    seq: int  # of the next frame
+    wire_ns: int  # when the last frame was written; 0: none was
+
+
 class WorkerState(Message, frozen=True, array_like=True, tag=20):
     """Sent by aibridge to gateway as the answer to GatewayHello and at every change of `ready`."""
 
@@ -130,7 +142,7 @@ class CallNote(Message, frozen=True, array_like=True, tag=22):
 
 
 class BridgeHello(Message, frozen=True, array_like=True, tag=30):
-    """Sent by aibridge to txpacer once a second, and at once after connecting."""
+    """Sent by aibridge to txpacer ten times a second."""
 
     bridge: str
 
@@ -181,6 +193,21 @@ class ResumeLine(Message, frozen=True, array_like=True, tag=37):
     """Sent by aibridge to txpacer when it was no interruption: go on with the next frame."""
 
     call: int
+
+
+class RestoreLine(Message, frozen=True, array_like=True, tag=38):
+    """Sent by aibridge to txpacer for a call whose line, or media socket, is gone: go on where the ear stopped.
+
+    What is missing of the utterance follows as Speech.
+    """
+
+    call: int
+    gateway: str
+    epoch: int  # the txpacer that this is meant for; another one drops it
+    seq: int  # of the next frame
+    utterance: int  # 0: none is missing
+    paced_bytes: int  # of it, already; whole frames
+    ear_ns: int  # when the ear had played them; 0: not begun
 
 
 class PacerState(Message, frozen=True, array_like=True, tag=40):
@@ -271,9 +298,12 @@ GatewayToBridge = (
     | FirstFrameSent
     | CallEnded
     | FollowCall
+    | LineLost
 )
 BridgeToGateway = WorkerState | HangUp | CallNote
-BridgeToPacer = BridgeHello | OpenLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
+BridgeToPacer = (
+    BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
+)
 PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
 GatewayToPacer = GatewayHello | WireAck | CloseLine

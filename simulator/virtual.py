@@ -34,10 +34,12 @@ from shared.messages import (
     CLEAR,
     Frames,
     HangUp,
+    LineLost,
     MarkHeard,
     Message,
     OpenLine,
     PauseLine,
+    RestoreLine,
     ResumeLine,
     Speech,
     SpeechEnd,
@@ -59,6 +61,8 @@ START_NS: Final = 1_000_000 * MS
 # As in gateway/wire.py and gateway/media.py.
 LATE_NS: Final = 20 * MS
 MARK_NS: Final = 10_000 * MS
+# From the death of txpacer until its successor is known, with a standby: see docs/failures.md.
+PACER_RESTART_MS: Final = 250
 CALL: Final = 1
 _VOICE: Final = Voice()
 _REFUSALS: Final = frozenset(("key", "model"))
@@ -180,6 +184,9 @@ class _Gateway:
     heard: int = 0
     hang_up: HangUp | None = None
     last_wire_ns: int = 0
+    seq: int = 0
+    frames_since_mark: int = 0
+    marks: list[tuple[int, int]] = field(default_factory=list)
     closed: bool = False
 
 
@@ -387,6 +394,8 @@ class VirtualCall:
                 if self.now_ns - frames.deadline_ns > LATE_NS:
                     late.append((number, seq))
                 gateway.last_wire_ns = self.now_ns
+                gateway.seq = seq + len(audio) // FRAME_BYTES
+                gateway.frames_since_mark += len(audio) // FRAME_BYTES
                 for at in range(0, len(audio), FRAME_BYTES):
                     self._to_carrier(gateway.outbound.media(audio[at : at + FRAME_BYTES]))
             if mark == CLEAR:
@@ -395,6 +404,8 @@ class VirtualCall:
                 gateway.heard = 0
             elif mark:
                 self._to_carrier(gateway.outbound.mark(gateway.generation, mark))
+                gateway.marks.append((mark, gateway.frames_since_mark))
+                gateway.frames_since_mark = 0
         pacer, wire_ns = self._pacer, self.now_ns
 
         def acknowledge() -> None:
@@ -426,6 +437,10 @@ class VirtualCall:
                 pacer.resume(call, now_ns)
             case OpenLine(call, gateway):
                 pacer.open(call, gateway, "bridge")
+            case RestoreLine(call, gateway, _, seq, utterance, paced_bytes, ear_ns):
+                pacer.restore(
+                    call, gateway, "bridge", seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns
+                )
         self._serve_pacer()
 
     def _serve_pacer(self) -> None:
@@ -448,10 +463,17 @@ class VirtualCall:
             self._serve_pacer()
 
     def restart_pacer(self) -> None:
-        """txpacer dies, and is back at once: its lines are gone."""
-        self._pacer = Pacer(lead_ns=self.rules.lead_ns, metrics=self._pacer_metrics)
-        self._pacer_armed_ns = None
-        self.after(self.hops.pacer_ms, self.call.line_lost)
+        """txpacer dies, and is back a little later: its lines are gone."""
+        self.kill_pacer()
+        self.after(PACER_RESTART_MS, self._pacer_is_back)
+
+    def _pacer_is_back(self) -> None:
+        self._dead_pacer = False
+        gateway = self._gateway
+        lost = LineLost(
+            self.call.call, 2, tuple(gateway.marks), gateway.frames_since_mark, gateway.seq, gateway.last_wire_ns
+        )
+        self.after(self.hops.pacer_ms, lambda: self.call.line_lost(lost))
 
     def kill_pacer(self) -> None:
         """txpacer hangs for good: nothing more comes out of it."""

@@ -27,6 +27,7 @@ from shared.messages import (
     OpenLine,
     PacerState,
     PauseLine,
+    RestoreLine,
     ResumeLine,
     Speech,
     SpeechEnd,
@@ -168,6 +169,11 @@ class Loop:
                 pacer.resume(call, now_ns)
             case OpenLine(call, gateway):
                 pacer.open(call, gateway, bridge)
+            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns):
+                if epoch == self._epoch:
+                    pacer.restore(
+                        call, gateway, bridge, seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns
+                    )
             case CloseLine(call):
                 pacer.close(call)
             case BridgeHello():

@@ -41,6 +41,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_dropped", "Messages to other processes that their sockets refused"),
     counter("bridge_caller_bytes_dropped", "Caller audio that waited for a session and exceeded the bound"),
     counter("bridge_pacer_restarts", "New epochs of txpacer seen"),
+    counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
     counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
     counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
     counter("bridge_renewals", "Sessions replaced by a fresh one before their limit"),

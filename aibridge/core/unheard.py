@@ -1,7 +1,7 @@
 """The speech of a call that is not known to be heard, and how far it came, for a line that has to be made anew.
 
-txpacer's reservoir dies with txpacer, and a line's frames with the media socket they were written to. What is missing at
-the ear then follows from bytes that others have counted:
+txpacer's reservoir dies with txpacer, and a line's frames with the media socket they were written to. What is missing
+at the ear then follows from bytes that others have counted:
 
 - txpacer restarted: the gateway knows how many frames it was given since which mark, and every frame but the last of an
   utterance holds 160 bytes of it. Nothing is doubled and nothing lost.

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple, TypeVar
 
 from .tokens import LIFE_NS
 
-# A call whose socket was lost this often gets the fallback: something is broken that another try will not mend.
+# A call whose socket was lost so often within so long gets the fallback: another try will not mend what is broken.
 RESUMES_MAX: Final = 3
+RESUMES_NS: Final = 60_000_000_000
 # CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
 
@@ -69,7 +70,8 @@ class Admission:
         # Offers and live calls of each source, the caller's number.
         self._sources: Counter[str] = Counter()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
-        self._resumes: OrderedDict[str, int] = OrderedDict()
+        # When each call came back the last few times.
+        self._resumes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
     @property
     def live(self) -> int:
@@ -91,9 +93,9 @@ class Admission:
         if not ready:
             return Decision(Answer.FALLBACK, Why.NOT_READY)
         if resumed:
-            resumes = self._resumes.pop(call_sid, 0) + 1
-            _remember(self._resumes, call_sid, resumes)
-            if resumes > RESUMES_MAX:
+            resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+            _remember(self._resumes, call_sid, (*resumes, now_ns))
+            if len(resumes) >= RESUMES_MAX:
                 return Decision(Answer.FALLBACK, Why.LOST_TOO_OFTEN)
         elif late:
             return Decision(Answer.FALLBACK, Why.LATE)

@@ -13,8 +13,8 @@ def media_url(origin: str) -> str:
     return "ws" + origin.removeprefix("http") + MEDIA_PATH
 
 
-def connect(origin: str, token: str) -> str:
-    """Connect the call to the media socket; when that ends, come back here.
+def connect(origin: str, token: str, worker: int) -> str:
+    """Connect the call to the media socket; when that ends, come back here and name the worker with the conversation.
 
     Twilio runs what stands behind `</Connect>` when the socket could not be opened, was lost, or was closed by us: the
     `<Redirect>` is what lets a call outlive its gateway.
@@ -23,7 +23,7 @@ def connect(origin: str, token: str) -> str:
     stream = Connect()
     stream.stream(url=media_url(origin)).parameter(name="token", value=token)
     response.append(stream)
-    response.redirect(f"{origin}{VOICE_PATH}?resume=1", method="POST")
+    response.redirect(f"{origin}{VOICE_PATH}?resume=1&worker={worker}", method="POST")
     return str(response)
 
 

@@ -19,7 +19,7 @@ def test_the_media_socket_is_under_the_origin(origin, url):
 
 
 def test_a_call_is_connected_and_comes_back_when_the_socket_ends():
-    root = ElementTree.fromstring(twiml.connect("https://voice.example.com", 'a<&"'))
+    root = ElementTree.fromstring(twiml.connect("https://voice.example.com", 'a<&"', 3))
     assert [child.tag for child in root] == ["Connect", "Redirect"]
     stream, redirect = root.find("./Connect/Stream"), root.find("Redirect")
     assert stream is not None
@@ -27,7 +27,7 @@ def test_a_call_is_connected_and_comes_back_when_the_socket_ends():
     assert stream.attrib == {"url": "wss://voice.example.com/twilio/media"}
     assert [(p.attrib["name"], p.attrib["value"]) for p in stream] == [("token", 'a<&"')]
     assert redirect.attrib == {"method": "POST"}
-    assert redirect.text == "https://voice.example.com/twilio/voice?resume=1"
+    assert redirect.text == "https://voice.example.com/twilio/voice?resume=1&worker=3"
 
 
 @pytest.mark.parametrize(

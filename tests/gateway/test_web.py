@@ -18,7 +18,7 @@ def test_a_signed_webhook_dials_ahead_and_connects(run):
         twiml = await cell.twilio.voice("CAone")
         url = cell.twilio.origin.replace("http", "ws", 1) + "/twilio/media"
         assert f'<Stream url="{url}"><Parameter name="token" value="' in twiml
-        assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1</Redirect>' in twiml
+        assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1&amp;worker=0</Redirect>' in twiml
         offered = await cell.bridge.next(CallOffered)
         assert (offered.call_sid, offered.from_number, offered.to_number) == ("CAone", "+15550001", "+15550002")
         assert not offered.resumed

@@ -183,6 +183,21 @@ class Line:
         """Speech that is not paced yet."""
         return self._reservoir_bytes - (self._run_frames - len(self._run)) * FRAME_BYTES
 
+    def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
+        """Go on for a line that is gone, whose next frame was `seq`, in the midst of `utterance` (0: of none).
+
+        Its first `paced_bytes`, whole frames, were played at `ear_ns`; the silence since then is a gap.
+        """
+        self.seq = self._spurt_seq = seq
+        self.ear_ns = ear_ns
+        if utterance:
+            self._closed_through = utterance - 1
+            head = _Utterance(utterance)
+            head.paced_bytes = paced_bytes
+            head.first_seq = seq - paced_bytes // FRAME_BYTES
+            self._queue.append(head)
+            self._waiting = True
+
     def push(self, utterance: int, data: bytes) -> int:
         """Append speech of any length to `utterance`; its predecessors are ended by it.
 

@@ -23,6 +23,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
     counter("pacer_reanchored", "Times a line began again after the ear had run dry inside an utterance"),
     counter("pacer_withdrawn", "Withdrawals"),
+    counter("pacer_restored", "Lines that began anew in mid-speech: after a restart, or on another media socket"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
     histogram(
@@ -53,6 +54,7 @@ class PacerMetrics:
         self.caught_up = page.counter("pacer_caught_up")
         self.reanchored = page.counter("pacer_reanchored")
         self.withdrawn = page.counter("pacer_withdrawn")
+        self.restored = page.counter("pacer_restored")
         self.held = page.counter("pacer_held")
         self.lost_batches = page.counter("pacer_lost_batches")
         self.refused_bytes = page.counter("pacer_refused_bytes")

@@ -107,6 +107,15 @@ class Pacer:
         else:
             entry.outlet, entry.bridge = self._outlet(gateway), bridge
 
+    def restore(
+        self, call: int, gateway: str, bridge: str, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int
+    ) -> None:
+        """A call whose line, or media socket, is gone: its line begins anew where the ear stopped."""
+        self.close(call)
+        self.open(call, gateway, bridge)
+        self._entries[call].line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
+        self._metrics.restored.inc()
+
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
         entry = self._entries.get(call)
         if entry is None:
