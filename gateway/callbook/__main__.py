@@ -37,6 +37,7 @@ from .exporter import metrics_route
 from .intake import Intake
 from .metrics import DEFINITIONS, Metrics
 from .models import Recording
+from .pages.routes import Pages
 from .private_port import PrivatePort, listen
 from .recorder import Recorder
 from .records import Records
@@ -81,7 +82,7 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
-        routes = [metrics_route(settings.metrics_dir), *Api(engine).routes()]
+        routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
         self._port = PrivatePort(listener, routes, host=settings.metrics_host)
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -1,0 +1,159 @@
+// The list of calls, and one call: everything comes from /api/calls.
+
+import { Timeline } from "/calls/static/timeline.js";
+
+const $ = (id) => document.getElementById(id);
+const REFRESH_MS = 5000;
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+async function get(url) {
+  const response = await fetch(url);
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(body.error || `HTTP ${response.status}`);
+  return body;
+}
+
+const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
+const length = (call) => (call.ended_at ? clock(seconds(call.began_at, call.ended_at)) : "live");
+const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+const ms = (value) => (value === null ? "–" : `${value.toFixed(0)} ms`);
+
+function element(name, text, className = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// --- the list ---
+
+async function list() {
+  $("list").hidden = false;
+  let shown = 0;
+  const row = (call) => {
+    const { transmission } = call;
+    const tr = document.createElement("tr");
+    const link = element("a", new Date(call.began_at).toLocaleString());
+    link.href = `/calls/${call.call_sid}`;
+    const first = document.createElement("td");
+    first.append(link);
+    const gaps = transmission.ear_gaps ? `${transmission.ear_gaps} (${ms(transmission.ear_gap_ms)})` : (transmission.ear_gaps ?? "–");
+    tr.append(
+      first,
+      element("td", call.from_number || "–"),
+      element("td", call.to_number || "–"),
+      element("td", length(call), "n"),
+      element("td", call.turns, "n"),
+      element("td", gaps, transmission.ear_gaps ? "n bad" : "n"),
+      element("td", ms(transmission.wire_gap_max_ms), transmission.stalls ? "n bad" : "n"),
+      element("td", call.end_reason || "–", call.end_reason === "lost" ? "bad" : ""),
+      element("td", call.recording ? call.recording.state : "–"),
+    );
+    return tr;
+  };
+  const more = async (before) => {
+    const page = await get(`/api/calls?limit=50${before ? `&before=${encodeURIComponent(before)}` : ""}`);
+    if (!before) $("rows").replaceChildren();
+    $("rows").append(...page.calls.map(row));
+    shown = $("rows").children.length;
+    $("summary").textContent = `${shown} newest`;
+    $("empty").hidden = shown > 0;
+    $("older").hidden = !page.next;
+    $("older").onclick = () => more(page.next).catch((error) => problem(error.message));
+    problem("");
+  };
+  const refresh = () => {
+    // Whoever has paged back is reading: leave the list as it is.
+    if (!document.hidden && shown <= 50) more("").catch((error) => problem(`No records: ${error.message}`));
+  };
+  refresh();
+  setInterval(refresh, REFRESH_MS);
+}
+
+// --- one call ---
+
+async function one(callSid) {
+  $("call").hidden = false;
+  const call = await get(`/api/calls/${callSid}`);
+  document.title = `Call of ${new Date(call.began_at).toLocaleString()}`;
+  $("summary").textContent = `${new Date(call.began_at).toLocaleString()}  ·  ${call.from_number || "unknown"} → ${call.to_number || "unknown"}  ·  ${callSid}`;
+  figures(call);
+  const timeline = new Timeline($("timeline"), call, $("position"));
+  turns(call, timeline);
+  $("in").onclick = () => timeline.zoom(0.5);
+  $("out").onclick = () => timeline.zoom(2);
+  $("all").onclick = () => timeline.whole();
+  if (call.recording && call.recording.state === "completed") recording(callSid, timeline);
+}
+
+function figures(call) {
+  const { transmission: line } = call;
+  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.silent_ms);
+  const answers = [];
+  for (const [n, turn] of call.turns.entries()) {
+    const next = call.turns[n + 1];
+    if (turn.role === "caller" && next && next.role === "ai" && turn.ended_at && next.began_at) {
+      answers.push(seconds(turn.ended_at, next.began_at) * 1000);
+    }
+  }
+  const first = call.streams[0];
+  const pick = first && first.first_frame_at ? seconds(first.started_at, first.first_frame_at) * 1000 : null;
+  const all = [
+    ["Length", length(call)],
+    ["Gaps at the ear", line.ear_gaps === null ? "–" : String(line.ear_gaps), line.ear_gaps > 0],
+    ["Longest wire gap", ms(line.wire_gap_max_ms), line.stalls > 0],
+    ["First frame after", ms(pick)],
+    ["Interruptions", String(call.interruptions.length)],
+    ["Silent after, at most", stops.length ? ms(Math.max(...stops)) : "–"],
+    ["Answered after, median", answers.length ? ms(answers.sort((a, b) => a - b)[answers.length >> 1]) : "–"],
+    ["Ended", call.end_reason || "live", call.end_reason === "lost"],
+  ];
+  $("figures").replaceChildren(
+    ...all.map(([name, value, bad]) => {
+      const box = document.createElement("div");
+      box.append(element("dt", name), element("dd", value, bad ? "bad" : ""));
+      return box;
+    }),
+  );
+}
+
+function turns(call, timeline) {
+  $("turns").replaceChildren(
+    ...call.turns.map((turn) => {
+      const item = document.createElement("li");
+      const button = document.createElement("button");
+      button.className = turn.role;
+      const words = document.createElement("span");
+      words.append(turn.heard_text || (turn.text ? "" : "(not written down)"));
+      const rest = turn.text.slice(turn.heard_text.length);
+      if (turn.role === "ai" && rest.trim()) words.append(element("del", rest));
+      const cut = turn.interrupted ? `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard` : "";
+      const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
+      button.append(element("time", at), element("b", turn.role === "ai" ? "AI" : "Caller"), words, element("small", cut));
+      button.onclick = () => turn.began_at && timeline.show(turn);
+      item.append(button);
+      return item;
+    }),
+  );
+}
+
+async function recording(callSid, timeline) {
+  const audio = $("audio");
+  const response = await fetch(`/calls/${callSid}/recording.wav`);
+  if (!response.ok) return problem(`The recording cannot be had: ${(await response.json()).error}`);
+  const data = await response.arrayBuffer();
+  audio.src = URL.createObjectURL(new Blob([data], { type: "audio/wav" }));
+  const decoder = new OfflineAudioContext(2, 1, 8000);
+  timeline.recorded(await decoder.decodeAudioData(data), audio);
+  $("play").hidden = false;
+  $("play").onclick = () => (audio.paused ? audio.play() : audio.pause());
+  audio.onplay = () => ($("play").textContent = "Pause");
+  audio.onpause = () => ($("play").textContent = "Play");
+}
+
+const callSid = location.pathname.split("/")[2];
+(callSid ? one(callSid) : list()).catch((error) => problem(`No record: ${error.message}`));

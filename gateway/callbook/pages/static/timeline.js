@@ -1,0 +1,298 @@
+// One call on a canvas: caller, AI, and what the model and the line did. Times are seconds since the call began.
+
+const LANES = { caller: 60, ai: 150, events: 258 };
+const HALF = 38;
+const LEFT = 76;
+const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
+const FONT = "12px system-ui, 'DejaVu Sans', sans-serif";
+
+export class Timeline {
+  constructor(canvas, call, position) {
+    this.canvas = canvas;
+    this.call = call;
+    this.position = position;
+    this.origin = Date.parse(call.began_at);
+    const ends = [call.ended_at, ...call.turns.map((turn) => turn.ended_at)].filter(Boolean).map((text) => this.at(text));
+    this.length = Math.max(1, ...ends) + 0.5;
+    this.from = 0;
+    this.to = this.length;
+    this.audio = null;
+    this.peaks = null;
+    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    canvas.addEventListener("pointerdown", (event) => this.grab(event));
+    canvas.addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.draw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    this.draw();
+  }
+
+  at(text) {
+    return (Date.parse(text) - this.origin) / 1000;
+  }
+
+  // --- moving about ---
+
+  whole() {
+    this.look(0, this.length);
+  }
+
+  zoom(factor, around = (this.from + this.to) / 2) {
+    const span = Math.max(0.2, (this.to - this.from) * factor);
+    const share = (around - this.from) / (this.to - this.from);
+    this.look(around - span * share, around + span * (1 - share));
+  }
+
+  show(turn) {
+    const began = this.at(turn.began_at);
+    const ended = turn.ended_at ? this.at(turn.ended_at) : began + turn.heard_ms / 1000;
+    const margin = Math.max(0.5, (ended - began) * 0.25);
+    this.look(began - margin, ended + margin);
+    this.seek(began);
+  }
+
+  look(from, to) {
+    const span = Math.min(this.length, to - from);
+    this.from = Math.max(0, Math.min(from, this.length - span));
+    this.to = this.from + span;
+    this.draw();
+  }
+
+  wheel(event) {
+    event.preventDefault();
+    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+      const shift = ((event.deltaX || event.deltaY) / this.canvas.clientWidth) * (this.to - this.from);
+      this.look(this.from + shift, this.to + shift);
+    } else this.zoom(event.deltaY > 0 ? 1.2 : 1 / 1.2, this.time(event.offsetX));
+  }
+
+  grab(event) {
+    const { from, to } = this;
+    const begun = event.offsetX;
+    let moved = false;
+    this.canvas.setPointerCapture(event.pointerId);
+    const move = ({ offsetX }) => {
+      moved = moved || Math.abs(offsetX - begun) > 4;
+      const shift = ((begun - offsetX) / (this.canvas.clientWidth - LEFT)) * (to - from);
+      if (moved) this.look(from + shift, to + shift);
+    };
+    this.canvas.addEventListener("pointermove", move);
+    const drop = ({ offsetX }) => {
+      this.canvas.removeEventListener("pointermove", move);
+      if (!moved) this.seek(this.time(offsetX));
+    };
+    this.canvas.addEventListener("pointerup", drop, { once: true });
+  }
+
+  key(event) {
+    const shift = { ArrowLeft: -0.15, ArrowRight: 0.15 }[event.key];
+    if (shift) this.look(this.from + shift * (this.to - this.from), this.to + shift * (this.to - this.from));
+    else if (event.key === "+" || event.key === "=") this.zoom(0.5);
+    else if (event.key === "-") this.zoom(2);
+    else if (event.key === "0") this.whole();
+    else return;
+    event.preventDefault();
+  }
+
+  // --- the recording ---
+
+  recorded(buffer, audio) {
+    this.audio = audio;
+    // Nothing says when Twilio began to record, but it records to the end of the call.
+    this.shift = Math.max(0, (this.call.ended_at ? this.at(this.call.ended_at) : buffer.duration) - buffer.duration);
+    const column = Math.round(buffer.sampleRate / 100);
+    this.peaks = [0, buffer.numberOfChannels - 1].map((channel) => {
+      const samples = buffer.getChannelData(channel);
+      const peaks = new Float32Array(Math.ceil(samples.length / column));
+      for (let n = 0; n < samples.length; n++) {
+        const value = Math.abs(samples[n]);
+        const at = Math.floor(n / column);
+        if (value > peaks[at]) peaks[at] = value;
+      }
+      return peaks;
+    });
+    const follow = () => {
+      this.draw();
+      if (!audio.paused) requestAnimationFrame(follow);
+    };
+    audio.addEventListener("play", follow);
+    audio.addEventListener("seeked", () => this.draw());
+    this.draw();
+  }
+
+  seek(time) {
+    if (this.audio) this.audio.currentTime = Math.max(0, time - this.shift);
+    this.position.textContent = `${time.toFixed(2)} s`;
+    this.cursor = time;
+    this.draw();
+  }
+
+  // --- the picture ---
+
+  x(time) {
+    return LEFT + ((time - this.from) / (this.to - this.from)) * (this.canvas.clientWidth - LEFT);
+  }
+
+  time(x) {
+    return this.from + ((x - LEFT) / (this.canvas.clientWidth - LEFT)) * (this.to - this.from);
+  }
+
+  draw() {
+    const { canvas, call } = this;
+    const scale = devicePixelRatio || 1;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    if (!width) return;
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    const pen = canvas.getContext("2d");
+    pen.scale(scale, scale);
+    pen.font = FONT;
+    const style = getComputedStyle(document.documentElement);
+    this.colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    pen.save();
+    pen.beginPath();
+    pen.rect(LEFT, 0, width - LEFT, height);
+    pen.clip();
+    this.grid(pen, height);
+    for (const each of call.interruptions) this.interruption(pen, each);
+    call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1]));
+    if (this.peaks) this.voices(pen);
+    this.events(pen);
+    this.hand(pen, height);
+    pen.restore();
+    pen.font = `600 ${FONT}`;
+    for (const [name, y] of [["Caller", LANES.caller], ["AI, heard", LANES.ai], ["Model, line", LANES.events]]) {
+      pen.fillStyle = this.colour("ink");
+      pen.fillText(name, 12, y + 4);
+    }
+  }
+
+  grid(pen, height) {
+    const step = STEPS.find((each) => (each / (this.to - this.from)) * (this.canvas.clientWidth - LEFT) > 70) || 600;
+    for (let time = Math.ceil(this.from / step) * step; time < this.to; time += step) {
+      const x = this.x(time);
+      pen.fillStyle = this.colour("line");
+      pen.fillRect(x, 0, 1, height - 24);
+      pen.fillStyle = this.colour("soft");
+      pen.fillText(step < 1 ? `${time.toFixed(2)} s` : `${Math.floor(time / 60)}:${String(Math.round(time) % 60).padStart(2, "0")}`, x + 4, height - 9);
+    }
+    for (const y of [LANES.caller, LANES.ai]) {
+      pen.fillStyle = this.colour("line");
+      pen.fillRect(LEFT, y, this.canvas.clientWidth, 1);
+    }
+  }
+
+  turn(pen, turn, before) {
+    const y = LANES[turn.role === "ai" ? "ai" : "caller"];
+    const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
+    const began = this.at(turn.began_at);
+    const ended = turn.ended_at ? this.at(turn.ended_at) : began + turn.heard_ms / 1000;
+    const [x, to] = [this.x(began), this.x(ended)];
+    pen.fillStyle = colour;
+    pen.globalAlpha = this.peaks ? 0.12 : 0.35;
+    pen.beginPath();
+    pen.roundRect(x, y - HALF, Math.max(2, to - x), 2 * HALF, 5);
+    pen.fill();
+    pen.globalAlpha = 1;
+    const unheard = (turn.spoken_ms - turn.heard_ms) / 1000;
+    if (turn.role === "ai" && unheard > 0.02) {
+      pen.strokeStyle = colour;
+      pen.globalAlpha = 0.5;
+      pen.setLineDash([4, 4]);
+      pen.beginPath();
+      pen.roundRect(to, y - HALF + 8, this.x(ended + unheard) - to, 2 * HALF - 16, 5);
+      pen.stroke();
+      pen.setLineDash([]);
+      pen.globalAlpha = 1;
+    }
+    if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
+    this.words(pen, turn.heard_text || turn.text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
+    if (unheard > 0.02 && turn.role === "ai") {
+      const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
+      this.words(pen, heard, x + 6, y + HALF - 5, to - x - 10);
+    }
+  }
+
+  words(pen, text, x, y, room) {
+    if (room < 20) return;
+    let shown = text;
+    while (shown && pen.measureText(shown).width > room) shown = shown.slice(0, Math.floor(shown.length * 0.9) - 1);
+    pen.fillStyle = this.colour("ink");
+    if (shown) pen.fillText(shown.length < text.length ? `${shown.trimEnd()}…` : shown, x, y);
+  }
+
+  // From the end of the caller's turn, as the model noticed it, to the answer's first sample.
+  answer(pen, from, to) {
+    const y = LANES.ai;
+    const [x, end] = [this.x(from), this.x(to)];
+    pen.fillStyle = this.colour("soft");
+    pen.fillRect(x, y + HALF + 3, end - x, 2);
+    const label = `${((to - from) * 1000).toFixed(0)} ms`;
+    if (end - x > pen.measureText(label).width) pen.fillText(label, (x + end - pen.measureText(label).width) / 2, y + HALF + 18);
+  }
+
+  interruption(pen, each) {
+    const at = this.at(each.at);
+    const x = this.x(at);
+    pen.fillStyle = this.colour("warn");
+    pen.globalAlpha = 0.3;
+    pen.fillRect(x, LANES.caller - HALF, Math.max(2, this.x(at + each.silent_ms / 1000) - x), LANES.ai - LANES.caller + 2 * HALF);
+    pen.globalAlpha = 1;
+    pen.fillRect(x, LANES.caller - HALF, 1.5, LANES.ai - LANES.caller + 2 * HALF);
+  }
+
+  voices(pen) {
+    for (const [channel, lane] of [[0, "caller"], [1, "ai"]]) {
+      const peaks = this.peaks[channel];
+      pen.fillStyle = this.colour(lane);
+      const width = Math.max(1, (this.x(0.01) - this.x(0)) * 0.9);
+      const first = Math.max(0, Math.floor((this.from - this.shift) * 100));
+      const last = Math.min(peaks.length, Math.ceil((this.to - this.shift) * 100));
+      for (let n = first; n < last; n++) {
+        const half = Math.sqrt(peaks[n]) * HALF;
+        if (half > 0.7) pen.fillRect(this.x(this.shift + n / 100), LANES[lane] - half, width, 2 * half);
+      }
+    }
+  }
+
+  // Flags in rows of their own, so that neighbours do not cover each other.
+  events(pen) {
+    const { call } = this;
+    const notes = [];
+    call.streams.forEach((stream, n) => {
+      if (stream.started_at) notes.push([this.at(stream.started_at), n ? "media socket again" : "answered", "soft"]);
+      if (stream.first_frame_at) notes.push([this.at(stream.first_frame_at), "first frame", "soft"]);
+      const gaps = stream.ear_gaps ? `, ${stream.ear_gaps} gaps at the ear (${(stream.ear_gap_us / 1000).toFixed(0)} ms)` : "";
+      const bad = gaps || stream.end_reason === "lost" ? "bad" : "soft";
+      if (stream.ended_at) notes.push([this.at(stream.ended_at), `${stream.end_reason || "ended"}${gaps}`, bad]);
+    });
+    for (const each of call.interruptions) {
+      const how = each.protected ? "after the protected greeting" : each.cancelled ? "response cancelled" : "speech withdrawn";
+      notes.push([this.at(each.at), `interrupted: silent after ${each.silent_ms} ms, ${how}`, "warn"]);
+    }
+    for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
+    const ends = [-Infinity, -Infinity, -Infinity];
+    for (const [at, text, colour] of notes.sort((a, b) => a[0] - b[0])) {
+      const wide = pen.measureText(text).width + 14;
+      const x = this.x(at);
+      // A flag at the right edge flies to the left.
+      const left = x + wide > this.canvas.clientWidth ? x - wide : x;
+      let row = ends.findIndex((end) => end <= left);
+      if (row < 0) row = ends.indexOf(Math.min(...ends));
+      ends[row] = left + wide;
+      const y = LANES.events - 30 + 22 * row;
+      pen.fillStyle = this.colour(colour);
+      pen.fillRect(x, y - 9, 2, 13);
+      pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
+    }
+  }
+
+  hand(pen, height) {
+    const playing = this.audio && !this.audio.paused;
+    const time = playing ? this.shift + this.audio.currentTime : this.cursor;
+    if (time === undefined) return;
+    if (playing && (time > this.to || time < this.from)) this.look(time, time + this.to - this.from);
+    pen.fillStyle = this.colour("bad");
+    pen.fillRect(this.x(time), 0, 1.5, height - 24);
+    if (playing) this.position.textContent = `${time.toFixed(2)} s`;
+  }
+}
