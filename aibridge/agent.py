@@ -83,8 +83,8 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         """The greeting; behind the notice, where the call is recorded and the law asks for one."""
         return " ".join(filter(None, (self.recording_notice if recorded else "", self.greeting)))
 
-    def script(self, *, recorded: bool = False) -> Script:
-        """What it says without the model."""
+    def script(self, *, recorded: bool = False, fallback_ends_call: bool = False) -> Script:
+        """What it says without the model. `fallback_ends_call`: no other number is dialled behind the fallback."""
         words = self.first_words(recorded=recorded)
         return Script(
             greets=bool(words),
@@ -92,6 +92,7 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             greeting_audio=self.greeting_audio,
             fallback_text=self.fallback,
             fallback_audio=self.fallback_audio,
+            fallback_ends_call=fallback_ends_call,
         )
 
     def greeting_instructions(self, *, recorded: bool = False) -> str:

@@ -318,7 +318,7 @@ class Worker:
         if dialled.expiry is not None:
             dialled.expiry.cancel()
         conversation = Conversation(
-            script=self._agent.script(recorded=self._recorded),
+            script=self._agent.script(recorded=self._recorded, fallback_ends_call=not self._settings.fallback_dial),
             rules=self._rules,
             metrics=self._metrics,
             seed=started.call,

@@ -487,7 +487,8 @@ class Conversation:
         after = self.playout.unheard()
         if self._script.fallback_audio:
             after = self._say_recording("fallback", self._script.fallback_text, self._script.fallback_audio, now_ns)
-        self._end_call(goodbye=False, after_utterance=after, reason=reason)
+        ends = bool(self._script.fallback_audio) and self._script.fallback_ends_call
+        self._end_call(goodbye=ends, after_utterance=after, reason=reason)
 
     def _end_call(self, *, goodbye: bool, after_utterance: int, reason: str) -> None:
         self.ended = True

@@ -34,3 +34,5 @@ class Script:
     greeting_audio: bytes = b""
     fallback_text: str = ""
     fallback_audio: bytes = b""
+    # After the recorded fallback nothing else follows: hang up. Otherwise the call goes on with the TwiML.
+    fallback_ends_call: bool = False

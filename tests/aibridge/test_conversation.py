@@ -288,6 +288,13 @@ def test_failed_responses_are_asked_for_again_and_in_the_end_the_caller_gets_the
     assert bench.all(Speak) == [Speak(1, bytes(800))]
 
 
+def test_a_recorded_fallback_behind_which_nobody_is_dialled_ends_the_call() -> None:
+    script = Script(greets=False, fallback_text="Sorry.", fallback_audio=bytes(800), fallback_ends_call=True)
+    bench = Bench(script=script)
+    bench.error("insufficient_quota")
+    assert bench.all(EndCall) == [EndCall(True, 1, "the model is gone")]
+
+
 def test_a_fatal_error_ends_the_call_with_the_fallback_and_others_do_not() -> None:
     bench = Bench()
     bench.error("server_error")
