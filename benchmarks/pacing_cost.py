@@ -1,12 +1,13 @@
-"""What pacing costs: txpacer itself with 1,000 lines speaking, and one count in each kind of metric.
+"""txpacer alone: what it costs with 1,000 lines speaking and how late it is, and what one count in a metric costs.
 
-`python -m benchmarks.pacing_cost`. The lines are fed as fast as a model speaks (five times real time) by this process,
-which is their aibridge and their gateway too.
+`python -m benchmarks.pacing_cost --lines 200 --stress`, with TX_REALTIME=off or without. The lines are fed as fast as a
+model speaks (five times real time) by this process, which is their aibridge and their gateway too.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import timeit
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +26,26 @@ from shared import bus
 from shared.messages import Frames, GatewayHello, OpenLine, PacerToGateway, Speech, WireAck, decode, encode
 from shared.metrics import Page, counter, histogram
 
+from .pacing_run import (
+    Buckets,
+    Lateness,
+    before_the_stress,
+    lateness_of,
+    missing,
+    of_histogram,
+    read_histogram,
+    since,
+    start_cyclictest,
+    steal,
+    stressed,
+)
+
+LATENESS: Final = "twentyms_pacer_lateness_seconds"
 SECONDS: Final = 10.0
 # One delta of the model.
 DELTA_MS: Final = 200
 SPEED: Final = 5
-_LATENESS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -36,8 +53,17 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def pacing(lines: int) -> tuple[float, float]:
-    """Percent of a core that txpacer takes, and frames a second of a line."""
+@dataclass(frozen=True)
+class Paced:
+    # Percent of a core that txpacer took.
+    cpu: float
+    # Frames a second of each line.
+    rate: float
+    lateness: Lateness
+
+
+def pacing(lines: int) -> Paced:
+    """Let `lines` speak for SECONDS."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as directory:
         run_dir = Path(directory)
         process = subprocess.Popen(
@@ -50,26 +76,26 @@ def pacing(lines: int) -> tuple[float, float]:
             time.sleep(1.0)
             frames.send(encode([GatewayHello("gateway")]))
             speech.send(encode([OpenLine(call, "gateway") for call in range(lines)]))
-            return _talk(process.pid, frames, speech, lines)
+            return _talk(process.pid, run_dir / "metrics", frames, speech, lines)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
             context.destroy(linger=0)
 
 
-def _talk(pid: int, frames: zmq.Socket[bytes], speech: zmq.Socket[bytes], lines: int) -> tuple[float, float]:
+def _talk(pid: int, metrics: Path, frames: zmq.Socket[bytes], speech: zmq.Socket[bytes], lines: int) -> Paced:
     audio = random.randbytes(DELTA_MS * 8)
     # Each line gets its next delta when its turn comes: spread over the time that a delta lasts at five times speed,
     # until it is ten seconds ahead; after that at the speed of the ear.
     begin = time.monotonic()
     said = [0] * lines
     emitted = 0
-    measured_from: tuple[float, float, int] | None = None
+    measured_from: tuple[float, float, int, Buckets] | None = None
     poller = zmq.Poller()
     poller.register(frames, zmq.POLLIN)
     while (now := time.monotonic() - begin) < SECONDS + 3:
         if measured_from is None and now > 3:
-            measured_from = (time.monotonic(), cpu_seconds(pid), emitted)
+            measured_from = (time.monotonic(), cpu_seconds(pid), emitted, read_histogram(metrics, LATENESS))
         batch = []
         for line in range(lines):
             heard = now - line * DELTA_MS / 1_000 / lines
@@ -80,21 +106,25 @@ def _talk(pid: int, frames: zmq.Socket[bytes], speech: zmq.Socket[bytes], lines:
             speech.send(encode(batch))
         until = time.monotonic() + 0.02
         while (left := until - time.monotonic()) > 0:
-            if not poller.poll(left * 1_000):
+            if not poller.poll(int(left * 1_000)):
                 break
             for message in decode(frames.recv(), PacerToGateway):
                 if isinstance(message, Frames):
                     emitted += sum(len(entry[2]) for entry in message.entries) // 160
                     frames.send(encode([WireAck(message.batch, time.monotonic_ns(), ())]))
     assert measured_from is not None
-    since, cpu, count = measured_from
-    seconds = time.monotonic() - since
-    return 100 * (cpu_seconds(pid) - cpu) / seconds, (emitted - count) / seconds / lines
+    from_s, cpu, count, buckets = measured_from
+    seconds = time.monotonic() - from_s
+    return Paced(
+        cpu=100 * (cpu_seconds(pid) - cpu) / seconds,
+        rate=(emitted - count) / seconds / lines,
+        lateness=of_histogram(since(buckets, read_histogram(metrics, LATENESS))),
+    )
 
 
 def counting() -> list[tuple[str, float, float]]:
     """(what, ns of a counter, ns of a histogram)."""
-    page = Page.in_memory((counter("c", "c"), histogram("h", "h", _LATENESS)))
+    page = Page.in_memory((counter("c", "c"), histogram("h", "h", _BUCKETS)))
     ours = (page.counter("c"), page.histogram("h"))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as directory:
         # prometheus_client looks for this when it is first imported with a metric.
@@ -110,7 +140,7 @@ def counting() -> list[tuple[str, float, float]]:
             ("its multiprocess files in memory", {"PROMETHEUS_MULTIPROC_DIR": directory}),
         ):
             done = subprocess.run(
-                [sys.executable, "-c", script, repr(_LATENESS)],
+                [sys.executable, "-c", script, repr(_BUCKETS)],
                 env={**os.environ, **env},
                 capture_output=True,
                 text=True,
@@ -129,11 +159,23 @@ def _ns(call: object) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pacing_cost", description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000)
-    lines = parser.parse_args().lines
+    parser.add_argument("--stress", action="store_true", help="with stress-ng on every core")
+    arguments = parser.parse_args()
+    lines = arguments.lines
     for name, counted, observed in counting():
         print(f"{name:<34} counter {counted:5.0f} ns   histogram {observed:5.0f} ns")
-    share, rate = pacing(lines)
-    print(f"txpacer, {lines} lines speaking: {share:.1f} % of a core at {rate:.1f} frames a second each")
+    may_realtime = before_the_stress() and os.environ.get("TX_REALTIME") != "off"
+    stolen_before = steal()
+    with stressed(SECONDS + 20) if arguments.stress else contextlib.nullcontext():
+        machine = None if missing("cyclictest") else start_cyclictest(realtime=may_realtime, seconds=SECONDS + 2)
+        paced = pacing(lines)
+        baseline = lateness_of(machine) if machine else None
+    stolen, passed = (after - before for before, after in zip(stolen_before, steal(), strict=True))
+    print(f"txpacer, {lines} lines speaking: {paced.cpu:.1f} % of a core, {paced.rate:.1f} frames a second each")
+    for name, late in (("late by", paced.lateness), ("cyclictest", baseline)):
+        if late is not None:
+            print(f"{name:<10} p50 {late.p50:.2f}  p99 {late.p99:.2f}  p99.9 {late.p999:.2f}  max {late.max:.2f} ms")
+    print(f"stolen by the host: {100 * stolen / max(1, passed):.1f} %")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ Buckets = list[tuple[float, float]]
 
 def of_samples(values_ms: list[float]) -> Lateness:
     values = sorted(values_ms) or [0.0]
-    return Lateness(*(values[min(len(values) - 1, int(q * len(values)))] for q in (0.5, 0.99, 0.999)), values[-1])
+    p50, p99, p999 = (values[min(len(values) - 1, int(q * len(values)))] for q in (0.5, 0.99, 0.999))
+    return Lateness(p50, p99, p999, values[-1])
 
 
 def of_histogram(buckets: Buckets) -> Lateness:
@@ -81,7 +82,8 @@ def of_histogram(buckets: Buckets) -> Lateness:
     if not total:
         return of_samples([])
     largest = next(bound for bound, count in buckets if count == total)
-    return Lateness(*(_quantile(buckets, q * total) * 1e3 for q in (0.5, 0.99, 0.999)), largest * 1e3)
+    p50, p99, p999 = (_quantile(buckets, q * total) * 1e3 for q in (0.5, 0.99, 0.999))
+    return Lateness(p50, p99, p999, largest * 1e3)
 
 
 def _quantile(buckets: Buckets, rank: float) -> float:
@@ -95,7 +97,7 @@ def _quantile(buckets: Buckets, rank: float) -> float:
     return below_bound
 
 
-def _histogram(directory: Path, name: str) -> Buckets:
+def read_histogram(directory: Path, name: str) -> Buckets:
     """The cumulative buckets of a histogram that one process has."""
     for family in PagesCollector(directory).collect():
         if family.name == name:
@@ -103,7 +105,7 @@ def _histogram(directory: Path, name: str) -> Buckets:
     raise LookupError(name)
 
 
-def _since(before: Buckets, after: Buckets) -> Buckets:
+def since(before: Buckets, after: Buckets) -> Buckets:
     return [(bound, count - earlier) for (_, earlier), (bound, count) in zip(before, after, strict=True)]
 
 
@@ -163,7 +165,7 @@ def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float)
     async def settle() -> None:
         nonlocal steady_ns
         await asyncio.sleep(ramp + 1)
-        before.extend(_histogram(metrics, name) for name in names)
+        before.extend(read_histogram(metrics, name) for name in names)
         steady_ns = time.monotonic_ns()
 
     async def calls() -> list[CallRecord]:
@@ -185,16 +187,16 @@ def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float)
     gc.collect()
     gc.freeze()
     gc.disable()
-    steal = _steal()
+    stolen_before = steal()
     with contextlib.ExitStack() as loaded:
         if load == "stress":
             loaded.enter_context(stressed(seconds + ramp + 30))
-        baseline = None if missing("cyclictest") else _cyclictest(realtime=realtime, seconds=seconds + ramp + 1)
+        baseline = None if missing("cyclictest") else start_cyclictest(realtime=realtime, seconds=seconds + ramp + 1)
         records = uvloop.run(calls())
-    stolen, passed = (after - earlier for earlier, after in zip(steal, _steal(), strict=True))
+    stolen, passed = (after - earlier for earlier, after in zip(stolen_before, steal(), strict=True))
     gc.enable()
     pacer, wire = (
-        of_histogram(_since(earlier, _histogram(metrics, name))) for name, earlier in zip(names, before, strict=True)
+        of_histogram(since(earlier, read_histogram(metrics, name))) for name, earlier in zip(names, before, strict=True)
     )
     heard = [_at_the_ear(record.ear, steady_ns) for record in records]
     return Measured(
@@ -203,7 +205,7 @@ def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float)
         realtime=realtime,
         frames=sum(len(record.ear.arrival_ns) for record in records),
         pacer=pacer,
-        cyclictest=_lateness_of(baseline) if baseline else None,
+        cyclictest=lateness_of(baseline) if baseline else None,
         wire=wire,
         ear=of_samples([late for each, _ in heard for late in each]),
         gap_ms=sum(gap for _, gap in heard),
@@ -213,7 +215,7 @@ def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float)
     )
 
 
-def _steal() -> tuple[int, int]:
+def steal() -> tuple[int, int]:
     """Stolen time and all time of all processors since the start, in the kernel's units; zeros where it says none."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
@@ -231,13 +233,13 @@ def before_the_stress() -> bool:
     return True
 
 
-def _cyclictest(*, realtime: bool, seconds: float) -> subprocess.Popen[str]:
+def start_cyclictest(*, realtime: bool, seconds: float) -> subprocess.Popen[str]:
     command = ["cyclictest", "-q", "-t1", "-i5000", f"-D{seconds:.0f}", "-h100000"]
     command += ["-m", f"-p{PACER_PRIORITY}"] if realtime else ["--policy=other"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _lateness_of(process: subprocess.Popen[str]) -> Lateness:
+def lateness_of(process: subprocess.Popen[str]) -> Lateness:
     output, _ = process.communicate(timeout=60)
     values: list[float] = []
     for line in output.splitlines():
