@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Literal, TypeVar
 
 import aiohttp
-from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
@@ -101,6 +101,6 @@ class TwilioRest:
             raise RestError("error", may_be_done=True) from None
         except aiohttp.ClientConnectorError:
             raise RestError("refused", may_be_done=False) from None
-        except (aiohttp.ClientError, OSError, TwilioException, ValueError, KeyError, TypeError):
-            # The connection broke, or what came is no answer of Twilio's.
+        except Exception:
+            # The connection broke, or what came is no answer of Twilio's, which the package says in many ways.
             raise RestError("error", may_be_done=True) from None

@@ -46,7 +46,9 @@ class Pages:
         self._account = (settings.twilio_account_sid, settings.twilio_auth_token)
         self._base = f"{settings.twilio_api_url or TWILIO_API}/2010-04-01/Accounts/{settings.twilio_account_sid}"
         folder = files(__package__) / "static"
-        self._files = {path.name: (path.read_bytes(), _TYPES[path.name.rpartition(".")[2]]) for path in folder.iterdir()}
+        self._files = {
+            path.name: (path.read_bytes(), _TYPES[path.name.rpartition(".")[2]]) for path in folder.iterdir()
+        }
 
     def routes(self) -> list[Route]:
         return [
