@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from shared.audio import BYTES_PER_MS, SILENCE, linear_to_mulaw
+from shared.audio import BYTES_PER_MS, FRAME_MS, SILENCE, linear_to_mulaw
 
 from .behaviour import Behaviour
 from .caller import AfterAnswer, AiHeard, AiSilent, HangUp, Say, Step, Wait
@@ -62,6 +62,8 @@ class Scenario:
         happened = sum(each.effective_ns is not None for each in verdict.interruptions)
         if self.interruptions is not None and happened != self.interruptions:
             found.append(f"{happened} interruptions took effect; {self.interruptions} should have.")
+        if all(text.startswith("(") for text in found):
+            found.clear()  # a remark about the measurement, with nothing to remark upon
         if self.also is not None and (text := self.also(verdict, sessions)):
             found.append(text)
         return found
@@ -262,6 +264,11 @@ def _ended_by_server(verdict: Verdict, _: Sessions) -> str:
     return "" if verdict.outcome == "hung-up-by-server" else f"It ended {verdict.outcome}."
 
 
+def _within_a_frame(verdict: Verdict, _: Sessions) -> str:
+    error_ms = verdict.history_error_ms
+    return "" if error_ms <= FRAME_MS else f"The history is {error_ms} ms wrong, more than a frame."
+
+
 def _uncut(_: Verdict, sessions: Sessions) -> str:
     cut = any(item["truncated_ms"] is not None for session in sessions for item in session["items"])
     return "An item was cut, though nobody interrupted it." if cut else ""
@@ -337,7 +344,7 @@ def _modes() -> Iterator[Scenario]:
     polite = (Say(SHORT, AiSilent(ms=400)),)
     for behaviour, name in (
         (Behaviour(answer_ms=ANSWER_MS), "one item"),
-        (Behaviour(answer_ms=ANSWER_MS, preamble=True, speed=30), "two items"),
+        (Behaviour(answer_ms=ANSWER_MS, preamble=True, speed=60), "two items"),
     ):
         for at_ms in (300, 2_500):
             script = (*polite, Say(LONG, AiHeard(ms=at_ms)), BYE)
@@ -347,6 +354,9 @@ def _modes() -> Iterator[Scenario]:
                 (behaviour,),
                 env={"BARGE_IN": "clear", "TX_LEAD_MS": "400"},
                 interruptions=1,
+                # Twilio carries a `clear` out when it has it, and says nothing: the way there cannot be known.
+                forced=("The model believes",),
+                also=_within_a_frame,
             )
             yield Scenario(
                 f"BARGE_IN=drain: {name}, interrupted at {at_ms} ms", script, (behaviour,), env={"BARGE_IN": "drain"}
