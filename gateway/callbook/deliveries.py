@@ -54,6 +54,8 @@ class Deliveries:
         self._key = key
         self._metrics = metrics
         self._first_retry_s = first_retry_s
+        # How often to look for what is due.
+        self.poll_s = POLL_S
 
     async def run(self) -> None:
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
@@ -64,7 +66,7 @@ class Deliveries:
                 except SQLAlchemyError:
                     due = []  # the writer says that the database is away
                 if not due:
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(self.poll_s)
 
     def _claim(self) -> list[tuple[str, int, dict[str, Any]]]:
         """Take what is due: SID, attempts so far, and the body of each."""
