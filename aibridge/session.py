@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from openai import AsyncOpenAI, OpenAIError
 from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from shared.websocket import DirectConnection
 
 from .core.realtime import (
     FATAL_CODES,
@@ -37,11 +39,15 @@ class ModelRefusedError(Exception):
     """The model's server will not have us (key, quota or model name); the text is what it said."""
 
 
+class ModelConnection(DirectConnection, ClientConnection):
+    """The SDK's connection is made of this."""
+
+
 class Session:
     """`run` holds the session from dialling to its end; `on_event` gets what happens in it, in order.
 
-    Writing is synchronous and never waits: websockets' `broadcast` to this one connection. The SDK's own sends take a
-    lock in a task, 14 to 144 us each, and would not keep a cancel in front of the truncate that follows it.
+    Writing is synchronous and never waits. The SDK's own sends take a lock in a task, 14 to 144 us each, and would not
+    keep a cancel in front of the truncate that follows it.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class Session:
         self._request_id = request_id
         self._on_event = on_event
         self._on_malformed = on_malformed
-        self._websocket: ClientConnection | None = None
+        self._websocket: ModelConnection | None = None
         # Runs `run`; whoever starts it sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
         # session.updated has come: audio and responses may go out.
@@ -77,18 +83,8 @@ class Session:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
                 connection = await self._dial()
                 try:
-                    while True:
-                        data = await connection.recv_bytes()
-                        try:
-                            event = decode_event(data)
-                        except MalformedEventError:
-                            self._on_malformed()
-                            continue
-                        if event is None:
-                            continue
-                        if not self.ready and self._open(event):
-                            opening.reschedule(None)
-                        self._on_event(event)
+                    assert self._websocket is not None  # made by the dialling
+                    await self._websocket.receive_each(partial(self._received, opening))
                 finally:
                     self.ready = False
                     await connection.close()
@@ -96,9 +92,21 @@ class Session:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
                 raise
 
+    def _received(self, opening: asyncio.Timeout, data: bytes, _is_text: bool) -> None:
+        try:
+            event = decode_event(data)
+        except MalformedEventError:
+            self._on_malformed()
+            return
+        if event is None:
+            return
+        if not self.ready and self._open(event):
+            opening.reschedule(None)
+        self._on_event(event)
+
     async def _dial(self) -> Any:
-        def create(*args: Any, **kwargs: Any) -> ClientConnection:
-            self._websocket = ClientConnection(*args, **kwargs)
+        def create(*args: Any, **kwargs: Any) -> ModelConnection:
+            self._websocket = ModelConnection(*args, **kwargs)
             return self._websocket
 
         options: Any = {
@@ -135,7 +143,7 @@ class Session:
 
     def send(self, event: RealtimeClientEventParam) -> None:
         if self._websocket is not None:
-            broadcast((self._websocket,), encode_event(event))
+            self._websocket.send_now(encode_event(event))
 
     def close(self) -> None:
         """End `run`, and with it the socket: at once for a server that answers the closing handshake, else in 1 s."""
@@ -145,7 +153,7 @@ class Session:
     def append(self, audio: bytes) -> None:
         """Caller audio, raw mu-law. Only once `ready`."""
         if self._websocket is not None:
-            broadcast((self._websocket,), encode_append(audio))
+            self._websocket.send_now(encode_append(audio))
 
 
 async def probe(client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam) -> None:

@@ -20,6 +20,7 @@ from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event
 
 from shared.metrics import Counter
+from shared.websocket import DirectConnection
 
 from .core.limits import MessageRate
 
@@ -100,7 +101,7 @@ class HttpConnection(H11Protocol):
         self.transport.abort()
 
 
-class MediaConnection(ServerConnection):
+class MediaConnection(DirectConnection, ServerConnection):
     """A media socket that is cut when it sends more than any call can mean. `on_flood` is called once, then."""
 
     def __init__(self, *args: Any, on_flood: Callable[[], None], **kwargs: Any) -> None:
@@ -117,6 +118,13 @@ class MediaConnection(ServerConnection):
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
 
+    def text_received(self, data: bytes) -> None:
+        self.heard_ns = now_ns = monotonic_ns()
+        if not self._rate.allows(now_ns):
+            self._cut()
+        elif not self._is_cut:
+            super().text_received(data)
+
     def process_event(self, event: Event) -> None:
         if self._is_cut:
             return
@@ -125,9 +133,13 @@ class MediaConnection(ServerConnection):
             if event.opcode in DATA_OPCODES:
                 self.heard_ns = now_ns
             if not self._rate.allows(now_ns):
-                # Not argued with: a closing handshake would have to be read out of the flood.
-                self._is_cut = True
-                self._on_flood()
-                self.transport.abort()
+                self._cut()
                 return
         super().process_event(event)
+
+    def _cut(self) -> None:
+        # Not argued with: a closing handshake would have to be read out of the flood.
+        if not self._is_cut:
+            self._is_cut = True
+            self._on_flood()
+            self.transport.abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 from http import HTTPStatus
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
@@ -146,7 +147,7 @@ class MediaSockets:
             finally:
                 self._unstarted -= 1
             if call is not None:
-                reason = await self._converse(call, stream)
+                reason = await connection.receive_each(partial(self._received, call, stream))
                 self._end(call, reason)
                 if reason == "stop":
                     return
@@ -225,36 +226,31 @@ class MediaSockets:
             return token.worker
         return self._cell.pick(now_ns)
 
-    async def _converse(self, call: Call, stream: MediaStream) -> str:
-        """Read at full speed until the call is over: "stop", or "lost" when the other end made it meaningless."""
-        receive = stream.receive
-        recv = call.connection.recv
-        while True:
-            text = await recv()
-            if call.ended:
-                continue  # we closed it; read on until the other end agrees
-            try:
-                message = receive(text)
-            except ViolationError as exc:
-                self._metrics.violations[exc.kind].inc()
-                if exc.fatal:
+    def _received(self, call: Call, stream: MediaStream, data: bytes, is_text: bool) -> str | None:
+        """A message of a call; "stop" or "lost" when the call is over: the other end said so or made it meaningless."""
+        if call.ended:
+            return None  # we closed it; read on until the other end agrees
+        try:
+            message = stream.receive_text(data) if is_text else stream.receive(data)
+        except ViolationError as exc:
+            self._metrics.violations[exc.kind].inc()
+            return "lost" if exc.fatal else None
+        if isinstance(message, bytes):
+            if message:
+                if not call.audio_rate.allows(len(message), call.connection.heard_ns):
+                    self._metrics.violations[Kind.FLOOD].inc()
                     return "lost"
-                continue
-            if isinstance(message, bytes):
-                if message:
-                    if not call.audio_rate.allows(len(message), call.connection.heard_ns):
-                        self._metrics.violations[Kind.FLOOD].inc()
-                        return "lost"
-                    self._metrics.caller_audio_bytes.inc(len(message))
-                    call.bridge.audio(call.number, message)
-            elif isinstance(message, Mark):
-                self._marked(call, message.mark.name)
-            elif isinstance(message, Dtmf):
-                call.bridge.post(CallerDtmf(call.number, message.dtmf.digit))
-            elif isinstance(message, Stop):
-                return "stop"
-            else:
-                assert isinstance(message, Connected | Start)  # the table allows neither here
+                self._metrics.caller_audio_bytes.inc(len(message))
+                call.bridge.audio(call.number, message)
+        elif isinstance(message, Mark):
+            self._marked(call, message.mark.name)
+        elif isinstance(message, Dtmf):
+            call.bridge.post(CallerDtmf(call.number, message.dtmf.digit))
+        elif isinstance(message, Stop):
+            return "stop"
+        else:
+            assert isinstance(message, Connected | Start)  # the table allows neither here
+        return None
 
     def _marked(self, call: Call, name: str) -> None:
         parsed = parse_mark(name)

@@ -1,7 +1,7 @@
 """txpacer's frames onto the media sockets. Nothing here waits, and nothing is logged per frame.
 
-`broadcast` of websockets writes synchronously into a socket's buffer whatever that socket's state: one that is slow or
-dead costs the others a memory copy.
+Writing is synchronous, into a socket's buffer, whatever that socket's state: one that is slow or dead costs the others
+a memory copy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from time import monotonic_ns
 from typing import Final
-
-from websockets.asyncio.server import broadcast
 
 from shared.audio import FRAME_BYTES
 from shared.facts import unix_ms
@@ -70,10 +68,10 @@ class Wire:
                     late.append((number, seq))
                     call.late_frames += len(audio) // FRAME_BYTES
             if mark == CLEAR:
-                broadcast((call.connection,), call.outbound.clear)
+                call.connection.send_now(call.outbound.clear)
                 call.cleared()
             elif mark:
-                broadcast((call.connection,), call.outbound.mark(call.generation, mark))
+                call.connection.send_now(call.outbound.mark(call.generation, mark))
                 call.next_seq = -1
                 call.marks.append((mark, call.frames_since_mark))
                 call.frames_since_mark = 0
@@ -93,10 +91,10 @@ class Wire:
             metrics.slow_sends.inc()
         count = len(audio) // FRAME_BYTES
         if count == 1:
-            broadcast((connection,), call.outbound.media(audio))
+            connection.send_now(call.outbound.media(audio))
         else:
-            for at in range(0, len(audio), FRAME_BYTES):
-                broadcast((connection,), call.outbound.media(audio[at : at + FRAME_BYTES]))
+            frames = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
+            connection.send_all(map(call.outbound.media, frames))
         wire_ns = monotonic_ns()
         metrics.frames_sent.inc(count)
         call.frames += count

@@ -126,11 +126,11 @@ class _Model:
     def append(self, audio: bytes) -> None:
         self._write(encode_append(audio))
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: bytes) -> None:
         if not self._is_closed:
             self._world.after(self._world.hops.model_ms, lambda: self._receive(text))
 
-    def _receive(self, text: str) -> None:
+    def _receive(self, text: bytes) -> None:
         if not self.session.close_code:
             self._send_all(self.session.receive(text, self._world.now_ns))
 
@@ -310,8 +310,8 @@ class VirtualCall:
         for text in texts:
             self.after(self.hops.carrier_ms, lambda text=text: self._from_carrier(text))  # type: ignore[misc]
 
-    def _to_carrier(self, text: str) -> None:
-        self.after(self.hops.carrier_ms, lambda: self._at_carrier(text))
+    def _to_carrier(self, text: bytes) -> None:
+        self.after(self.hops.carrier_ms, lambda: self._at_carrier(text.decode()))
 
     def _at_carrier(self, text: str) -> None:
         self._to_gateway(self._carrier.receive(text, self.now_ns))

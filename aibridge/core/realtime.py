@@ -260,10 +260,10 @@ def decode_event(data: bytes) -> ServerEvent | None:
 _encoder: Final = msgspec.json.Encoder()
 
 
-def encode_event(event: RealtimeClientEventParam) -> str:
-    return _encoder.encode(event).decode()
+def encode_event(event: RealtimeClientEventParam) -> bytes:
+    return _encoder.encode(event)
 
 
-def encode_append(audio: bytes) -> str:
+def encode_append(audio: bytes) -> bytes:
     """input_audio_buffer.append, without the 144 us that the SDK's typed call takes."""
-    return f'{{"type":"input_audio_buffer.append","audio":"{b2a_base64(audio, newline=False).decode()}"}}'
+    return b'{"type":"input_audio_buffer.append","audio":"' + b2a_base64(audio, newline=False) + b'"}'

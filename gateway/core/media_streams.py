@@ -180,31 +180,37 @@ class MediaStream:
         """
         if not isinstance(text, str):
             raise self._violation(Kind.BINARY)
+        return self.receive_text(text)
+
+    def receive_text(self, text: str | bytes) -> bytes | Connected | Start | Mark | Dtmf | Stop:
+        """The same for what is known to be text, which may be given as the UTF-8 that it came in."""
         if len(text) > MAX_MESSAGE_BYTES:
             raise self._violation(Kind.OVERSIZED)
         try:
             message: Inbound = _decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise self._violation(_why_undecodable(text)) from None
-        following = NEXT.get((self.state, type(message)))
-        if following is None:
-            second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
-            raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
-        if isinstance(message, Media):
+        # What the table says of nearly every message, without looking it up.
+        if type(message) is Media and self.state is State.STREAMING:
             if message.stream_sid != self.stream_sid:
                 raise self._violation(Kind.WRONG_STREAM)
             try:
                 return a2b_base64(message.media.payload, strict_mode=True)
             except (Base64Error, ValueError):
                 raise self._violation(Kind.BAD_BASE64) from None
+        following = NEXT.get((self.state, type(message)))
+        if following is None:
+            second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
+            raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
         if isinstance(message, Start):
             if message.stream_sid != message.start.stream_sid or not message.stream_sid:
                 raise self._violation(Kind.WRONG_STREAM)
             if message.start.media_format != _AUDIO:
                 raise self._violation(Kind.WRONG_FORMAT)
             self.stream_sid = message.stream_sid
-        elif not isinstance(message, Connected) and message.stream_sid != self.stream_sid:
+        elif not isinstance(message, Connected | Media) and message.stream_sid != self.stream_sid:
             raise self._violation(Kind.WRONG_STREAM)
+        assert not isinstance(message, Media)  # dealt with above
         self.state = following
         return message
 
@@ -213,7 +219,7 @@ class MediaStream:
         return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Kind.UNKNOWN_EVENT))
 
 
-def _why_undecodable(text: str) -> Kind:
+def _why_undecodable(text: str | bytes) -> Kind:
     try:
         event = _any_decoder.decode(text).event
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -222,7 +228,7 @@ def _why_undecodable(text: str) -> Kind:
 
 
 class Outbound:
-    """The texts that may be sent on one stream: exactly the documented keys.
+    """The texts that may be sent on one stream, in UTF-8: exactly the documented keys.
 
     An extra or missing key is Twilio's error 31951, which it reports once a stream and then drops in silence.
     """
@@ -230,17 +236,17 @@ class Outbound:
     __slots__ = ("_mark_prefix", "_media_prefix", "clear")
 
     def __init__(self, stream_sid: str) -> None:
-        quoted = msgspec.json.encode(stream_sid).decode()
-        self._media_prefix = f'{{"event":"media","streamSid":{quoted},"media":{{"payload":"'
-        self._mark_prefix = f'{{"event":"mark","streamSid":{quoted},"mark":{{"name":"'
-        self.clear = f'{{"event":"clear","streamSid":{quoted}}}'
+        quoted = msgspec.json.encode(stream_sid)
+        self._media_prefix = b'{"event":"media","streamSid":%b,"media":{"payload":"' % quoted
+        self._mark_prefix = b'{"event":"mark","streamSid":%b,"mark":{"name":"' % quoted
+        self.clear = b'{"event":"clear","streamSid":%b}' % quoted
 
-    def media(self, frame: bytes) -> str:
+    def media(self, frame: bytes) -> bytes:
         """Raw mu-law, without any file header."""
-        return f'{self._media_prefix}{b2a_base64(frame, newline=False).decode("ascii")}"}}}}'
+        return self._media_prefix + b2a_base64(frame, newline=False) + b'"}}'
 
-    def mark(self, generation: int, utterance: int) -> str:
-        return f'{self._mark_prefix}{generation}.{utterance}"}}}}'
+    def mark(self, generation: int, utterance: int) -> bytes:
+        return b'%b%d.%d"}}' % (self._mark_prefix, generation, utterance)
 
 
 _MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})", re.ASCII)

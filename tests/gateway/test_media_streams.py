@@ -216,7 +216,7 @@ def test_any_input_is_accepted_in_order_or_is_a_violation(messages):
 
 @given(st.binary(max_size=400))
 def test_audio_goes_through_unchanged_both_ways(audio):
-    text = Outbound("MZ1").media(audio)
+    text = Outbound("MZ1").media(audio).decode()
     assert json.loads(text) == {
         "event": "media",
         "streamSid": "MZ1",
