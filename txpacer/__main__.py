@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 
 import zmq
@@ -16,9 +17,14 @@ from .loop import Loop
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m txpacer", description=__doc__)
+    parser.add_argument(
+        "--standby", action="store_true", help="wait for the end of the txpacer that runs, and take over"
+    )
+    standby: bool = parser.parse_args().standby
     config = settings.load()
     run_dir = settings.prepare_run_dir(config)
-    with process.sole(run_dir, "txpacer"):
+    with process.sole(run_dir, "txpacer", standby=standby):
         page = Page.create(config.metrics_dir, "txpacer", DEFINITIONS)
         metrics = PacerMetrics(page)
         metrics.lead.set(config.tx_lead_ms / 1e3)

@@ -1,0 +1,128 @@
+"""txpacer as a process, between an aibridge and a gateway that the test plays itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from shared import bus
+from shared.messages import (
+    BridgeHello,
+    Frames,
+    GatewayHello,
+    OpenLine,
+    PacerState,
+    PacerToBridge,
+    PacerToGateway,
+    PlayoutStarted,
+    Speech,
+    WireAck,
+    Withdraw,
+    Withdrawn,
+    decode,
+    encode,
+)
+from shared.process import EX_CONFIG
+
+TIMEOUT_MS = 10_000
+
+
+def spawn(run_dir: Path) -> subprocess.Popen[str]:
+    env = {**os.environ, "RUN_DIR": str(run_dir)}
+    return subprocess.Popen([sys.executable, "-m", "txpacer"], env=env, stderr=subprocess.PIPE, text=True)
+
+
+class Ends:
+    """The sockets of one gateway and one aibridge."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.frames = bus.dealer(self.context, bus.frames_url(run_dir), name="gateway", hwm=100)
+        self.speech = bus.dealer(self.context, bus.speech_url(run_dir), name="bridge", hwm=100)
+        for sock in (self.frames, self.speech):
+            sock.setsockopt(zmq.SNDTIMEO, TIMEOUT_MS)
+            sock.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
+
+    def reports(self) -> list[Any]:
+        return list(decode(self.speech.recv(), PacerToBridge))
+
+    def batch(self) -> Frames:
+        (frames,) = decode(self.frames.recv(), PacerToGateway)
+        assert isinstance(frames, Frames)
+        self.frames.send(encode([WireAck(frames.batch, time.monotonic_ns(), ())]))
+        return frames
+
+
+@pytest.fixture
+def pacer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Ends]]:
+    with spawn(tmp_path) as process:
+        ends = Ends(tmp_path)
+        try:
+            yield process, ends
+        finally:
+            process.kill()
+            ends.context.destroy(linger=0)
+
+
+def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
+    _, ends = pacer
+    ends.frames.send(encode([GatewayHello("gateway")]))
+    (state,) = decode(ends.frames.recv(), PacerToGateway)
+    ends.speech.send(encode([BridgeHello("bridge")]))
+    assert ends.reports() == [state] == [PacerState(state.epoch, 0)]
+
+    ends.speech.send(encode([OpenLine(1, "gateway"), Speech(1, 1, b"\x01" * 80_000)]))
+    first = ends.batch()
+    assert [(call, seq, len(audio)) for call, seq, audio, _ in first.entries] == [(1, 0, 960)]
+    (started,) = ends.reports()
+    assert isinstance(started, PlayoutStarted)
+    paced = 960 + sum(len(audio) for _ in range(10) for _, _, audio, _ in ends.batch().entries)
+
+    asked_ns = time.monotonic_ns()
+    ends.speech.send(encode([Withdraw(1, 1, False)]))
+    (withdrawn,) = ends.reports()
+    assert isinstance(withdrawn, Withdrawn)
+    assert withdrawn.paced[0][1] - paced in range(0, 160 * 10, 160)
+    # Nothing else is due any more, so only the answer itself can have woken the loop.
+    assert time.monotonic_ns() - asked_ns < 500_000_000
+
+
+def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
+    _, ends = pacer
+    for garbage in (b"", b"\xc1", b"\x91\x01" * 50):
+        ends.speech.send(garbage)
+    ends.speech.send_multipart((b"one", b"part too many"))
+    ends.speech.send(encode([BridgeHello("bridge")]))
+    assert isinstance(ends.reports()[0], PacerState)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_leaves_nothing(
+    pacer: tuple[subprocess.Popen[str], Ends], number: signal.Signals, tmp_path: Path
+) -> None:
+    process, ends = pacer
+    ends.speech.send(encode([BridgeHello("bridge")]))
+    ends.reports()
+    assert (tmp_path / "metrics/txpacer.page").exists()
+    process.send_signal(number)
+    assert process.wait(timeout=10) == 0
+    assert not tmp_path.exists() or not list(tmp_path.iterdir())
+
+
+def test_a_second_one_in_the_same_place_says_so(pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path) -> None:
+    _, ends = pacer
+    ends.speech.send(encode([BridgeHello("bridge")]))
+    ends.reports()
+    with spawn(tmp_path) as second:
+        assert second.wait(timeout=10) == EX_CONFIG
+        assert second.stderr is not None
+        assert "RUN_DIR" in second.stderr.read().splitlines()[-1]
