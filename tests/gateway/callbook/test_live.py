@@ -25,10 +25,14 @@ from simulator.carrier_rest import CarrierRest, Trouble
 from simulator.judge import judge
 from simulator.stack import ROOT, Stack, free_port, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(200)]
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "token-of-the-live-tests"
+# Some for every run of the suite; the proof is ORDER_CALLS=100, half a minute.
+ORDER_CALLS = int(os.environ.get("ORDER_CALLS", "20"))
+# For how long PostgreSQL is stopped; POSTGRESQL_STOP_S=60 for the whole minute.
+STOP_S = float(os.environ.get("POSTGRESQL_STOP_S", "3"))
 
 
 @contextlib.contextmanager
@@ -136,12 +140,12 @@ def assert_recorded_once(stack: Stack, rest: CarrierRest, calls: list[CallRecord
         assert len(record["usage"]) == 1
 
 
-def test_in_100_calls_the_first_frame_comes_before_the_recording(
+def test_in_every_call_the_first_frame_comes_before_the_recording(
     tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
     rest = CarrierRest(ACCOUNT, TOKEN, port=free_port())
     with Stack(env=environment(rest), log=tmp_path / "log") as stack:
-        calls = place(stack, [greeted(seed) for seed in range(100)], 0.25, rest)
+        calls = place(stack, [greeted(seed) for seed in range(ORDER_CALLS)], 0.25, rest)
         wait_until(lambda: all(complete(stack, call.call_sid) for call in calls[-5:]))
         late_ms = []
         for call in calls:
@@ -158,7 +162,7 @@ def test_in_100_calls_the_first_frame_comes_before_the_recording(
         assert_recorded_once(stack, rest, calls)
     late_ms.sort()
     print(
-        f"recording requested {late_ms[0]:.0f} to {late_ms[-1]:.0f} ms (median {late_ms[50]:.0f}) after the first frame"
+        f"recording requested {late_ms[0]:.0f} to {late_ms[-1]:.0f} ms (median {late_ms[len(late_ms) // 2]:.0f}) after the first frame"
     )
 
 
@@ -206,7 +210,6 @@ def start_callbook(stack: Stack, log: Path) -> subprocess.Popen[bytes]:
 def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
     tmp_path: Path, postgres: Any, wait_until: Callable[..., None]
 ) -> None:
-    stop_s = float(os.environ.get("POSTGRESQL_STOP_S", "5"))
     url = postgres.new_database().render_as_string(hide_password=False)
     with rest_side() as rest:
         env = environment(rest, DATABASE_URL=url)
@@ -221,7 +224,7 @@ def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
                 postgres.stop()
                 time.sleep(1)
                 callbook = start_callbook(stack, tmp_path / "callbook")
-                time.sleep(stop_s)
+                time.sleep(STOP_S)
                 callbook.send_signal(signal.SIGKILL)
                 callbook.wait()
                 callbook = start_callbook(stack, tmp_path / "callbook")
@@ -230,7 +233,7 @@ def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
             troubling = threading.Timer(4.0, trouble)
             troubling.start()
             try:
-                calls = place(stack, [talking(seed) for seed in range(4)], 0.7)
+                calls = place(stack, [talking(seed) for seed in range(4)], max(0.7, STOP_S / 4))
                 troubling.join()
                 wait_until(lambda: all(complete(stack, call.call_sid) for call in calls), 30)
                 assert_unharmed(stack, calls)
