@@ -44,8 +44,10 @@ def rest_side() -> Iterator[CarrierRest]:
     thread.start()
     try:
         asyncio.run_coroutine_threadsafe(rest.__aenter__(), loop).result(10)
-        yield rest
-        asyncio.run_coroutine_threadsafe(rest.__aexit__(None, None, None), loop).result(10)
+        try:
+            yield rest
+        finally:
+            asyncio.run_coroutine_threadsafe(rest.__aexit__(None, None, None), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -161,8 +163,9 @@ def test_in_every_call_the_first_frame_comes_before_the_recording(
             assert greeting.heard_ms == greeting.total_ms
         assert_recorded_once(stack, rest, calls)
     late_ms.sort()
+    median_ms = late_ms[len(late_ms) // 2]
     print(
-        f"recording requested {late_ms[0]:.0f} to {late_ms[-1]:.0f} ms (median {late_ms[len(late_ms) // 2]:.0f}) after the first frame"
+        f"recording requested {late_ms[0]:.0f} to {late_ms[-1]:.0f} ms (median {median_ms:.0f}) after the first frame"
     )
 
 
