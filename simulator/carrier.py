@@ -186,12 +186,16 @@ class CarrierCall:
 
     def receive(self, message: str | bytes, now_ns: int) -> list[str]:
         """A message of the server, and when it was read. A binary one is an invalid one."""
+        if isinstance(message, str) or not self._is_open:
+            return self.receive_text(message, now_ns)
+        self._invalid("a binary message", now_ns)
+        return self._echo(self._ear.advance(now_ns))
+
+    def receive_text(self, message: str | bytes, now_ns: int) -> list[str]:
+        """The same for what is known to be text, which may be given as its UTF-8."""
         if not self._is_open:
             return []
         out = self._echo(self._ear.advance(now_ns))
-        if isinstance(message, bytes):
-            self._invalid("a binary message", now_ns)
-            return out
         try:
             decoded = _decode_message(message)
         except msgspec.DecodeError as exc:  # includes ValidationError

@@ -9,6 +9,7 @@ is part of each call's record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import secrets
@@ -22,10 +23,9 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import httpx2
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.connection import broadcast
-from websockets.exceptions import InvalidHandshake
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Event
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from shared.websocket import DirectConnection
 
 from . import twiml
 from .caller import Caller
@@ -55,7 +55,7 @@ def sid(prefix: str) -> str:
     return prefix + secrets.token_hex(16)
 
 
-class _Socket(ClientConnection):
+class _Socket(DirectConnection, ClientConnection):
     """A media socket that hands each message over as it is parsed, instead of queueing it for a task."""
 
     # Set when the handshake is done; nothing can be valid before `start` was sent.
@@ -63,19 +63,15 @@ class _Socket(ClientConnection):
     # Holds the closing handshake that a caller's hang-up begins.
     closing: asyncio.Task[None] | None = None
 
-    def process_event(self, event: Event) -> None:
-        if (
-            self.call is not None
-            and isinstance(event, Frame)
-            and event.opcode in (Opcode.TEXT, Opcode.BINARY)
-            and event.fin
-        ):
-            data = bytes(event.data)
-            message = data.decode("utf-8", "replace") if event.opcode is Opcode.TEXT else data
-            for text in self.call.receive(message, time.monotonic_ns()):
-                broadcast([self], text)
-            return
-        super().process_event(event)
+    def take(self, data: bytes, is_text: bool) -> None:
+        if self.call is not None:
+            message = data.decode("utf-8", "replace") if is_text and not data.isascii() else data
+            now_ns = time.monotonic_ns()
+            self.send_texts(self.call.receive_text(message, now_ns) if is_text else self.call.receive(data, now_ns))
+
+    def send_texts(self, texts: list[str]) -> None:
+        if texts:
+            self.send_all([text.encode() for text in texts])
 
 
 @dataclass(frozen=True)
@@ -199,8 +195,7 @@ class Exchange:
             self._lags.append(Lag(now_ns, now_ns - wake_ns))
         while self._due and self._due[0][0] <= now_ns:
             _, _, call, socket = heapq.heappop(self._due)
-            for text in call.advance(now_ns):
-                broadcast([socket], text)
+            socket.send_texts(call.advance(now_ns))
             if call.has_hung_up:
                 socket.closing = asyncio.create_task(socket.close())
             self._push(call, socket)
@@ -290,10 +285,10 @@ class _Leg:
         assert isinstance(socket, _Socket)
         self._socket = socket
         socket.call = self.call
-        for text in self.call.open(sid("MZ"), parameters, time.monotonic_ns()):
-            broadcast([socket], text)
+        socket.send_texts(self.call.open(sid("MZ"), parameters, time.monotonic_ns()))
         self._exchange.carry(self.call, socket)
-        await socket.wait_closed()
+        with contextlib.suppress(ConnectionClosed):
+            await socket.receive_each(socket.take)
         if socket.close_code not in (None, 1000, 1001, 1005, 1006):
             self._warn(STREAM_BROKEN, f"closed with {socket.close_code} {socket.close_reason}")
         self.call.closed(time.monotonic_ns(), lost=socket.close_code == 1006)
@@ -302,8 +297,7 @@ class _Leg:
         """End the call from the caller's side, whatever state it is in; closes the socket."""
         stop = self.call.hang_up(time.monotonic_ns())
         if self._socket is not None:
-            for text in stop:
-                broadcast([self._socket], text)
+            self._socket.send_texts(stop)
             await self._socket.close()
 
     def _warn(self, code: int, text: str) -> None:

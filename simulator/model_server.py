@@ -26,14 +26,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import uvloop
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import Event
 
 from shared.process import ConfigError, run
+from shared.websocket import DirectConnection
 
 from .behaviour import Behaviour
 from .model import ABNORMAL, ModelSession
@@ -46,7 +45,6 @@ MAX_MESSAGE_BYTES: Final = 24 * 2**20
 # Events that a client has not read: ten minutes of audio in base64. Beyond it the socket is cut.
 MAX_UNREAD_BYTES: Final = 8 * 2**20
 REQUEST_ID_HEADER: Final = "X-Client-Request-Id"
-_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 # Handshakes that fail: HTTP status and OpenAI's error.
 _REFUSALS: Final[dict[str, tuple[http.HTTPStatus, str, str, str]]] = {
@@ -173,6 +171,7 @@ class ModelServer:
 
     async def _serve(self, connection: ServerConnection) -> None:
         request = connection.request
+        assert isinstance(connection, _Connection)  # so `serve` was told
         assert request is not None  # websockets calls the handler after the handshake
         self._count += 1
         session_id = f"sess_{self._seed:x}{self._count:08x}"
@@ -194,27 +193,14 @@ class ModelServer:
             self._ended.append((request_id, session))
 
 
-class _Connection(ServerConnection):
+class _Connection(DirectConnection, ServerConnection):
     """Hands each message to its session as it is read, without a queue and a task between: a third of the cost."""
-
-    line: _Line | None = None
-
-    def process_event(self, event: Event) -> None:
-        line = self.line
-        if line is None or not isinstance(event, Frame) or event.opcode not in _DATA:
-            super().process_event(event)
-        elif event.fin and event.opcode is not Opcode.CONT:
-            line.receive(bytes(event.data))
-        else:
-            # A message in fragments, which no SDK sends: from now on `recv` puts them together, in order.
-            self.line = None
-            super().process_event(event)
 
 
 class _Line:
     """One session on its socket: one reader, one timer, and writes that never wait."""
 
-    def __init__(self, connection: ServerConnection, session: ModelSession, request_id: str) -> None:
+    def __init__(self, connection: _Connection, session: ModelSession, request_id: str) -> None:
         self.session = session
         self.request_id = request_id
         self._connection = connection
@@ -227,10 +213,7 @@ class _Line:
         connection, session = self._connection, self.session
         try:
             self._after(session.open(time.monotonic_ns()))
-            if isinstance(connection, _Connection):
-                connection.line = self
-            while True:
-                self.receive(await connection.recv(decode=False))
+            await connection.receive_each(self.receive)
         except ConnectionClosed:
             pass
         finally:
@@ -240,7 +223,7 @@ class _Line:
             if self._closing:
                 await self._closing
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, _is_text: bool) -> None:
         texts = self.session.receive(data, time.monotonic_ns())
         if texts or self.session.close_code:  # else nothing has changed, the timer least of all
             self._after(texts)
@@ -248,9 +231,8 @@ class _Line:
     def _after(self, texts: list[str]) -> None:
         """Send, and see to the timer and to a close that the session wants."""
         connection = self._connection
-        for text in texts:
-            # `broadcast` writes without waiting and without a task; a connection that is not open is skipped.
-            broadcast([connection], text)
+        if texts:
+            connection.send_all([text.encode() for text in texts])
         session = self.session
         if session.close_code:
             self._close(session.close_code)
