@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +22,29 @@ from simulator.verdict import Verdict
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
 
-# Where the answer is when something stops, and how long it is: the model delivers it in a fifth of that.
-AT_S = 4.0
-ANSWER_MS = 12_000
+# When something stops, in seconds of a call, and how long the answer is: the model delivers it in a fifth of that.
+AT_S = 3.0
+ANSWER_MS = 8_000
+HEARD_MS = 6_000
+# A call in which the carrier itself was later than this says nothing about the system; it is made again.
+VOID_MS = 15
+TRIES = 4
 
 
 @dataclass(frozen=True)
 class Heard:
     verdict: Verdict
-    # Samples of /metrics after the call, by name and labels.
-    metrics: dict[str, float]
-    text: bytes
+    # What each counter of /metrics rose by, summed over its labels.
+    rose: dict[str, float]
 
-    def total(self, name: str) -> float:
-        return sum(value for series, value in self.metrics.items() if series.partition("{")[0] == name)
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Path]]:
+    directory = tmp_path_factory.mktemp("stalls")
+    behaviour = directory / "behaviour.json"
+    behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
+    with Stack(log=directory / "log", model=("--behaviour", str(behaviour))) as up:
+        yield up, directory / "log"
 
 
 def pid_of(log: Path, process: str) -> int:
@@ -45,35 +55,49 @@ def pid_of(log: Path, process: str) -> int:
     raise LookupError(process)
 
 
-def call_while(process: str, stop_ms: int, directory: Path) -> Heard:
+def scrape(up: Stack) -> bytes:
+    status, text = get(int(up.env["METRICS_PORT"]), "/metrics")
+    assert status == 200
+    return text
+
+
+def counters(up: Stack) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for line in scrape(up).decode().splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0]
+            totals[name] = totals.get(name, 0) + float(value)
+    return totals
+
+
+def call_while(process: str, stop_ms: int, up: Stack, log: Path) -> Heard:
     """One call; in the middle of the answer `process` stands still for `stop_ms`."""
-    behaviour = directory / "behaviour.json"
-    behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
-    log = directory / "log"
-    with Stack(log=log, model=("--behaviour", str(behaviour))) as stack:
 
-        async def stop() -> None:
-            await asyncio.sleep(AT_S)
-            pid = pid_of(log, process)
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                await asyncio.sleep(stop_ms / 1e3)
-            finally:
-                os.kill(pid, signal.SIGCONT)
+    async def stop() -> None:
+        await asyncio.sleep(AT_S)
+        pid = pid_of(log, process)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(stop_ms / 1e3)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
-        async def call() -> Verdict:
-            async with Exchange() as exchange:
-                caller = Caller([HangUp(AiHeard(ms=ANSWER_MS - 2_000))], seed=1)
-                stopping = asyncio.create_task(stop())
-                record = await exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller)
-                await stopping
-            return judge(record, stack.sessions(record.call_sid))
+    async def call() -> Verdict:
+        async with Exchange() as exchange:
+            caller = Caller([HangUp(AiHeard(ms=HEARD_MS))], seed=1)
+            stopping = asyncio.create_task(stop())
+            record = await exchange.place_call(up.webhook_url, up.auth_token, caller=caller)
+            await stopping
+        return judge(record, up.sessions(record.call_sid))
 
+    for _ in range(TRIES):
+        before = counters(up)
         verdict = asyncio.run(call())
-        status, text = get(int(stack.env["METRICS_PORT"]), "/metrics")
-        assert status == 200
-    lines = (line for line in text.decode().splitlines() if not line.startswith("#"))
-    return Heard(verdict, {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines)}, text)
+        after = counters(up)
+        if verdict.lag_max_ms <= VOID_MS:
+            return Heard(verdict, {name: value - before.get(name, 0) for name, value in after.items()})
+    pytest.skip(f"this machine is too busy: the carrier itself was {verdict.lag_max_ms:.0f} ms late")
 
 
 def damage(verdict: Verdict) -> tuple[int, int, int, int]:
@@ -81,26 +105,37 @@ def damage(verdict: Verdict) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize(("process", "stop_ms"), [("aibridge", 2_000), ("callbook", 2_000), ("gateway", 100)])
-def test_what_stops_for_less_than_its_reserve_is_not_heard(process: str, stop_ms: int, tmp_path: Path) -> None:
-    heard = call_while(process, stop_ms, tmp_path)
-    assert heard.verdict.speech_ms > 9_000
+def test_what_stops_for_less_than_its_reserve_is_not_heard(
+    process: str, stop_ms: int, stack: tuple[Stack, Path]
+) -> None:
+    heard = call_while(process, stop_ms, *stack)
+    assert heard.verdict.speech_ms > 5_000
     assert heard.verdict.gap_ms == 0
     assert damage(heard.verdict) == (0, 0, 0, 0)
-    assert heard.total("twentyms_tx_stall_total") == 0
+    assert heard.rose["twentyms_tx_stall_total"] == 0
 
 
-def test_a_gateway_that_stops_for_longer_is_one_gap_and_one_stall_and_no_byte_is_lost(tmp_path: Path) -> None:
-    heard = call_while("gateway", 400, tmp_path)
+def test_a_gateway_that_stops_for_longer_is_one_gap_and_one_stall_and_no_byte_is_lost(
+    stack: tuple[Stack, Path],
+) -> None:
+    heard = call_while("gateway", 400, *stack)
     verdict = heard.verdict
     print(f"gaps of {[gap.ms for gap in verdict.gaps]} ms")
     assert len(verdict.gaps) == 1
-    # 400 ms less what the ear held: the lead, and up to one frame less where the stop began between two frames.
+    # 400 ms less what the ear held: the lead, or up to a frame less where the stop began between two frames.
     assert 270 <= verdict.gap_ms <= 330
     assert damage(verdict) == (0, 0, 0, 0)
-    assert heard.total("twentyms_tx_stall_total") == 1
-    assert 0.38 < heard.total("twentyms_tx_stall_seconds_total") < 0.46
-    assert heard.total("twentyms_pacer_reanchored_total") == 1
+    assert heard.rose["twentyms_tx_stall_total"] == 1
+    assert 0.38 < heard.rose["twentyms_tx_stall_seconds_total"] < 0.46
+    assert heard.rose["twentyms_pacer_reanchored_total"] == 1
+
+
+def test_what_is_scraped_is_as_prometheus_wants_it(stack: tuple[Stack, Path]) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian: apt install prometheus)")
-    done = subprocess.run(["promtool", "check", "metrics"], input=heard.text, capture_output=True, check=False)
+    text = scrape(stack[0])
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    for process in ("gateway-0", "txpacer", "aibridge-0", "callbook"):
+        assert f'process="{process}"'.encode() in text
+    assert b"call=" not in text
