@@ -51,20 +51,28 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def sole(run_dir: Path, name: str) -> Iterator[None]:
+def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
     """Be the only process `name` in `run_dir`, and take its sockets, metrics and the empty directory away at the end.
 
-    Raises ConfigError when another one lives there: binding an ipc:// socket would silently take it from that one.
+    Raises ConfigError when another one lives there: binding an ipc:// socket would silently take it from that one. With
+    `standby`, waits for that one's end instead.
     """
     path = run_dir / f"{name}.lock"
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        run_dir.mkdir(mode=0o700, exist_ok=True)
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if standby else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(
+                f"another {name} already runs in RUN_DIR {run_dir}; stop it, or set another RUN_DIR"
+            ) from None
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                break
+        # The one before ended in good order, and took the file away that was waited for.
         file.close()
-        raise ConfigError(
-            f"another {name} already runs in RUN_DIR {run_dir}; stop it, or set another RUN_DIR"
-        ) from None
     try:
         yield
     finally:

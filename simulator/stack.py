@@ -55,7 +55,8 @@ class Stack:
     """A context manager: model server and pipeline up and ready inside, gone after it.
 
     `env` adds to (and overrides) the environment of all processes; `.env` is not read. `model` are arguments of
-    simulator.model_server. `log` takes what the processes print; None: this terminal.
+    simulator.model_server. `supervised`: under supervisord as in production, two of each, and what dies comes back.
+    `log` takes what the processes print; None: this terminal.
 
     Raises ConfigError when a process does not come up; the text ends with what it said.
     """
@@ -66,6 +67,7 @@ class Stack:
         env: Mapping[str, str] | None = None,
         model: tuple[str, ...] = (),
         processes: tuple[str, ...] = (),
+        supervised: bool = False,
         log: Path | None = None,
     ) -> None:
         self.model_port = free_port()
@@ -92,6 +94,7 @@ class Stack:
         self.gateway_port = int(self.env["GATEWAY_PORT"])
         self._model_arguments = model
         self._processes = processes
+        self._supervised = supervised
         self._log_path = log
         self._log: IO[bytes] | None = None
         self._model: subprocess.Popen[bytes] | None = None
@@ -112,22 +115,23 @@ class Stack:
         assert self._honcho is not None
         return self._honcho.pid
 
-    @property
-    def model_pid(self) -> int:
-        assert self._model is not None
-        return self._model.pid
-
     def __enter__(self) -> Stack:
         if self._log_path is not None:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log = self._log_path.open("wb")
+            # To append: supervisord opens it again for each process.
+            self._log_path.unlink(missing_ok=True)
+            self._log = self._log_path.open("ab")
         try:
             self._model = self._start(
                 "-m", "simulator.model_server", "--port", str(self.model_port), *self._model_arguments
             )
             self._wait_for(self.model_port, "/healthz", self._model)
             # No .env: what the user put there for the real thing must not reach a simulated run.
-            self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *self._processes)
+            starter = ("-m", "honcho", "start", "-e", os.devnull, *self._processes)
+            if self._supervised:
+                pidfile = str(self.run_dir / "supervisord.pid")
+                starter = ("-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf", "-j", pidfile)
+            self._honcho = self._start(*starter)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
         except BaseException:
             self.stop()
