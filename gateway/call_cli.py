@@ -143,7 +143,9 @@ def runs(call: CallRecord) -> Iterator[Run]:
 def verdict(call: CallRecord, *, lead_ms: int) -> tuple[list[str], list[str]]:
     """The figures of a call as lines, and what was wrong with it. Asks nobody but the ear."""
     spoken = list(runs(call))
-    gaps = [(after.began_ns - before.ended_ns) / 1e6 for before, after in itertools.pairwise(spoken) if not before.ended]
+    gaps = [
+        (after.began_ns - before.ended_ns) / 1e6 for before, after in itertools.pairwise(spoken) if not before.ended
+    ]
     stops = [
         (run.ended_ns - said.at_ns) / 1e6
         for said in call.said
@@ -188,7 +190,9 @@ def any_recording(path: Path) -> bytes:
         samples = array("h", ((byte - 128) << 8 for byte in data))
     elif width in (2, 3, 4):
         # The two upper bytes of each sample; little-endian.
-        high = bytes(itertools.chain.from_iterable(zip(data[width - 2 :: width], data[width - 1 :: width], strict=True)))
+        high = bytes(
+            itertools.chain.from_iterable(zip(data[width - 2 :: width], data[width - 1 :: width], strict=True))
+        )
         samples = array("h", high)
     else:
         raise ValueError(f"{8 * width} bits a sample")

@@ -1,0 +1,126 @@
+"""The shipped rules and the dashboard's queries in a real Prometheus, beside healthy calls and beside sick ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.isolation import PACER_PRIORITY
+from simulator.caller import AiHeard, Caller, HangUp, Say
+from simulator.carrier_client import Exchange
+from simulator.stack import Stack
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+DASHBOARD = Path(__file__).resolve().parents[2] / "deploy/grafana/twentyms.json"
+# A scrape and an evaluation of the rules.
+SCRAPED_S = 2.5
+Watch = Callable[[int], AbstractContextManager[Any]]
+
+
+def caller(seed: int, words: int) -> Caller:
+    """Interrupts every answer after a second."""
+    steps = [Say("vm-sorry", AiHeard(ms=900)) for _ in range(words)]
+    return Caller([*steps, HangUp(AiHeard(ms=1_000))], seed=seed)
+
+
+async def calls(stack: Stack, count: int, words: int, limit_s: float = 60.0) -> None:
+    async with Exchange() as exchange:
+        await asyncio.gather(
+            *(
+                exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller(seed, words), limit_s=limit_s)
+                for seed in range(count)
+            )
+        )
+
+
+def queries() -> list[str]:
+    found = []
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", []):
+            expression = target["expr"].replace("$__rate_interval", "20s").replace("$instance", ".*")
+            assert "$" not in expression
+            found.append(expression)
+    return found
+
+
+def _realtime_is_permitted() -> bool:
+    before = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PACER_PRIORITY))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, before, os.sched_param(0))
+    return True
+
+
+def test_a_healthy_run_is_silent_and_every_query_of_the_dashboard_answers(tmp_path: Path, prometheus: Watch) -> None:
+    with (
+        Stack(env={"DATA_DIR": str(tmp_path / "data")}, log=tmp_path / "log") as stack,
+        prometheus(int(stack.env["METRICS_PORT"])) as watching,
+    ):
+        asyncio.run(calls(stack, 2, 2))
+        time.sleep(SCRAPED_S)
+        silent = [expression for expression in queries() if not watching.query(expression)]
+        fired = watching.ever_fired()
+    if not _realtime_is_permitted():
+        fired -= {"RealtimeOff"}
+    assert not silent
+    assert not fired
+
+
+def pids(log: Path) -> dict[str, int]:
+    """Process ids by name, from what honcho printed."""
+    return {name: int(pid) for name, pid in re.findall(r"(\w+)\.1 started \(pid=(\d+)\)", log.read_text())}
+
+
+async def harm(stack: Stack, processes: dict[str, int]) -> None:
+    """What a sick machine does: processes that stop and go on."""
+    async with asyncio.TaskGroup() as group:
+        calling = group.create_task(calls(stack, 3, 6, limit_s=16))
+        while not calling.done():
+            # The pacer far longer than the gateway: so it is in the way of an interruption, too.
+            for name, stopped_s in (("txpacer", 0.7), ("gateway", 0.4)):
+                await asyncio.sleep(0.3)
+                os.kill(processes[name], signal.SIGSTOP)
+                await asyncio.sleep(stopped_s)
+                os.kill(processes[name], signal.SIGCONT)
+
+
+def test_each_alert_fires_in_a_run_that_deserves_it(tmp_path: Path, prometheus: Watch) -> None:
+    behaviour = tmp_path / "model.json"
+    # It stalls in mid-sentence and loses its socket every six seconds.
+    behaviour.write_text(json.dumps({"stall_at_ms": 500, "stall_ms": 800, "drop_session_at_ms": 6_000}))
+    env = {
+        "DATA_DIR": str(tmp_path / "data"),
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+        "MAX_CALLS": "2",
+        "TX_REALTIME": "off",
+        "MODEL_RECONNECT_SECONDS": "2",
+    }
+    log = tmp_path / "log"
+    with Stack(env=env, model=("--behaviour", str(behaviour)), log=log) as stack:
+        processes = pids(log)
+        with prometheus(int(stack.env["METRICS_PORT"])) as watching:
+            asyncio.run(harm(stack, processes))
+            # A model that is gone for good, and then an aibridge that does not answer.
+            os.kill(stack.model_pid, signal.SIGSTOP)
+            asyncio.run(calls(stack, 1, 3, limit_s=9))
+            os.kill(processes["aibridge"], signal.SIGSTOP)
+            time.sleep(6)
+            os.kill(processes["aibridge"], signal.SIGCONT)
+            os.kill(stack.model_pid, signal.SIGCONT)
+            fired = watching.ever_fired()
+    shipped = set(re.findall(r"- alert: (\w+)", (tmp_path / "alerts.yml").read_text()))
+    print(f"fired: {', '.join(sorted(fired))}")
+    assert fired == shipped
