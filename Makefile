@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run test lint types bench-pacing lock clean
+.PHONY: install demo run test lint types bench-pacing bench bench-peers lock clean
 
 install: .venv/installed
 
@@ -32,6 +32,12 @@ types: install
 
 bench-pacing: install  ## how late frames leave, idle and under load
 	@$(BIN)/python -m benchmarks.pacing
+
+bench: install  ## how many calls this machine carries, and what each costs
+	@$(BIN)/python -m benchmarks.capacity
+
+bench-peers: install  ## the same callers against other bridges, each installed into out/peers
+	@$(BIN)/python -m benchmarks.peers
 
 lock: install  ## write constraints.txt anew
 	$(BIN)/python -m pip install --quiet uv

@@ -22,7 +22,7 @@ from simulator.stack import Stack
 from .capacity_callers import ANSWER_MS, Callee
 from .capacity_figures import Figures
 from .capacity_report import draw, machine, table, write_json
-from .capacity_run import Bench, sessions_by_call_sid
+from .capacity_run import Bench, hear_exactly
 
 STEPS: Final = (10, 30, 60, 100, 150, 200, 250, 300)
 SILENCE_LIMIT_MS: Final = 200.0
@@ -69,7 +69,7 @@ def measure(chosen: argparse.Namespace) -> list[Figures]:
             stack.model_pid,
             stack.model_port,
             os.getpid(),
-            sessions_by_call_sid,
+            hear_exactly,
             stack.run_dir / "metrics",
         )
         time.sleep(REST_S)

@@ -36,7 +36,7 @@ class Bench:
     model_pid: int
     model_port: int
     bench_pid: int
-    sessions_of: Callable[[Bench, list[CallRecord]], list[list[dict[str, Any]]]]
+    judge: Callable[[Figures, Bench, list[CallRecord]], None]
     metrics_dir: Path | None = None
 
     def rest_kb(self) -> float:
@@ -70,7 +70,7 @@ class Bench:
             counts = {bound: count - pages["begin"].get(name, {}).get(bound, 0) for bound, count in buckets.items()}
             if max(counts.values(), default=0):
                 figures.lateness[name] = (_bound(counts, 0.5), _bound(counts, 0.99), _bound(counts, 0.999))
-        figures.hear(records, self.sessions_of(self, records))
+        self.judge(figures, self, records)
         return figures
 
     def _lateness(self) -> dict[str, dict[float, float]]:
@@ -98,9 +98,9 @@ def _bound(counts: dict[float, float], share: float) -> float:
     return min(bound for bound, count in counts.items() if count >= share * total)
 
 
-def sessions_by_call_sid(bench: Bench, records: list[CallRecord]) -> list[list[dict[str, Any]]]:
-    """The model's records of each call, which aibridge names by the header X-Client-Request-Id."""
-    return [fetch_sessions(bench.model_port, f"?request_id={record.call_sid}") for record in records]
+def hear_exactly(figures: Figures, bench: Bench, records: list[CallRecord]) -> None:
+    """Judge each call by its own sessions, which aibridge names by the header X-Client-Request-Id."""
+    figures.hear(records, [fetch_sessions(bench.model_port, f"?request_id={each.call_sid}") for each in records])
 
 
 def fetch_sessions(model_port: int, query: str = "") -> list[dict[str, Any]]:

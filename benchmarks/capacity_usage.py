@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ _PPID, _UTIME, _STIME, _CUTIME, _CSTIME = 1, 11, 12, 13, 14
 class Usage:
     """CPU time so far, user and system together, by process name, in seconds."""
 
-    cpu_s: Counter[str]
+    cpu_s: dict[str, float]
 
     def since(self, before: Usage) -> dict[str, float]:
         """What each process used since `before`; those that used nothing stay in."""
@@ -43,7 +43,7 @@ def tree(root: int) -> dict[int, str]:
 
 def cpu(processes: dict[int, str]) -> Usage:
     """The kernel sums in steps of 10 ms, so measure over seconds."""
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for pid, name in processes.items():
         if fields := _stat(pid):
             ticks = sum(int(fields[at]) for at in (_UTIME, _STIME, _CUTIME, _CSTIME))

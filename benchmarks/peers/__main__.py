@@ -1,0 +1,205 @@
+"""`make bench-peers`: one table, one run, the same callers and the same model for everybody.
+
+Each peer is installed from PyPI into an environment of its own and driven by the small app beside this file, in the
+setting that its documentation gives. Everybody is judged in the same way (blind.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from benchmarks.capacity_callers import ANSWER_MS, Callee
+from benchmarks.capacity_figures import Figures
+from benchmarks.capacity_report import machine, table, write_json
+from benchmarks.capacity_run import Bench, fetch_sessions
+from shared.process import ConfigError, die_with_parent, run
+from simulator.carrier import CallRecord
+from simulator.stack import ROOT, Stack, free_port, get
+
+from .blind import hear
+
+HERE: Final = Path(__file__).parent
+START_S: Final = 60.0
+REST_S: Final = 2.0
+WARM_UP_CALLS: Final = 2
+WARM_UP_S: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who it is, what pip installs for it, and which app drives it."""
+
+    name: str
+    requirements: tuple[str, ...]
+    app: str
+
+
+_SERVER: Final = ("fastapi", "uvicorn[standard]")
+PEERS: Final = (
+    Peer("unpaced", (*_SERVER, "websockets"), "unpaced.py"),
+    Peer("openai-agents", ("openai-agents[voice]==0.24.0", *_SERVER), "openai_agents.py"),
+    Peer("agent-connect", ("twilio-agent-connect[server,openai-realtime]==2.5.0", *_SERVER), "agent_connect.py"),
+    Peer("pipecat", ("pipecat-ai[openai,websocket]==1.14.0", *_SERVER), "pipecat_bot.py"),
+)
+
+
+def install(peer: Peer, directory: Path) -> Path:
+    """The python of the peer's environment, made when it is not there."""
+    python = directory / peer.name / "bin" / "python"
+    wanted = "\n".join(peer.requirements)
+    stamp = directory / peer.name / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"Installing {', '.join(peer.requirements)} ...", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(directory / peer.name)], check=True)
+        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*pip, *peer.requirements], check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+def version(peer: Peer, python: Path) -> str:
+    name = peer.requirements[0].partition("[")[0].partition("=")[0] if peer.name != "unpaced" else "websockets"
+    code = f"import importlib.metadata as m; print(m.version({name!r}))"
+    found = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return f"{peer.name} {found}" if peer.name != "unpaced" else f"unpaced (websockets {found})"
+
+
+@contextmanager
+def _process(command: list[str], env: dict[str, str], log: IO[bytes], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that answers /healthz on `port`, until it is no longer needed. Raises ConfigError when it does not."""
+    process = subprocess.Popen(
+        command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
+    )
+    try:
+        deadline = time.monotonic() + START_S
+        while get(port, "/healthz")[0] != 200:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ConfigError(f"{' '.join(command)} did not come up; see {log.name}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Judge:
+    """Hands each step's sessions to the blind judge: those that opened since the step before."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, figures: Figures, bench: Bench, records: list[CallRecord]) -> None:
+        sessions = [s for s in fetch_sessions(bench.model_port) if s["session_id"] not in self._seen]
+        self._seen |= {s["session_id"] for s in sessions}
+        hear(figures, records, [s for s in sessions if s["items"]])
+
+
+def measure(bench: Bench, chosen: argparse.Namespace) -> list[Figures]:
+    time.sleep(REST_S)
+    bench.step(WARM_UP_CALLS, WARM_UP_S, rest_kb=0, seed=1)
+    time.sleep(REST_S)
+    rest_kb = bench.rest_kb()
+    done = []
+    for calls in chosen.calls:
+        done.append(bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=calls))
+        print(f"{bench.system}: {calls} calls, {done[-1].cpu_total_ms:.1f} ms", file=sys.stderr, flush=True)
+        time.sleep(REST_S)
+    return done
+
+
+def measure_peer(peer: Peer, chosen: argparse.Namespace, behaviour: Path) -> list[Figures]:
+    python = install(peer, chosen.out)
+    port, model_port = free_port(), free_port()
+    base = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", "OPENAI_API_KEY": "sk-simulated"}
+    env = base | {
+        "PORT": str(port),
+        "MODEL_URL": f"ws://127.0.0.1:{model_port}/v1/realtime?model=gpt-realtime-2.1",
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    }
+    model = [sys.executable, "-m", "simulator.model_server", "--port", str(model_port), "--behaviour", str(behaviour)]
+    with (
+        (chosen.out / f"{peer.name}.log").open("wb") as log,
+        _process(model, base, log, model_port) as served,
+        _process([str(python), str(HERE / peer.app)], env, log, port) as app,
+    ):
+        bench = Bench(
+            version(peer, python),
+            Callee(f"http://127.0.0.1:{port}/twilio/voice", "token"),
+            app.pid,
+            served.pid,
+            model_port,
+            os.getpid(),
+            _Judge(),
+        )
+        return measure(bench, chosen)
+
+
+def measure_ourselves(chosen: argparse.Namespace, behaviour: Path) -> list[Figures]:
+    env = {"MAX_CALLS": str(max(chosen.calls) + 10), "DATA_DIR": str(behaviour.parent / "data")}
+    with Stack(env=env, model=("--behaviour", str(behaviour)), log=chosen.out / "twentyms.log") as stack:
+        bench = Bench(
+            "twentyms",
+            Callee(stack.webhook_url, stack.auth_token),
+            stack.pipeline_pid,
+            stack.model_pid,
+            stack.model_port,
+            os.getpid(),
+            _Judge(),
+            stack.run_dir / "metrics",
+        )
+        return measure(bench, chosen)
+
+
+def main() -> None:
+    names = ["twentyms", *(peer.name for peer in PEERS)]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--calls", type=int, nargs="+", default=[10, 30])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--out", type=Path, default=Path("out/peers"), help="environments, logs and peers.json")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    chosen.out = chosen.out.absolute()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    behaviour = Path(tempfile.mkdtemp(prefix="bench-")) / "behaviour.json"
+    behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
+    for peer in PEERS:
+        if peer.name in chosen.only:
+            install(peer, chosen.out)
+    begun = machine()
+    rows: list[Figures] = []
+    if "twentyms" in chosen.only:
+        rows += measure_ourselves(chosen, behaviour)
+    for peer in PEERS:
+        if peer.name in chosen.only:
+            rows += measure_peer(peer, chosen, behaviour)
+    more: dict[str, Any] = {"begun": begun, "seconds": chosen.seconds}
+    write_json(rows, chosen.out / "peers.json", **more)
+    if chosen.json:
+        print((chosen.out / "peers.json").read_text(), end="")
+        return
+    print(f"{begun} at the start")
+    for calls in chosen.calls:
+        print("\n" + table([figures for figures in rows if figures.calls == calls], named=True))
+
+
+if __name__ == "__main__":
+    run("bench-peers", main)

@@ -1,0 +1,140 @@
+"""Judges a call without recognising its audio, because some peers resample it: by when the ear played what.
+
+What arrives between an item's first delta and the next one's belongs to that item. A session belongs to the call whose
+caller spoke when its voice activity detection said so; a peer tells the model nothing about which call it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+from benchmarks.capacity_figures import Figures, Spread
+from shared.audio import BYTE_NS, SILENCE
+from simulator.carrier import CallRecord
+
+_MS: Final = 1_000_000
+# The greeting's first part may be protected, so nobody's reaction to a word in it is counted.
+_PROTECTED_NS: Final = 500 * _MS
+# What happened so shortly before the end of the call may not have been put right yet.
+_END_NS: Final = 1_500 * _MS
+
+
+@dataclass
+class _Item:
+    """An audio item of the model; `plays` are (arrival, begin, end) at the ear of what belongs to it."""
+
+    truth: dict[str, Any]
+    created_ns: int
+    plays: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @property
+    def heard_ms(self) -> float:
+        return min(sum(end - begin for _, begin, end in self.plays) / _MS, float(self.truth["sent_bytes"]) / 8)
+
+    def is_heard_at(self, at_ns: int) -> bool:
+        return any(begin <= at_ns < end for _, begin, end in self.plays)
+
+
+def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> None:
+    """Fill in what the calls sounded like."""
+    gaps: list[float] = []
+    wire: list[float] = []
+    silences: list[float] = []
+    history: list[float] = []
+    response: list[float] = []
+    start: list[float] = []
+    out: list[float] = []
+    heard_ms = lasted_ms = 0.0
+    figures.failed_calls = 0
+    for call, session in zip(calls, _match(calls, sessions), strict=True):
+        items = _items(call, session) if session else []
+        if not any(item.plays for item in items):
+            figures.failed_calls += 1
+            continue
+        assert session is not None
+        first = next(item for item in items if item.plays)
+        began_ns, ended_ns = first.plays[0][1], call.ended_ns
+        own_ns = first.truth["first_delta_ns"] - first.created_ns
+        start.append((first.plays[0][0] - call.started_ns - own_ns) / _MS)
+        for item in items:
+            heard_ms += item.heard_ms
+            for (before_ns, _, end), (arrival_ns, begin, _) in pairwise(item.plays):
+                wire.append((arrival_ns - before_ns) / _MS)
+                if begin > end:
+                    gaps.append((begin - end) / _MS)
+            if item.plays and item.plays[0][0] == item.plays[0][1]:
+                out.append((item.plays[0][0] - item.truth["first_delta_ns"]) / _MS)
+            if item.plays and item.plays[-1][2] < ended_ns - _END_NS:
+                history.append(abs(item.truth["held_ms"] - int(item.heard_ms)))
+        lasted_ms += (ended_ns - call.started_ns) / _MS
+        for speech in session["speech"]:
+            at_ns = speech["started_ns"]
+            interrupted = [item for item in items if item.is_heard_at(at_ns)]
+            if interrupted and at_ns > began_ns + _PROTECTED_NS and at_ns < ended_ns - _END_NS:
+                silences.append((max(item.plays[-1][2] for item in interrupted) - at_ns) / _MS)
+            stopped_ns = speech["stopped_ns"]
+            answers = [item for item in items if stopped_ns and 0 <= item.created_ns - stopped_ns < 50 * _MS]
+            if answers and answers[0].plays:
+                response.append((answers[0].plays[0][1] - stopped_ns) / _MS)
+        figures.errors += len(session["errors"]) + len(call.warnings)
+        figures.clears += len(call.ear.clears)
+    figures.talk_share = heard_ms / max(1.0, lasted_ms)
+    figures.gaps, figures.gap_ms, figures.gap_max_ms = len(gaps), sum(gaps), max(gaps, default=0.0)
+    figures.wire_gaps_100, figures.wire_gap_max_ms = sum(ms > 100 for ms in wire), max(wire, default=0.0)
+    figures.interruptions, figures.silence = len(silences), Spread.of(silences)
+    figures.history_error = Spread.of(history)
+    figures.response, figures.start, figures.turn_out = Spread.of(response), Spread.of(start), Spread.of(out)
+    lags = {(lag.at_ns, lag.late_ns) for call in calls for lag in call.lags}
+    figures.carrier_lag = Spread.of([late / _MS for _, late in lags])
+    figures.model_lag = Spread.of([lag["late_ns"] / _MS for session in sessions for lag in session["lags"]])
+
+
+def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """Each call's session, the surest first; None for a call that has none."""
+
+    def distance(call: CallRecord, session: dict[str, Any]) -> float:
+        noticed = [speech["started_ns"] for speech in session["speech"]]
+        if not noticed or not call.said:
+            return float("inf")
+        away = sorted(min(abs(at - said.at_ns) for at in noticed) for said in call.said)
+        return float(away[len(away) // 2])
+
+    pairs = sorted(
+        ((distance(call, session), c, s) for c, call in enumerate(calls) for s, session in enumerate(sessions)),
+    )
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for away, c, s in pairs:
+        if away < float("inf") and c not in found and s not in taken:
+            found[c] = s
+            taken.add(s)
+    return [sessions[found[c]] if c in found else None for c in range(len(calls))]
+
+
+def _items(call: CallRecord, session: dict[str, Any]) -> list[_Item]:
+    created = {each["id"]: each["created_ns"] for each in session["responses"]}
+    items = sorted(
+        (
+            _Item(item, created.get(item["response_id"], 0))
+            for item in session["items"]
+            if item["role"] == "assistant" and item["sent_bytes"]
+        ),
+        key=lambda item: item.truth["first_delta_ns"],
+    )
+    at = 0
+    begins = [item.truth["first_delta_ns"] for item in items] + [call.ended_ns + 1]
+    number = 0
+    ear = call.ear
+    for arrival_ns, begin_ns, size, heard in zip(
+        ear.arrival_ns, ear.play_start_ns, ear.size_bytes, ear.heard_bytes, strict=True
+    ):
+        audio = ear.audio[at : at + size]
+        at += size
+        while number + 1 < len(items) and arrival_ns >= begins[number + 1]:
+            number += 1
+        if heard and items and arrival_ns >= begins[0] and audio.strip(SILENCE):
+            items[number].plays.append((arrival_ns, begin_ns, begin_ns + heard * BYTE_NS))
+    return items

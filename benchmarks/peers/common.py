@@ -1,0 +1,39 @@
+"""What every peer's app needs. It runs in the peer's own environment, so it imports nothing of the project.
+
+Settings come from the environment: PORT, MODEL_URL (`ws://host:port/v1/realtime?model=...`) and OPENAI_API_KEY.
+"""
+
+from __future__ import annotations
+
+import os
+
+import uvicorn
+from fastapi import FastAPI, Response
+
+PORT = int(os.environ["PORT"])
+MODEL_URL = os.environ["MODEL_URL"]
+API_KEY = os.environ["OPENAI_API_KEY"]
+INSTRUCTIONS = "You are a friendly assistant on the phone. Answer briefly."
+GREETING = "Greet the caller."
+TURN_DETECTION = {"type": "server_vad", "create_response": True, "interrupt_response": True}
+
+
+def new_app() -> FastAPI:
+    """With the voice webhook; the app adds the media socket, `/media`."""
+    app = FastAPI()
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Response("ok")
+
+    @app.post("/twilio/voice")
+    async def voice() -> Response:
+        stream = f'<Connect><Stream url="ws://127.0.0.1:{PORT}/media"/></Connect>'
+        return Response(f"<Response>{stream}</Response>", media_type="text/xml")
+
+    return app
+
+
+def serve(app: FastAPI) -> None:
+    """uvicorn as `uvicorn[standard]` sets it up: uvloop and httptools where they are installed."""
+    uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning", access_log=False)
