@@ -10,9 +10,9 @@ import zmq
 from openai import AsyncOpenAI
 
 from shared import process, settings
-from shared.isolation import freeze_collector
+from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtime
 from shared.metrics import Page
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import REALTIME, CollectorPauses, LoopLag
 
 from . import agent
 from .core.metrics import DEFINITIONS
@@ -35,8 +35,18 @@ def main() -> None:
     client = AsyncOpenAI(api_key=config.openai_api_key, base_url=config.openai_base_url or None)
     with process.sole(run_dir, f"aibridge-{number}"):
         page = Page.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
+        # Its notice, where this is not permitted, is txpacer's.
+        refused = realtime(config.tx_realtime, BRIDGE_PRIORITY)
+        page.gauge(REALTIME.name).set(not refused)
         try:
-            worker = Worker(config, number=number, agent=chosen, client=client, page=page)
+            worker = Worker(
+                config,
+                number=number,
+                agent=chosen,
+                client=client,
+                page=page,
+                context=context(None if refused else BRIDGE_PRIORITY),
+            )
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
         uvloop.run(serve(worker, page))

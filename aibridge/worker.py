@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from shared.messages import (
     CallEnded,
     CallerAudio,
     CallerDtmf,
+    CallMemory,
     CallOffered,
     CallStarted,
     CloseLine,
@@ -30,6 +32,7 @@ from shared.messages import (
     GatewayToBridge,
     HangUp,
     LineLost,
+    LineState,
     MarkHeard,
     Message,
     PacerState,
@@ -87,10 +90,20 @@ class _Dialled:
 class Worker:
     """`run` returns when `stop` is set. Raises ConfigError when the model refuses key or model name at the start."""
 
-    def __init__(self, settings: Settings, *, number: int, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        number: int,
+        agent: Agent,
+        client: AsyncOpenAI,
+        page: Page,
+        context: zmq.Context[Any],
+    ) -> None:
         self._settings = settings
         self._number = number
         self._name = f"aibridge-{number}"
+        self._epoch = secrets.randbits(32)
         self._agent = agent
         self._client = client
         self._session_config = agent.session(settings.openai_realtime_model)
@@ -127,7 +140,6 @@ class Worker:
         self._is_ready = False
         self._calls_gauge = page.gauge("bridge_calls")
         self._sessions_gauge = page.gauge("bridge_sessions_open")
-        context: zmq.Context[Any] = zmq.Context.instance()
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.run_dir), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
@@ -192,6 +204,10 @@ class Worker:
             for reporter in self._reporters.values():
                 reporter.sweep()
             self._look_for_gateways()
+            for call in self._calls.values():
+                memory = call.memory()
+                if memory is not None:
+                    self._say_to_gateway(call.gateway, CallMemory(call.call, memory))
 
     async def _probe(self) -> None:
         """Ready means: the model has accepted our key, model name and session."""
@@ -257,13 +273,16 @@ class Worker:
             return
         call = self._calls.get(message.call)
         if call is not None:
+            if isinstance(message, LineState):
+                call.line_state(message)
+                return
             if isinstance(message, PlayoutShifted):
                 self._reporters[message.call].shifted(message.gap_ns)
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:
         self._gateway_link.send(
-            (WorkerState(self._number, self._is_ready, len(self._calls) + len(self._offers)),), gateway
+            (WorkerState(self._number, self._is_ready, len(self._calls) + len(self._offers), self._epoch),), gateway
         )
 
     def _on_pacer_state(self, state: PacerState) -> None:
@@ -340,13 +359,17 @@ class Worker:
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
             model=self._settings.openai_realtime_model,
-            record=self._recorded,
+            record=self._recorded and not started.again,
             resumed=dialled.resumed,
             history=conversation.history,
             note=self._courier.note,
         )
         self._calls_gauge.set(len(self._calls))
-        call.start(dialled.session)
+        if started.again:
+            self._reporters[started.call].first_frame(time.monotonic_ns())
+            call.resume(dialled.session, started.memory)
+        else:
+            call.start(dialled.session)
         if dialled.refused is not None:
             # It failed while the phone was still ringing.
             call.model_gone(dialled.session, refused=dialled.refused)

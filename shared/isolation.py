@@ -18,10 +18,12 @@ import zmq
 
 from .process import ConfigError
 
-# SCHED_FIFO priorities, 1 to 99. The pacer before the gateway, and both below the kernel's own threads that serve
+# SCHED_FIFO priorities, 1 to 99. The pacer before the gateway before aibridge (an interruption passes through it, and a
+# line starves when it is kept waiting), and all below the kernel's own threads that serve
 # interrupts (50 on a kernel with threaded interrupts): ours live on their work.
 PACER_PRIORITY: Final = 40
 GATEWAY_PRIORITY: Final = 20
+BRIDGE_PRIORITY: Final = 10
 
 # linux/prctl.h, asm-generic/mman.h, linux/capability.h.
 _PR_SET_TIMERSLACK: Final = 29

@@ -71,7 +71,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
-            under_test = worker.Worker(config, number=0, agent=agent.load(None), client=client, page=page)
+            under_test = worker.Worker(
+                config, number=0, agent=agent.load(None), client=client, page=page, context=context
+            )
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
