@@ -7,6 +7,7 @@ a memory copy.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic_ns
 from typing import Final
 
@@ -25,6 +26,9 @@ from .outbox import Outbox
 LATE_NS: Final = 20_000_000
 STALL_NS: Final = 300_000_000
 SLOW_SEND_NS: Final = 50_000_000
+# An acknowledgement is for all batches before it, and one for each would cost as much as the batch. txpacer waits for
+# one no longer than the lead (120 ms); what left late is said at once.
+ACK_S: Final = 0.02
 _SECOND_S: Final = 1.0
 
 
@@ -42,6 +46,9 @@ class Wire:
         self._pulse = Pulse()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        # The last batch that was written, and when that will be said.
+        self._written = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Bring the gauges up to date once a second."""
@@ -51,8 +58,9 @@ class Wire:
         self._timer = self._loop.call_later(_SECOND_S, self.start)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._ack_timer):
+            if timer is not None:
+                timer.cancel()
 
     def write(self, frames: Frames) -> None:
         metrics = self._metrics
@@ -76,8 +84,18 @@ class Wire:
                 call.marks.append((mark, call.frames_since_mark))
                 call.frames_since_mark = 0
         metrics.wire_late.inc(len(late))
-        # Refused only when txpacer is gone, and then it means nothing to the next one.
-        self._pacer.hint(WireAck(frames.batch, monotonic_ns(), tuple(late)))
+        self._written = frames.batch
+        if late:
+            self._acknowledge(late)
+        elif self._ack_timer is None:
+            self._ack_timer = self._loop.call_later(ACK_S, self._acknowledge)
+
+    def _acknowledge(self, late: Sequence[tuple[int, int]] = ()) -> None:
+        """All batches so far. Refused only when txpacer is gone, and then it means nothing to the next one."""
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        self._pacer.hint(WireAck(self._written, monotonic_ns(), tuple(late)))
 
     def _write_audio(self, call: Call, seq: int, audio: bytes, deadline_ns: int) -> int:
         metrics = self._metrics

@@ -21,6 +21,9 @@ import zmq
 from .messages import Message, UndecodableError, decode, encode
 from .metrics import Counter
 
+# As plain numbers: to combine two of pyzmq's enum members takes 5 us, as long as to ask a socket for its events.
+POLLIN: Final = int(zmq.POLLIN)
+
 # Frames from txpacer to one gateway: one message per 5 ms tick. Acknowledgements bound what is under way to the lead
 # (24 ticks of 120 ms); this is the second fence, for a lead that was set long.
 FRAMES_HWM: Final = 400
@@ -134,7 +137,7 @@ class Link:
             return self._keep(peer, data)
         if self._try(peer, data):
             # Sending may swallow the edge that announces input (the FD is edge-triggered): look again.
-            if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
                 self._loop.call_soon(self._drain)
             return True
         return self._keep(peer, data)
@@ -204,4 +207,7 @@ class Link:
                 continue
             for message in messages:
                 self._on_message(name, message)
+            # Cheaper than to be told by an exception. A handler may have closed the link.
+            if self._loop is None or not int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
+                return
         self._loop.call_soon(self._drain)

@@ -276,7 +276,9 @@ CLEAR: Final = -1
 
 
 class WireAck(Message, frozen=True, array_like=True, tag=51):
-    """Sent by gateway to txpacer when all frames of a batch were written to their sockets.
+    """Sent by gateway to txpacer when all frames of a batch, and of those before it, were written to their sockets.
+
+    Within 20 ms for several batches together; at once when something left late.
 
     txpacer lets no more than the lead be unacknowledged, so that a stalled gateway holds nothing that a barge-in could
     still have withdrawn. `late` names each call whose frames left more than 20 ms after the deadline, with the number

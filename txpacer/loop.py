@@ -132,7 +132,7 @@ class Loop:
         The sockets' FDs are edge-triggered, and a send may take the edge: so both are asked here, after the last send,
         each time before the loop sleeps. Asking is cheaper than a read that raises.
         """
-        if not int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
             return False
         for _ in range(DRAIN_LIMIT):
             try:
