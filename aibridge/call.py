@@ -15,6 +15,7 @@ from shared.messages import (
     CallNote,
     HangUp,
     LineLost,
+    LineState,
     MarkHeard,
     Message,
     OpenLine,
@@ -49,6 +50,7 @@ from .core.commands import (
     WithdrawSpeech,
 )
 from .core.conversation import Conversation
+from .core.memory import Memory, recall, remember
 from .core.realtime import ServerError, ServerEvent, SessionUpdated
 from .core.requests import client_event
 from .core.unheard import Unheard, given, heard_until
@@ -106,6 +108,9 @@ class Call:
         # What the line holds, should it be lost; and whether it was told to pause.
         self._unheard = Unheard()
         self._is_paused = False
+        # While txpacer is asked what the line has of another worker's.
+        self._memory: Memory | None = None
+        self._remembered = b""
         # The last HangUp, for a gateway that takes over.
         self.hang_up: HangUp | None = None
         # When caller audio last came: the ear of a media socket that is gone stopped about then.
@@ -127,6 +132,32 @@ class Call:
         elif coming.ready:
             self.conversation.session_ready(now_ns)
         self._carry_out()
+
+    def resume(self, coming: Model, memory: bytes) -> None:
+        """In the place of `start`: another worker had this call, and died. txpacer says what its line has."""
+        self._memory = recall(memory)
+        self._coming = coming
+        self._open_line()
+
+    def line_state(self, state: LineState) -> None:
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return
+        now_ns = self._clock()
+        self.conversation.resume(memory, state.unheard, now_ns)
+        if self._coming is None:
+            self.conversation.dial_failed(now_ns)
+        elif self._coming.ready:
+            self.conversation.session_ready(now_ns)
+        self._carry_out()
+
+    def memory(self) -> bytes | None:
+        """What a worker that takes over has to know; None when that is as before."""
+        memory = remember(self.conversation.history.turns, self.conversation.playout.ledger)
+        if self._memory is not None or memory == self._remembered:
+            return None
+        self._remembered = memory
+        return memory
 
     def _open_line(self) -> None:
         self._to_pacer(OpenLine(self.call, self.gateway))
@@ -182,7 +213,7 @@ class Call:
 
     def model_event(self, session: Model, event: ServerEvent) -> None:
         if session is self._coming:
-            if isinstance(event, SessionUpdated):
+            if isinstance(event, SessionUpdated) and self._memory is None:
                 self.conversation.session_ready(self._clock())
                 self._carry_out()
             return
@@ -202,7 +233,8 @@ class Call:
         now_ns = self._clock()
         if session is self._coming:
             self._coming = None
-            self.conversation.dial_failed(now_ns, refused=refused)
+            if self._memory is None:
+                self.conversation.dial_failed(now_ns, refused=refused)
         elif session is self._session:
             self._session = None
             self.conversation.session_lost(now_ns)

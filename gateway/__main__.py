@@ -134,6 +134,8 @@ class Gateway:
         self._lag = LoopLag(page)
         self._peers.on_hang_up = self.media.hang_up
         self._peers.on_pacer_restarted = self.media.lines_lost
+        self._peers.on_worker_restarted = self.media.worker_restarted
+        self._peers.on_memory = self.media.remember
         offers = Offers(
             admission=admission,
             cell=cell,

@@ -22,12 +22,16 @@ class Call:
     number: int
     call_sid: str
     connection: MediaConnection
-    # To the aibridge worker that holds the conversation.
+    # The aibridge worker that holds the conversation, and the way to it.
+    worker: int
     bridge: Outbox
     outbound: Outbound
     started_ns: int
     stream_sid: str
     audio_rate: AudioRate = field(default_factory=AudioRate)
+    # What the worker wants its successor to know, and what it was told when the call started.
+    memory: bytes = b""
+    token_id: str = ""
     # `clear`s sent so far. Marks carry it, because Twilio also echoes the marks that a `clear` threw away.
     generation: int = 0
     # When the last frame was written; 0 before the first one.

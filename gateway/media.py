@@ -62,6 +62,8 @@ IDLE_S: Final = 60.0
 # A peer that has not taken a frame for so long does not come back to this conversation.
 UNREAD_S: Final = 20.0
 _SWEEP_S: Final = 1.0
+# 24,000 characters of conversation are replayed at most; a little more for their frame.
+MEMORY_MAX_BYTES: Final = 262_144
 # How long a hang-up waits for the mark behind the goodbye while no frame leaves.
 MARK_S: Final = 10.0
 
@@ -201,11 +203,13 @@ class MediaSockets:
             self._last_number,
             fields.call_sid,
             connection,
+            worker,
             self._peers.bridges[worker],
             Outbound(start.stream_sid),
             now_ns,
             start.stream_sid,
         )
+        call.token_id = accepted.token_id
         self._chronicle.began(call.call_sid, call.stream_sid, unix_ms(now_ns))
         self.calls[call.number] = self._by_sid[call.call_sid] = call
         self.idle.clear()
@@ -281,6 +285,10 @@ class MediaSockets:
         """Look once a second for calls whose other end is gone."""
         now_ns = monotonic_ns()
         for call in list(self.calls.values()):
+            if not self._cell.worker_is_there(call.worker, now_ns):
+                other = self._cell.pick(now_ns)
+                if other is not None:
+                    self._move(call, other)
             if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
                 self._cut(call, "idle")
             elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
@@ -296,6 +304,41 @@ class MediaSockets:
         self._metrics.calls_cut[why].inc()
         self._end(call, "lost")
         call.connection.transport.abort()
+
+    def remember(self, call: int, memory: bytes) -> None:
+        """What a call's worker wants its successor to know; MEMORY_MAX_BYTES at most."""
+        known = self.calls.get(call)
+        if known is not None and len(memory) <= MEMORY_MAX_BYTES:
+            known.memory = memory
+
+    def worker_restarted(self, worker: int) -> None:
+        """Give a worker that lost its memory the calls that it had."""
+        for call in self.calls.values():
+            if call.worker == worker:
+                self._announce_again(call)
+
+    def _move(self, call: Call, worker: int) -> None:
+        """Give a call whose worker is gone to another one."""
+        # To be read by one that only sleeps, when it wakes up; txpacer does not listen to it any more.
+        call.bridge.post(CallEnded(call.number, "moved"))
+        call.worker, call.bridge = worker, self._peers.bridges[worker]
+        self._announce_again(call)
+
+    def _announce_again(self, call: Call) -> None:
+        self._metrics.calls_given_again.inc()
+        logger.info("call call_sid=%s call=%x goes on at worker=%d", call.call_sid, call.number, call.worker)
+        call.bridge.post(
+            CallStarted(
+                call.number,
+                self._name,
+                call.token_id,
+                call.call_sid,
+                call.stream_sid,
+                call.started_ns,
+                again=True,
+                memory=call.memory,
+            )
+        )
 
     def lines_lost(self, epoch: int) -> None:
         """txpacer was restarted: tell the bridges where each call's speech stopped."""

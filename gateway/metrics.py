@@ -29,6 +29,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
     counter("gateway_calls_cut", "Lost calls that we gave up: nothing came, or nothing was read", "reason", CUTS),
+    counter("gateway_calls_given_again", "Calls given to a worker again, or to another one, because theirs died"),
     counter("gateway_half_open_ended", "Connections cut because their request took too long, or was one too many"),
     counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
     counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
@@ -64,6 +65,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("gateway_workers_ready", "aibridge workers that can take a call"),
     gauge("gateway_pacer_up", "1 while txpacer answers"),
     counter("gateway_pacer_restarts", "Times that another incarnation of txpacer answered"),
+    counter("gateway_worker_restarts", "Times that another incarnation of an aibridge worker answered"),
     gauge("gateway_bus_waiting", "Control messages that wait for a peer to take them", "peer", PEERS),
     REALTIME,
     GC_PAUSE,
@@ -79,6 +81,7 @@ class Metrics:
         self.calls_started = page.counter("gateway_calls_started")
         self.calls_ended = _family(page, "gateway_calls_ended", ENDS)
         self.calls_cut = _family(page, "gateway_calls_cut", CUTS)
+        self.calls_given_again = page.counter("gateway_calls_given_again")
         self.half_open_ended = page.counter("gateway_half_open_ended")
         self.starts_refused = _family(page, "gateway_starts_refused", STARTS)
         self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
@@ -108,6 +111,7 @@ class Metrics:
         self.phone_notes_lost = page.counter("gateway_phone_notes_lost")
         self.workers_ready = page.gauge("gateway_workers_ready")
         self.pacer_up = page.gauge("gateway_pacer_up")
+        self.worker_restarts = page.counter("gateway_worker_restarts")
         self.pacer_restarts = page.counter("gateway_pacer_restarts")
         self.bus_waiting = {peer: page.gauge("gateway_bus_waiting", peer) for peer in PEERS}
         self.realtime = page.gauge(REALTIME.name)

@@ -12,6 +12,7 @@ from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_u
 from shared.isolation import context
 from shared.messages import (
     BridgeToGateway,
+    CallMemory,
     CallNote,
     Frames,
     GatewayHello,
@@ -51,6 +52,9 @@ class Peers:
         self.on_hang_up: Callable[[HangUp], None]
         # Another txpacer answers than before; its epoch.
         self.on_pacer_restarted: Callable[[int], None]
+        # Another incarnation of a worker answers than before; and what workers want remembered.
+        self.on_worker_restarted: Callable[[int], None]
+        self.on_memory: Callable[[int, bytes], None]
         # For whoever follows calls; nobody, unless set.
         self.on_note: Callable[[int, bytes], None] = _nobody
 
@@ -106,13 +110,18 @@ class Peers:
             self._metrics.pacer_restarts.inc()
             self.on_pacer_restarted(message.epoch)
 
-    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp | CallNote) -> None:
+    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp | CallNote | CallMemory) -> None:
         if isinstance(message, HangUp):
             self.on_hang_up(message)
         elif isinstance(message, CallNote):
             self.on_note(message.call, message.note)
-        else:
-            self._cell.worker_answered(worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns())
+        elif isinstance(message, CallMemory):
+            self.on_memory(message.call, message.memory)
+        elif self._cell.worker_answered(
+            worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns(), epoch=message.epoch
+        ):
+            self._metrics.worker_restarts.inc()
+            self.on_worker_restarted(worker)
 
 
 def _nobody(call: int, note: bytes) -> None:

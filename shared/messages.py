@@ -55,6 +55,9 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     call_sid: str
     stream_sid: str
     started_ns: int  # when `start` was read
+    # Said again, because the worker that had the call is gone: what that one had sent as CallMemory.
+    again: bool = False
+    memory: bytes = b""
 
 
 class CallerAudio(Message, frozen=True, array_like=True, tag=13):
@@ -118,6 +121,14 @@ class WorkerState(Message, frozen=True, array_like=True, tag=20):
     worker: int
     ready: bool  # the model accepted our key and model name
     calls: int
+    epoch: int = 0  # drawn at each start of the worker; a new one means that all its calls are gone
+
+
+class CallMemory(Message, frozen=True, array_like=True, tag=23):
+    """Sent by aibridge to gateway when a conversation has changed, once a second at most: to keep, not to read."""
+
+    call: int
+    memory: bytes
 
 
 class HangUp(Message, frozen=True, array_like=True, tag=21):
@@ -217,6 +228,17 @@ class PacerState(Message, frozen=True, array_like=True, tag=40):
     lines: int
 
 
+class LineState(Message, frozen=True, array_like=True, tag=45):
+    """Sent by txpacer to aibridge as the answer to OpenLine: what a worker before this one had given the line.
+
+    `unheard` holds `(utterance, bytes, paced bytes, ended, ear_ns)` of each that the ear has not finished, in order;
+    `ear_ns` is when it began to play it, 0 if it has not.
+    """
+
+    call: int
+    unheard: tuple[tuple[int, int, int, bool, int], ...]
+
+
 class PlayoutStarted(Message, frozen=True, array_like=True, tag=41):
     """Sent by txpacer to aibridge when the first frame of an utterance was paced."""
 
@@ -302,11 +324,11 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
 )
-BridgeToGateway = WorkerState | HangUp | CallNote
+BridgeToGateway = WorkerState | CallMemory | HangUp | CallNote
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )
-PacerToBridge = PacerState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
+PacerToBridge = PacerState | LineState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
 GatewayToPacer = GatewayHello | WireAck | CloseLine
 

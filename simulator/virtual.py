@@ -35,6 +35,7 @@ from shared.messages import (
     Frames,
     HangUp,
     LineLost,
+    LineState,
     MarkHeard,
     Message,
     OpenLine,
@@ -452,7 +453,8 @@ class VirtualCall:
             due_ns = pacer.next_due_ns()
         for _, reports in pacer.take_reports():
             for report in reports:
-                self.after(self.hops.pacer_ms, lambda report=report: self.call.playout(report))  # type: ignore[misc]
+                if not isinstance(report, LineState):  # what a worker before this one said; there was none
+                    self.after(self.hops.pacer_ms, lambda report=report: self.call.playout(report))  # type: ignore[misc]
         if due_ns is not None and (self._pacer_armed_ns is None or due_ns < self._pacer_armed_ns):
             self._pacer_armed_ns = due_ns
             self.at(due_ns, lambda: self._tick_pacer(due_ns))

@@ -155,6 +155,10 @@ class Loop:
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
+        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
+            # A worker that was given up for dead, and only slept: another one has its calls now.
+            self._metrics.foreign.inc()
+            return
         match message:
             case Speech(call, utterance, data):
                 pacer.speech(call, utterance, data, now_ns)

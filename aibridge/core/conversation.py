@@ -15,6 +15,7 @@ so the common interruption sends no cancel at all.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
@@ -25,6 +26,7 @@ from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, UseS
 from .floor import Floor
 from .greeting import Greeting, Stage
 from .history import History
+from .memory import NUMBERS_AHEAD, Memory
 from .metrics import ConversationMetrics
 from .playout import Playout
 from .realtime import (
@@ -117,6 +119,37 @@ class Conversation:
         self.sessions.start(now_ns)
         if self._script.greets and self._script.greeting_audio:
             self._say_recording("greeting", self._script.greeting_text, self._script.greeting_audio, now_ns)
+
+    def resume(self, memory: Memory, unheard: Sequence[tuple[int, int, int, bool, int]], now_ns: int) -> None:
+        """In the place of `start`: another worker had this call, and died. `unheard` is what the line still has of it.
+
+        What had been made is heard, and the model goes on from there.
+        """
+        self.sessions.start(now_ns)
+        self.history.recall(memory.turns)
+        was_making = False
+        for number, size, _, ended, ear_ns in unheard:
+            item_id = memory.items.get(number, f"former_{number}")
+            response = self.responses.add(f"former_{number}", "answer")
+            response.done = response.lost = response.spoke = True
+            response.add(item_id)
+            utterance = self.playout.ledger.adopt(number, response.id, item_id, size)
+            utterance.ear_start_ns = ear_ns or None
+            turn = self.history.turn("ai", item_id)
+            turn.received_bytes = max(turn.received_bytes, size)
+            was_making |= not ended
+        self.playout.end_all()
+        self.playout.ledger.last = max(self.playout.ledger.last, memory.last_utterance) + NUMBERS_AHEAD
+        open_items = {utterance.item_id for utterance in self.playout.ledger.open()}
+        for turn in self.history.turns:
+            if turn.role == "ai" and turn.heard_bytes is None and turn.item_id not in open_items:
+                turn.heard_bytes = turn.received_bytes
+        if self.history.turns:
+            self.greeting.stage = Stage.OVER
+            if was_making:
+                self.asking.owe("continue", now_ns)
+            elif self.history.turns[-1].role == "caller":
+                self.asking.owe("answer", now_ns)
 
     def session_ready(self, now_ns: int) -> None:
         """The session that was dialled has our settings."""

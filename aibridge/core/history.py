@@ -118,6 +118,11 @@ class History:
         self._changed[turn.number] = turn
         return turn
 
+    def recall(self, turns: list[Turn]) -> None:
+        """Go on behind what another worker wrote down."""
+        self.turns = list(turns)
+        self._by_item = {turn.item_id: turn for turn in turns}
+
     def find(self, item_id: str) -> Turn | None:
         """The turn of this item, which the caller of this method is going to change."""
         turn = self._by_item.get(item_id)

@@ -68,6 +68,13 @@ class Ledger:
         utterance.received_bytes += n_bytes
         return utterance, new
 
+    def adopt(self, number: int, response_id: str, item_id: str, n_bytes: int) -> Utterance:
+        """Book what a worker before this one gave the line. Numbers only grow."""
+        self.last = number - 1
+        utterance, _ = self.receive(response_id, item_id, 0, n_bytes)
+        utterance.spoken_bytes = n_bytes
+        return utterance
+
     def of_item(self, response_id: str, item_id: str) -> list[Utterance]:
         return [u for u in self._utterances.values() if u.item_id == item_id and u.response_id == response_id]
 

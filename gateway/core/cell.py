@@ -15,6 +15,7 @@ class _Worker:
     # As last reported, plus what this gateway offered since. The report includes the calls of other gateways.
     calls: int = 0
     seen_ns: int | None = None
+    epoch: int = 0
 
 
 class Cell:
@@ -25,8 +26,11 @@ class Cell:
         self._pacer_seen_ns: int | None = None
         self._pacer_epoch: int | None = None
 
-    def worker_answered(self, worker: int, *, ready: bool, calls: int, now_ns: int) -> None:
-        self._workers[worker] = _Worker(ready, calls, now_ns)
+    def worker_answered(self, worker: int, *, ready: bool, calls: int, now_ns: int, epoch: int = 0) -> bool:
+        """True when the worker is not the one that answered before: it restarted, and its calls are gone."""
+        before = self._workers[worker]
+        self._workers[worker] = _Worker(ready, calls, now_ns, epoch)
+        return before.seen_ns is not None and before.epoch != epoch
 
     def pacer_answered(self, epoch: int, now_ns: int) -> bool:
         """True when txpacer is not the one that answered before: it restarted, and its lines are gone."""

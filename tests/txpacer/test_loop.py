@@ -19,6 +19,7 @@ from shared.messages import (
     BridgeHello,
     Frames,
     GatewayHello,
+    LineState,
     OpenLine,
     PacerState,
     PacerToBridge,
@@ -83,7 +84,8 @@ def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.P
     ends.speech.send(encode([OpenLine(1, "gateway"), Speech(1, 1, b"\x01" * 80_000)]))
     first = ends.batch()
     assert [(call, seq, len(audio)) for call, seq, audio, _ in first.entries] == [(1, 0, 960)]
-    (started,) = ends.reports()
+    line, started = ends.reports()
+    assert line == LineState(1, ())
     assert isinstance(started, PlayoutStarted)
     paced = 960 + sum(len(audio) for _ in range(10) for _, _, audio, _ in ends.batch().entries)
 

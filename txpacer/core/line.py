@@ -430,6 +430,18 @@ class Line:
             due_ns = self._playing[0].ear_ns
         return due_ns
 
+    def unheard(self) -> list[tuple[int, int, int, bool, int]]:
+        """`(utterance, bytes, paced bytes, ended, ear_ns)` of each that the ear has not finished: see LineState."""
+        self._settle()
+        found = [
+            (p.number, p.paced_bytes, p.paced_bytes, True, p.ear_ns - p.paced_bytes * BYTE_NS) for p in self._playing
+        ]
+        for u in self._queue:
+            size = u.paced_bytes + len(u.buffer) - u.offset
+            began_ns = self.ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
+            found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
+        return found
+
     def reservoir(self) -> Sequence[tuple[int, int]]:
         """`(utterance, bytes)` not yet paced, in order."""
         self._settle()

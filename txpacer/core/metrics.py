@@ -30,6 +30,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "pacer_call_ear_gap_seconds", "Estimated gaps at the ear in a whole call, observed at its end", CALL_GAP_BUCKETS
     ),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
+    counter("pacer_foreign", "Messages of an aibridge worker about a call that another one has taken over"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
     counter("pacer_undecodable", "Messages that did not decode"),
     gauge("pacer_lines", "Open lines"),
@@ -58,6 +59,7 @@ class PacerMetrics:
         self.held = page.counter("pacer_held")
         self.lost_batches = page.counter("pacer_lost_batches")
         self.refused_bytes = page.counter("pacer_refused_bytes")
+        self.foreign = page.counter("pacer_foreign")
         self.dropped = page.counter("pacer_dropped")
         self.undecodable = page.counter("pacer_undecodable")
         self.call_ear_gap = page.histogram("pacer_call_ear_gap_seconds")

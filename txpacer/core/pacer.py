@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from shared.audio import FRAME_BYTES, FRAME_NS
 from shared.messages import (
     Frames,
+    LineState,
     Message,
     PlayoutFinished,
     PlayoutShifted,
@@ -99,21 +100,31 @@ class Pacer:
     # --- what aibridge asks ---
 
     def open(self, call: int, gateway: str, bridge: str) -> None:
-        """A call started. Opening it again is harmless; the frames go to the gateway named last."""
+        """A call started, or is in the hands of another worker: frames and word go to those named last."""
         entry = self._entries.get(call)
         if entry is None:
-            line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS)
-            self._entries[call] = _Entry(call, line, self._outlet(gateway), bridge)
+            entry = self._new(call, gateway, bridge)
         else:
             entry.outlet, entry.bridge = self._outlet(gateway), bridge
+        self._report(entry, LineState(call, tuple(entry.line.unheard())))
+
+    def _new(self, call: int, gateway: str, bridge: str) -> _Entry:
+        line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS)
+        entry = self._entries[call] = _Entry(call, line, self._outlet(gateway), bridge)
+        return entry
+
+    def belongs_to(self, call: int, bridge: str) -> bool:
+        """Whether `bridge` has the word in this call: the one that opened its line last, or anyone if there is none."""
+        entry = self._entries.get(call)
+        return entry is None or entry.bridge == bridge
 
     def restore(
         self, call: int, gateway: str, bridge: str, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int
     ) -> None:
         """A call whose line, or media socket, is gone: its line begins anew where the ear stopped."""
         self.close(call)
-        self.open(call, gateway, bridge)
-        self._entries[call].line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
+        line = self._new(call, gateway, bridge).line
+        line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
         self._metrics.restored.inc()
 
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:

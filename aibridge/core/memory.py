@@ -1,0 +1,42 @@
+"""A conversation in a few kilobytes, for the worker that takes it over when this one is dead.
+
+The gateway keeps it, per call, and hands it back with the call; it never looks inside. What the model said last may
+still be in the line then: txpacer knows how far that has come, and which utterance it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .history import Turn
+from .ledger import Ledger
+
+# Utterances of the dead worker that this does not know yet, at most: what was begun within the last second or two.
+NUMBERS_AHEAD = 1_000
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What one worker tells the next."""
+
+    turns: list[Turn] = []
+    # Which turns the utterances are that were not known to be heard.
+    items: dict[int, str] = {}
+    last_utterance: int = 0
+
+
+def remember(turns: list[Turn], ledger: Ledger) -> bytes:
+    return msgspec.msgpack.encode(Memory(turns, {u.number: u.item_id for u in ledger.open()}, ledger.last))
+
+
+def recall(data: bytes) -> Memory:
+    """Never raises: a memory that cannot be read is an empty one."""
+    try:
+        memory: Memory = _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        return Memory()
+    return memory
+
+
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Memory)
