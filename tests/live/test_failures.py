@@ -93,3 +93,14 @@ def test_callbook_killed_is_not_heard(stack: Stack) -> None:
     for record, verdict in calls_during(stack, [(7.0, "callbook")]):
         assert not verdict.problems(tolerance_ms=100)
         assert len(record.streams) == 1
+
+
+def test_a_worker_killed_loses_no_conversation(stack: Stack) -> None:
+    """Both workers die, one after the other: what is in the line plays on, and the model is told what was said."""
+    for record, verdict in calls_during(stack, [(2.5, "aibridge"), (6.0, "aibridge")]):
+        sessions = stack.sessions(record.call_sid)
+        told = [len(session["items"]) for session in sessions]
+        print(f"{len(sessions)} sessions of {told} items, gaps {[round(gap.ms) for gap in verdict.gaps]} ms")
+        assert record.outcome == "hung-up-by-caller"
+        assert len(record.streams) == 1
+        assert verdict.invented_bytes == verdict.doubled_bytes == verdict.out_of_order_bytes == 0
