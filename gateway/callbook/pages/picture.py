@@ -69,9 +69,11 @@ def draw(call: dict[str, Any], path: Path) -> None:
             start = at(each["at"])
             axes.axvspan(start, start + each["silent_ms"] / 1000, color=_COLOURS["warn"], alpha=0.3, linewidth=0)
             _note(axes, start, f"silent after {each['silent_ms']} ms", "warn", row=0)
-        for turn in call["turns"]:
+        next_s = length_s
+        for turn in reversed(call["turns"]):
             if turn["began_at"]:
-                _turn(axes, turn, at, letters_per_s)
+                _turn(axes, turn, at, next_s=next_s, letters_per_s=letters_per_s)
+                next_s = at(turn["began_at"]) if turn["role"] == "ai" else next_s
         for stream in call["streams"]:
             if stream["first_frame_at"]:
                 _note(axes, at(stream["first_frame_at"]), "first frame", "soft", row=1)
@@ -88,14 +90,16 @@ def draw(call: dict[str, Any], path: Path) -> None:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         gaps = call["transmission"]["ear_gaps"]
-        title = f"{call['began_at'][:19].replace('T', ' ')} UTC   {call['from_number']} to {call['to_number']}   "
+        who = f"{call['from_number'] or 'unknown'} to {call['to_number'] or 'unknown'}"
+        title = f"{call['began_at'][:19].replace('T', ' ')} UTC   {who}   "
         title += f"{'unknown' if gaps is None else gaps} gaps at the ear, {len(call['interruptions'])} interruptions"
         axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
         figure.savefig(path, dpi=110, facecolor="white", format="png")
         plt.close(figure)
 
 
-def _turn(axes: Axes, turn: dict[str, Any], at: Any, letters_per_s: float) -> None:
+def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_per_s: float) -> None:
+    """`next_s`: when the AI speaks again; what it would have gone on to say is drawn no further."""
     role = "ai" if turn["role"] == "ai" else "caller"
     y, colour = _LANES[role], _COLOURS[role]
     start = at(turn["began_at"])
@@ -104,7 +108,14 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, letters_per_s: float) -> No
     unheard_s = (turn["spoken_ms"] - turn["heard_ms"]) / 1000
     if role == "ai" and unheard_s > 0.02:
         axes.barh(
-            y, unheard_s, left=stop, height=1.6 * _HALF, facecolor="none", edgecolor=colour, linestyle="--", alpha=0.5
+            y,
+            max(0.0, min(unheard_s, next_s - 0.1 - stop)),
+            left=stop,
+            height=1.6 * _HALF,
+            facecolor="none",
+            edgecolor=colour,
+            linestyle="--",
+            alpha=0.5,
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)

@@ -2,7 +2,7 @@
 
 const LANES = { caller: 60, ai: 150, events: 258 };
 const HALF = 38;
-const LEFT = 76;
+const LEFT = 96;
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
 const FONT = "12px system-ui, 'DejaVu Sans', sans-serif";
 
@@ -154,7 +154,7 @@ export class Timeline {
     pen.clip();
     this.grid(pen, height);
     for (const each of call.interruptions) this.interruption(pen, each);
-    call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1]));
+    call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1], this.nextOf(n)));
     if (this.peaks) this.voices(pen);
     this.events(pen);
     this.hand(pen, height);
@@ -181,7 +181,13 @@ export class Timeline {
     }
   }
 
-  turn(pen, turn, before) {
+  // When the AI next speaks: what it would have gone on to say is drawn no further.
+  nextOf(n) {
+    const next = this.call.turns.slice(n + 1).find((turn) => turn.role === "ai" && turn.began_at);
+    return next ? this.at(next.began_at) : this.length;
+  }
+
+  turn(pen, turn, before, next) {
     const y = LANES[turn.role === "ai" ? "ai" : "caller"];
     const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
     const began = this.at(turn.began_at);
@@ -199,7 +205,7 @@ export class Timeline {
       pen.globalAlpha = 0.5;
       pen.setLineDash([4, 4]);
       pen.beginPath();
-      pen.roundRect(to, y - HALF + 8, this.x(ended + unheard) - to, 2 * HALF - 16, 5);
+      pen.roundRect(to, y - HALF + 8, Math.max(0, this.x(Math.min(ended + unheard, next - 0.1)) - to), 2 * HALF - 16, 5);
       pen.stroke();
       pen.setLineDash([]);
       pen.globalAlpha = 1;

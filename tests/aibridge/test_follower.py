@@ -1,0 +1,68 @@
+"""What a watcher of a call is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aibridge.core.history import History, Interruption
+from aibridge.core.realtime import Response, ResponseCreated, ResponseDone, SpeechStarted, SpeechStopped
+from aibridge.follower import Follower
+
+MS = 1_000_000
+
+
+def follow() -> tuple[History, Follower, list[dict[str, Any]]]:
+    history, notes = History(), list[dict[str, Any]]()
+    return history, Follower(history, lambda note: notes.append(json.loads(note))), notes
+
+
+def test_events_of_the_model_are_told_in_order() -> None:
+    _, follower, notes = follow()
+    for event in (SpeechStarted(), SpeechStopped(), ResponseCreated(Response()), ResponseDone(Response(status="done"))):
+        follower.event(event)
+    assert notes == [{"speech": "started"}, {"speech": "stopped"}, {"response": "created"}, {"response": "done"}]
+
+
+def test_a_turn_is_told_when_it_changed_and_only_then() -> None:
+    history, follower, notes = follow()
+    turn = history.turn("ai", "item1")
+    turn.text, turn.received_bytes, turn.started_ns = "one two three four", 16_000, 500 * MS
+    follower.look(300 * MS)
+    follower.look(400 * MS)
+    assert [note["turn"]["beganMs"] for note in notes] == [200]
+    turn.heard_bytes, turn.interrupted, turn.ended_ns = 8_000, True, 1_500 * MS
+    follower.look(1_500 * MS)
+    told = notes[-1]["turn"]
+    assert (told["text"], told["heard"]) == ("one two three four", "one two")
+    assert (told["spokenMs"], told["heardMs"], told["interrupted"]) == (2_000, 1_000, True)
+    assert len(notes) == 2
+
+
+def test_audio_that_only_grows_is_told_once_a_second() -> None:
+    history, follower, notes = follow()
+    turn = history.turn("ai", "item1")
+    for _ in range(100):
+        turn.received_bytes += 800
+        follower.look(0)
+    assert len(notes) == 11
+
+
+def test_an_interruption_is_told_once_with_its_times() -> None:
+    history, follower, notes = follow()
+    history.interruptions.append(Interruption(1_000 * MS, 1_120 * MS, False, True))
+    follower.look(1_030 * MS)
+    follower.look(1_040 * MS)
+    assert notes == [{"interruption": {"agoMs": 30, "silentMs": 120, "protected": False, "cancelled": True}}]
+
+
+def test_late_words_of_an_old_turn_are_told_and_a_long_call_is_not_told_again() -> None:
+    history, follower, notes = follow()
+    for number in range(50):
+        turn = history.turn("caller", f"item{number}")
+        turn.ended_ns = 1
+        follower.look(2)
+    notes.clear()
+    history.turns[-2].text = "late"
+    follower.look(3)
+    assert [note["turn"]["number"] for note in notes] == [49]
