@@ -53,6 +53,8 @@ class Figures:
     # Proportional set size at rest, and what each call added to it.
     rest_mb: float = 0.0
     call_kb: float = 0.0
+    # The whole of each process while the calls last, MB.
+    memory_mb: dict[str, float] = field(default_factory=dict)
     # What share of the calls' time the AI was heard.
     talk_share: float = 0.0
     failed_calls: int = 0

@@ -65,6 +65,7 @@ class Bench:
         figures.cpu_ms = {name: 1_000 * used / call_seconds for name, used in own.items()}
         figures.bench_cpu_ms = {name: 1_000 * used / call_seconds for name, used in bench.items()}
         figures.rest_mb = rest_kb / 1_024
+        figures.memory_mb = {name: kb / 1_024 for name, kb in memory.items()}
         figures.call_kb = (sum(memory.values()) - rest_kb) / calls
         for name, buckets in pages["end"].items():
             counts = {bound: count - pages["begin"].get(name, {}).get(bound, 0) for bound, count in buckets.items()}

@@ -31,7 +31,7 @@ _LENGTH: Final = 0x7F
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 # Masking keys have to be unpredictable (5.3); they come from the kernel, this many at a time.
-_KEYS: Final = 1_024
+_KEYS: Final = 64
 
 # Takes a message, and whether it is text (then valid UTF-8). What it returns, unless None, ends the receiving.
 Receiver = Callable[[bytes, bool], Any]

@@ -18,6 +18,8 @@ from simulator.carrier import CallRecord
 _MS: Final = 1_000_000
 # The greeting's first part may be protected, so nobody's reaction to a word in it is counted.
 _PROTECTED_NS: Final = 500 * _MS
+# Speech that was noticed later than this after it began was not that speech.
+_FAR_NS: Final = 1_000 * _MS
 # What happened so shortly before the end of the call may not have been put right yet.
 _END_NS: Final = 1_500 * _MS
 
@@ -97,10 +99,13 @@ def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> l
 
     def distance(call: CallRecord, session: dict[str, Any]) -> float:
         noticed = [speech["started_ns"] for speech in session["speech"]]
-        if not noticed or not call.said:
+        said = [each.at_ns for each in call.said]
+        if not noticed or not said:
             return float("inf")
-        away = sorted(min(abs(at - said.at_ns) for at in noticed) for said in call.said)
-        return float(away[len(away) // 2])
+        # Both ways, because one call's few words may all fall on another's many.
+        away = [min(_FAR_NS, min(abs(at - each) for each in noticed)) for at in said]
+        away += [min(_FAR_NS, min(abs(at - each) for each in said)) for at in noticed]
+        return sum(away) / len(away)
 
     pairs = sorted(
         ((distance(call, session), c, s) for c, call in enumerate(calls) for s, session in enumerate(sessions)),
