@@ -168,6 +168,11 @@ class Exchange:
         response.raise_for_status()
         return response.text
 
+    @property
+    def sockets(self) -> list[ClientConnection]:
+        """The media sockets that are open, in no order: for whoever wants to harm them."""
+        return [socket for _, _, _, socket in self._due]
+
     def carry(self, call: CarrierCall, socket: _Socket) -> None:
         """Serve an open stream from the timer until it has nothing due any more."""
         self._push(call, socket)
