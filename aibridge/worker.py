@@ -141,17 +141,17 @@ class Worker:
         self._calls_gauge = page.gauge("bridge_calls")
         self._sessions_gauge = page.gauge("bridge_sessions_open")
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
-        self._courier = Courier(context, bus.callbook_url(settings.run_dir), name=self._name, page=page)
+        self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
         self._gateway_link = bus.Link(
-            bus.router(context, bus.calls_url(settings.run_dir, number), hwm=bus.CALLER_HWM),
+            bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
             types=GatewayToBridge,
             on_message=self._from_gateway,
             dropped=dropped,
             undecodable=undecodable,
         )
         self._pacer_link = bus.Link(
-            bus.dealer(context, bus.speech_url(settings.run_dir), name=self._name, hwm=bus.SPEECH_HWM),
+            bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
             types=PacerToBridge,
             on_message=self._from_pacer,
             dropped=dropped,

@@ -113,9 +113,11 @@ class Gateway:
         lateness = Lateness(settings.tx_lead_ms * 1_000_000 // 2)
         tokens = Tokens(shared_key(settings.twilio_auth_token))
         unsigned = settings.allow_unsigned == "on"
-        signatures = None if unsigned else Signatures(settings.twilio_auth_token, settings.origin)
+        signatures = (
+            None if unsigned else Signatures(settings.twilio_auth_token, settings.origin, settings.twilio_shared_key)
+        )
         self._peers = Peers(settings, self.name, cell, self.metrics, io_priority)
-        self._courier = Courier(self._peers.context, callbook_url(settings.run_dir), name=self.name, page=page)
+        self._courier = Courier(self._peers.context, callbook_url(settings.bus), name=self.name, page=page)
         self._chronicle = Chronicle(self._courier.note)
         self.media = MediaSockets(
             name=self.name,

@@ -58,10 +58,10 @@ class Peers:
         # For whoever follows calls; nobody, unless set.
         self.on_note: Callable[[int, bytes], None] = _nobody
 
-        self.pacer = self._outbox(frames_url(settings.run_dir), FRAMES_HWM, PacerToGateway, self._from_pacer, "txpacer")
+        self.pacer = self._outbox(frames_url(settings.bus), FRAMES_HWM, PacerToGateway, self._from_pacer, "txpacer")
         self.bridges = [
             self._outbox(
-                calls_url(settings.run_dir, worker),
+                calls_url(settings.bus, worker),
                 CALLER_HWM,
                 BridgeToGateway,
                 functools.partial(self._from_bridge, worker),

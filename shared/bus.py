@@ -20,6 +20,7 @@ import zmq
 
 from .messages import Message, UndecodableError, decode, encode
 from .metrics import Counter
+from .process import ConfigError
 
 # As plain numbers: to combine two of pyzmq's enum members takes 5 us, as long as to ask a socket for its events.
 POLLIN: Final = int(zmq.POLLIN)
@@ -37,31 +38,70 @@ SPEECH_HWM: Final = 2_000
 SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
-def speech_url(run_dir: Path) -> str:
-    return f"ipc://{run_dir}/txpacer-speech.ipc"
+# Ports behind that of BUS_URL; the aibridge workers' follow.
+_SPEECH, _FRAMES, _CALLBOOK, _CALLS = range(4)
+_secret_key = ""
 
 
-def frames_url(run_dir: Path) -> str:
-    return f"ipc://{run_dir}/txpacer-frames.ipc"
+def secure(secret_key: str) -> None:
+    """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways; to be said once, at its start.
+
+    It is the cell's: nobody connects who does not have it, and nobody can read along.
+    """
+    global _secret_key
+    _secret_key = secret_key
 
 
-def calls_url(run_dir: Path, worker: int) -> str:
-    return f"ipc://{run_dir}/aibridge-{worker}.ipc"
+def speech_url(base: Path | str) -> str:
+    """`base` is the run directory, or the tcp:// URL whose port is the first of the cell's."""
+    return _url(base, "txpacer-speech", _SPEECH)
 
 
-def callbook_url(run_dir: Path) -> str:
-    return f"ipc://{run_dir}/callbook.ipc"
+def frames_url(base: Path | str) -> str:
+    return _url(base, "txpacer-frames", _FRAMES)
+
+
+def calls_url(base: Path | str, worker: int) -> str:
+    return _url(base, f"aibridge-{worker}", _CALLS + worker)
+
+
+def callbook_url(base: Path | str) -> str:
+    return _url(base, "callbook", _CALLBOOK)
+
+
+def _url(base: Path | str, name: str, offset: int) -> str:
+    if isinstance(base, Path):
+        return f"ipc://{base}/{name}.ipc"
+    address, _, port = base.rpartition(":")
+    return f"{address}:{int(port) + offset}"
+
+
+def _socket(context: zmq.Context[Any], kind: int, url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """A socket for `url`; over TCP with CURVE, because anyone on the network could read it and speak to it without."""
+    if url.startswith("tcp://") and not _secret_key:
+        raise ConfigError("BUS_SECRET_KEY is not set, and the bus is not used over TCP without it; see .env.example")
+    sock: zmq.Socket[Any] = context.socket(kind)
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.SNDHWM, hwm)
+    sock.setsockopt(zmq.RCVHWM, hwm)
+    if url.startswith("tcp://"):
+        secret = _secret_key.encode()
+        public = zmq.curve_public(secret)
+        sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
+        sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
+        if kind == zmq.ROUTER:
+            sock.setsockopt(zmq.CURVE_SERVER, 1)
+        else:
+            sock.setsockopt(zmq.CURVE_SERVERKEY, public)
+    return sock
 
 
 def router(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
     """A bound ROUTER with `hwm` messages a peer each way. Sending to a full or absent peer raises, never waits.
 
-    Raises zmq.ZMQError when `url` cannot be bound.
+    Raises zmq.ZMQError when `url` cannot be bound, and ConfigError for tcp:// without a key.
     """
-    sock: zmq.Socket[Any] = context.socket(zmq.ROUTER)
-    sock.setsockopt(zmq.LINGER, 0)
-    sock.setsockopt(zmq.SNDHWM, hwm)
-    sock.setsockopt(zmq.RCVHWM, hwm)
+    sock = _socket(context, zmq.ROUTER, url, hwm=hwm)
     sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
     # A peer that was killed and came back under its old name takes over at once.
     sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -71,10 +111,7 @@ def router(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
 
 def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.Socket[Any]:
     """A DEALER named `name`, connecting (and reconnecting) to `url`, with `hwm` messages each way."""
-    sock: zmq.Socket[Any] = context.socket(zmq.DEALER)
-    sock.setsockopt(zmq.LINGER, 0)
-    sock.setsockopt(zmq.SNDHWM, hwm)
-    sock.setsockopt(zmq.RCVHWM, hwm)
+    sock = _socket(context, zmq.DEALER, url, hwm=hwm)
     sock.setsockopt(zmq.ROUTING_ID, name.encode())
     # While the other side is away, refuse instead of queueing for it: what it would get later is stale.
     sock.setsockopt(zmq.IMMEDIATE, 1)

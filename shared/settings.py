@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from . import bus
 from .process import ConfigError
 
 
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
 
     twilio_account_sid: str = ""
     twilio_auth_token: str = Field(default="", repr=False)
+    twilio_shared_key: str = Field(default="", repr=False)
     twilio_api_url: str = ""
     allow_unsigned: Literal["on", "off"] = "off"
 
@@ -76,6 +78,8 @@ class Settings(BaseSettings):
     aibridge_workers: int = Field(default=1, ge=1, le=64)
     gateways: int = Field(default=1, ge=1, le=64)
     run_dir: Path = Field(default_factory=_default_run_dir)
+    bus_url: str = Field(default="", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
+    bus_secret_key: str = Field(default="", repr=False, pattern=r"^(.{40})?$")
 
     @field_validator("public_url")
     @classmethod
@@ -91,6 +95,11 @@ class Settings(BaseSettings):
     def origin(self) -> str:
         """PUBLIC_URL, or this machine's own address."""
         return self.public_url or f"http://localhost:{self.gateway_port}"
+
+    @property
+    def bus(self) -> Path | str:
+        """Where the sockets between the processes are: in RUN_DIR, or at BUS_URL."""
+        return self.bus_url or self.run_dir
 
     @property
     def tx_cpus(self) -> frozenset[int]:
@@ -115,6 +124,9 @@ def load() -> Settings:
 
 def prepare_run_dir(settings: Settings) -> Path:
     """Make RUN_DIR, mode 0700, or raise ConfigError when it cannot be private to this user."""
+    if settings.bus_url and not settings.bus_secret_key:
+        raise ConfigError("BUS_SECRET_KEY is not set, and the bus is not used over TCP without it; see .env.example")
+    bus.secure(settings.bus_secret_key)
     path = settings.run_dir
     advice = "set RUN_DIR to a directory that only this user can enter"
     if len(str(path)) > 70:

@@ -60,8 +60,8 @@ class Loop:
         self._epoch = int.from_bytes(os.urandom(6), "big")
         self._context = context(io_priority)
         self._measured_ns = 0
-        self._speech = bus.router(self._context, bus.speech_url(settings.run_dir), hwm=bus.SPEECH_HWM)
-        self._frames = bus.router(self._context, bus.frames_url(settings.run_dir), hwm=bus.FRAMES_HWM)
+        self._speech = bus.router(self._context, bus.speech_url(settings.bus), hwm=bus.SPEECH_HWM)
+        self._frames = bus.router(self._context, bus.frames_url(settings.bus), hwm=bus.FRAMES_HWM)
         self._stop_reader, self._stop_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
 

@@ -69,7 +69,7 @@ class Callbook:
         self._rest = TwilioRest(settings) if settings.twilio_account_sid and settings.twilio_auth_token else None
         self.intake = Intake(
             self._context,
-            bus.callbook_url(settings.run_dir),
+            bus.callbook_url(settings.bus),
             spool=self.spool,
             metrics=metrics,
             on_kept=self._on_kept,

@@ -22,8 +22,11 @@ ALGORITHM_HEADER: Final = "X-Twilio-Webhooks-Signature-Settings"
 class Signatures:
     """Checks for one account and one origin."""
 
-    def __init__(self, auth_token: str, origin: str) -> None:
-        self._validator = RequestValidator(auth_token)
+    def __init__(self, auth_token: str, origin: str, shared_key: str = "") -> None:
+        """`shared_key` is the secret of what signs with HMAC_SHA256; without one, only HMAC_SHA1 counts."""
+        self._validators = {HMAC_SHA1: RequestValidator(auth_token)}
+        if shared_key:
+            self._validators[HMAC_SHA256] = RequestValidator(shared_key)
         self._origin = origin
         self._media_urls = _media_variants(media_url(origin))
 
@@ -44,10 +47,11 @@ class Signatures:
         if not signature:
             return False
         algorithm = get_signature_algorithm(algorithm_header).upper()
-        if algorithm not in (HMAC_SHA1, HMAC_SHA256):
+        validator = self._validators.get(algorithm)
+        if validator is None:
             return False
         try:
-            return any(self._validator.validate(url, params, signature, algorithm) for url in urls)
+            return any(validator.validate(url, params, signature, algorithm) for url in urls)
         except (TypeError, ValueError):  # parameters that no form of Twilio's can hold, lone surrogates for one
             return False
 

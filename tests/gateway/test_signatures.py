@@ -51,12 +51,17 @@ def test_a_loopback_origin_with_a_port_works():
     assert signatures.webhook("/twilio/voice", form, TWILIO.compute_signature(url, form), None)
 
 
-def test_the_newer_header_asks_for_sha_256():
+def test_the_newer_header_asks_for_the_shared_key_and_sha_256():
     url = "wss://voice.example.com/twilio/media"
-    signature = TWILIO.compute_signature(url, {}, HMAC_SHA256)
-    assert SIGNATURES.media(signature, "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256")
-    assert not SIGNATURES.media(signature, None)
-    assert not SIGNATURES.media(signature, "key=k,algorithm=none")
+    header = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
+    signature = RequestValidator("shared").compute_signature(url, {}, HMAC_SHA256)
+    signatures = Signatures("secret", ORIGIN, "shared")
+    assert signatures.media(signature, header)
+    assert signatures.media(TWILIO.compute_signature(url, {}), None)
+    assert not signatures.media(signature, None)
+    assert not signatures.media(signature, "key=k,algorithm=none")
+    assert not signatures.media(TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
+    assert not SIGNATURES.media(TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
 
 
 @pytest.mark.parametrize("signature", [None, "", "x", "\u00fc" * 28])

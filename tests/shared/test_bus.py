@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import zmq
 from shared import bus
 from shared.messages import BridgeHello, BridgeToPacer, PacerState, PacerToBridge, Speech, encode
 from shared.metrics import Page, counter
+from shared.process import ConfigError
 
 PAGE = (counter("dropped", ""), counter("undecodable", ""))
 
@@ -141,3 +144,49 @@ def test_garbage_is_counted_and_what_follows_is_read(context: zmq.Context[Any], 
         link.close()
 
     run(main)
+
+
+def free_ports() -> str:
+    """The base of a bus on ports that are free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def _no_key_afterwards() -> Iterator[None]:
+    yield
+    bus.secure("")
+
+
+@pytest.mark.usefixtures("_no_key_afterwards")
+def test_tcp_without_a_key_is_an_error(context: zmq.Context[Any]) -> None:
+    for make in (
+        lambda url: bus.router(context, url, hwm=1),
+        lambda url: bus.dealer(context, url, name="x", hwm=1),
+    ):
+        with pytest.raises(ConfigError, match="BUS_SECRET_KEY"):
+            make(bus.speech_url(free_ports()))
+
+
+@pytest.mark.usefixtures("_no_key_afterwards")
+def test_over_tcp_only_who_has_the_cells_key_is_heard(context: zmq.Context[Any]) -> None:
+    base = free_ports()
+    keys = [zmq.curve_keypair()[1].decode() for _ in range(2)]
+    bus.secure(keys[0])
+    server = bus.router(context, bus.frames_url(base), hwm=10)
+    member = bus.dealer(context, bus.frames_url(base), name="member", hwm=10)
+    bus.secure(keys[1])
+    strangers = [bus.dealer(context, bus.frames_url(base), name="stranger", hwm=10)]
+    plain = context.socket(zmq.DEALER)
+    plain.connect(bus.frames_url(base))
+    strangers.append(plain)  # with neither key nor CURVE
+    for sock in (member, *strangers):
+        sock.setsockopt(zmq.IMMEDIATE, 0)
+        sock.setsockopt(zmq.SNDTIMEO, 500)
+        with contextlib.suppress(zmq.Again):  # nobody shakes hands with a stranger
+            sock.send(b"hello")
+    assert server.poll(5_000)
+    assert server.recv_multipart() == [b"member", b"hello"]
+    assert not server.poll(300)
+    for sock in (server, member, *strangers):
+        sock.close(linger=0)
