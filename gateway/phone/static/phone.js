@@ -6,6 +6,7 @@ import { Transcript } from "/phone/transcript.js";
 
 const $ = (id) => document.getElementById(id);
 const ROUND_TRIP_EVERY_MS = 2000;
+const START_MS = 4000;
 // An answer's silence after speech_started, later than that, belongs to something else.
 const STOP_WITHIN_S = 5;
 
@@ -58,6 +59,14 @@ async function microphone() {
   }
 }
 
+// Without a sound output that works, a browser may keep the context waiting for ever.
+function started(context) {
+  const late = new Promise((_, refuse) =>
+    setTimeout(() => refuse(new Error("The sound output does not start. Connect speakers or headphones, then call again.")), START_MS),
+  );
+  return Promise.race([context.resume(), late]);
+}
+
 async function dial() {
   problem("");
   state("calling", "Calling …");
@@ -71,7 +80,7 @@ async function dial() {
     mine.context = new AudioContext({ latencyHint: "interactive" });
     mine.stream = await microphone();
     await mine.context.audioWorklet.addModule("/phone/telephone.js");
-    await mine.context.resume();
+    await started(mine.context);
     mine.telephone = new AudioWorkletNode(mine.context, "telephone", { outputChannelCount: [1] });
     mine.source = mine.context.createMediaStreamSource(mine.stream);
     mine.source.connect(mine.telephone).connect(mine.context.destination);
