@@ -25,11 +25,11 @@ class ConfigError(Exception):
 def run(name: str, main: Callable[[], None]) -> NoReturn:
     """Run `main` as the process `name` and exit: 0, or 78 with one line on stderr for a ConfigError."""
     die_with_parent()
-    logging.basicConfig(
-        level=os.environ.get("LOG_LEVEL", "INFO").upper(),
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    level = logging.getLevelName(os.environ.get("LOG_LEVEL", "INFO").upper())
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Libraries: at DEBUG they write down keys, numbers and words.
+    logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
+    logging.getLogger(name).setLevel(level)
     try:
         main()
     except ConfigError as exc:
