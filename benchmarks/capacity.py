@@ -51,6 +51,7 @@ def measure(chosen: argparse.Namespace) -> list[Figures]:
     behaviour = Path(tempfile.mkdtemp(prefix="bench-")) / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     env = {
+        "GATEWAYS": str(chosen.gateways),
         "AIBRIDGE_WORKERS": str(chosen.aibridges),
         "MAX_CALLS": str(max(chosen.calls) + 10),
         "DATA_DIR": str(behaviour.parent / "data"),
