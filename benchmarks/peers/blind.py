@@ -98,7 +98,7 @@ def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> l
     """Each call's session, the surest first; None for a call that has none."""
 
     def distance(call: CallRecord, session: dict[str, Any]) -> float:
-        noticed = [speech["started_ns"] for speech in session["speech"]]
+        noticed: list[int] = [speech["started_ns"] for speech in session["speech"]]
         said = [each.at_ns for each in call.said]
         if not noticed or not said:
             return float("inf")
