@@ -72,7 +72,8 @@ class Bench:
         end = self.ns + int(ms * MS)
         while (due_ns := self.talk.next_due_ns()) is not None and due_ns <= end:
             self.now = max(self.now, (due_ns - T0) / MS)
-            self.talk.advance(self.ns)
+            # Not before its hour, which the milliseconds of `now` may miss by a nanosecond.
+            self.talk.advance(max(self.ns, due_ns))
         self.now = (end - T0) / MS
 
     # --- the model ---
