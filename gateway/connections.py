@@ -8,6 +8,7 @@ the one that has taken longest goes: Twilio needs a round trip, and whoever is s
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from time import monotonic_ns
@@ -53,6 +54,19 @@ class HalfOpen:
 
     def __len__(self) -> int:
         return len(self._open)
+
+
+class _PeersFaults(logging.Filter):
+    """Drops the traceback that uvicorn logs when a request turned out malformed while its answer was being made.
+
+    The peer has had its 400 by then, and h11 refuses the second answer; there is nothing of ours to mend.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], h11.LocalProtocolError))
+
+
+logging.getLogger("uvicorn.error").addFilter(_PeersFaults())
 
 
 class HttpConnection(H11Protocol):
