@@ -80,7 +80,12 @@ class HttpConnection(H11Protocol):
         self._expect_request()
 
     def handle_events(self) -> None:
-        super().handle_events()
+        try:
+            super().handle_events()
+        except h11.LocalProtocolError:
+            # Malformed behind a request whose answer had begun: uvicorn's 400 does not fit into that any more.
+            self.transport.close()
+            return
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._complete()
 
