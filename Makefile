@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run test lint types bench-pacing bench bench-peers lock clean
+.PHONY: install demo run test prove lint types bench-pacing bench bench-peers lock clean
 
 install: .venv/installed
 
@@ -20,8 +20,11 @@ demo: install  ## one judged call through the whole pipeline, with the simulated
 run: install  ## the pipeline for real; without OPENAI_API_KEY, with the simulated model
 	@exec $(BIN)/python -m simulator.stack
 
-test: install  ## all tests
-	$(BIN)/pytest
+test: install  ## the tests, live calls included
+	$(BIN)/pytest -m "not slow"
+
+prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls
+	$(BIN)/pytest -m slow
 
 lint: install types
 	$(BIN)/ruff check .

@@ -1,0 +1,29 @@
+"""Which tests `make test` leaves to `make prove`: the long proofs with real processes, minutes in all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+HERE: Final = Path(__file__).parent
+SLOW: Final = frozenset(
+    {
+        "deploy/test_alerts_live.py",
+        "gateway/callbook/test_live.py",
+        "gateway/callbook/test_process.py",
+        "live/test_failures.py",
+        "live/test_hostile.py",
+        "live/test_interruptions.py",
+        "live/test_soak.py",
+        "live/test_stalls.py",
+        "phone/test_watched_calls.py",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(HERE).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
