@@ -111,6 +111,7 @@ class Call:
         # While txpacer is asked what the line has of another worker's.
         self._memory: Memory | None = None
         self._remembered = b""
+        self._handover = 0
         # The last HangUp, for a gateway that takes over.
         self.hang_up: HangUp | None = None
         # When caller audio last came: the ear of a media socket that is gone stopped about then.
@@ -133,9 +134,10 @@ class Call:
             self.conversation.session_ready(now_ns)
         self._carry_out()
 
-    def resume(self, coming: Model, memory: bytes) -> None:
+    def resume(self, coming: Model, memory: bytes, handover: int) -> None:
         """In the place of `start`: another worker had this call, and died. txpacer says what its line has."""
         self._memory = recall(memory)
+        self._handover = handover
         self._coming = coming
         self._open_line()
 
@@ -160,7 +162,7 @@ class Call:
         return memory
 
     def _open_line(self) -> None:
-        self._to_pacer(OpenLine(self.call, self.gateway))
+        self._to_pacer(OpenLine(self.call, self.gateway, self._handover))
 
     def line_lost(self, lost: LineLost) -> None:
         """txpacer was restarted: its new line goes on behind the last frame that the gateway was given."""
@@ -170,6 +172,7 @@ class Call:
     def move(self, call: int, gateway: str, to_gateway: Callable[[Message], None], *, epoch: int) -> None:
         """The call came back on another media socket: it goes on there where the caller's ear stopped."""
         self.call, self.gateway, self._to_gateway = call, gateway, to_gateway
+        self._remembered = b""  # this gateway has nothing of it yet
         paced, finished = heard_until(self.conversation.playout.ledger.open(), self.caller_heard_ns)
         self._restore(paced, finished, epoch=epoch, seq=0)
         if self.hang_up is not None:

@@ -19,6 +19,7 @@ from shared import bus
 from shared.courier import Courier
 from shared.messages import (
     BridgeHello,
+    CallAdopted,
     CallEnded,
     CallerAudio,
     CallerDtmf,
@@ -129,6 +130,8 @@ class Worker:
         # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
         self._by_sid: dict[str, int] = {}
         self._parked: dict[int, asyncio.TimerHandle] = {}
+        # Calls that were another worker's.
+        self._adopted: set[str] = set()
         # Those of them that are parked only because their gateway is silent.
         self._silenced: set[int] = set()
         # Tokens of calls that began, and hang-ups of calls that we ended: gateways share neither.
@@ -250,6 +253,8 @@ class Worker:
                 self._on_offered(message)
             case CallStarted():
                 self._on_started(message)
+            case CallEnded(call, "moved"):
+                self._on_moved(call)
             case CallEnded(call, "lost"):
                 self._silenced.discard(call)
                 self._park(call)
@@ -264,6 +269,8 @@ class Worker:
                 if known is not None:
                     known.line_lost(message)
             case GatewayHello():
+                if peer not in self._gateways and self._adopted:
+                    self._gateway_link.send([CallAdopted(call_sid) for call_sid in self._adopted], peer)
                 self._gateways[peer] = time.monotonic_ns()
                 self._tell_state(peer)
 
@@ -359,15 +366,18 @@ class Worker:
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
             model=self._settings.openai_realtime_model,
-            record=self._recorded and not started.again,
+            record=self._recorded and not started.handover,
             resumed=dialled.resumed,
             history=conversation.history,
             note=self._courier.note,
         )
         self._calls_gauge.set(len(self._calls))
-        if started.again:
+        if started.handover:
+            self._adopted.add(started.call_sid)
+            for gateway in self._gateways:
+                self._say_to_gateway(gateway, CallAdopted(started.call_sid))
             self._reporters[started.call].first_frame(time.monotonic_ns())
-            call.resume(dialled.session, started.memory)
+            call.resume(dialled.session, started.memory, started.handover)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:
@@ -399,6 +409,13 @@ class Worker:
         call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0)
         self._plan(call)
 
+    def _on_moved(self, call: int) -> None:
+        """While this worker slept, the call was given to another one: it is not over, and not ours."""
+        ended = self._calls.get(call)
+        if ended is not None:
+            ended.hang_up = None
+            self._on_ended(call, "moved")
+
     def _park(self, call: int) -> None:
         """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
         if call in self._calls and call not in self._parked:
@@ -428,11 +445,13 @@ class Worker:
         if timer is not None:
             timer.cancel()
         del self._by_sid[ended.call_sid]
+        self._adopted.discard(ended.call_sid)
         if ended.hang_up is not None:
             self._hung_up[ended.call_sid] = ended.hang_up
             if len(self._hung_up) > REMEMBERED_MAX:
                 self._hung_up.popitem(last=False)
-        self._say_to_pacer(CloseLine(call))
+        if reason != "moved":
+            self._say_to_pacer(CloseLine(call))
         timer = self._due.pop(call, None)
         if timer is not None:
             timer.cancel()

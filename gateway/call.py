@@ -31,6 +31,7 @@ class Call:
     audio_rate: AudioRate = field(default_factory=AudioRate)
     # What the worker wants its successor to know, and what it was told when the call started.
     memory: bytes = b""
+    handovers: int = 0
     token_id: str = ""
     # `clear`s sent so far. Marks carry it, because Twilio also echoes the marks that a `clear` threw away.
     generation: int = 0

@@ -325,6 +325,7 @@ class MediaSockets:
         self._announce_again(call)
 
     def _announce_again(self, call: Call) -> None:
+        call.handovers += 1
         self._metrics.calls_given_again.inc()
         logger.info("call call_sid=%s call=%x goes on at worker=%d", call.call_sid, call.number, call.worker)
         call.bridge.post(
@@ -335,8 +336,8 @@ class MediaSockets:
                 call.call_sid,
                 call.stream_sid,
                 call.started_ns,
-                again=True,
-                memory=call.memory,
+                call.handovers,
+                call.memory,
             )
         )
 

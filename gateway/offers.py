@@ -57,6 +57,8 @@ class Offers:
         `worker` is the one that holds the conversation of a call that comes back; another one takes it if that is gone.
         """
         now_ns = monotonic_ns()
+        home = self._cell.home(caller.call_sid) if resumed else None
+        worker = worker if home is None else home
         if self._media.draining:
             worker = None
         elif worker is None or not self._cell.worker_is_ready(worker, now_ns):

@@ -12,6 +12,7 @@ from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_u
 from shared.isolation import context
 from shared.messages import (
     BridgeToGateway,
+    CallAdopted,
     CallMemory,
     CallNote,
     Frames,
@@ -110,11 +111,15 @@ class Peers:
             self._metrics.pacer_restarts.inc()
             self.on_pacer_restarted(message.epoch)
 
-    def _from_bridge(self, worker: int, _: str, message: WorkerState | HangUp | CallNote | CallMemory) -> None:
+    def _from_bridge(
+        self, worker: int, _: str, message: WorkerState | HangUp | CallNote | CallMemory | CallAdopted
+    ) -> None:
         if isinstance(message, HangUp):
             self.on_hang_up(message)
         elif isinstance(message, CallNote):
             self.on_note(message.call, message.note)
+        elif isinstance(message, CallAdopted):
+            self._cell.adopted(message.call_sid, worker)
         elif isinstance(message, CallMemory):
             self.on_memory(message.call, message.memory)
         elif self._cell.worker_answered(

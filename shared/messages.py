@@ -55,8 +55,9 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     call_sid: str
     stream_sid: str
     started_ns: int  # when `start` was read
-    # Said again, because the worker that had the call is gone: what that one had sent as CallMemory.
-    again: bool = False
+    # How often the call was given to another worker, or said again to one that restarted; and what the one before had
+    # sent as CallMemory.
+    handover: int = 0
     memory: bytes = b""
 
 
@@ -131,6 +132,12 @@ class CallMemory(Message, frozen=True, array_like=True, tag=23):
     memory: bytes
 
 
+class CallAdopted(Message, frozen=True, array_like=True, tag=24):
+    """Sent by aibridge to every gateway when a worker took over another one's call: should it come back, it is here."""
+
+    call_sid: str
+
+
 class HangUp(Message, frozen=True, array_like=True, tag=21):
     """Sent by aibridge to gateway when the call shall end: close the media socket.
 
@@ -163,6 +170,7 @@ class OpenLine(Message, frozen=True, array_like=True, tag=31):
 
     call: int
     gateway: str
+    handover: int = 0  # CallStarted's; a lower one than before is of a worker that slept meanwhile, and is dropped
 
 
 class Speech(Message, frozen=True, array_like=True, tag=32):
@@ -324,7 +332,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
 )
-BridgeToGateway = WorkerState | CallMemory | HangUp | CallNote
+BridgeToGateway = WorkerState | CallMemory | CallAdopted | HangUp | CallNote
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )

@@ -46,6 +46,8 @@ STALE_MS: Final = 2_500
 # Where exactly an ear stopped whose socket was lost, nobody can say: bytes heard twice or never for each loss.
 LOSS_BYTES: Final = 2_400
 HISTORY_MS: Final = 300
+# No answer is made sooner after a turn: one that seems to be was not the interrupted one.
+ANSWER_NS: Final = 50_000_000
 
 _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
 
@@ -157,17 +159,20 @@ def check(folder: Path) -> list[str]:
     """What is wrong with a record, a sentence each."""
     problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
     figures: list[Verdict] = []
-    losses = 0
+    losses = refused = 0
     for path in sorted(folder.glob("*.call")):
         call: CallRecord = pickle.loads(path.read_bytes())
         sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
         verdict = judge(call, sessions)
         figures.append(verdict)
+        refused += not call.streams
         losses += max(0, len(call.streams) - 1)
-        problems += [f"{call.call_sid}: {problem}" for problem in _problems(call, verdict)]
+        problems += [f"{call.call_sid}: {problem}" for problem in _problems(call, sessions, verdict)]
     gaps = sorted(gap.ms for verdict in figures for gap in verdict.gaps)
     print(
-        f"{len(figures)} calls with {losses} lost sockets, {sum(v.speech_ms for v in figures) / 1_000:.0f} s of speech, {len(gaps)} gaps"
+        f"{len(figures) - refused} calls ({refused} more got the fallback), {losses} lost sockets,"
+        f" {sum(v.speech_ms for v in figures) / 1_000:.0f} s of speech,"
+        f" {len(gaps)} gaps"
         f" (the longest {gaps[-1] if gaps else 0:.0f} ms), {sum(v.lost_bytes for v in figures)} bytes lost,"
         f" {sum(v.doubled_bytes for v in figures)} heard twice, {sum(v.out_of_order_bytes for v in figures)} out of"
         f" order, {sum(v.invented_bytes for v in figures)} of no item of their call;"
@@ -177,9 +182,11 @@ def check(folder: Path) -> list[str]:
     return problems
 
 
-def _problems(call: CallRecord, verdict: Verdict) -> list[str]:
+def _problems(call: CallRecord, sessions: list[dict[str, Any]], verdict: Verdict) -> list[str]:
     losses = max(0, len(call.streams) - 1)
     problems = []
+    if not call.streams:
+        return []  # refused with the fallback, as it should be while too much is broken
     if call.outcome not in ("hung-up-by-caller", "time-limit"):
         problems.append(f"the call ended as {call.outcome}")
     if verdict.invented_bytes:
@@ -190,7 +197,13 @@ def _problems(call: CallRecord, verdict: Verdict) -> list[str]:
     longest = max((gap.ms for gap in verdict.gaps), default=0.0)
     if longest > GAP_MS:
         problems.append(f"a gap of {longest:.0f} ms")
-    stale = verdict.leftover_ms(STALE_MS)
+    # A frozen gateway hands over what the caller said at once: begin and end of it, and the answer, in one instant.
+    created = {response["id"]: response["created_ns"] for session in sessions for response in session["responses"]}
+    stale = sum(
+        each.leftover_ms(STALE_MS)
+        for each in verdict.interruptions
+        if all(each.at_ns - created.get(response, 0) > ANSWER_NS for response in each.response_ids)
+    )
     if stale:
         problems.append(f"{stale:.0f} ms of speech were heard more than {STALE_MS} ms after their interruption")
     # But for the last item: the call may have ended in the midst of an act.

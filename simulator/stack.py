@@ -129,8 +129,7 @@ class Stack:
             # No .env: what the user put there for the real thing must not reach a simulated run.
             starter = ("-m", "honcho", "start", "-e", os.devnull, *self._processes)
             if self._supervised:
-                pidfile = str(self.run_dir / "supervisord.pid")
-                starter = ("-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf", "-j", pidfile)
+                starter = ("-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf")
             self._honcho = self._start(*starter)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
         except BaseException:

@@ -155,7 +155,7 @@ class Loop:
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
-        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
+        if not isinstance(message, (BridgeHello, OpenLine)) and not pacer.belongs_to(message.call, bridge):
             # A worker that was given up for dead, and only slept: another one has its calls now.
             self._metrics.foreign.inc()
             return
@@ -170,8 +170,8 @@ class Loop:
                 pacer.pause(call)
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
-            case OpenLine(call, gateway):
-                pacer.open(call, gateway, bridge)
+            case OpenLine(call, gateway, handover):
+                pacer.open(call, gateway, bridge, handover)
             case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns):
                 if epoch == self._epoch:
                     pacer.restore(

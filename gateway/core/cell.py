@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 # Hellos go out once a second; two may be lost before a peer counts as gone.
 SILENT_NS: Final = 3_000_000_000
+
+# Calls that a worker took over from another one and that are remembered: all of a busy cell's, several times.
+HOMES_MAX: Final = 10_000
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Cell:
         self._workers = [_Worker() for _ in range(workers)]
         self._pacer_seen_ns: int | None = None
         self._pacer_epoch: int | None = None
+        # By CallSid, oldest first.
+        self._homes: OrderedDict[str, int] = OrderedDict()
 
     def worker_answered(self, worker: int, *, ready: bool, calls: int, now_ns: int, epoch: int = 0) -> bool:
         """True when the worker is not the one that answered before: it restarted, and its calls are gone."""
@@ -41,6 +47,17 @@ class Cell:
 
     def pacer_is_there(self, now_ns: int) -> bool:
         return _recent(self._pacer_seen_ns, now_ns)
+
+    def adopted(self, call_sid: str, worker: int) -> None:
+        """`worker` took over this call of another one."""
+        self._homes.pop(call_sid, None)
+        self._homes[call_sid] = worker
+        if len(self._homes) > HOMES_MAX:
+            self._homes.popitem(last=False)
+
+    def home(self, call_sid: str) -> int | None:
+        """The worker that took this call over; None: nobody did."""
+        return self._homes.get(call_sid)
 
     def worker_is_there(self, worker: int, now_ns: int) -> bool:
         return 0 <= worker < len(self._workers) and _recent(self._workers[worker].seen_ns, now_ns)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +16,7 @@ from simulator.carrier import CallRecord
 from simulator.carrier_client import Exchange
 from simulator.cell_processes import pacing, processes
 from simulator.judge import judge
-from simulator.stack import Stack
+from simulator.stack import ROOT, Stack
 from simulator.verdict import Verdict
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
@@ -104,3 +106,30 @@ def test_a_worker_killed_loses_no_conversation(stack: Stack) -> None:
         assert record.outcome == "hung-up-by-caller"
         assert len(record.streams) == 1
         assert verdict.invented_bytes == verdict.doubled_bytes == verdict.out_of_order_bytes == 0
+
+
+def test_every_process_is_replaced_in_turn_and_no_call_is_lost(stack: Stack) -> None:
+    def restart(*names: str) -> None:
+        command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", "deploy/supervisord.conf", "restart", *names]
+        subprocess.run(command, cwd=ROOT, env=stack.env, check=True, stdout=subprocess.DEVNULL)
+
+    async def run() -> list[CallRecord]:
+        async with Exchange() as exchange:
+            placed = [
+                asyncio.create_task(exchange.place_call(stack.webhook_url, stack.auth_token, caller=script(number)))
+                for number in range(CALLS)
+            ]
+            await asyncio.sleep(1.5)
+            for name in ("txpacer:txpacer.1", "txpacer:txpacer.2", "aibridge:aibridge.1", "callbook"):
+                await asyncio.to_thread(restart, name)
+                await asyncio.sleep(1.5)
+            # Returns when its last call is over.
+            await asyncio.to_thread(restart, "gateway:gateway.1")
+            return list(await asyncio.gather(*placed))
+
+    for record in asyncio.run(run()):
+        verdict = judge(record, stack.sessions(record.call_sid))
+        print(f"gaps {[round(gap.ms) for gap in verdict.gaps]} ms")
+        assert record.outcome == "hung-up-by-caller"
+        assert len(record.streams) == 1
+        assert damage(verdict) == (0, 0, 0, 0)

@@ -54,13 +54,15 @@ class _Outlet:
 class _Entry:
     """A line and where it belongs."""
 
-    __slots__ = ("bridge", "call", "ear_gap_ns", "line", "outlet", "slot")
+    __slots__ = ("bridge", "call", "ear_gap_ns", "handover", "line", "outlet", "slot")
 
     def __init__(self, call: int, line: Line, outlet: _Outlet, bridge: str) -> None:
         self.call = call
         self.line = line
         self.outlet = outlet
         self.bridge = bridge
+        # How often the call had changed hands when `bridge` got it.
+        self.handover = 0
         # The bucket it is registered in (-1: none); other registrations of it are stale.
         self.slot = -1
         # Gaps at the ear so far.
@@ -99,13 +101,17 @@ class Pacer:
 
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str) -> None:
+    def open(self, call: int, gateway: str, bridge: str, handover: int = 0) -> None:
         """A call started, or is in the hands of another worker: frames and word go to those named last."""
         entry = self._entries.get(call)
         if entry is None:
             entry = self._new(call, gateway, bridge)
+        elif handover < entry.handover:
+            self._metrics.foreign.inc()
+            return
         else:
             entry.outlet, entry.bridge = self._outlet(gateway), bridge
+        entry.handover = handover
         self._report(entry, LineState(call, tuple(entry.line.unheard())))
 
     def _new(self, call: int, gateway: str, bridge: str) -> _Entry:
