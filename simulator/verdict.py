@@ -18,6 +18,7 @@ TOLERANCE_MS: Final = 30
 LAG_LIMIT_MS: Final = 50
 
 BargeIn = Literal["withdraw", "drain", "clear"]
+ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ class Verdict:
             yield f"One response was cancelled {self.cancels} times."
         if self.cancel_not_active:
             yield f"Cancels when nothing was active (response_cancel_not_active): {self.cancel_not_active}."
-        for code, count in Counter(self.errors).items():
+        # A turn that ends while a response is in its way: the server says that it could not answer by itself, and is asked.
+        for code, count in Counter(each for each in self.errors if each != ALREADY_ACTIVE).items():
             yield f"Errors of the model with code {code}: {count}."
         for warning in self.warnings:
             yield f"Twilio's debugger: {warning}."
