@@ -196,7 +196,7 @@ class Verdict:
             yield f"One response was cancelled {self.cancels} times."
         if self.cancel_not_active:
             yield f"Cancels when nothing was active (response_cancel_not_active): {self.cancel_not_active}."
-        # A turn that ends while a response is in its way: the server says that it could not answer by itself, and is asked.
+        # A turn that ends while a response is in its way: the server could not answer by itself, and is asked to.
         for code, count in Counter(each for each in self.errors if each != ALREADY_ACTIVE).items():
             yield f"Errors of the model with code {code}: {count}."
         for warning in self.warnings:
