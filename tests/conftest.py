@@ -18,6 +18,7 @@ SLOW: Final = frozenset(
         "live/test_interruptions.py",
         "live/test_soak.py",
         "live/test_stalls.py",
+        "phone/test_phone_page.py",
         "phone/test_watched_calls.py",
     }
 )
