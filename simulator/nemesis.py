@@ -165,7 +165,7 @@ def check(folder: Path) -> list[str]:
         sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
         verdict = judge(call, sessions)
         figures.append(verdict)
-        refused += not call.streams
+        refused += _is_refused(call, verdict)
         losses += max(0, len(call.streams) - 1)
         problems += [f"{call.call_sid}: {problem}" for problem in _problems(call, sessions, verdict)]
     gaps = sorted(gap.ms for verdict in figures for gap in verdict.gaps)
@@ -182,11 +182,16 @@ def check(folder: Path) -> list[str]:
     return problems
 
 
+def _is_refused(call: CallRecord, verdict: Verdict) -> bool:
+    """It got the fallback and no conversation, as it should while too much is broken at the same time."""
+    return verdict.first_audio_ms is None and any(verb.name == "Say" for verb in call.verbs)
+
+
 def _problems(call: CallRecord, sessions: list[dict[str, Any]], verdict: Verdict) -> list[str]:
     losses = max(0, len(call.streams) - 1)
     problems = []
-    if not call.streams:
-        return []  # refused with the fallback, as it should be while too much is broken
+    if _is_refused(call, verdict):
+        return []
     if call.outcome not in ("hung-up-by-caller", "time-limit"):
         problems.append(f"the call ended as {call.outcome}")
     if verdict.invented_bytes:
