@@ -13,6 +13,7 @@ from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreat
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from shared.gather import Gather
 from shared.websocket import DirectConnection
 
 from .core.realtime import (
@@ -59,6 +60,7 @@ class Session:
         request_id: str,
         on_event: Callable[[ServerEvent], None],
         on_malformed: Callable[[], None],
+        gather: Gather | None = None,
     ) -> None:
         self._client = client
         self._model = model
@@ -67,6 +69,7 @@ class Session:
         self._request_id = request_id
         self._on_event = on_event
         self._on_malformed = on_malformed
+        self._gather = gather
         self._websocket: ModelConnection | None = None
         # Runs `run`; whoever starts it sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
@@ -107,6 +110,7 @@ class Session:
     async def _dial(self) -> Any:
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
+            self._websocket.gather = self._gather
             return self._websocket
 
         options: Any = {

@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from shared import bus
 from shared.courier import Courier
+from shared.gather import Gather
 from shared.messages import (
     BridgeHello,
     CallAdopted,
@@ -53,6 +54,7 @@ from .core.realtime import ServerEvent
 from .core.rules import Rules
 from .reporter import Reporter
 from .session import ModelRefusedError, Session, probe
+from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
 
@@ -138,7 +140,6 @@ class Worker:
         self._tokens: OrderedDict[str, int] = OrderedDict()
         self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
-        self._to_pacer: list[Message] = []
         self._pacer_epoch: int | None = None
         self._is_ready = False
         self._calls_gauge = page.gauge("bridge_calls")
@@ -146,20 +147,26 @@ class Worker:
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
+        self._gather = Gather()
         self._gateway_link = bus.Link(
             bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
             types=GatewayToBridge,
             on_message=self._from_gateway,
             dropped=dropped,
             undecodable=undecodable,
+            gather=self._gather,
         )
-        self._pacer_link = bus.Link(
-            bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
-            types=PacerToBridge,
-            on_message=self._from_pacer,
-            dropped=dropped,
-            undecodable=undecodable,
-            keep_bytes=bus.SPEECH_KEEP_BYTES,
+        self._pacer_link = SpeechLink(
+            bus.Link(
+                bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
+                types=PacerToBridge,
+                on_message=self._from_pacer,
+                dropped=dropped,
+                undecodable=undecodable,
+                keep_bytes=bus.SPEECH_KEEP_BYTES,
+                gather=self._gather,
+            ),
+            page.gauge("bridge_speech_kept_bytes"),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -198,7 +205,7 @@ class Worker:
 
     async def _hello(self) -> None:
         while True:
-            self._say_to_pacer(BridgeHello(self._name))
+            self._pacer_link.say(BridgeHello(self._name))
             await asyncio.sleep(HELLO_S)
 
     async def _report(self) -> None:
@@ -298,16 +305,6 @@ class Worker:
             log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
         self._pacer_epoch = state.epoch
 
-    def _say_to_pacer(self, message: Message) -> None:
-        """All that is said in one turn of the loop goes out as one message."""
-        if not self._to_pacer:
-            self._loop.call_soon(self._flush)
-        self._to_pacer.append(message)
-
-    def _flush(self) -> None:
-        self._pacer_link.send(self._to_pacer)
-        self._to_pacer = []
-
     # --- calls ---
 
     def _on_offered(self, offer: CallOffered) -> None:
@@ -356,7 +353,7 @@ class Worker:
             gateway=started.gateway,
             greeting_instructions=self._agent.greeting_instructions(recorded=self._recorded),
             conversation=conversation,
-            to_pacer=self._say_to_pacer,
+            to_pacer=self._pacer_link.say,
             to_gateway=functools.partial(self._say_to_gateway, started.gateway),
             dial=self._dial_for,
             on_due=self._plan,
@@ -402,7 +399,7 @@ class Worker:
             timer = timers.pop(before, None)
             if timer is not None:
                 timer.cancel()
-        self._say_to_pacer(CloseLine(before))
+        self._pacer_link.say(CloseLine(before))
         self._page.counter("bridge_calls_back").inc()
         log.info("call %s: back on another media socket", call.call_sid)
         to_gateway = functools.partial(self._say_to_gateway, started.gateway)
@@ -451,7 +448,7 @@ class Worker:
             if len(self._hung_up) > REMEMBERED_MAX:
                 self._hung_up.popitem(last=False)
         if reason != "moved":
-            self._say_to_pacer(CloseLine(call))
+            self._pacer_link.say(CloseLine(call))
         timer = self._due.pop(call, None)
         if timer is not None:
             timer.cancel()
@@ -495,6 +492,7 @@ class Worker:
             request_id=call_sid,
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
+            gather=self._gather,
         )
         dialled = _Dialled(session, resumed)
         session.task = asyncio.create_task(self._hold(dialled, call_sid))

@@ -163,7 +163,12 @@ class Gateway:
             sink=self._on_callback,
         )
         self._port = PublicPort(
-            listener, web.app(), check_media=self.media.check, serve_media=self.media.serve, metrics=self.metrics
+            listener,
+            web.app(),
+            check_media=self.media.check,
+            serve_media=self.media.serve,
+            metrics=self.metrics,
+            gather=self._peers.gather,
         )
 
     async def start(self) -> None:

@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_url
+from shared.gather import Gather
 from shared.isolation import context
 from shared.messages import (
     BridgeToGateway,
@@ -47,6 +48,7 @@ class Peers:
         self._metrics = metrics
         self.context = context(io_priority)
         self._loop = asyncio.get_running_loop()
+        self.gather = Gather()
         self._hello_timer: asyncio.TimerHandle | None = None
         # Set by whoever holds the calls, before `start`.
         self.on_frames: Callable[[Frames], None]
@@ -91,6 +93,7 @@ class Peers:
             on_message=on_message,
             dropped=self._metrics.bus_refused[peer],
             undecodable=self._metrics.bus_undecodable[peer],
+            gather=self.gather,
         )
         return Outbox(link, dropped_audio=self._metrics.caller_audio_dropped_bytes, lost=self._metrics.bus_lost[peer])
 

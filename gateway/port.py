@@ -21,6 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from shared.gather import Gather
 from shared.process import ConfigError
 
 from .connections import HalfOpen, HttpConnection, MediaConnection
@@ -74,9 +75,11 @@ class PublicPort:
         check_media: Callable[[ServerConnection, Request], Response | None],
         serve_media: Callable[[MediaConnection], Awaitable[None]],
         metrics: Metrics,
+        gather: Gather | None = None,
     ) -> None:
         self._listener = listener
         self._metrics = metrics
+        self._gather = gather
         self._half_open = HalfOpen(metrics.half_open_ended)
 
         async def serve(connection: ServerConnection) -> None:
@@ -103,7 +106,7 @@ class PublicPort:
     def _media_connection(self, **_: Any) -> MediaConnection:
         """Called by uvicorn for a request with `Upgrade: websocket`, which it then replays into what it gets."""
         protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_websockets_logger)
-        return MediaConnection(
+        connection = MediaConnection(
             protocol,
             self._sockets,
             ping_interval=PING_S,
@@ -111,6 +114,8 @@ class PublicPort:
             close_timeout=CLOSE_S,
             on_flood=self._metrics.violations[Kind.FLOOD].inc,
         )
+        connection.gather = self._gather
+        return connection
 
     async def start(self) -> None:
         """Return once requests are answered."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import zmq
 
+from .gather import Gather
 from .messages import Message, UndecodableError, decode, encode
 from .metrics import Counter
 from .process import ConfigError
@@ -128,7 +129,7 @@ class Link:
     What does not decode as one of `types` is counted in `undecodable` and dropped.
 
     A refused send is dropped and counted in `dropped`; with `keep_bytes`, it waits in order until the peer reads again,
-    up to that many bytes, and only what exceeds them is dropped and counted.
+    up to that many bytes, and only what exceeds them is dropped and counted. `gather` is told of every message read.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Link:
         dropped: Counter,
         undecodable: Counter,
         keep_bytes: int = 0,
+        gather: Gather | None = None,
     ) -> None:
         self._sock = sock
         self._types = types
@@ -147,6 +149,7 @@ class Link:
         self._dropped = dropped
         self._undecodable = undecodable
         self._keep_bytes = keep_bytes
+        self._gather = gather
         # Sends that were refused, in order, and how many bytes they hold.
         self._kept: deque[tuple[str, bytes]] = deque()
         self._kept_bytes = 0
@@ -216,6 +219,11 @@ class Link:
                 self._loop.call_later(0.005, self._retry)
             self._drain()
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the peer has not taken yet, of what it refused."""
+        return self._kept_bytes
+
     def forget_kept(self) -> None:
         """Throw away what waits (the peer restarted, and a fresh start says it all again)."""
         self._kept.clear()
@@ -242,6 +250,8 @@ class Link:
             except UndecodableError:
                 self._undecodable.inc()
                 continue
+            if self._gather is not None:
+                self._gather.served()
             for message in messages:
                 self._on_message(name, message)
             # Cheaper than to be told by an exception. A handler may have closed the link.

@@ -24,6 +24,8 @@ try:
 except ImportError:  # a platform without a wheel
     from websockets.utils import apply_mask
 
+from .gather import Gather
+
 # RFC 6455, 5.2: FIN and opcode 1, no extension; the lengths that stand in for longer ones.
 _TEXT: Final = 0x81
 _MASKED: Final = 0x80
@@ -38,7 +40,9 @@ Receiver = Callable[[bytes, bool], Any]
 
 
 class DirectConnection(Connection):
-    """To be mixed in before ServerConnection or ClientConnection."""
+    """To be mixed in before ServerConnection or ClientConnection. `gather`, if any, is told of every read."""
+
+    gather: Gather | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,6 +115,8 @@ class DirectConnection(Connection):
     # --- reading ---
 
     def data_received(self, data: bytes) -> None:
+        if self.gather is not None:
+            self.gather.served()
         if self._is_raw:
             super().data_received(data)
             return

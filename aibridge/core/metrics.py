@@ -38,6 +38,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_illegal_events", "Events that the conversation's state did not allow; they changed nothing"),
     counter("bridge_malformed_events", "Messages of the model that were no event"),
     counter("bridge_undecodable", "Messages of other processes that did not decode"),
+    gauge("bridge_speech_kept_bytes", "Speech that txpacer has not taken yet: it is stopped, or being restarted"),
     counter("bridge_dropped", "Messages to other processes that their sockets refused"),
     counter("bridge_caller_bytes_dropped", "Caller audio that waited for a session and exceeded the bound"),
     counter("bridge_pacer_restarts", "New epochs of txpacer seen"),

@@ -32,8 +32,9 @@ from .metrics import PacerMetrics
 
 # The slot of lines that are due at once, before any bucket.
 _IMMEDIATE = 0
-# The period of ticks. 20 ms must be a multiple of it. 5 ms measured cheaper than 2 and no worse at the ear.
-GRID_NS = 5_000_000
+# The period of ticks. 20 ms must be a multiple of it. 10 ms measured cheaper than 5, and 5 than 2; none worse at the
+# ear.
+GRID_NS = 10_000_000
 _FRAME_SLOTS = FRAME_NS // GRID_NS
 
 
