@@ -11,6 +11,7 @@ from typing import Final
 
 import uvloop
 
+from shared.gather import Gather
 from simulator.caller import AiHeard, AiSilent, Caller, Say, Step
 from simulator.carrier import CallRecord
 from simulator.carrier_client import Exchange
@@ -78,7 +79,7 @@ async def _carry(callee: Callee, calls: int, seconds: float, seed: int, at: Call
             callee.webhook_url, callee.auth_token, caller=caller, limit_s=lasting_s - number * RAMP_S
         )
 
-    async with Exchange() as exchange:
+    async with Exchange(Gather()) as exchange:
         tasks = [asyncio.create_task(call(number)) for number in range(calls)]
         await asyncio.sleep(calls * RAMP_S + SETTLE_S)
         at("begin")

@@ -25,6 +25,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from shared.gather import Gather
 from shared.websocket import DirectConnection
 
 from . import twiml
@@ -89,7 +90,9 @@ class Dialling:
 class Exchange:
     """All calls of this process. Use as an asynchronous context manager on the loop that carries them."""
 
-    def __init__(self) -> None:
+    def __init__(self, gather: Gather | None = None) -> None:
+        """`gather`: let events gather, for many calls at once; what is heard is then stamped up to 2 ms late."""
+        self.gather = gather
         # It logs each request at INFO: noise in a bench, and a URL is nobody's business in a log.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         # A connection for each request: one that is kept may be closed by the server just as it is used again.
@@ -289,6 +292,7 @@ class _Leg:
             return
         assert isinstance(socket, _Socket)
         self._socket = socket
+        socket.gather = self._exchange.gather
         socket.call = self.call
         socket.send_texts(self.call.open(sid("MZ"), parameters, time.monotonic_ns()))
         self._exchange.carry(self.call, socket)

@@ -31,6 +31,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from shared.gather import Gather
 from shared.process import ConfigError, run
 from shared.websocket import DirectConnection
 
@@ -101,6 +102,7 @@ class ModelServer:
         self._api_key = api_key
         self._seed = seed
         self._voice = Voice()
+        self._gather = Gather()
         self._count = 0
         self._open: dict[str, _Line] = {}
         self._ended: deque[tuple[str, ModelSession]] = deque(maxlen=KEPT_SESSIONS)
@@ -172,6 +174,7 @@ class ModelServer:
     async def _serve(self, connection: ServerConnection) -> None:
         request = connection.request
         assert isinstance(connection, _Connection)  # so `serve` was told
+        connection.gather = self._gather
         assert request is not None  # websockets calls the handler after the handshake
         self._count += 1
         session_id = f"sess_{self._seed:x}{self._count:08x}"
