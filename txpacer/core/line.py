@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
 from shared.messages import CLEAR
@@ -31,8 +32,8 @@ REBUFFER_BYTES = 3 * FRAME_BYTES
 RESERVOIR_LIMIT_BYTES = 4_800_000
 # Read bytes are dropped from the front of a reservoir when they are this many; deleting is a move of the rest.
 _COMPACT_BYTES = 65_536
-# Frames that are cut ahead from the midst of an utterance, at most: 1 s. They are still in the reservoir.
-_RUN_FRAMES = 50
+# Frames that are cut ahead from the midst of an utterance, at most. They are still in the reservoir.
+_RUN_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,16 @@ class Line:
     """`push`, `end` and `withdraw` speech; `tick` gives the frames that are due. Times are ns, monotonic.
 
     `lead_ns` must be a multiple of `grid_ns`, the period of the pacer's ticks, so that every deadline is on the grid.
+
+    In the midst of an utterance, `run` holds the next entries of a batch, `(call, seq, frame, 0)`, the last one first.
+    Whoever takes its last element at the line's deadline, less than `patience_ns` late, has what `tick` would give;
+    nearly every frame is taken so, which costs a tenth. An empty one says: ask `tick`.
     """
 
     __slots__ = (
+        "_call",
         "_closed_through",
+        "_ear_ns",
         "_grid_ns",
         "_lead_ns",
         "_marks",
@@ -131,20 +138,22 @@ class Line:
         "_queue",
         "_reservoir_bytes",
         "_resumed",
-        "_run",
-        "_run_above_ns",
         "_run_frames",
+        "_seq",
         "_spurt_seq",
         "_starved",
         "_waiting",
-        "ear_ns",
+        "patience_ns",
         "reports",
-        "seq",
+        "run",
     )
 
-    def __init__(self, *, lead_ns: int, grid_ns: int) -> None:
+    def __init__(self, *, lead_ns: int, grid_ns: int, call: int = 0) -> None:
         if lead_ns % grid_ns or lead_ns < FRAME_NS:
             raise ValueError("the lead must be a multiple of the grid, and a frame at least")
+        self._call = call
+        # Later than a frame, more than one is due; later than the lead less a frame, the ear may have run dry.
+        self.patience_ns = min(FRAME_NS, lead_ns - FRAME_NS + 1)
         self._lead_ns = lead_ns
         self._grid_ns = grid_ns
         # Utterances with speech to pace, in order; the head may be partly paced.
@@ -164,32 +173,37 @@ class Line:
         self._closed_through = 0
         # The first frame since the ear was last silent; a wire report for an earlier one is stale.
         self._spurt_seq = 0
-        # The next frames, the last one first, while nothing is due but one of them every 20 ms; and how many were cut.
-        self._run: list[bytes] = []
+        # See above; and how many were cut. What was taken since is not in the books before `_settle`.
+        self.run: list[tuple[int, int, bytes, int]] = []
         self._run_frames = 0
-        # While exactly one frame is due, the ear holds more than this, and at most 20 ms more.
-        self._run_above_ns = 0
-        # Speech not yet paced, and what left as plain frames since the last `_settle`.
         self._reservoir_bytes = 0
-        # When the ear will have played everything paced so far.
-        self.ear_ns = 0
-        # The number of the next frame.
-        self.seq = 0
+        self._ear_ns = 0
+        self._seq = 0
         # What happened since somebody last took them; the owner clears the list.
         self.reports: list[Report] = []
 
     @property
     def reservoir_bytes(self) -> int:
         """Speech that is not paced yet."""
-        return self._reservoir_bytes - (self._run_frames - len(self._run)) * FRAME_BYTES
+        return self._reservoir_bytes - (self._run_frames - len(self.run)) * FRAME_BYTES
+
+    @property
+    def ear_ns(self) -> int:
+        """When the ear will have played everything paced so far."""
+        return self._ear_ns + (self._run_frames - len(self.run)) * FRAME_NS
+
+    @property
+    def seq(self) -> int:
+        """The number of the next frame."""
+        return self._seq + self._run_frames - len(self.run)
 
     def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
         """Go on for a line that is gone, whose next frame was `seq`, in the midst of `utterance` (0: of none).
 
         Its first `paced_bytes`, whole frames, were played at `ear_ns`; the silence since then is a gap.
         """
-        self.seq = self._spurt_seq = seq
-        self.ear_ns = ear_ns
+        self._seq = self._spurt_seq = seq
+        self._ear_ns = ear_ns
         if utterance:
             self._closed_through = utterance - 1
             head = _Utterance(utterance)
@@ -238,7 +252,7 @@ class Line:
             gone = self._queue.popleft()
             self._reservoir_bytes -= len(gone.buffer) - gone.offset
             if gone.paced_bytes:
-                self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self.ear_ns))
+                self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self._ear_ns))
                 self._marks.append(gone.number)
         self._starved = False
         self._waiting = False
@@ -246,7 +260,7 @@ class Line:
         if clear:
             self._cut_ear(now_ns)
         heard = tuple((p.number, p.paced_bytes) for p in self._playing if p.number <= through)
-        return Cut(heard, max(self.ear_ns, now_ns))
+        return Cut(heard, max(self._ear_ns, now_ns))
 
     def pause(self) -> None:
         """Pace nothing before `resume` or a withdrawal. What was paced is heard, and nothing is lost."""
@@ -261,7 +275,7 @@ class Line:
 
     def _cut_ear(self, now_ns: int) -> None:
         """The ear is emptied now: take what it held from the utterances that were last in it."""
-        unheard = max(0, self.ear_ns - now_ns) // BYTE_NS
+        unheard = max(0, self._ear_ns - now_ns) // BYTE_NS
         for playing in reversed(self._playing):
             # The padding of a last frame lies in front of the next utterance's audio and is lost with it.
             padding = -playing.paced_bytes % FRAME_BYTES
@@ -269,20 +283,8 @@ class Line:
             unheard -= min(unheard, lost + padding)
             playing.paced_bytes -= lost
             playing.ear_ns = min(playing.ear_ns, now_ns)
-        self.ear_ns = min(self.ear_ns, now_ns)
+        self._ear_ns = min(self._ear_ns, now_ns)
         self._marks.insert(0, CLEAR)
-
-    def plain_frame(self, now_ns: int) -> bytes | None:
-        """What `tick` would give where that is one frame from the midst of an utterance; else None: ask `tick`.
-
-        Nearly every frame is one of these, and costs a fifth this way.
-        """
-        run = self._run
-        if not run or not 0 < self.ear_ns - now_ns - self._run_above_ns <= FRAME_NS:
-            return None
-        self.seq += 1
-        self.ear_ns += FRAME_NS
-        return run.pop()
 
     def _cut_run(self) -> None:
         """Cut the next frames of the head, if it may go on undisturbed: never its last, which ends it."""
@@ -290,27 +292,31 @@ class Line:
         start = head.offset
         n = max(0, min((len(head.buffer) - start - 1) // FRAME_BYTES, _RUN_FRAMES))
         ahead = bytes(head.buffer[start : start + n * FRAME_BYTES])
-        self._run = [ahead[at : at + FRAME_BYTES] for at in range((n - 1) * FRAME_BYTES, -1, -FRAME_BYTES)]
+        frames = [ahead[at : at + FRAME_BYTES] for at in range((n - 1) * FRAME_BYTES, -1, -FRAME_BYTES)]
+        numbers = range(self._seq + n - 1, self._seq - 1, -1)
+        self.run = list(zip(repeat(self._call), numbers, frames, repeat(0)))  # noqa: B905  # two of them never end
         self._run_frames = n
-        self._run_above_ns = self._lead_ns - 2 * FRAME_NS + self.ear_ns % self._grid_ns
 
     def _settle(self) -> None:
-        """Enter in the books what left as plain frames, and end the run."""
-        size = (self._run_frames - len(self._run)) * FRAME_BYTES
-        if size:
+        """Enter in the books what was taken of the run, and end it."""
+        n = self._run_frames - len(self.run)
+        if n:
             head = self._queue[0]
-            head.offset += size
-            head.paced_bytes += size
-            self._reservoir_bytes -= size
-        self._run_frames = 0
-        self._run = []
+            head.offset += n * FRAME_BYTES
+            head.paced_bytes += n * FRAME_BYTES
+            self._reservoir_bytes -= n * FRAME_BYTES
+            self._ear_ns += n * FRAME_NS
+            self._seq += n
+        if self._run_frames:
+            self._run_frames = 0
+            self.run = []
 
     def tick(self, now_ns: int) -> list[Piece]:
         """The frames and marks that are due at `now_ns`, in order."""
         self._settle()
         pieces: list[Piece] = []
         if self._marks:
-            pieces = [(self.seq, b"", mark) for mark in self._marks]
+            pieces = [(self._seq, b"", mark) for mark in self._marks]
             self._marks.clear()
         queue = self._queue
         while queue and not self._paused:
@@ -325,9 +331,9 @@ class Line:
                 # Its end came after its last frame had left (or it has no audio at all).
                 self._complete(head)
                 if head.paced_bytes:
-                    pieces.append((self.seq, b"", head.number))
+                    pieces.append((self._seq, b"", head.number))
                 continue
-            if now_ns > self.ear_ns:
+            if now_ns > self._ear_ns:
                 if self._starved and available < REBUFFER_BYTES and not head.ended:
                     self._waiting = True
                     break
@@ -343,8 +349,8 @@ class Line:
             if whole < n:
                 n = whole + 1 if head.ended and available % FRAME_BYTES else whole
             if not head.paced_bytes:
-                head.first_seq = self.seq
-                self.reports.append(Started(head.number, self.ear_ns))
+                head.first_seq = self._seq
+                self.reports.append(Started(head.number, self._ear_ns))
             elif n > 1 and not (fresh or self._starved or self._resumed):
                 self.reports.append(CaughtUp(n - 1))
             self._starved = self._resumed = False
@@ -356,9 +362,9 @@ class Line:
             head.offset = offset + taken
             head.paced_bytes += taken
             self._reservoir_bytes -= taken
-            seq = self.seq
-            self.seq = seq + n
-            self.ear_ns += n * FRAME_NS
+            seq = self._seq
+            self._seq = seq + n
+            self._ear_ns += n * FRAME_NS
             if head.ended and taken == available:
                 self._complete(head)
                 pieces.append((seq, audio, head.number))
@@ -377,7 +383,7 @@ class Line:
 
     def _due_ns(self) -> int:
         """The deadline of the next frame, on the grid. Paced then, the ear holds the lead and less than a tick more."""
-        return self.ear_ns - self.ear_ns % self._grid_ns + FRAME_NS - self._lead_ns
+        return self._ear_ns - self._ear_ns % self._grid_ns + FRAME_NS - self._lead_ns
 
     def _find_starved(self, head: _Utterance, now_ns: int) -> None:
         if head.paced_bytes and now_ns < self._due_ns():
@@ -392,25 +398,25 @@ class Line:
         self._closed_through = max(self._closed_through, head.number)
         self._starved = False
         if head.paced_bytes:
-            self._playing.append(_Playing(head.number, head.paced_bytes, head.first_seq, self.ear_ns))
+            self._playing.append(_Playing(head.number, head.paced_bytes, head.first_seq, self._ear_ns))
 
     def _anchor(self, now_ns: int, head: _Utterance) -> None:
         """The ear is silent: begin (again) at now. In mid-utterance that was a gap, unless it was meant."""
         if head.paced_bytes:
-            self.reports.append(Shifted(head.number, now_ns - self.ear_ns, not self._resumed))
-        self.ear_ns = now_ns
-        self._spurt_seq = self.seq
+            self.reports.append(Shifted(head.number, now_ns - self._ear_ns, not self._resumed))
+        self._ear_ns = now_ns
+        self._spurt_seq = self._seq
 
     def wire_late(self, seq: int, wire_ns: int) -> None:
         """Frame `seq` really left at `wire_ns`. Where the ear had run dry by then, the rest is later by as much."""
-        if not self._spurt_seq <= seq < self.seq:
+        self._settle()
+        if not self._spurt_seq <= seq < self._seq:
             return
-        before_ns = self.ear_ns - (self.seq - seq) * FRAME_NS
+        before_ns = self._ear_ns - (self._seq - seq) * FRAME_NS
         gap_ns = wire_ns - before_ns
         if gap_ns <= 0:
             return
-        self._settle()
-        self.ear_ns += gap_ns
+        self._ear_ns += gap_ns
         late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
         for playing in reversed(self._playing):
             if playing.ear_ns > before_ns:
@@ -425,7 +431,7 @@ class Line:
             return 0
         due_ns: int | None = None
         if self._queue and not (self._waiting or self._paused):
-            due_ns = self._due_ns()
+            due_ns = self._due_ns() + (self._run_frames - len(self.run)) * FRAME_NS
         if self._playing and (due_ns is None or self._playing[0].ear_ns < due_ns):
             due_ns = self._playing[0].ear_ns
         return due_ns
@@ -438,7 +444,7 @@ class Line:
         ]
         for u in self._queue:
             size = u.paced_bytes + len(u.buffer) - u.offset
-            began_ns = self.ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
+            began_ns = self._ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
             found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
         return found
 

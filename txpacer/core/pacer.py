@@ -83,6 +83,7 @@ class Pacer:
 
     def __init__(self, *, lead_ns: int, metrics: PacerMetrics) -> None:
         self._lead_ns = lead_ns - lead_ns % GRID_NS
+        self._patience_ns = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS).patience_ns
         self._metrics = metrics
         self._entries: dict[int, _Entry] = {}
         self._outlets: dict[str, _Outlet] = {}
@@ -116,7 +117,7 @@ class Pacer:
         self._report(entry, LineState(call, tuple(entry.line.unheard())))
 
     def _new(self, call: int, gateway: str, bridge: str) -> _Entry:
-        line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS)
+        line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS, call=call)
         entry = self._entries[call] = _Entry(call, line, self._outlet(gateway), bridge)
         return entry
 
@@ -143,7 +144,8 @@ class Pacer:
         if refused:
             self._metrics.refused_bytes.inc(refused)
         self.reservoir_bytes += len(data) - refused
-        self._schedule(entry, now_ns)
+        if not entry.line.run:  # else its next deadline is what it was
+            self._schedule(entry, now_ns)
 
     def end(self, call: int, utterance: int, now_ns: int) -> None:
         entry = self._entries.get(call)
@@ -251,6 +253,8 @@ class Pacer:
         outlet: _Outlet | None = None
         is_open = False
         out: list[tuple[int, int, bytes, int]] = []
+        # Whether lines are here at their deadlines: see Line.
+        may_run = slot != _IMMEDIATE and now_ns - deadline_ns < self._patience_ns
         for entry in entries:
             if entry.slot != slot:
                 continue
@@ -267,15 +271,12 @@ class Pacer:
                 self._metrics.held.inc()
                 continue
             line = entry.line
-            if slot:
-                frame = line.plain_frame(now_ns)
-                if frame is not None:
-                    out.append((entry.call, line.seq - 1, frame, 0))
-                    frames += 1
-                    speech_bytes += FRAME_BYTES
-                    entry.slot = following
-                    moved.append(entry)
-                    continue
+            run = line.run
+            if run and may_run:
+                out.append(run.pop())
+                entry.slot = following
+                moved.append(entry)
+                continue
             entry.slot = -1
             speech_bytes += line.reservoir_bytes
             for seq, audio, mark in line.tick(now_ns):
@@ -287,6 +288,8 @@ class Pacer:
             self._schedule(entry, now_ns)
         if moved:
             self._put(following, moved)
+            frames += len(moved)
+            speech_bytes += len(moved) * FRAME_BYTES
         if frames:
             self.reservoir_bytes -= speech_bytes
             self._metrics.frames.inc(frames)
