@@ -25,6 +25,8 @@ from .process import ConfigError
 
 # As plain numbers: to combine two of pyzmq's enum members takes 5 us, as long as to ask a socket for its events.
 POLLIN: Final = int(zmq.POLLIN)
+NOBLOCK: Final = int(zmq.NOBLOCK)
+NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 # Frames from txpacer to one gateway: one message per 5 ms tick. Acknowledgements bound what is under way to the lead
 # (24 ticks of 120 ms); this is the second fence, for a lead that was set long.
@@ -122,6 +124,20 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
     return sock
 
 
+def receive(router: zmq.Socket[Any]) -> tuple[bytes, memoryview]:
+    """The sender's name and what it sent, without waiting; a third of the cost of pyzmq's `recv_multipart`.
+
+    Raises zmq.Again when there is nothing, and ValueError for a message of several parts, which is ours to none.
+    """
+    name = router.recv(NOBLOCK)
+    frame = router.recv(NOBLOCK, copy=False)
+    if frame.more:
+        while router.recv(NOBLOCK, copy=False).more:
+            pass
+        raise ValueError("a message of several parts")
+    return name, frame.buffer
+
+
 class Link:
     """A socket on an asyncio loop: drained whenever readable, written without ever waiting.
 
@@ -185,9 +201,10 @@ class Link:
     def _try(self, peer: str, data: bytes) -> bool:
         try:
             if self._is_router:
-                self._sock.send_multipart((peer.encode(), data), zmq.NOBLOCK)
+                self._sock.send(peer.encode(), NOBLOCK_MORE)
+                self._sock.send(data, NOBLOCK)
             else:
-                self._sock.send(data, zmq.NOBLOCK)
+                self._sock.send(data, NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as exc:
@@ -234,15 +251,16 @@ class Link:
             return
         # A bound, so that a flood on one link does not keep the loop from everything else.
         for _ in range(256):
+            data: bytes | memoryview
             try:
                 if self._is_router:
-                    peer, data = self._sock.recv_multipart(zmq.NOBLOCK)[:2]
+                    peer, data = receive(self._sock)
                     name = peer.decode("utf-8", "replace")
                 else:
-                    name, data = "", self._sock.recv(zmq.NOBLOCK)
+                    name, data = "", self._sock.recv(NOBLOCK)
             except zmq.Again:
                 return
-            except ValueError:  # a peer that sent one part only
+            except ValueError:
                 self._undecodable.inc()
                 continue
             try:

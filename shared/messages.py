@@ -348,6 +348,11 @@ def encode(messages: Iterable[Message]) -> bytes:
     return _encoder.encode([VERSION, *messages])
 
 
+def encode_into(buffer: bytearray, messages: Iterable[Message]) -> None:
+    """The same in place of what `buffer` holds: for large messages, whose memory is then taken once."""
+    _encoder.encode_into([VERSION, *messages], buffer)
+
+
 # By the identity of the union, because hashing one costs more than decoding a message; the union is kept with it.
 _decoders: Final[dict[int, tuple[Any, msgspec.msgpack.Decoder[list[Any]]]]] = {}
 
@@ -360,7 +365,7 @@ def _decoder(types: Any) -> msgspec.msgpack.Decoder[list[Any]]:
     return known[1]
 
 
-def decode(data: bytes, types: Any) -> Sequence[Any]:
+def decode(data: bytes | memoryview, types: Any) -> Sequence[Any]:
     """The messages in `data`, each one of `types` (a union from this module).
 
     Raises UndecodableError, and nothing else, for bytes that are anything else.

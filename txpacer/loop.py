@@ -35,6 +35,7 @@ from shared.messages import (
     Withdraw,
     decode,
     encode,
+    encode_into,
 )
 from shared.settings import Settings
 
@@ -60,6 +61,8 @@ class Loop:
         self._epoch = int.from_bytes(os.urandom(6), "big")
         self._context = context(io_priority)
         self._measured_ns = 0
+        # What is being sent; ZeroMQ copies it.
+        self._buffer = bytearray()
         self._speech = bus.router(self._context, bus.speech_url(settings.bus), hwm=bus.SPEECH_HWM)
         self._frames = bus.router(self._context, bus.frames_url(settings.bus), hwm=bus.FRAMES_HWM)
         self._stop_reader, self._stop_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -110,16 +113,18 @@ class Loop:
             self._send(self._speech, bridge, reports)
 
     def _send_frames(self, gateway: str, frames: Frames) -> None:
-        if not self._try(self._frames, gateway, encode((frames,))):
+        encode_into(self._buffer, (frames,))
+        if not self._try(self._frames, gateway, self._buffer):
             self._pacer.refused(gateway, frames)
 
     def _send(self, sock: zmq.Socket[Any], peer: str, messages: list[Message]) -> None:
         if not self._try(sock, peer, encode(messages)):
             self._metrics.dropped.inc()
 
-    def _try(self, sock: zmq.Socket[Any], peer: str, data: bytes) -> bool:
+    def _try(self, sock: zmq.Socket[Any], peer: str, data: bytes | bytearray) -> bool:
         try:
-            sock.send_multipart((peer.encode(), data), zmq.NOBLOCK)
+            sock.send(peer.encode(), bus.NOBLOCK_MORE)
+            sock.send(data, bus.NOBLOCK)
         except zmq.ZMQError as exc:
             if exc.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
@@ -136,13 +141,11 @@ class Loop:
             return False
         for _ in range(DRAIN_LIMIT):
             try:
-                parts = sock.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            try:
-                peer, data = parts
+                peer, data = bus.receive(sock)
                 messages = decode(data, types)
                 name = peer.decode()
+            except zmq.Again:
+                break
             except (ValueError, UndecodableError):
                 self._metrics.undecodable.inc()
                 continue
@@ -151,17 +154,20 @@ class Loop:
                 handle(name, message, now_ns)
             if due_ns is not None and now_ns >= due_ns:
                 break
+            if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
+                break
         return True
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
+        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every one
+            pacer.speech(message.call, message.utterance, message.data, now_ns)
+            return
         if not isinstance(message, (BridgeHello, OpenLine)) and not pacer.belongs_to(message.call, bridge):
             # A worker that was given up for dead, and only slept: another one has its calls now.
             self._metrics.foreign.inc()
             return
         match message:
-            case Speech(call, utterance, data):
-                pacer.speech(call, utterance, data, now_ns)
             case SpeechEnd(call, utterance):
                 pacer.end(call, utterance, now_ns)
             case Withdraw(call, through, clear):

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from struct import Struct
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
 from shared.messages import CLEAR
@@ -30,10 +31,10 @@ from shared.messages import CLEAR
 REBUFFER_BYTES = 3 * FRAME_BYTES
 # Ten minutes of mu-law, which is what Twilio itself would buffer (its error 31931). More than any answer.
 RESERVOIR_LIMIT_BYTES = 4_800_000
-# Read bytes are dropped from the front of a reservoir when they are this many; deleting is a move of the rest.
-_COMPACT_BYTES = 65_536
 # Frames that are cut ahead from the midst of an utterance, at most. They are still in the reservoir.
 _RUN_FRAMES = 32
+# By their number: frames out of a buffer.
+_CUT = tuple(Struct(f"{FRAME_BYTES}s" * n) for n in range(_RUN_FRAMES + 1))
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,13 @@ class Cut:
 
 
 class _Utterance:
-    """Speech that is not paced yet: `buffer[offset:]`."""
+    """Speech that is not paced yet. Taking from the front of a bytearray moves nothing."""
 
-    __slots__ = ("buffer", "ended", "first_seq", "number", "offset", "paced_bytes")
+    __slots__ = ("buffer", "ended", "first_seq", "number", "paced_bytes")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.buffer = bytearray()
-        self.offset = 0
         self.ended = False
         self.paced_bytes = 0  # without the padding of a short last frame
         self.first_seq = 0
@@ -250,7 +250,7 @@ class Line:
         self._closed_through = max(self._closed_through, through)
         while self._queue and self._queue[0].number <= through:
             gone = self._queue.popleft()
-            self._reservoir_bytes -= len(gone.buffer) - gone.offset
+            self._reservoir_bytes -= len(gone.buffer)
             if gone.paced_bytes:
                 self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self._ear_ns))
                 self._marks.append(gone.number)
@@ -289,12 +289,11 @@ class Line:
     def _cut_run(self) -> None:
         """Cut the next frames of the head, if it may go on undisturbed: never its last, which ends it."""
         head = self._queue[0]
-        start = head.offset
-        n = max(0, min((len(head.buffer) - start - 1) // FRAME_BYTES, _RUN_FRAMES))
-        ahead = bytes(head.buffer[start : start + n * FRAME_BYTES])
-        frames = [ahead[at : at + FRAME_BYTES] for at in range((n - 1) * FRAME_BYTES, -1, -FRAME_BYTES)]
-        numbers = range(self._seq + n - 1, self._seq - 1, -1)
+        n = max(0, min((len(head.buffer) - 1) // FRAME_BYTES, _RUN_FRAMES))
+        frames = _CUT[n].unpack_from(head.buffer)
+        numbers = range(self._seq, self._seq + n)
         self.run = list(zip(repeat(self._call), numbers, frames, repeat(0)))  # noqa: B905  # two of them never end
+        self.run.reverse()
         self._run_frames = n
 
     def _settle(self) -> None:
@@ -302,7 +301,7 @@ class Line:
         n = self._run_frames - len(self.run)
         if n:
             head = self._queue[0]
-            head.offset += n * FRAME_BYTES
+            del head.buffer[: n * FRAME_BYTES]
             head.paced_bytes += n * FRAME_BYTES
             self._reservoir_bytes -= n * FRAME_BYTES
             self._ear_ns += n * FRAME_NS
@@ -322,8 +321,7 @@ class Line:
         while queue and not self._paused:
             head = queue[0]
             buffer = head.buffer
-            offset = head.offset
-            available = len(buffer) - offset
+            available = len(buffer)
             if available < FRAME_BYTES and not head.ended:
                 self._find_starved(head, now_ns)
                 break
@@ -355,11 +353,11 @@ class Line:
                 self.reports.append(CaughtUp(n - 1))
             self._starved = self._resumed = False
             size = n * FRAME_BYTES
-            audio = bytes(buffer[offset : offset + size])
+            audio = bytes(buffer[:size])
             taken = len(audio)
             if taken < size:
                 audio += SILENCE * (size - taken)
-            head.offset = offset + taken
+            del buffer[:taken]
             head.paced_bytes += taken
             self._reservoir_bytes -= taken
             seq = self._seq
@@ -369,9 +367,6 @@ class Line:
                 self._complete(head)
                 pieces.append((seq, audio, head.number))
             else:
-                if head.offset > _COMPACT_BYTES:
-                    del buffer[: head.offset]
-                    head.offset = 0
                 pieces.append((seq, audio, 0))
         playing = self._playing
         while playing and playing[0].ear_ns <= now_ns:
@@ -443,7 +438,7 @@ class Line:
             (p.number, p.paced_bytes, p.paced_bytes, True, p.ear_ns - p.paced_bytes * BYTE_NS) for p in self._playing
         ]
         for u in self._queue:
-            size = u.paced_bytes + len(u.buffer) - u.offset
+            size = u.paced_bytes + len(u.buffer)
             began_ns = self._ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
             found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
         return found
@@ -451,4 +446,4 @@ class Line:
     def reservoir(self) -> Sequence[tuple[int, int]]:
         """`(utterance, bytes)` not yet paced, in order."""
         self._settle()
-        return [(u.number, len(u.buffer) - u.offset) for u in self._queue]
+        return [(u.number, len(u.buffer)) for u in self._queue]
