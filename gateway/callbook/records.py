@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
+from sqlalchemy import inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.facts import (
@@ -58,25 +60,32 @@ class Records:
         """
         through: dict[int, int] = {}
         written = 0
+        rows = _Rows()
+        # Fetched at once, and held while the batch lasts: a session forgets what nobody holds.
+        calls = {noted.fact.call_sid for noted in batch}
+        held = session.scalars(select(models.Call).where(models.Call.call_sid.in_(calls))).all()
         for noted in batch:
             last = through.get(noted.source)
             if last is None:
                 row = session.get(models.Source, noted.source, with_for_update=True)
                 last = row.through if row is not None else 0
             if noted.seq > last:
-                self._write_one(session, noted.fact)
+                self._write_one(session, rows, noted.fact)
                 last = noted.seq
                 written += 1
             through[noted.source] = last
         for source, seq in through.items():
-            session.merge(models.Source(source=source, through=seq, updated_at=datetime.now(UTC)))
+            rows.put(models.Source, source=source, through=seq, updated_at=datetime.now(UTC))
+        session.flush()
+        rows.write(session)
+        del held
         return written
 
     def skip(self, session: Session, noted: Noted) -> None:
         """Note a fact as written without writing it: this database refuses it, and would again."""
         session.merge(models.Source(source=noted.source, through=noted.seq, updated_at=datetime.now(UTC)))
 
-    def _write_one(self, session: Session, fact: Fact) -> None:
+    def _write_one(self, session: Session, rows: _Rows, fact: Fact) -> None:
         match fact:
             case StreamBegan():
                 self._stream_began(session, fact)
@@ -94,11 +103,11 @@ class Records:
                 stream = _stream(session, fact.call_sid, fact.stream_sid, fact.at_ms)
                 stream.ear_gaps, stream.ear_gap_us = fact.ear_gaps, fact.ear_gap_us
             case Turn():
-                self._turn(session, fact)
+                self._turn(session, rows, fact)
             case Interruption():
-                self._interruption(session, fact)
+                self._interruption(session, rows, fact)
             case ModelUsage():
-                self._usage(session, fact)
+                self._usage(session, rows, fact)
             case _:
                 assert_never(fact)
 
@@ -152,52 +161,49 @@ class Records:
         if fact.record:
             self._recording(session, fact.call_sid, fact.at_ms)
 
-    def _turn(self, session: Session, fact: Turn) -> None:
+    def _turn(self, session: Session, rows: _Rows, fact: Turn) -> None:
         _call(session, fact.call_sid, fact.began_ms or fact.ended_ms or int(datetime.now(UTC).timestamp() * 1000))
-        session.merge(
-            models.Turn(
-                call_sid=fact.call_sid,
-                item_id=fact.item_id,
-                number=fact.number,
-                role=fact.role,
-                began_at=_time(fact.began_ms) if fact.began_ms else None,
-                ended_at=_time(fact.ended_ms) if fact.ended_ms else None,
-                text=_clean(fact.text),
-                heard_text=_clean(fact.heard_text),
-                spoken_ms=fact.spoken_ms,
-                heard_ms=fact.heard_ms,
-                interrupted=fact.interrupted,
-            )
+        rows.put(
+            models.Turn,
+            call_sid=fact.call_sid,
+            item_id=fact.item_id,
+            number=fact.number,
+            role=fact.role,
+            began_at=_time(fact.began_ms) if fact.began_ms else None,
+            ended_at=_time(fact.ended_ms) if fact.ended_ms else None,
+            text=_clean(fact.text),
+            heard_text=_clean(fact.heard_text),
+            spoken_ms=fact.spoken_ms,
+            heard_ms=fact.heard_ms,
+            interrupted=fact.interrupted,
         )
 
-    def _interruption(self, session: Session, fact: Interruption) -> None:
+    def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:
         _call(session, fact.call_sid, fact.at_ms)
-        session.merge(
-            models.Interruption(
-                call_sid=fact.call_sid,
-                at=_time(fact.at_ms),
-                silent_ms=fact.silent_ms,
-                protected=fact.protected,
-                cancelled=fact.cancelled,
-            )
+        rows.put(
+            models.Interruption,
+            call_sid=fact.call_sid,
+            at=_time(fact.at_ms),
+            silent_ms=fact.silent_ms,
+            protected=fact.protected,
+            cancelled=fact.cancelled,
         )
 
-    def _usage(self, session: Session, fact: ModelUsage) -> None:
+    def _usage(self, session: Session, rows: _Rows, fact: ModelUsage) -> None:
         _call(session, fact.call_sid, fact.at_ms)
-        session.merge(
-            models.Usage(
-                call_sid=fact.call_sid,
-                conversation=fact.conversation,
-                at=_time(fact.at_ms),
-                model=fact.model,
-                responses=fact.responses,
-                text_in=fact.text_in,
-                audio_in=fact.audio_in,
-                cached_in=fact.cached_in,
-                text_out=fact.text_out,
-                audio_out=fact.audio_out,
-                cost_usd=self._prices.cost_usd(fact),
-            )
+        rows.put(
+            models.Usage,
+            call_sid=fact.call_sid,
+            conversation=fact.conversation,
+            at=_time(fact.at_ms),
+            model=fact.model,
+            responses=fact.responses,
+            text_in=fact.text_in,
+            audio_in=fact.audio_in,
+            cached_in=fact.cached_in,
+            text_out=fact.text_out,
+            audio_out=fact.audio_out,
+            cost_usd=self._prices.cost_usd(fact),
         )
 
     def _recording_move(self, session: Session, fact: RecordingMove) -> None:
@@ -229,6 +235,29 @@ class Records:
             session.add(recording)
             session.flush()
         return recording
+
+
+class _Rows:
+    """Rows that are only ever written whole, to be put into their tables at the end of a batch: the last word counts.
+
+    One statement a table costs a fifth of what reading and writing each row through the session does.
+    """
+
+    def __init__(self) -> None:
+        # By table and key.
+        self._rows: dict[type[models.Base], dict[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def put(self, table: type[models.Base], **values: Any) -> None:
+        key = tuple(values[column.key] for column in inspect(table).primary_key)
+        self._rows.setdefault(table, {})[key] = values
+
+    def write(self, session: Session) -> None:
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        for table, rows in self._rows.items():
+            statement = insert(table)
+            key = [column.key for column in inspect(table).primary_key]
+            others = {name: statement.excluded[name] for name in next(iter(rows.values())) if name not in key}
+            session.execute(statement.on_conflict_do_update(index_elements=key, set_=others), list(rows.values()))
 
 
 def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
