@@ -65,16 +65,20 @@ class Wire:
     def write(self, frames: Frames) -> None:
         metrics = self._metrics
         late: list[tuple[int, int]] = []
+        sent = 0
+        wire_ns = monotonic_ns()
         for number, seq, audio, mark in frames.entries:
             call = self._calls.get(number)
             if call is None:
                 metrics.frames_unknown_call.inc(len(audio) // FRAME_BYTES)
                 continue
             if audio:
-                wire_ns = self._write_audio(call, seq, audio, frames.deadline_ns)
+                count = len(audio) // FRAME_BYTES
+                sent += count
+                wire_ns = self._write_audio(call, seq, audio, count, frames.deadline_ns, wire_ns)
                 if wire_ns - frames.deadline_ns > LATE_NS:
                     late.append((number, seq))
-                    call.late_frames += len(audio) // FRAME_BYTES
+                    call.late_frames += count
             if mark == CLEAR:
                 call.connection.send_now(call.outbound.clear)
                 call.cleared()
@@ -83,6 +87,9 @@ class Wire:
                 call.next_seq = -1
                 call.marks.append((mark, call.frames_since_mark))
                 call.frames_since_mark = 0
+        if sent:
+            metrics.frames_sent.inc(sent)
+            self._lateness.observe(sent, wire_ns - frames.deadline_ns, wire_ns)
         metrics.wire_late.inc(len(late))
         self._written = frames.batch
         if late:
@@ -97,27 +104,24 @@ class Wire:
             self._ack_timer = None
         self._pacer.hint(WireAck(self._written, monotonic_ns(), tuple(late)))
 
-    def _write_audio(self, call: Call, seq: int, audio: bytes, deadline_ns: int) -> int:
+    def _write_audio(self, call: Call, seq: int, audio: bytes, count: int, deadline_ns: int, begun_ns: int) -> int:
+        """When `count` frames were written, which was begun at `begun_ns`."""
         metrics = self._metrics
         connection = call.connection
-        begun_ns = monotonic_ns()
         if not connection.transport.get_write_buffer_size():
             call.stuck_since_ns = 0
         elif not call.stuck_since_ns:
             call.stuck_since_ns = call.last_wire_ns
         elif begun_ns - call.stuck_since_ns > SLOW_SEND_NS:
             metrics.slow_sends.inc()
-        count = len(audio) // FRAME_BYTES
         if count == 1:
             connection.send_now(call.outbound.media(audio))
         else:
             frames = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
             connection.send_all(map(call.outbound.media, frames))
         wire_ns = monotonic_ns()
-        metrics.frames_sent.inc(count)
         call.frames += count
         metrics.frame_lateness.observe(max(0, wire_ns - deadline_ns) / 1e9, count)
-        self._lateness.observe(count, wire_ns - deadline_ns, wire_ns)
         if seq == call.next_seq:
             gap_ns = wire_ns - call.last_wire_ns
             metrics.wire_gap.observe(gap_ns / 1e9)

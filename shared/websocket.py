@@ -117,6 +117,12 @@ class DirectConnection(Connection):
     def data_received(self, data: bytes) -> None:
         if self.gather is not None:
             self.gather.served()
+        if self._receiver is not None and not (self._rest or self._to_come or self._is_raw):
+            # Nothing is left of what came before: the HTTP head is long read.
+            at = self._read_frames(data)
+            if at < len(data):
+                self._rest = data[at:]
+            return
         if self._is_raw:
             super().data_received(data)
             return
@@ -208,7 +214,7 @@ class DirectConnection(Connection):
         outcome, receiver = self._outcome, self._receiver
         if outcome is None or receiver is None or outcome.done():
             return
-        if is_text and not data.isascii():
+        if not data.isascii() and is_text:
             try:
                 data.decode()
             except UnicodeDecodeError as exc:

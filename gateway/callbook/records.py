@@ -248,16 +248,20 @@ class _Rows:
         self._rows: dict[type[models.Base], dict[tuple[Any, ...], dict[str, Any]]] = {}
 
     def put(self, table: type[models.Base], **values: Any) -> None:
-        key = tuple(values[column.key] for column in inspect(table).primary_key)
+        key = tuple(values[name] for name in _key(table))
         self._rows.setdefault(table, {})[key] = values
 
     def write(self, session: Session) -> None:
         insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
         for table, rows in self._rows.items():
             statement = insert(table)
-            key = [column.key for column in inspect(table).primary_key]
+            key = _key(table)
             others = {name: statement.excluded[name] for name in next(iter(rows.values())) if name not in key}
             session.execute(statement.on_conflict_do_update(index_elements=key, set_=others), list(rows.values()))
+
+
+def _key(table: type[models.Base]) -> list[str]:
+    return [column.name for column in inspect(table).primary_key]
 
 
 def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:

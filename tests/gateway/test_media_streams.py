@@ -105,6 +105,8 @@ def test_unknown_fields_and_events_are_survived():
     violation = refused(stream, {"event": "weather", "streamSid": "MZ1"})
     assert (violation.kind, violation.fatal) == (Kind.UNKNOWN_EVENT, False)
     assert stream.receive(json.dumps({**MEDIA, "media": {**MEDIA["media"], "new": {"a": None}}})) == b"\x7f" * 160
+    # Nobody needs the numbers of caller audio, so nothing hangs on them.
+    assert stream.receive(json.dumps({**MEDIA, "sequenceNumber": "one"})) == b"\x7f" * 160
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_unknown_fields_and_events_are_survived():
         ({"event": "media", "streamSid": "MZ1"}, Kind.MALFORMED),
         ({**MEDIA, "media": {"payload": 5}}, Kind.MALFORMED),
         ({**MEDIA, "media": {"payload": "A"}}, Kind.BAD_BASE64),
-        ({**MEDIA, "media": {"payload": "AA=="}, "sequenceNumber": "one"}, Kind.MALFORMED),
+        ({**DTMF, "sequenceNumber": "one"}, Kind.MALFORMED),
         ({**MEDIA, "media": {"payload": "AA\n=="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "A-_="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "\u00fc==="}}, Kind.BAD_BASE64),

@@ -292,7 +292,7 @@ class Line:
         n = max(0, min((len(head.buffer) - 1) // FRAME_BYTES, _RUN_FRAMES))
         frames = _CUT[n].unpack_from(head.buffer)
         numbers = range(self._seq, self._seq + n)
-        self.run = list(zip(repeat(self._call), numbers, frames, repeat(0)))  # noqa: B905  # two of them never end
+        self.run = list(zip(repeat(self._call), numbers, frames, repeat(0)))
         self.run.reverse()
         self._run_frames = n
 
