@@ -14,7 +14,7 @@ from typing import Final
 from shared.process import run
 
 from .pacing_picture import draw
-from .pacing_run import Lateness, Measured, before_the_stress, measure, missing, stack
+from .pacing_run import Lateness, Measured, go_before, measure, missing, stack
 
 LINES: Final = (1, 50, 200)
 # Percentiles of 1 call: 50 frames a second, so p99.9 is the largest.
@@ -45,7 +45,7 @@ def main() -> None:
         loads.remove("stress")
     if missing("cyclictest"):
         say("cyclictest is not installed (Debian: apt install rt-tests): no baseline of this machine.")
-    may_realtime = before_the_stress()
+    may_realtime = go_before()
     if not may_realtime:
         say("Real-time scheduling is not permitted here (docs/pacing.md): measuring without it only.")
     measured: list[Measured] = []

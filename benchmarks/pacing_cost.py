@@ -29,7 +29,7 @@ from shared.metrics import Page, counter, histogram
 from .pacing_run import (
     Buckets,
     Lateness,
-    before_the_stress,
+    go_before,
     lateness_of,
     missing,
     of_histogram,
@@ -168,7 +168,7 @@ def main() -> None:
     lines = arguments.lines
     for name, counted, observed in counting():
         print(f"{name:<34} counter {counted:5.0f} ns   histogram {observed:5.0f} ns")
-    may_realtime = before_the_stress() and os.environ.get("TX_REALTIME") != "off"
+    may_realtime = go_before() and os.environ.get("TX_REALTIME") != "off"
     stolen_before = steal()
     with stressed(SECONDS + 20) if arguments.stress else contextlib.nullcontext():
         machine = None if missing("cyclictest") else start_cyclictest(realtime=may_realtime, seconds=SECONDS + 2)

@@ -32,9 +32,9 @@ ARRIVALS: Final = 12
 # The ear holds this when a frame arrives that is on time: the lead less the frame itself.
 LEAD_MS: Final = 120
 _MS: Final = 1_000_000
-# The carrier stands for Twilio, which is another machine: where that is permitted, it goes before the stress, too.
-CARRIER_PRIORITY: Final = 10
-MODEL_NICE: Final = -15
+# Carrier and model stand for other machines: where that is permitted they go before the stress, and before all of the
+# system that frames can wait for. Only txpacer goes before them.
+WORLD_PRIORITY: Final = 30
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,7 @@ def stack(*, realtime: bool, seconds: float, log: Path) -> Iterator[Stack]:
         behaviour.flush()
         env = {"TX_REALTIME": "auto" if realtime else "off", "MAX_CALLS": "1000"}
         with Stack(env=env, log=log, model=("--behaviour", behaviour.name)) as up:
-            # The model, too, is another machine's work.
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, up.model_pid, MODEL_NICE)
+            go_before(up.model_pid)
             yield up
 
 
@@ -224,10 +222,10 @@ def steal() -> tuple[int, int]:
     return fields[7], sum(fields)
 
 
-def before_the_stress() -> bool:
-    """Let this process, which is the carrier, go before the stress; False where that is not permitted."""
+def go_before(pid: int = 0) -> bool:
+    """Let a process of the world (0: this one, which is the carrier) go first; False where that is not permitted."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(CARRIER_PRIORITY))
+        os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(WORLD_PRIORITY))
     except (OSError, AttributeError):
         return False
     return True
