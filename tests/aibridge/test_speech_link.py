@@ -1,0 +1,97 @@
+"""What a worker says to txpacer: in order, at once, and speech that goes on a moment later."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from aibridge import speech_link
+from aibridge.speech_link import SpeechLink
+from shared.messages import CloseLine, Message, Speech, SpeechEnd, Withdraw
+from shared.metrics import Page, gauge
+
+
+class FakeLink:
+    """In the place of a bus.Link."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[Message]] = []
+        self.kept_bytes = 0
+
+    def send(self, messages: list[Message]) -> bool:
+        self.sent.append(list(messages))
+        return True
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        uvloop.run(test(*args, **kwargs))
+
+    return run
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink()
+
+
+def speaking(link: Any) -> SpeechLink:
+    return SpeechLink(link, Page.in_memory([gauge("kept", "kept")]).gauge("kept"))
+
+
+@on_a_loop
+async def test_the_first_delta_of_an_utterance_goes_at_once_and_the_next_ones_gather(
+    link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_link, "SPEECH_GATHER_S", 0.001)
+    line = speaking(link)
+    line.say(Speech(1, 1, b"a"))
+    await asyncio.sleep(0)
+    assert link.sent == [[Speech(1, 1, b"a")]]
+    line.say(Speech(1, 1, b"b"))
+    line.say(Speech(1, 1, b"c"))
+    await asyncio.sleep(0)
+    assert len(link.sent) == 1
+    async with asyncio.timeout(5):
+        while len(link.sent) < 2:  # noqa: ASYNC110  # the timer's word, and nobody else's
+            await asyncio.sleep(0.001)
+    assert link.sent[1:] == [[Speech(1, 1, b"b"), Speech(1, 1, b"c")]]
+
+
+@pytest.mark.parametrize("message", [Withdraw(1, 1, False), SpeechEnd(1, 1), Speech(1, 2, b"x"), Speech(2, 1, b"y")])
+@on_a_loop
+async def test_whatever_cannot_wait_takes_with_it_what_was_said_before(link: FakeLink, message: Message) -> None:
+    line = speaking(link)
+    line.say(Speech(1, 1, b"a"))
+    await asyncio.sleep(0)
+    line.say(Speech(1, 1, b"b"))
+    line.say(message)
+    await asyncio.sleep(0)
+    assert link.sent[1:] == [[Speech(1, 1, b"b"), message]]
+    await asyncio.sleep(2 * speech_link.SPEECH_GATHER_S)
+    assert len(link.sent) == 2  # the timer was put off
+
+
+@on_a_loop
+async def test_a_call_that_ended_begins_anew(link: FakeLink) -> None:
+    line = speaking(link)
+    for message in (Speech(1, 1, b"a"), CloseLine(1), Speech(1, 1, b"b")):
+        line.say(message)
+        await asyncio.sleep(0)
+    assert [len(batch) for batch in link.sent] == [1, 1, 1]
+
+
+@on_a_loop
+async def test_what_txpacer_has_not_taken_is_shown(link: FakeLink) -> None:
+    shown = Page.in_memory([gauge("kept", "kept")]).gauge("kept")
+    line = SpeechLink(link, shown)  # type: ignore[arg-type]  # as much of a link as it needs
+    link.kept_bytes = 320
+    line.say(Speech(1, 1, b"a"))
+    await asyncio.sleep(0)
+    assert shown.value == 320

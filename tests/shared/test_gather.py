@@ -1,0 +1,75 @@
+"""Events gather behind those that were served, and what those brought about is not kept waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from shared import gather
+from shared.gather import Gather
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        uvloop.run(test(*args, **kwargs))
+
+    return run
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    taken: list[float] = []
+    monkeypatch.setattr(gather.time, "sleep", taken.append)
+    return taken
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@on_a_loop
+async def test_one_pause_behind_any_number_of_events(naps: list[float]) -> None:
+    events = Gather(0.002)
+    for _ in range(10):
+        events.served()
+    assert naps == []
+    await turns(5)
+    assert naps == [0.002]
+    events.served()
+    await turns(5)
+    assert naps == [0.002, 0.002]
+
+
+@on_a_loop
+async def test_what_the_events_planned_is_done_before_the_pause(naps: list[float]) -> None:
+    events = Gather()
+    done_after: list[int] = []
+    events.served()
+    asyncio.get_running_loop().call_soon(lambda: done_after.append(len(naps)))
+    await turns(5)
+    assert done_after == [0]
+    assert len(naps) == 1
+
+
+@on_a_loop
+async def test_a_loop_at_rest_does_not_pause(naps: list[float]) -> None:
+    Gather()
+    await turns(20)
+    assert naps == []
+
+
+@on_a_loop
+async def test_the_pause_is_a_pause() -> None:
+    events = Gather(0.002)
+    begun = time.monotonic()
+    events.served()
+    await turns(5)
+    assert time.monotonic() - begun >= 0.002

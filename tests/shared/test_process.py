@@ -1,0 +1,61 @@
+"""What a process does at its start and end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.process import EX_CONFIG, ConfigError, instance, sole
+
+
+def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
+    script = (
+        "from shared.process import ConfigError, run\n"
+        "def main():\n    raise ConfigError('PORT is 0; set it to another one')\n"
+        "run('gateway', main)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (EX_CONFIG, "gateway: PORT is 0; set it to another one\n")
+
+
+def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with sole(run_dir, "aibridge-1"):
+        (run_dir / "aibridge-1.ipc").touch()
+        (run_dir / "aibridge-10.ipc").touch()
+        with (
+            pytest.raises(ConfigError, match=r"another aibridge-1 already runs in RUN_DIR .*; stop it"),
+            sole(run_dir, "aibridge-1"),
+        ):
+            pass
+        with sole(run_dir, "aibridge-0"):
+            pass
+    assert [path.name for path in run_dir.iterdir()] == ["aibridge-10.ipc"]
+    (run_dir / "aibridge-10.ipc").unlink()
+    with sole(run_dir, "aibridge-1"):
+        assert run_dir.stat().st_mode & 0o777 == 0o700
+    assert not run_dir.exists()
+
+
+def test_a_standby_takes_over_when_the_one_before_ends(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from shared.process import sole\n"
+        "with sole(Path(sys.argv[1]), 'txpacer', standby=True):\n    print('mine', flush=True)"
+    )
+    with sole(tmp_path / "run", "txpacer"):
+        other = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.5)
+    assert other.communicate(timeout=30)[0] == "mine\n"
+
+
+@pytest.mark.parametrize(("name", "number"), [("", 0), ("gateway.1", 0), ("gateway.3", 2), ("gateway.x", 0)])
+def test_instances_count_from_zero(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    monkeypatch.setitem(os.environ, "HONCHO_PROCESS_NAME", name)
+    assert instance() == number
