@@ -28,14 +28,14 @@ POLLIN: Final = int(zmq.POLLIN)
 NOBLOCK: Final = int(zmq.NOBLOCK)
 NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
-# Frames from txpacer to one gateway: one message per 5 ms tick. Acknowledgements bound what is under way to the lead
-# (24 ticks of 120 ms); this is the second fence, for a lead that was set long.
+# Frames from txpacer to one gateway: one message per 10 ms tick. Acknowledgements bound what is under way to the lead
+# (12 ticks of 120 ms); this is the second fence, for a lead that was set long.
 FRAMES_HWM: Final = 400
 # Control messages and reports: a peer that does not read for this many is stopped or dead.
 CONTROL_HWM: Final = 2_000
 # Caller audio to aibridge: one message per 5 ms. 400 of them are the 2 s that a frozen worker may sleep without loss.
 CALLER_HWM: Final = 400
-# Speech to txpacer: one message per loop iteration of aibridge; what does not fit waits in the Link (`keep`).
+# Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the Link (`keep`).
 SPEECH_HWM: Final = 2_000
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
 SPEECH_KEEP_BYTES: Final = 4_800_000
