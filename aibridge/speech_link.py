@@ -1,7 +1,8 @@
 """What a worker says to txpacer: at once, but for speech that goes on, which gathers for a moment.
 
-The model makes speech several times faster than it is heard, in deltas; one message for each would be half of all that
-wakes txpacer. The first delta of an utterance is what a caller waits for, and never waits; nor does anything else.
+The model makes speech several times faster than it is heard, in deltas; one message for each would wake txpacer more
+often than its ticks do. The first delta of an utterance is what a caller waits for, and never waits; nor does anything
+else.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class SpeechLink:
         if self._timer is not None:
             self._timer.cancel()
         self._link.close()
+
+    def forget(self, call: int) -> None:
+        """Another worker has this call: nothing more is said of it."""
+        self._begun.pop(call, None)
 
     def say(self, message: Message) -> None:
         self._said.append(message)

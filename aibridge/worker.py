@@ -447,7 +447,9 @@ class Worker:
             self._hung_up[ended.call_sid] = ended.hang_up
             if len(self._hung_up) > REMEMBERED_MAX:
                 self._hung_up.popitem(last=False)
-        if reason != "moved":
+        if reason == "moved":
+            self._pacer_link.forget(call)
+        else:
             self._pacer_link.say(CloseLine(call))
         timer = self._due.pop(call, None)
         if timer is not None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvloop
 
 from aibridge import speech_link
 from aibridge.speech_link import SpeechLink
 from shared.messages import CloseLine, Message, Speech, SpeechEnd, Withdraw
 from shared.metrics import Page, gauge
+from tests.on_a_loop import on_a_loop
 
 
 class FakeLink:
@@ -26,14 +24,6 @@ class FakeLink:
     def send(self, messages: list[Message]) -> bool:
         self.sent.append(list(messages))
         return True
-
-
-def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        uvloop.run(test(*args, **kwargs))
-
-    return run
 
 
 @pytest.fixture
