@@ -18,9 +18,10 @@ order, never more than the lead at once, and skips none.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
+from operator import length_hint
 from struct import Struct
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
@@ -31,10 +32,9 @@ from shared.messages import CLEAR
 REBUFFER_BYTES = 3 * FRAME_BYTES
 # Ten minutes of mu-law, which is what Twilio itself would buffer (its error 31931). More than any answer.
 RESERVOIR_LIMIT_BYTES = 4_800_000
-# Frames that are cut ahead from the midst of an utterance, at most. They are still in the reservoir.
-_RUN_FRAMES = 32
-# By their number: frames out of a buffer.
-_CUT = tuple(Struct(f"{FRAME_BYTES}s" * n) for n in range(_RUN_FRAMES + 1))
+# Frames that may be taken from the midst of an utterance without asking, at most.
+_RUN_FRAMES = 100
+_FRAME = Struct(f"{FRAME_BYTES}s")
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,41 @@ class Cut:
 
 
 class _Utterance:
-    """Speech that is not paced yet. Taking from the front of a bytearray moves nothing."""
+    """Speech that is not paced yet: `size` bytes, in the chunks that came, from byte `at` of the first one.
 
-    __slots__ = ("buffer", "ended", "first_seq", "number", "paced_bytes")
+    A bytearray would move all it holds whenever it outgrows its room, ten seconds of speech every few deltas.
+    """
+
+    __slots__ = ("at", "chunks", "ended", "first_seq", "number", "paced_bytes", "size")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.buffer = bytearray()
+        self.chunks: deque[bytes] = deque()
+        self.at = 0
+        self.size = 0
         self.ended = False
         self.paced_bytes = 0  # without the padding of a short last frame
         self.first_seq = 0
+
+    def front(self, size: int) -> memoryview:
+        """The next `size` bytes, which must be there; they stay."""
+        chunks = self.chunks
+        if len(chunks[0]) - self.at < size:
+            parts = [chunks.popleft()[self.at :]]
+            gathered = len(parts[0])
+            while gathered < size:
+                parts.append(chunks.popleft())
+                gathered += len(parts[-1])
+            chunks.appendleft(b"".join(parts))
+            self.at = 0
+        return memoryview(chunks[0])[self.at : self.at + size]
+
+    def drop(self, size: int) -> None:
+        """Forget the next `size` bytes."""
+        self.size -= size
+        self.at += size
+        while self.chunks and self.at >= len(self.chunks[0]):
+            self.at -= len(self.chunks.popleft())
 
 
 @dataclass
@@ -121,9 +146,9 @@ class Line:
 
     `lead_ns` must be a multiple of `grid_ns`, the period of the pacer's ticks, so that every deadline is on the grid.
 
-    In the midst of an utterance, `run` holds the next entries of a batch, `(call, seq, frame, 0)`, the last one first.
-    Whoever takes its last element at the line's deadline, less than `patience_ns` late, has what `tick` would give;
-    nearly every frame is taken so, which costs a tenth. An empty one says: ask `tick`.
+    In the midst of an utterance, `run` gives the next entries of a batch, `(call, seq, frame, 0)`. Whoever takes one at
+    the line's deadline, less than `patience_ns` late, has what `tick` would give; nearly every frame is taken so, which
+    costs a tenth. None, or no more of them, says: ask `tick`.
     """
 
     __slots__ = (
@@ -133,6 +158,7 @@ class Line:
         "_grid_ns",
         "_lead_ns",
         "_marks",
+        "_numbers",
         "_paused",
         "_playing",
         "_queue",
@@ -173,8 +199,9 @@ class Line:
         self._closed_through = 0
         # The first frame since the ear was last silent; a wire report for an earlier one is stale.
         self._spurt_seq = 0
-        # See above; and how many were cut. What was taken since is not in the books before `_settle`.
-        self.run: list[tuple[int, int, bytes, int]] = []
+        # See above; its numbers, and how many there were. What was taken is not in the books before `_settle`.
+        self.run: Iterator[tuple[int, int, bytes, int]] | None = None
+        self._numbers: Iterator[int] = iter(())
         self._run_frames = 0
         self._reservoir_bytes = 0
         self._ear_ns = 0
@@ -185,17 +212,17 @@ class Line:
     @property
     def reservoir_bytes(self) -> int:
         """Speech that is not paced yet."""
-        return self._reservoir_bytes - (self._run_frames - len(self.run)) * FRAME_BYTES
+        return self._reservoir_bytes - self._taken() * FRAME_BYTES
 
     @property
     def ear_ns(self) -> int:
         """When the ear will have played everything paced so far."""
-        return self._ear_ns + (self._run_frames - len(self.run)) * FRAME_NS
+        return self._ear_ns + self._taken() * FRAME_NS
 
     @property
     def seq(self) -> int:
         """The number of the next frame."""
-        return self._seq + self._run_frames - len(self.run)
+        return self._seq + self._taken()
 
     def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
         """Go on for a line that is gone, whose next frame was `seq`, in the midst of `utterance` (0: of none).
@@ -229,8 +256,12 @@ class Line:
             return len(data)
         room = RESERVOIR_LIMIT_BYTES - self.reservoir_bytes
         refused = max(0, len(data) - room)
-        target.buffer += data[:room] if refused else data
-        self._reservoir_bytes += len(data) - refused
+        if refused:
+            data = data[:room]
+        if data:
+            target.chunks.append(data)
+            target.size += len(data)
+            self._reservoir_bytes += len(data)
         self._waiting = False
         return refused
 
@@ -250,7 +281,7 @@ class Line:
         self._closed_through = max(self._closed_through, through)
         while self._queue and self._queue[0].number <= through:
             gone = self._queue.popleft()
-            self._reservoir_bytes -= len(gone.buffer)
+            self._reservoir_bytes -= gone.size
             if gone.paced_bytes:
                 self._playing.append(_Playing(gone.number, gone.paced_bytes, gone.first_seq, self._ear_ns))
                 self._marks.append(gone.number)
@@ -286,29 +317,36 @@ class Line:
         self._ear_ns = min(self._ear_ns, now_ns)
         self._marks.insert(0, CLEAR)
 
-    def _cut_run(self) -> None:
-        """Cut the next frames of the head, if it may go on undisturbed: never its last, which ends it."""
+    def _begin_run(self) -> None:
+        """Give out the next frames of the head, if it may go on undisturbed: never its last, which ends it.
+
+        Each entry is made when it is taken: made ahead, 1,000 lines' would all be out of the caches by then.
+        """
         head = self._queue[0]
-        n = max(0, min((len(head.buffer) - 1) // FRAME_BYTES, _RUN_FRAMES))
-        frames = _CUT[n].unpack_from(head.buffer)
-        numbers = range(self._seq, self._seq + n)
-        self.run = list(zip(repeat(self._call), numbers, frames, repeat(0)))
-        self.run.reverse()
-        self._run_frames = n
+        n = min((head.size - 1) // FRAME_BYTES, _RUN_FRAMES)
+        if n > 0:
+            frames = chain.from_iterable(_FRAME.iter_unpack(head.front(n * FRAME_BYTES)))
+            self._numbers = iter(range(self._seq, self._seq + n))
+            self._run_frames = n
+            self.run = zip(repeat(self._call), self._numbers, frames, repeat(0))
+
+    def _taken(self) -> int:
+        """Frames taken of the run."""
+        return self._run_frames - length_hint(self._numbers) if self.run is not None else 0
 
     def _settle(self) -> None:
         """Enter in the books what was taken of the run, and end it."""
-        n = self._run_frames - len(self.run)
+        if self.run is None:
+            return
+        n = self._taken()
+        self.run = None
         if n:
             head = self._queue[0]
-            del head.buffer[: n * FRAME_BYTES]
+            head.drop(n * FRAME_BYTES)
             head.paced_bytes += n * FRAME_BYTES
             self._reservoir_bytes -= n * FRAME_BYTES
             self._ear_ns += n * FRAME_NS
             self._seq += n
-        if self._run_frames:
-            self._run_frames = 0
-            self.run = []
 
     def tick(self, now_ns: int) -> list[Piece]:
         """The frames and marks that are due at `now_ns`, in order."""
@@ -320,8 +358,7 @@ class Line:
         queue = self._queue
         while queue and not self._paused:
             head = queue[0]
-            buffer = head.buffer
-            available = len(buffer)
+            available = head.size
             if available < FRAME_BYTES and not head.ended:
                 self._find_starved(head, now_ns)
                 break
@@ -353,11 +390,11 @@ class Line:
                 self.reports.append(CaughtUp(n - 1))
             self._starved = self._resumed = False
             size = n * FRAME_BYTES
-            audio = bytes(buffer[:size])
-            taken = len(audio)
+            taken = min(size, available)
+            audio = bytes(head.front(taken))
             if taken < size:
                 audio += SILENCE * (size - taken)
-            del buffer[:taken]
+            head.drop(taken)
             head.paced_bytes += taken
             self._reservoir_bytes -= taken
             seq = self._seq
@@ -373,7 +410,7 @@ class Line:
             heard = playing.popleft()
             self.reports.append(Finished(heard.number, heard.ear_ns))
         if queue and not (playing or self._starved or self._paused) and queue[0].paced_bytes:
-            self._cut_run()
+            self._begin_run()
         return pieces
 
     def _due_ns(self) -> int:
@@ -426,7 +463,7 @@ class Line:
             return 0
         due_ns: int | None = None
         if self._queue and not (self._waiting or self._paused):
-            due_ns = self._due_ns() + (self._run_frames - len(self.run)) * FRAME_NS
+            due_ns = self._due_ns() + self._taken() * FRAME_NS
         if self._playing and (due_ns is None or self._playing[0].ear_ns < due_ns):
             due_ns = self._playing[0].ear_ns
         return due_ns
@@ -438,7 +475,7 @@ class Line:
             (p.number, p.paced_bytes, p.paced_bytes, True, p.ear_ns - p.paced_bytes * BYTE_NS) for p in self._playing
         ]
         for u in self._queue:
-            size = u.paced_bytes + len(u.buffer)
+            size = u.paced_bytes + u.size
             began_ns = self._ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
             found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
         return found
@@ -446,4 +483,4 @@ class Line:
     def reservoir(self) -> Sequence[tuple[int, int]]:
         """`(utterance, bytes)` not yet paced, in order."""
         self._settle()
-        return [(u.number, len(u.buffer)) for u in self._queue]
+        return [(u.number, u.size) for u in self._queue]

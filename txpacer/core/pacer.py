@@ -144,7 +144,7 @@ class Pacer:
         if refused:
             self._metrics.refused_bytes.inc(refused)
         self.reservoir_bytes += len(data) - refused
-        if not entry.line.run:  # else its next deadline is what it was
+        if entry.line.run is None:  # else its next deadline is what it was
             self._schedule(entry, now_ns)
 
     def end(self, call: int, utterance: int, now_ns: int) -> None:
@@ -271,9 +271,8 @@ class Pacer:
                 self._metrics.held.inc()
                 continue
             line = entry.line
-            run = line.run
-            if run and may_run:
-                out.append(run.pop())
+            if may_run and line.run is not None and (taken := next(line.run, None)) is not None:
+                out.append(taken)
                 entry.slot = following
                 moved.append(entry)
                 continue
