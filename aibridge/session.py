@@ -90,6 +90,7 @@ class Session:
                     await self._websocket.receive_each(partial(self._received, opening))
                 finally:
                     self.ready = False
+                    self._websocket = None
                     await connection.close()
         except ConnectionClosed as exc:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):

@@ -516,8 +516,8 @@ class Worker:
         try:
             await dialled.session.run()
         except asyncio.CancelledError:
-            outcome = "closed"
-            raise
+            # Ours, and the task's end. Raised on, it would hang on the task in a cycle that keeps all of the call.
+            outcome, dialled.call = "closed", None
         except ModelRefusedError as exc:
             outcome = "refused"
             log.error("call %s: the model refused the session (%s); check OPENAI_API_KEY and the model", call_sid, exc)
@@ -529,6 +529,7 @@ class Worker:
         dialled.refused = outcome == "refused"
         if dialled.call is not None:
             dialled.call.model_gone(dialled.session, refused=dialled.refused)
+            dialled.call = None
 
     def _count_session(self, outcome: str) -> None:
         self._page.counter("bridge_sessions", outcome).inc()

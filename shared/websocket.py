@@ -39,6 +39,10 @@ _KEYS: Final = 64
 Receiver = Callable[[bytes, bool], Any]
 
 
+def _drop(_data: bytes, _is_text: bool) -> None:
+    """The receiver of a connection that nobody listens to any more."""
+
+
 class DirectConnection(Connection):
     """To be mixed in before ServerConnection or ClientConnection. `gather`, if any, is told of every read."""
 
@@ -71,19 +75,23 @@ class DirectConnection(Connection):
         dropped.
         """
         self._outcome = asyncio.get_running_loop().create_future()
-        # Messages that came before wait in the library; taking them does not wait.
-        while len(self.recv_messages.frames) and not self._outcome.done():
-            message = await self.recv()
+        try:
+            # Messages that came before wait in the library; taking them does not wait.
+            while len(self.recv_messages.frames) and not self._outcome.done():
+                message = await self.recv()
+                self._receiver = receiver
+                if isinstance(message, str):
+                    self._hand_over(message.encode(), True)
+                else:
+                    self._hand_over(message, False)
+                self._receiver = None
             self._receiver = receiver
-            if isinstance(message, str):
-                self._hand_over(message.encode(), True)
-            else:
-                self._hand_over(message, False)
-            self._receiver = None
-        self._receiver = receiver
-        if self.connection_lost_waiter.done() and not self._outcome.done():
-            self._outcome.set_exception(self.protocol.close_exc)
-        return await self._outcome
+            if self.connection_lost_waiter.done() and not self._outcome.done():
+                self._outcome.set_exception(self.protocol.close_exc)
+            return await self._outcome
+        finally:
+            # The library's connection is a cycle, which waits for the collector: a whole call must not hang on it.
+            self._receiver, self._outcome, receiver = _drop, None, _drop
 
     def send_now(self, data: bytes) -> None:
         """Send a text message. Never waits; on a connection that is not open it does nothing."""
