@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 import secrets
 import time
 from collections import OrderedDict
@@ -111,6 +112,8 @@ class Worker:
         self._client = client
         self._session_config = agent.session(settings.openai_realtime_model)
         self._recorded = agent.is_recorded(settings.recording)
+        # Draws the pauses before another try; each has 2.5 kB of state.
+        self._random = random.Random()
         self._rules = Rules(
             protect_ns=settings.greeting_protect_ms * 1_000_000,
             barge_in=settings.barge_in,
@@ -344,7 +347,7 @@ class Worker:
             script=self._agent.script(recorded=self._recorded, fallback_ends_call=not self._settings.fallback_dial),
             rules=self._rules,
             metrics=self._metrics,
-            seed=started.call,
+            rng=self._random,
         )
         self._by_sid[started.call_sid] = started.call
         call = dialled.call = self._calls[started.call] = Call(

@@ -9,6 +9,7 @@ same call to the byte.
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -233,7 +234,10 @@ class VirtualCall:
         self._outcome = ""
         self._dead_pacer = False
         self.conversation = Conversation(
-            script=self.agent.script(), rules=self.rules, metrics=ConversationMetrics(self._page), seed=seed
+            script=self.agent.script(),
+            rules=self.rules,
+            metrics=ConversationMetrics(self._page),
+            rng=random.Random(seed),
         )
         self.call = Call(
             call=CALL,

@@ -39,13 +39,13 @@ class Asking:
         responses: Responses,
         timers: Timers,
         metrics: ConversationMetrics,
-        seed: int,
+        rng: random.Random,
     ) -> None:
         self._commands = commands
         self._responses = responses
         self._timers = timers
         self._metrics = metrics
-        self._random = random.Random(seed)
+        self._random = rng
         # What the server has to be asked for, once nothing is in the way.
         self.owed: Purpose | None = None
         # The response.create that is under way: its purpose, and the id by which an error names it.

@@ -63,17 +63,14 @@ from .timers import Due, Timers
 class Conversation:
     """Feed it what happens; take `commands` after each call. Times are ns, monotonic."""
 
-    def __init__(self, *, script: Script, rules: Rules, metrics: ConversationMetrics, seed: int = 0) -> None:
+    def __init__(self, *, script: Script, rules: Rules, metrics: ConversationMetrics, rng: random.Random) -> None:
         self._script = script
         self._metrics = metrics
-        draw = random.Random(seed)
         self.commands: list[Command] = []
         self.timers = Timers()
         self.caller = CallerAudio()
         self.history = History()
-        self.sessions = Sessions(
-            self.timers, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, seed=draw.getrandbits(32)
-        )
+        self.sessions = Sessions(self.timers, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng)
         self.responses = Responses(metrics)
         self.playout = Playout(
             commands=self.commands,
@@ -90,7 +87,7 @@ class Conversation:
             responses=self.responses,
             timers=self.timers,
             metrics=metrics,
-            seed=draw.getrandbits(32),
+            rng=rng,
         )
         self.floor = Floor(
             commands=self.commands,

@@ -94,13 +94,13 @@ _S: Final = 1_000_000_000
 class Sessions:
     """Feed it events; it says what to do, and sets its own timers. Times are ns, monotonic."""
 
-    def __init__(self, timers: Timers, *, reconnect_ns: int, renew_ns: int, seed: int) -> None:
+    def __init__(self, timers: Timers, *, reconnect_ns: int, renew_ns: int, rng: random.Random) -> None:
         """`reconnect_ns`: how long the model may be missed before the fallback; `renew_ns`: a session's age."""
         self.line = Line.DIALLING
         self._timers = timers
         self._reconnect_ns = reconnect_ns
         self._renew_ns = renew_ns
-        self._random = random.Random(seed)
+        self._random = rng
         self._tries = 0
         self._live_since_ns = 0
 

@@ -25,14 +25,10 @@ class Unheard:
     """
 
     def __init__(self) -> None:
-        self._speech: dict[int, bytearray] = {}
+        self._speech: dict[int, list[bytes]] = {}
 
     def speak(self, utterance: int, data: bytes) -> None:
-        known = self._speech.get(utterance)
-        if known is None:
-            self._speech[utterance] = bytearray(data)
-        else:
-            known += data
+        self._speech.setdefault(utterance, []).append(data)
 
     def forget_through(self, utterance: int) -> None:
         """It, and all before it, were heard or withdrawn."""
@@ -40,7 +36,7 @@ class Unheard:
             del self._speech[number]
 
     def rest(self, utterance: int, offset: int) -> bytes:
-        return bytes(self._speech.get(utterance, b"")[offset:])
+        return b"".join(self._speech.get(utterance, ()))[offset:]
 
 
 def given(utterances: Iterable[Utterance], lost: LineLost) -> tuple[dict[int, int], set[int]]:

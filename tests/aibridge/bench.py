@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, TypeVar
 
 from aibridge.core.commands import Command, UseSession
@@ -40,7 +41,10 @@ class Bench:
     def __init__(self, *, rules: Rules | None = None, script: Script | None = None, start: bool = True) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
-            script=script or Script(greets=False), rules=rules or Rules(), metrics=ConversationMetrics(self.page)
+            script=script or Script(greets=False),
+            rules=rules or Rules(),
+            metrics=ConversationMetrics(self.page),
+            rng=random.Random(1),
         )
         self.now = 0.0
         self.done: list[Command] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,7 +140,7 @@ def test_what_waits_is_bounded_the_oldest_goes() -> None:
 
 def make(reconnect_s: int = 10) -> tuple[Timers, Sessions]:
     timers = Timers()
-    sessions = Sessions(timers, reconnect_ns=reconnect_s * S, renew_ns=3_300 * S, seed=3)
+    sessions = Sessions(timers, reconnect_ns=reconnect_s * S, renew_ns=3_300 * S, rng=random.Random(3))
     sessions.start(0)
     return timers, sessions
 
@@ -170,7 +172,7 @@ def test_two_calls_do_not_dial_in_the_same_instant() -> None:
     firsts = set()
     for seed in range(20):
         timers = Timers()
-        sessions = Sessions(timers, reconnect_ns=10 * S, renew_ns=3_300 * S, seed=seed)
+        sessions = Sessions(timers, reconnect_ns=10 * S, renew_ns=3_300 * S, rng=random.Random(seed))
         sessions.step(Event.READY, 0)
         sessions.step(Event.LOST, S)
         firsts.add(timers.next_due_ns())
