@@ -19,6 +19,7 @@ from websockets.exceptions import WebSocketException
 from shared import bus
 from shared.courier import Courier
 from shared.gather import Gather
+from shared.isolation import QuietCollector
 from shared.messages import (
     BridgeHello,
     CallAdopted,
@@ -151,6 +152,7 @@ class Worker:
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
         self._gather = Gather()
+        self._collector = QuietCollector()
         self._gateway_link = bus.Link(
             bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
             types=GatewayToBridge,
@@ -221,6 +223,8 @@ class Worker:
                 memory = call.memory()
                 if memory is not None:
                     self._say_to_gateway(call.gateway, CallMemory(call.call, memory))
+            if not self._calls:
+                self._collector.quiet()
 
     async def _probe(self) -> None:
         """Ready means: the model has accepted our key, model name and session."""
@@ -458,6 +462,7 @@ class Worker:
         if timer is not None:
             timer.cancel()
         ended.close()
+        self._collector.ended()
         self._reporters.pop(call).ended(time.monotonic_ns(), reason)
         self._calls_gauge.set(len(self._calls))
         self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)

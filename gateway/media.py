@@ -16,6 +16,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from shared.facts import StreamEnded, unix_ms
+from shared.isolation import QuietCollector
 from shared.messages import (
     CallEnded,
     CallerDtmf,
@@ -109,6 +110,7 @@ class MediaSockets:
         self._closing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._collector = QuietCollector()
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake before anything is allocated for it, or None."""
@@ -293,6 +295,8 @@ class MediaSockets:
                 self._cut(call, "idle")
             elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
                 self._cut(call, "unread")
+        if not self.calls:
+            self._collector.quiet()
         self._timer = self._loop.call_later(_SWEEP_S, self.start)
 
     def close(self) -> None:
@@ -368,6 +372,7 @@ class MediaSockets:
         if call.ended:
             return
         call.ended = True
+        self._collector.ended()
         if call.hang_up_timer is not None:
             call.hang_up_timer.cancel()
             call.hang_up_timer = None
