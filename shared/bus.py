@@ -33,8 +33,8 @@ NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 FRAMES_HWM: Final = 400
 # Control messages and reports: a peer that does not read for this many is stopped or dead.
 CONTROL_HWM: Final = 2_000
-# Caller audio to aibridge: one message per 5 ms. 400 of them are the 2 s that a frozen worker may sleep without loss.
-CALLER_HWM: Final = 400
+# Caller audio to aibridge: one message per 4 ms. 500 of them are the 2 s that a frozen worker may sleep without loss.
+CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the Link (`keep`).
 SPEECH_HWM: Final = 2_000
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
