@@ -325,8 +325,11 @@ class MediaSockets:
         """Give a call whose worker is gone to another one."""
         # To be read by one that only sleeps, when it wakes up; txpacer does not listen to it any more.
         call.bridge.post(CallEnded(call.number, "moved"))
+        missed = call.bridge.take(call.number)
         call.worker, call.bridge = worker, self._peers.bridges[worker]
         self._announce_again(call)
+        if missed:
+            call.bridge.audio(call.number, missed)
 
     def _announce_again(self, call: Call) -> None:
         call.handovers += 1
@@ -384,6 +387,7 @@ class MediaSockets:
         self._metrics.calls_ended[reason].inc()
         if call.last_wire_ns:
             self._metrics.call_largest_gap.observe(call.largest_gap_ns / 1e9)
+        call.bridge.take(call.number)
         call.bridge.post(CallEnded(call.number, reason))
         self._peers.pacer.post(CloseLine(call.number))
         if self.phone is not None:

@@ -12,6 +12,9 @@ from shared.metrics import Counter
 
 # All callers of a worker share one ZeroMQ message per 4 ms: with one a frame, the cell takes a third more CPU.
 GATHER_S: Final = 0.004
+# What is kept of each caller for a worker that is away: 8 s, and of more than that the last. One that was killed is
+# missed for 3 s and then replaced.
+HELD_BYTES: Final = 64_000
 # How often a refused control message is tried again.
 RETRY_S: Final = 0.02
 
@@ -19,9 +22,10 @@ RETRY_S: Final = 0.02
 class Outbox:
     """Sends to one peer in order, without ever waiting.
 
-    A batch that the peer refuses loses its audio (counted in bytes in `dropped_audio`; the model hears a gap, and
-    nobody a stale word) and keeps its control messages, which lead the next batch: bound CONTROL_HWM messages, beyond
-    which the newest is counted in `lost` and dropped.
+    From a refusal on the peer is away until `back`, and audio is held: HELD_BYTES a call, beyond which the oldest is
+    counted in `dropped_audio` (bytes) and dropped. `take` gives what is held to a call that moves to another peer.
+    Control messages that were refused lead the next batch: bound CONTROL_HWM messages, beyond which the newest is
+    counted in `lost` and dropped.
     """
 
     def __init__(self, link: Link, *, dropped_audio: Counter, lost: Counter) -> None:
@@ -33,10 +37,16 @@ class Outbox:
         self._refused: deque[Message] = deque()
         # Caller audio since the last send, by call.
         self._audio: dict[int, bytes] = {}
+        # Since the peer is away, likewise.
+        self._held: dict[int, bytearray] = {}
+        self._is_away = False
         self._timer: asyncio.TimerHandle | None = None
 
     def audio(self, call: int, data: bytes) -> None:
         """Send caller audio within 4 ms."""
+        if self._is_away:
+            self._hold(call, data)
+            return
         before = self._audio.get(call)
         self._audio[call] = data if before is None else before + data
         if self._timer is None:
@@ -49,6 +59,26 @@ class Outbox:
     def hint(self, message: Message) -> None:
         """Send a message that is worthless a moment later: a refusal is final."""
         self.link.send((message,))
+
+    def back(self) -> None:
+        """The peer answers, and knows its calls: what it missed of them follows."""
+        if self._is_away:
+            self._is_away = False
+            held, self._held = self._held, {}
+            for call, data in held.items():
+                self.audio(call, bytes(data))
+
+    def take(self, call: int) -> bytes:
+        """The audio that is held for a call; it is not any more."""
+        return bytes(self._held.pop(call, b""))
+
+    def _hold(self, call: int, data: bytes) -> None:
+        held = self._held.setdefault(call, bytearray())
+        held += data
+        excess = len(held) - HELD_BYTES
+        if excess > 0:
+            del held[:excess]
+            self._dropped_audio.inc(excess)
 
     @property
     def waiting(self) -> int:
@@ -69,7 +99,9 @@ class Outbox:
         if message is not None:
             batch.append(message)
         if not self.link.send(batch):
-            self._dropped_audio.inc(sum(map(len, self._audio.values())))
+            self._is_away = True
+            for call, data in self._audio.items():
+                self._hold(call, data)
             if message is not None:
                 if len(self._refused) < CONTROL_HWM:
                     self._refused.append(message)

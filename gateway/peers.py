@@ -125,11 +125,13 @@ class Peers:
             self._cell.adopted(message.call_sid, worker)
         elif isinstance(message, CallMemory):
             self.on_memory(message.call, message.memory)
-        elif self._cell.worker_answered(
-            worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns(), epoch=message.epoch
-        ):
-            self._metrics.worker_restarts.inc()
-            self.on_worker_restarted(worker)
+        else:
+            if self._cell.worker_answered(
+                worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns(), epoch=message.epoch
+            ):
+                self._metrics.worker_restarts.inc()
+                self.on_worker_restarted(worker)
+            self.bridges[worker].back()
 
 
 def _nobody(call: int, note: bytes) -> None:

@@ -307,7 +307,7 @@ class Conversation:
         for item in done.output:
             self._on_item(done.id, item)
             if item.status != "completed":
-                response.incomplete.add(item.id)
+                response.incomplete.append(item.id)
         self.playout.end_all(done.id)
         self.playout.tell_truth(response)
         if done.usage is not None:

@@ -21,7 +21,7 @@ UNKNOWN_CALLER: Final = "(the caller said something that was not written down)"
 UNKNOWN_AI: Final = "(you said something that was not written down)"
 
 
-@dataclass
+@dataclass(slots=True)
 class Turn:
     """One item of the conversation: what the caller said between two silences, or one audio item of the AI."""
 
@@ -51,7 +51,7 @@ class Turn:
         return cut_text(self.text, self.heard_bytes / self.received_bytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interruption:
     """One barge-in. Times are ns, monotonic."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shared.audio import BYTE_NS
 
 
-@dataclass
+@dataclass(slots=True)
 class Utterance:
     """One audio item of one response. `number` is what txpacer knows it by."""
 

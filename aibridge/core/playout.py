@@ -253,7 +253,7 @@ class Playout:
             utterances = self.ledger.of_item(response.id, item_id)
             if item_id in response.told or any(u.heard_bytes is None for u in utterances):
                 continue
-            response.told.add(item_id)
+            response.told.append(item_id)
             self.record(response.id, item_id)
             if response.lost:
                 if any(u.cut for u in utterances):

@@ -61,7 +61,7 @@ RESPONSE_TABLE: Final[dict[tuple[Server, Step], Server]] = {
 KEEP_RESPONSES: Final = 32
 
 
-@dataclass
+@dataclass(slots=True)
 class Response:
     """A response of ours or of the server's VAD."""
 
@@ -78,9 +78,9 @@ class Response:
     # Its items that can hold speech, in order.
     items: list[str] = field(default_factory=list)
     # Of these the server made more audio than it sent.
-    incomplete: set[str] = field(default_factory=set)
+    incomplete: list[str] = field(default_factory=list)
     # The conversation holds what was heard of these.
-    told: set[str] = field(default_factory=set)
+    told: list[str] = field(default_factory=list)
 
     def add(self, item_id: str) -> None:
         if item_id not in self.items:

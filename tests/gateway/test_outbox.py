@@ -59,17 +59,54 @@ def test_a_control_message_leaves_at_once_behind_the_audio_before_it():
     asyncio.run(scenario())
 
 
-def test_a_refusal_loses_audio_and_never_control():
+def test_a_refusal_loses_neither_audio_nor_control():
     async def scenario() -> None:
         box, link, metrics = outbox()
         link.full = True
         box.audio(1, b"abc")
         box.post(CallerDtmf(1, "5"))
-        box.post(CallEnded(1, "stop"))
-        assert metrics.caller_audio_dropped_bytes.value == 3
+        box.post(CallEnded(2, "stop"))
         link.full = False
+        box.audio(1, b"def")
         await until_sent(link, 1)
-        assert link.sent == [[CallerDtmf(1, "5"), CallEnded(1, "stop")]]
+        # A worker that was restarted has to be told of its calls before it is told what they say.
+        assert link.sent == [[CallerDtmf(1, "5"), CallEnded(2, "stop")]]
+        box.back()
+        await until_sent(link, 2)
+        assert link.sent[1:] == [[CallerAudio(1, b"abcdef")]]
+        assert metrics.caller_audio_dropped_bytes.value == 0
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_call_said_meanwhile_moves_with_it():
+    async def scenario() -> None:
+        box, link, _ = outbox()
+        link.full = True
+        box.audio(1, b"abc")
+        box.audio(2, b"xyz")
+        box.post(CallEnded(3, "stop"))
+        assert (box.take(1), box.take(1), box.take(4)) == (b"abc", b"", b"")
+        link.full = False
+        box.back()
+        await until_sent(link, 1)
+        assert link.sent == [[CallEnded(3, "stop"), CallerAudio(2, b"xyz")]]
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_what_a_caller_says_to_nobody_the_last_is_kept(monkeypatch):
+    monkeypatch.setattr(module, "HELD_BYTES", 4)
+
+    async def scenario() -> None:
+        box, link, metrics = outbox()
+        link.full = True
+        box.audio(1, b"abc")
+        box.post(CallEnded(2, "stop"))
+        box.audio(1, b"def")
+        assert (box.take(1), metrics.caller_audio_dropped_bytes.value) == (b"cdef", 2)
         box.close()
 
     asyncio.run(scenario())
