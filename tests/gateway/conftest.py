@@ -220,10 +220,10 @@ class Cell:
         assert ack.batch == self.batches
         return ack
 
-    async def caller_audio(self, length: int) -> bytes:
+    async def caller_audio(self, length: int, bridge: FakePeer | None = None) -> bytes:
         heard = b""
         while len(heard) < length:
-            heard += (await self.bridge.next(CallerAudio)).data
+            heard += (await (bridge or self.bridge).next(CallerAudio)).data
         return heard
 
 

@@ -427,3 +427,25 @@ def test_a_call_goes_to_the_worker_that_dialled_ahead_and_to_another_when_it_is_
             assert (await cell.bridges[0].next(CallStarted)).call_sid == "CA1"
 
     run(scenario, workers=2)
+
+
+def test_what_a_caller_says_while_the_worker_is_gone_moves_on_with_the_call(run):
+    async def scenario(cell):
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        cell.bridges[1].answer = WorkerState(1, True, 5)
+        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 0)
+        cell.bridges[1].send(WorkerState(1, True, 5))
+        async with cell.call("CAone") as (socket, started):
+            cell.bridges[0].answer = None
+            cell.bridges[0].link.close()
+            (call,) = cell.gateway.media.calls.values()
+            # Until ZeroMQ knows that it is gone, nothing is refused.
+            await cell.until(lambda: not call.bridge.link.send(()))
+            await socket.send(cell.twilio.media_text(b"\x05" * 160))
+            again = await cell.bridges[1].next(CallStarted)
+            assert (again.call, again.handover) == (started.call, 1)
+            assert await cell.caller_audio(160, bridge=cell.bridges[1]) == b"\x05" * 160
+            await socket.send(cell.twilio.media_text(b"\x06" * 160))
+            assert await cell.caller_audio(160, bridge=cell.bridges[1]) == b"\x06" * 160
+
+    run(scenario, workers=2)
