@@ -153,6 +153,7 @@ def _answers() -> Iterator[Scenario]:
         "preamble, then the answer": Behaviour(answer_ms=ANSWER_MS, preamble=True),
         "made whole at once": Behaviour(answer_ms=ANSWER_MS, speed=60),
         "made whole at once, two items": Behaviour(answer_ms=ANSWER_MS, speed=60, preamble=True),
+        "ten times as much": Behaviour(answer_ms=ANSWER_MS, speed=60, flood_times=10),
         "made at the speed of speech": Behaviour(answer_ms=ANSWER_MS, speed=1.05),
         "ragged deltas": Behaviour(answer_ms=ANSWER_MS, ragged=True),
         "stale deltas after the cancel": Behaviour(answer_ms=ANSWER_MS, stale_deltas_after_cancel=4, speed=3),
