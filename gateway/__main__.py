@@ -45,6 +45,8 @@ logger = logging.getLogger("gateway")
 
 # Young collections stay below 1 ms, and what was there at the start is never looked at again (gc.freeze).
 GC_THRESHOLDS: Final = (2_000, 20, 100)
+# How long a gateway that starts may take to hear of txpacer and a worker: they answer ten times a second.
+MEET_S: Final = 0.5
 # For ZeroMQ's thread to hand over what was sent last; linger is 0.
 LAST_WORDS_S: Final = 0.05
 # For callbook to take what was noted last; it answers within 50 ms.
@@ -177,6 +179,10 @@ class Gateway:
         self._wire.start()
         self.media.start()
         self._lag.start()
+        # Until then connections wait in the kernel. Taken by one that knows of no worker, they would get the fallback.
+        give_up_ns = monotonic_ns() + int(MEET_S * 1e9)
+        while self.cell.missing(monotonic_ns()) and monotonic_ns() < give_up_ns:  # noqa: ASYNC110 - half a second once
+            await asyncio.sleep(0.01)
         await self._port.start()
 
     async def drain(self, seconds: float) -> None:

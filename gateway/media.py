@@ -194,7 +194,6 @@ class MediaSockets:
             return None
         worker = self._worker_for(accepted, now_ns)
         if worker is None:
-            self._admission.ending(fields.call_sid, Ending.FALLBACK)
             self._metrics.starts_refused["no_worker"].inc()
             return None
         before = self._by_sid.get(fields.call_sid)

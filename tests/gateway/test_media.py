@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.core.cell import SILENT_NS
 from gateway.core.media_streams import Kind
+from gateway.core.tokens import Tokens, shared_key
 from shared.messages import (
     CLEAR,
     CallEnded,
@@ -25,6 +26,8 @@ from shared.messages import (
     MarkHeard,
     WorkerState,
 )
+
+from .conftest import AUTH_TOKEN
 
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
@@ -449,3 +452,23 @@ def test_what_a_caller_says_while_the_worker_is_gone_moves_on_with_the_call(run)
             assert await cell.caller_audio(160, bridge=cell.bridges[1]) == b"\x06" * 160
 
     run(scenario, workers=2)
+
+
+def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
+    monkeypatch.setattr("gateway.__main__.MEET_S", 0.0)
+
+    async def scenario(cell):
+        cell.bridge.answer = None
+        await cell.until(lambda: not cell.gateway.cell.worker_is_there(0, monotonic_ns()))
+        # Another gateway of the cell, which knew the worker, had answered the webhook.
+        token, _ = Tokens(shared_key(AUTH_TOKEN)).mint(0, "CA1", cell.twilio.account_sid, monotonic_ns())
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            await socket.send(cell.twilio.start_text("CA1", token))
+            await socket.wait_closed()
+        assert cell.gateway.metrics.starts_refused["no_worker"].value == 1
+        cell.bridge.answer = WorkerState(0, True, 0)
+        await cell.until(lambda: cell.gateway.cell.worker_is_ready(0, monotonic_ns()))
+        assert "<Stream" in await cell.twilio.voice("CA1", resume=True)
+
+    run(scenario)
