@@ -12,6 +12,7 @@ from openai.types.realtime import RealtimeClientEventParam
 
 from shared.audio import BYTE_NS
 from shared.messages import (
+    CallMemory,
     CallNote,
     HangUp,
     LineLost,
@@ -51,7 +52,7 @@ from .core.commands import (
 )
 from .core.conversation import Conversation
 from .core.memory import Memory, recall, remember
-from .core.realtime import ServerError, ServerEvent, SessionUpdated
+from .core.realtime import Committed, ServerError, ServerEvent, SessionUpdated, SpeechStarted
 from .core.requests import client_event
 from .core.unheard import Unheard, given, heard_until
 from .follower import Follower
@@ -153,13 +154,15 @@ class Call:
             self.conversation.session_ready(now_ns)
         self._carry_out()
 
-    def memory(self) -> bytes | None:
-        """What a worker that takes over has to know; None when that is as before."""
-        memory = remember(self.conversation.history.turns, self.conversation.playout.ledger)
-        if self._memory is not None or memory == self._remembered:
-            return None
-        self._remembered = memory
-        return memory
+    def tell_memory(self) -> None:
+        """Leave with the gateway what a worker that takes over has to know, unless that is as before."""
+        conversation = self.conversation
+        memory = remember(
+            conversation.history.turns, conversation.playout.ledger, caller_speaks=conversation.floor.caller_speaks
+        )
+        if self._memory is None and memory != self._remembered:
+            self._remembered = memory
+            self._to_gateway(CallMemory(self.call, memory))
 
     def _open_line(self) -> None:
         self._to_pacer(OpenLine(self.call, self.gateway, self._handover))
@@ -227,6 +230,8 @@ class Call:
             # The code only: a message can quote what was said.
             log.warning("call %s: the model answered with an error (%s); going on", self.call_sid, event.error.code)
         self.conversation.receive(event, self._clock())
+        if isinstance(event, SpeechStarted | Committed):
+            self.tell_memory()
         if self._follower is not None:
             self._follower.event(event)
         self._carry_out()

@@ -26,7 +26,6 @@ from shared.messages import (
     CallEnded,
     CallerAudio,
     CallerDtmf,
-    CallMemory,
     CallOffered,
     CallStarted,
     CloseLine,
@@ -220,9 +219,7 @@ class Worker:
                 reporter.sweep()
             self._look_for_gateways()
             for call in self._calls.values():
-                memory = call.memory()
-                if memory is not None:
-                    self._say_to_gateway(call.gateway, CallMemory(call.call, memory))
+                call.tell_memory()
             if not self._calls:
                 self._collector.quiet()
 

@@ -22,6 +22,8 @@ ANSWER_NS: Final = 100 * _MS
 # The server answers a turn in the same instant in which it says that the speech stopped. An answer that it has not
 # begun after this time will never come.
 EXPECTED_NS: Final = 2_000 * _MS
+# After another worker died with the words of a caller: for the new session to hear the rest of them.
+REPEAT_NS: Final = 2_000 * _MS
 # A response.create that is neither answered nor refused.
 CREATED_NS: Final = 5_000 * _MS
 # Failed responses (rate limit, server error) in a row, before the caller gets the fallback; the first pause doubles.

@@ -20,7 +20,7 @@ from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 
-from .asking import ANSWER_NS, Asking
+from .asking import ANSWER_NS, REPEAT_NS, Asking
 from .caller_audio import CallerAudio
 from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, UseSession
 from .floor import Floor
@@ -147,6 +147,9 @@ class Conversation:
                 self.asking.owe("continue", now_ns)
             elif self.history.turns[-1].role == "caller":
                 self.asking.owe("answer", now_ns)
+            elif memory.caller_speaks:
+                # Unless the new session hears the rest of it: the turn that begins then is answered instead.
+                self.asking.owe("repeat", now_ns + REPEAT_NS)
 
     def session_ready(self, now_ns: int) -> None:
         """The session that was dialled has our settings."""

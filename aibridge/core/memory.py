@@ -24,10 +24,13 @@ class Memory(msgspec.Struct, frozen=True):
     # Which turns the utterances are that were not known to be heard.
     items: dict[int, str] = {}
     last_utterance: int = 0
+    # In the midst of a turn, whose words only the dead session heard.
+    caller_speaks: bool = False
 
 
-def remember(turns: list[Turn], ledger: Ledger) -> bytes:
-    return msgspec.msgpack.encode(Memory(turns, {u.number: u.item_id for u in ledger.open()}, ledger.last))
+def remember(turns: list[Turn], ledger: Ledger, *, caller_speaks: bool) -> bytes:
+    items = {u.number: u.item_id for u in ledger.open()}
+    return msgspec.msgpack.encode(Memory(turns, items, ledger.last, caller_speaks))
 
 
 def recall(data: bytes) -> Memory:

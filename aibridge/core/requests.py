@@ -21,6 +21,11 @@ CONTINUE: Final = (
     "The line broke off in the middle of your last words; the caller has heard exactly those that stand in the "
     "conversation. Go on from there as if nothing had happened, without repeating them and without mentioning it."
 )
+# After the worker that heard the caller speak died, and its session with it.
+REPEAT: Final = (
+    "The line broke off while the caller was speaking, and you did not hear what they said. Apologise in a few words "
+    "and ask them to say it again."
+)
 
 
 def client_event(command: ModelCommand, greeting_instructions: str) -> RealtimeClientEventParam:
@@ -31,6 +36,8 @@ def client_event(command: ModelCommand, greeting_instructions: str) -> RealtimeC
                 response["instructions"] = greeting_instructions
             elif purpose == "continue":
                 response["instructions"] = CONTINUE
+            elif purpose == "repeat":
+                response["instructions"] = REPEAT
             return {"type": "response.create", "event_id": event_id, "response": response}
         case CancelResponse(response_id):
             return {"type": "response.cancel", "response_id": response_id}

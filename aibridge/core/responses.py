@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from .metrics import ConversationMetrics
 
-Purpose = Literal["greeting", "answer", "continue"]
+Purpose = Literal["greeting", "answer", "continue", "repeat"]
 
 
 class Server(Enum):
