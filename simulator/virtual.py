@@ -33,6 +33,7 @@ from gateway.core.media_streams import Mark, MediaStream, Outbound, Start, Stop,
 from shared.audio import FRAME_BYTES
 from shared.messages import (
     CLEAR,
+    CallMemory,
     Frames,
     HangUp,
     LineLost,
@@ -357,6 +358,8 @@ class VirtualCall:
                 self._close()
 
     def _on_hang_up(self, order: Message) -> None:
+        if isinstance(order, CallMemory):
+            return  # for a successor; no worker dies here
         assert isinstance(order, HangUp)
         gateway = self._gateway
         gateway.hang_up = gateway.hang_up or order
