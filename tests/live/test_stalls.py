@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Pat
     behaviour = directory / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     with Stack(log=directory / "log", model=("--behaviour", str(behaviour))) as up:
+        # The last one that is there; no call waits for it.
+        while get(int(up.env["METRICS_PORT"]), "/metrics")[0] != 200:
+            time.sleep(0.05)
         yield up, directory / "log"
 
 
