@@ -214,7 +214,7 @@ class MediaSockets:
         self._chronicle.began(call.call_sid, call.stream_sid, unix_ms(now_ns))
         self.calls[call.number] = self._by_sid[call.call_sid] = call
         self.idle.clear()
-        self._admission.started(call.call_sid)
+        self._admission.started(call.call_sid, accepted.source)
         self._metrics.calls.set(len(self.calls))
         self._metrics.calls_started.inc()
         call.bridge.post(

@@ -63,12 +63,14 @@ class Offers:
             worker = None
         elif worker is None or not self._cell.worker_is_ready(worker, now_ns):
             worker = self._cell.pick(now_ns)
+        source = self._tokens.source(caller.from_number)
         answer, why = self._admission.answer(
             caller.call_sid,
-            source=caller.from_number,
+            source=source,
             resumed=resumed,
             ready=worker is not None,
             late=self._lateness.is_full(now_ns),
+            cell_calls=self._cell.calls(now_ns),
             now_ns=now_ns,
         )
         self._metrics.voice_answers[answer].inc()
@@ -76,8 +78,8 @@ class Offers:
             self._metrics.fallbacks[why].inc()
         if answer is not Answer.CONNECT or worker is None:
             return answer, ""
-        token, token_id = self._tokens.mint(worker, caller.call_sid, caller.account_sid, now_ns)
-        self._admission.offered(caller.call_sid, now_ns, caller.from_number)
+        token, token_id = self._tokens.mint(worker, caller.call_sid, caller.account_sid, now_ns, source)
+        self._admission.offered(caller.call_sid, now_ns, source)
         self._cell.offered(worker)
         self._chronicle.expect(
             caller.call_sid,

@@ -63,11 +63,11 @@ class Admission:
     def __init__(self, max_calls: int, max_calls_per_source: int) -> None:
         self._max_calls = max_calls
         self._max_calls_per_source = max_calls_per_source
-        # By CallSid; of a call that another gateway offered, the source is not known.
+        # By CallSid, each call's source.
         self._live: dict[str, str] = {}
         # By CallSid, oldest first.
         self._offers: OrderedDict[str, _Place] = OrderedDict()
-        # Offers and live calls of each source, the caller's number.
+        # Offers and live calls of each source: the caller's number, as stream tokens carry it.
         self._sources: Counter[str] = Counter()
         self._endings: OrderedDict[str, Ending] = OrderedDict()
         # When each call came back the last few times.
@@ -78,12 +78,21 @@ class Admission:
         return len(self._live)
 
     def answer(
-        self, call_sid: str, *, source: str = "", resumed: bool, ready: bool, late: bool = False, now_ns: int
+        self,
+        call_sid: str,
+        *,
+        source: str = "",
+        resumed: bool,
+        ready: bool,
+        late: bool = False,
+        cell_calls: int = 0,
+        now_ns: int,
     ) -> Decision:
         """The answer to a webhook.
 
         `ready`: this gateway takes calls, and a worker is there for this one. `late`: the machine is full, whatever
-        MAX_CALLS says; a call that comes back is taken all the same, because it had its share of the machine before.
+        MAX_CALLS says. `cell_calls`: places that the workers know of, at all gateways. A call that comes back is taken
+        though the cell is full: it had its place, perhaps at a gateway that is gone.
         """
         ending = self._endings.get(call_sid) if resumed else None
         if ending is Ending.GOODBYE:
@@ -92,17 +101,19 @@ class Admission:
             return Decision(Answer.FALLBACK, Why.GIVEN_UP)
         if not ready:
             return Decision(Answer.FALLBACK, Why.NOT_READY)
+        self._forget_expired(now_ns)
         if resumed:
             resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
             _remember(self._resumes, call_sid, (*resumes, now_ns))
             if len(resumes) >= RESUMES_MAX:
                 return Decision(Answer.FALLBACK, Why.LOST_TOO_OFTEN)
-        elif late:
+            return Decision(Answer.CONNECT)
+        if late:
             return Decision(Answer.FALLBACK, Why.LATE)
-        self._forget_expired(now_ns)
-        # A call that asks again (our first answer got lost, or its socket did) has its place already.
+        # A call that asks again because our first answer got lost has its place already.
         if call_sid not in self._offers and call_sid not in self._live:
-            if len(self._live) + len(self._offers) >= self._max_calls:
+            # The workers' count is a moment old; what this gateway holds is not.
+            if max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls:
                 return Decision(Answer.FALLBACK, Why.FULL)
             if self._sources[source] >= self._max_calls_per_source:
                 return Decision(Answer.FALLBACK, Why.SOURCE)
@@ -114,12 +125,19 @@ class Admission:
         self._offers[call_sid] = _Place(source, now_ns + LIFE_NS)
         self._sources[source] += 1
 
-    def started(self, call_sid: str) -> None:
-        """Its media socket said `start`. A call that is live already, on a socket before this one, stays so."""
-        offer = self._withdraw_offer(call_sid)
+    def started(self, call_sid: str, source: str = "") -> None:
+        """Its media socket said `start`, whichever gateway made the offer.
+
+        A call that is live already, on a socket before this one, stays so.
+        """
+        self._withdraw_offer(call_sid)
         self.ended(call_sid)
-        self._live[call_sid] = source = offer.source if offer is not None else ""
+        self._live[call_sid] = source
         self._sources[source] += 1
+
+    def taken_elsewhere(self, call_sid: str) -> None:
+        """The media socket that was offered here went to another gateway."""
+        self._withdraw_offer(call_sid)
 
     def ended(self, call_sid: str) -> None:
         source = self._live.pop(call_sid, None)

@@ -85,6 +85,10 @@ class Cell:
         ready = [worker for worker in range(len(self._workers)) if self.worker_is_ready(worker, now_ns)]
         return min(ready, key=lambda worker: self._workers[worker].calls, default=None)
 
+    def calls(self, now_ns: int) -> int:
+        """The calls and offers of all gateways, as the workers count them."""
+        return sum(worker.calls for worker in self._workers if _recent(worker.seen_ns, now_ns))
+
     def offered(self, worker: int) -> None:
         """Count a call that `worker` will include in its next report."""
         self._workers[worker].calls += 1

@@ -20,8 +20,8 @@ LIFE_NS: Final = 60_000_000_000
 # Used tokens that are remembered until they expire: 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 
-# token_id.worker.expiry in ms.mac; below the 500 characters that a <Parameter> may have.
-_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([0-9a-f]{64})", re.ASCII)
+# token_id.worker.expiry in ms.source.mac; below the 500 characters that a <Parameter> may have.
+_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
 
 
 def shared_key(auth_token: str) -> bytes:
@@ -37,6 +37,7 @@ class StreamToken:
 
     token_id: str
     worker: int
+    source: str
 
 
 class TokenError(Exception):
@@ -59,22 +60,24 @@ class Tokens:
         # token_id -> expiry, oldest use first.
         self._used: OrderedDict[str, int] = OrderedDict()
 
-    def mint(self, worker: int, call_sid: str, account_sid: str, now_ns: int) -> tuple[str, str]:
-        """`(token, token_id)` for a call that aibridge worker `worker` was offered."""
+    def source(self, number: str) -> str:
+        """What stands for a caller's number in a token: the same at every gateway, and not the number."""
+        return hmac.digest(self._key, b"source:" + number.encode("utf-8", "surrogatepass"), "sha256")[:8].hex()
+
+    def mint(self, worker: int, call_sid: str, account_sid: str, now_ns: int, source: str = "") -> tuple[str, str]:
+        """`(token, token_id)` for a call from `source` that aibridge worker `worker` was offered."""
         token_id = secrets.token_urlsafe(12)
         expiry_ms = (now_ns + LIFE_NS) // 1_000_000
-        return (
-            f"{token_id}.{worker}.{expiry_ms}.{self._mac(token_id, worker, expiry_ms, call_sid, account_sid)}",
-            token_id,
-        )
+        mac = self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid)
+        return f"{token_id}.{worker}.{expiry_ms}.{source}.{mac}", token_id
 
     def use(self, token: str, call_sid: str, account_sid: str, now_ns: int) -> StreamToken:
         """Accept `token` for this call, now and never again. Raises TokenError."""
         match = _SHAPE.fullmatch(token)
         if match is None:
             raise TokenError("malformed")
-        token_id, worker, expiry_ms = match[1], int(match[2]), int(match[3])
-        if not hmac.compare_digest(self._mac(token_id, worker, expiry_ms, call_sid, account_sid), match[4]):
+        token_id, worker, expiry_ms, source = match[1], int(match[2]), int(match[3]), match[4]
+        if not hmac.compare_digest(self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid), match[5]):
             raise TokenError("forged")
         expiry_ns = expiry_ms * 1_000_000
         if now_ns >= expiry_ns:
@@ -85,11 +88,11 @@ class Tokens:
         if len(self._used) >= USED_MAX:
             raise TokenError("full")
         self._used[token_id] = expiry_ns
-        return StreamToken(token_id, worker)
+        return StreamToken(token_id, worker, source)
 
-    def _mac(self, token_id: str, worker: int, expiry_ms: int, call_sid: str, account_sid: str) -> str:
+    def _mac(self, token_id: str, worker: int, expiry_ms: int, source: str, call_sid: str, account_sid: str) -> str:
         # Lengths first, so that no two different lists of fields can spell the same bytes.
-        fields = (token_id, str(worker), str(expiry_ms), call_sid, account_sid)
+        fields = (token_id, str(worker), str(expiry_ms), source, call_sid, account_sid)
         text = "".join(f"{len(field)}:{field}" for field in fields)
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 

@@ -41,6 +41,16 @@ def test_the_worker_with_the_fewest_calls_is_picked_offers_included():
     assert cell.pick(0) == 1
 
 
+def test_the_calls_of_a_cell_are_those_of_its_workers_and_what_was_offered_since():
+    cell = Cell(3)
+    assert cell.calls(0) == 0
+    cell.worker_answered(0, ready=True, calls=2, now_ns=0)
+    cell.worker_answered(1, ready=False, calls=1, now_ns=SILENT_NS)
+    cell.offered(0)
+    assert cell.calls(SILENT_NS - 1) == 4
+    assert cell.calls(SILENT_NS) == 1
+
+
 def test_another_epoch_is_a_restart_and_the_first_one_is_not():
     cell = Cell(1)
     assert not cell.pacer_answered(1, 0)

@@ -27,8 +27,11 @@ def test_a_token_is_good_once():
 
 
 def test_another_gateway_of_the_cell_accepts_it():
-    token, _ = Tokens(shared_key("auth token")).mint(0, "CA1", "AC1", 0)
-    assert Tokens(shared_key("auth token")).use(token, "CA1", "AC1", 1).worker == 0
+    minting, other = Tokens(shared_key("auth token")), Tokens(shared_key("auth token"))
+    token, _ = minting.mint(0, "CA1", "AC1", 0, minting.source("+15550001"))
+    accepted = other.use(token, "CA1", "AC1", 1)
+    assert (accepted.worker, accepted.source) == (0, other.source("+15550001"))
+    assert accepted.source != other.source("")
     assert refusal(Tokens(shared_key("another")), token) == "forged"
 
 
@@ -49,7 +52,7 @@ def test_a_token_is_for_its_call_its_account_and_a_minute():
 @given(st.integers(0, 499), st.characters())
 def test_no_changed_token_passes(place, character):
     tokens = Tokens(KEY)
-    token, _ = tokens.mint(1, "CA1", "AC1", 0)
+    token, _ = tokens.mint(1, "CA1", "AC1", 0, tokens.source("+15550001"))
     at = place % len(token)
     if token[at] != character:
         assert refusal(tokens, token[:at] + character + token[at + 1 :]) in ("malformed", "forged")
