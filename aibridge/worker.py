@@ -27,7 +27,9 @@ from shared.messages import (
     CallerAudio,
     CallerDtmf,
     CallOffered,
+    CallOver,
     CallStarted,
+    CallTaken,
     CloseLine,
     FirstFrameSent,
     FollowCall,
@@ -70,6 +72,8 @@ HELLO_S: Final = 0.1
 GRACE_S: Final = 10.0
 # A gateway that says nothing for so long is gone with all its sockets; one that is only frozen comes back sooner.
 GATEWAY_SILENT_S: Final = 4.0
+# A draining gateway leaves new connections to another one that said hello within so long: three of its hellos late.
+GATEWAY_LIVES_S: Final = 1.0
 # Stream tokens, and calls that we ended, that are remembered: minutes of a busy cell.
 REMEMBERED_MAX: Final = 10_000
 # How often callbook is told what has come about in the calls.
@@ -130,8 +134,9 @@ class Worker:
         self._readers: set[asyncio.Task[None]] = set()
         # By token, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
-        # When each gateway last said hello, ns.
+        # When each gateway last said hello, ns; and those of them that drain.
         self._gateways: dict[str, int] = {}
+        self._draining: set[str] = set()
         # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
         self._by_sid: dict[str, int] = {}
         self._parked: dict[int, asyncio.TimerHandle] = {}
@@ -279,7 +284,9 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.line_lost(message)
-            case GatewayHello():
+            case GatewayHello(draining=draining):
+                if draining:
+                    self._draining.add(peer)
                 if peer not in self._gateways and self._adopted:
                     self._gateway_link.send([CallAdopted(call_sid) for call_sid in self._adopted], peer)
                 self._gateways[peer] = time.monotonic_ns()
@@ -299,9 +306,13 @@ class Worker:
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:
-        self._gateway_link.send(
-            (WorkerState(self._number, self._is_ready, len(self._calls) + len(self._offers), self._epoch),), gateway
+        places = len(self._calls) + len(self._offers)
+        lately_ns = time.monotonic_ns() - int(GATEWAY_LIVES_S * 1e9)
+        others = sum(
+            seen_ns > lately_ns and other != gateway and other not in self._draining
+            for other, seen_ns in self._gateways.items()
         )
+        self._gateway_link.send((WorkerState(self._number, self._is_ready, places, self._epoch, others),), gateway)
 
     def _on_pacer_state(self, state: PacerState) -> None:
         if self._pacer_epoch not in (None, state.epoch):
@@ -329,8 +340,10 @@ class Worker:
             return
         if not self._is_first(started.token_id, started.call):
             log.warning("call %s: refused, its stream token was used before, at another gateway", started.call_sid)
-            self._say_to_gateway(started.gateway, HangUp(started.call, goodbye=False, after_utterance=0))
+            refusal = HangUp(started.call, goodbye=False, after_utterance=0, refused=True)
+            self._say_to_gateway(started.gateway, refusal)
             return
+        self._say_to_gateways(CallTaken(started.call_sid), but=started.gateway)
         if started.call_sid in self._hung_up:
             hang_up = self._hung_up[started.call_sid]
             self._say_to_gateway(started.gateway, HangUp(started.call, hang_up.goodbye, 0))
@@ -375,8 +388,7 @@ class Worker:
         self._calls_gauge.set(len(self._calls))
         if started.handover:
             self._adopted.add(started.call_sid)
-            for gateway in self._gateways:
-                self._say_to_gateway(gateway, CallAdopted(started.call_sid))
+            self._say_to_gateways(CallAdopted(started.call_sid))
             self._reporters[started.call].first_frame(time.monotonic_ns())
             call.resume(dialled.session, started.memory, started.handover)
         else:
@@ -428,6 +440,7 @@ class Worker:
         for gateway, seen_ns in list(self._gateways.items()):
             if now_ns - seen_ns > (GATEWAY_SILENT_S + GRACE_S) * 1e9:
                 del self._gateways[gateway]
+                self._draining.discard(gateway)
         for number, call in self._calls.items():
             if now_ns - self._gateways.get(call.gateway, 0) > GATEWAY_SILENT_S * 1e9:
                 if number not in self._parked:
@@ -451,6 +464,7 @@ class Worker:
             self._hung_up[ended.call_sid] = ended.hang_up
             if len(self._hung_up) > REMEMBERED_MAX:
                 self._hung_up.popitem(last=False)
+            self._say_to_gateways(CallOver(ended.call_sid, ended.hang_up.goodbye))
         if reason == "moved":
             self._pacer_link.forget(call)
         else:
@@ -467,6 +481,11 @@ class Worker:
 
     def _say_to_gateway(self, gateway: str, message: Message) -> None:
         self._gateway_link.send((message,), gateway)
+
+    def _say_to_gateways(self, message: Message, *, but: str = "") -> None:
+        for gateway in self._gateways:
+            if gateway != but:
+                self._say_to_gateway(gateway, message)
 
     def _plan(self, call: Call) -> None:
         """One timer a call, at the conversation's next due time."""

@@ -136,7 +136,10 @@ class Gateway:
         self._wire = Wire(self.media.calls, self._peers.pacer, self.metrics, self._chronicle, lateness)
         self._peers.on_frames = self._wire.write
         self._lag = LoopLag(page)
+        self._peers.is_anothers = self.media.is_anothers
         self._peers.on_hang_up = self.media.hang_up
+        self._peers.on_taken = self.media.taken_elsewhere
+        self._peers.on_over = self.media.over
         self._peers.on_pacer_restarted = self.media.lines_lost
         self._peers.on_worker_restarted = self.media.worker_restarted
         self._peers.on_memory = self.media.remember
@@ -181,7 +184,11 @@ class Gateway:
         self._lag.start()
         # Until then connections wait in the kernel. Taken by one that knows of no worker, they would get the fallback.
         give_up_ns = monotonic_ns() + int(MEET_S * 1e9)
-        while self.cell.missing(monotonic_ns()) and monotonic_ns() < give_up_ns:  # noqa: ASYNC110 - half a second once
+        # One that comes back, which waits there, too, belongs to a certain worker.
+        while monotonic_ns() < give_up_ns:  # half a second, once
+            now_ns = monotonic_ns()
+            if self.cell.everyone_is_there(now_ns) and not self.cell.missing(now_ns):
+                break
             await asyncio.sleep(0.01)
         await self._port.start()
 

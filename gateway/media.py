@@ -20,7 +20,9 @@ from shared.isolation import QuietCollector
 from shared.messages import (
     CallEnded,
     CallerDtmf,
+    CallOver,
     CallStarted,
+    CallTaken,
     CloseLine,
     FollowCall,
     HangUp,
@@ -274,6 +276,11 @@ class MediaSockets:
         call = self.calls.get(order.call)
         if call is None:
             return
+        if order.refused:
+            # A stranger's: how the call itself ends is not said by it.
+            self._metrics.starts_refused["used"].inc()
+            self._close(call, "hung-up", CloseCode.POLICY_VIOLATION)
+            return
         self._admission.ending(call.call_sid, Ending.GOODBYE if order.goodbye else Ending.FALLBACK)
         if order.after_utterance <= call.heard_utterance:
             self._close(call, "hung-up")
@@ -281,6 +288,18 @@ class MediaSockets:
         call.hang_up_after = order.after_utterance
         if call.hang_up_timer is None:
             call.hang_up_timer = self._loop.call_later(MARK_S, self._mark_is_due, call)
+
+    def is_anothers(self, call: int, worker: int) -> bool:
+        """Whether a call is here, and another worker's than `worker`."""
+        known = self.calls.get(call)
+        return known is not None and known.worker != worker
+
+    def taken_elsewhere(self, taken: CallTaken) -> None:
+        self._admission.taken_elsewhere(taken.call_sid)
+
+    def over(self, over: CallOver) -> None:
+        """Whichever gateway hung up: Twilio's next request for the call may reach this one."""
+        self._admission.ending(over.call_sid, Ending.GOODBYE if over.goodbye else Ending.FALLBACK)
 
     def start(self) -> None:
         """Look once a second for calls whose other end is gone."""
@@ -362,10 +381,10 @@ class MediaSockets:
         else:
             self._close(call, "hung-up")
 
-    def _close(self, call: Call, reason: str) -> None:
+    def _close(self, call: Call, reason: str, code: CloseCode = CloseCode.NORMAL_CLOSURE) -> None:
         """End the call now and close its socket in the background."""
         self._end(call, reason)
-        task = self._loop.create_task(call.connection.close())
+        task = self._loop.create_task(call.connection.close(code))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -60,6 +60,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_bus_refused", "Sends that a peer was too full, or not there, to take", "peer", PEERS),
     counter("gateway_bus_lost", "Control messages given up for a peer that stayed away", "peer", PEERS),
     counter("gateway_bus_undecodable", "Messages from a peer that are none of this version", "peer", PEERS),
+    counter("gateway_bus_foreign", "Messages about a call from a worker that does not have it any more, dropped"),
     counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
     counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
     gauge("gateway_workers_ready", "aibridge workers that can take a call"),
@@ -107,6 +108,7 @@ class Metrics:
         self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
         self.bus_lost = _family(page, "gateway_bus_lost", PEERS)
         self.bus_undecodable = _family(page, "gateway_bus_undecodable", PEERS)
+        self.bus_foreign = page.counter("gateway_bus_foreign")
         self.phone_refused = page.counter("gateway_phone_refused")
         self.phone_notes_lost = page.counter("gateway_phone_notes_lost")
         self.workers_ready = page.gauge("gateway_workers_ready")

@@ -16,6 +16,8 @@ from shared.messages import (
     CallAdopted,
     CallMemory,
     CallNote,
+    CallOver,
+    CallTaken,
     Frames,
     GatewayHello,
     HangUp,
@@ -50,9 +52,15 @@ class Peers:
         self._loop = asyncio.get_running_loop()
         self.gather = Gather()
         self._hello_timer: asyncio.TimerHandle | None = None
+        self._is_draining = False
         # Set by whoever holds the calls, before `start`.
         self.on_frames: Callable[[Frames], None]
+        # Whether a call is here, and another worker's than this one.
+        self.is_anothers: Callable[[int, int], bool]
         self.on_hang_up: Callable[[HangUp], None]
+        # A call began at another gateway, or was ended by its worker.
+        self.on_taken: Callable[[CallTaken], None]
+        self.on_over: Callable[[CallOver], None]
         # Another txpacer answers than before; its epoch.
         self.on_pacer_restarted: Callable[[int], None]
         # Another incarnation of a worker answers than before; and what workers want remembered.
@@ -78,6 +86,12 @@ class Peers:
             outbox.link.start()
         self._hello()
 
+    def drain(self) -> None:
+        """Let the others know that no new call shall come here."""
+        self._is_draining = True
+        for outbox in self.bridges:
+            outbox.hint(GatewayHello(self._name, draining=True))
+
     def close(self) -> None:
         if self._hello_timer is not None:
             self._hello_timer.cancel()
@@ -100,7 +114,7 @@ class Peers:
     def _hello(self) -> None:
         now_ns = monotonic_ns()
         for outbox in (self.pacer, *self.bridges):
-            outbox.hint(GatewayHello(self._name))
+            outbox.hint(GatewayHello(self._name, self._is_draining))
         self._metrics.pacer_up.set(self._cell.pacer_is_there(now_ns))
         self._metrics.bus_waiting["txpacer"].set(self.pacer.waiting)
         self._metrics.bus_waiting["aibridge"].set(sum(outbox.waiting for outbox in self.bridges))
@@ -115,19 +129,35 @@ class Peers:
             self.on_pacer_restarted(message.epoch)
 
     def _from_bridge(
-        self, worker: int, _: str, message: WorkerState | HangUp | CallNote | CallMemory | CallAdopted
+        self,
+        worker: int,
+        _: str,
+        message: WorkerState | HangUp | CallNote | CallMemory | CallAdopted | CallTaken | CallOver,
     ) -> None:
-        if isinstance(message, HangUp):
-            self.on_hang_up(message)
-        elif isinstance(message, CallNote):
-            self.on_note(message.call, message.note)
+        if isinstance(message, HangUp | CallNote | CallMemory):
+            if self.is_anothers(message.call, worker):
+                # It slept, and the call went on without it.
+                self._metrics.bus_foreign.inc()
+            elif isinstance(message, HangUp):
+                self.on_hang_up(message)
+            elif isinstance(message, CallNote):
+                self.on_note(message.call, message.note)
+            else:
+                self.on_memory(message.call, message.memory)
         elif isinstance(message, CallAdopted):
             self._cell.adopted(message.call_sid, worker)
-        elif isinstance(message, CallMemory):
-            self.on_memory(message.call, message.memory)
+        elif isinstance(message, CallTaken):
+            self.on_taken(message)
+        elif isinstance(message, CallOver):
+            self.on_over(message)
         else:
             if self._cell.worker_answered(
-                worker, ready=message.ready, calls=message.calls, now_ns=monotonic_ns(), epoch=message.epoch
+                worker,
+                ready=message.ready,
+                calls=message.calls,
+                now_ns=monotonic_ns(),
+                epoch=message.epoch,
+                other_gateways=message.others,
             ):
                 self._metrics.worker_restarts.inc()
                 self.on_worker_restarted(worker)

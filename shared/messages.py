@@ -34,6 +34,7 @@ class GatewayHello(Message, frozen=True, array_like=True, tag=10):
     """Sent by gateway to each aibridge worker and to txpacer ten times a second."""
 
     gateway: str
+    draining: bool = False
 
 
 class CallOffered(Message, frozen=True, array_like=True, tag=11):
@@ -123,6 +124,7 @@ class WorkerState(Message, frozen=True, array_like=True, tag=20):
     ready: bool  # the model accepted our key and model name
     calls: int
     epoch: int = 0  # drawn at each start of the worker; a new one means that all its calls are gone
+    others: int = 0  # gateways beside this one that said hello lately and are not draining
 
 
 class CallMemory(Message, frozen=True, array_like=True, tag=23):
@@ -138,6 +140,19 @@ class CallAdopted(Message, frozen=True, array_like=True, tag=24):
     call_sid: str
 
 
+class CallTaken(Message, frozen=True, array_like=True, tag=25):
+    """Sent by aibridge to the other gateways when a call's media socket is at one: an offer of theirs is used."""
+
+    call_sid: str
+
+
+class CallOver(Message, frozen=True, array_like=True, tag=26):
+    """Sent by aibridge to every gateway when a call ended by its HangUp: the reason, should Twilio come back with it."""
+
+    call_sid: str
+    goodbye: bool  # HangUp's
+
+
 class HangUp(Message, frozen=True, array_like=True, tag=21):
     """Sent by aibridge to gateway when the call shall end: close the media socket.
 
@@ -147,6 +162,7 @@ class HangUp(Message, frozen=True, array_like=True, tag=21):
     call: int
     goodbye: bool
     after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+    refused: bool = False  # the socket showed a token that was used at another gateway: it is not the call's
 
 
 class CallNote(Message, frozen=True, array_like=True, tag=22):
@@ -332,7 +348,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
 )
-BridgeToGateway = WorkerState | CallMemory | CallAdopted | HangUp | CallNote
+BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | HangUp | CallNote
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )

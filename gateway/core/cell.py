@@ -20,6 +20,7 @@ class _Worker:
     calls: int = 0
     seen_ns: int | None = None
     epoch: int = 0
+    other_gateways: int = 0
 
 
 class Cell:
@@ -32,10 +33,12 @@ class Cell:
         # By CallSid, oldest first.
         self._homes: OrderedDict[str, int] = OrderedDict()
 
-    def worker_answered(self, worker: int, *, ready: bool, calls: int, now_ns: int, epoch: int = 0) -> bool:
+    def worker_answered(
+        self, worker: int, *, ready: bool, calls: int, now_ns: int, epoch: int = 0, other_gateways: int = 0
+    ) -> bool:
         """True when the worker is not the one that answered before: it restarted, and its calls are gone."""
         before = self._workers[worker]
-        self._workers[worker] = _Worker(ready, calls, now_ns, epoch)
+        self._workers[worker] = _Worker(ready, calls, now_ns, epoch, other_gateways)
         return before.seen_ns is not None and before.epoch != epoch
 
     def pacer_answered(self, epoch: int, now_ns: int) -> bool:
@@ -64,6 +67,18 @@ class Cell:
 
     def worker_is_ready(self, worker: int, now_ns: int) -> bool:
         return self.worker_is_there(worker, now_ns) and self._workers[worker].ready
+
+    def everyone_is_there(self, now_ns: int) -> bool:
+        return self.pacer_is_there(now_ns) and all(_recent(worker.seen_ns, now_ns) for worker in self._workers)
+
+    def worker_is_gone(self, worker: int, for_ns: int, now_ns: int) -> bool:
+        """Whether a worker has been silent for so long; one that never answered has."""
+        seen_ns = self._workers[worker].seen_ns
+        return seen_ns is None or now_ns - seen_ns >= for_ns
+
+    def another_gateway_takes_calls(self, now_ns: int) -> bool:
+        """As any worker says that is there."""
+        return any(worker.other_gateways and _recent(worker.seen_ns, now_ns) for worker in self._workers)
 
     def ready_workers(self, now_ns: int) -> int:
         return sum(self.worker_is_ready(worker, now_ns) for worker in range(len(self._workers)))

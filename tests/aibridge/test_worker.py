@@ -21,7 +21,9 @@ from shared.messages import (
     CallEnded,
     CallerAudio,
     CallOffered,
+    CallOver,
     CallStarted,
+    CallTaken,
     GatewayHello,
     HangUp,
     WorkerState,
@@ -35,10 +37,14 @@ from simulator.model_server import ModelServer
 class Cell:
     """A worker, the model, and this test as the gateway."""
 
-    def __init__(self, model: ModelServer, link: bus.Link, page: Page, told: list[Any]) -> None:
+    def __init__(
+        self, model: ModelServer, link: bus.Link, page: Page, told: list[Any], join: Callable[..., bus.Link]
+    ) -> None:
         self.model = model
         self.page = page
         self.told = told
+        # Another gateway's link, by name, and what it shall do with each message.
+        self.join = join
         self._link = link
 
     def say(self, *messages: Any) -> None:
@@ -77,23 +83,32 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
-            link = bus.Link(
-                bus.dealer(context, bus.calls_url(config.run_dir, 0), name="gw", hwm=100),
-                types=BridgeToGateway,
-                on_message=lambda _, message: told.append(message),
-                dropped=page.counter("bridge_dropped"),
-                undecodable=page.counter("bridge_undecodable"),
-            )
-            link.start()
+            links = []
+
+            def join(name: str, told: list[Any]) -> bus.Link:
+                links.append(
+                    bus.Link(
+                        bus.dealer(context, bus.calls_url(config.run_dir, 0), name=name, hwm=100),
+                        types=BridgeToGateway,
+                        on_message=lambda _, message: told.append(message),
+                        dropped=page.counter("bridge_dropped"),
+                        undecodable=page.counter("bridge_undecodable"),
+                    )
+                )
+                links[-1].start()
+                return links[-1]
+
+            link = join("gw", told)
             try:
                 await until(lambda: link.send((GatewayHello("gw"),)))
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
-                yield Cell(model, link, page, told)
+                yield Cell(model, link, page, told, join)
             finally:
                 stop.set()
                 await running
-                link.close()
+                for each in links:
+                    each.close()
                 context.destroy(linger=0)
                 await client.close()
 
@@ -180,5 +195,61 @@ def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any)
             await until(lambda: any(isinstance(each, HangUp) for each in under_test.told))
             (order,) = [each for each in under_test.told if isinstance(each, HangUp)]
             assert not order.goodbye
+            assert CallOver("CA1", False) not in under_test.told
+            under_test.say(CallEnded(1, "hung-up"))
+            await until(lambda: CallOver("CA1", False) in under_test.told)
+
+    run(scenario)
+
+
+def test_a_token_that_was_used_at_another_gateway_is_refused_and_the_call_goes_on() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            at_the_other: list[Any] = []
+            other = under_test.join("gw2", at_the_other)
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: bool(under_test.model.records("CA1")))
+            await until(lambda: other.send((CallStarted(2, "gw2", "token", "CA1", "MZ2", 1),)))
+            await until(lambda: HangUp(2, goodbye=False, after_utterance=0, refused=True) in at_the_other)
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+            assert not any(isinstance(each, HangUp | CallTaken) for each in under_test.told)
+
+    run(scenario)
+
+
+def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            at_the_other: list[Any] = []
+            other = under_test.join("gw2", at_the_other)
+            under_test.offer("token", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            await until(lambda: other.send((GatewayHello("gw2"), CallStarted(1, "gw2", "token", "CA1", "MZ1", 1))))
+            await until(lambda: CallTaken("CA1") in under_test.told)
+            assert CallTaken("CA1") not in at_the_other
+
+    run(scenario)
+
+
+def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "GATEWAY_LIVES_S", 0.2)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+
+            def others() -> int:
+                under_test.say(GatewayHello("gw"))
+                return [each.others for each in under_test.told if isinstance(each, WorkerState)][-1]
+
+            assert others() == 0
+            other = under_test.join("gw2", [])
+            await until(lambda: other.send((GatewayHello("gw2"),)))
+            await until(lambda: others() == 1)
+            await until(lambda: others() == 0)  # it has said nothing since
+            assert other.send((GatewayHello("gw2"),))
+            await until(lambda: others() == 1)
+            assert other.send((GatewayHello("gw2", draining=True),))
+            await until(lambda: others() == 0)
 
     run(scenario)

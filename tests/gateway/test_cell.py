@@ -58,6 +58,34 @@ def test_another_epoch_is_a_restart_and_the_first_one_is_not():
     assert cell.pacer_answered(2, 0)
 
 
+def test_everyone_is_there_once_each_has_answered():
+    cell = Cell(2)
+    cell.pacer_answered(1, 0)
+    cell.worker_answered(0, ready=True, calls=0, now_ns=0)
+    assert cell.missing(0) == []
+    assert not cell.everyone_is_there(0)
+    cell.worker_answered(1, ready=False, calls=0, now_ns=0)
+    assert cell.everyone_is_there(0)
+    assert not cell.everyone_is_there(SILENT_NS)
+
+
+def test_a_worker_is_gone_for_as_long_as_it_has_been_silent():
+    cell = Cell(2)
+    cell.worker_answered(0, ready=True, calls=0, now_ns=5)
+    assert not cell.worker_is_gone(0, 10, 14)
+    assert cell.worker_is_gone(0, 10, 15)
+    assert cell.worker_is_gone(1, 10, 0)
+
+
+def test_any_worker_knows_of_another_gateway():
+    cell = Cell(2)
+    assert not cell.another_gateway_takes_calls(0)
+    cell.worker_answered(0, ready=True, calls=0, now_ns=0)
+    cell.worker_answered(1, ready=True, calls=0, now_ns=0, other_gateways=1)
+    assert cell.another_gateway_takes_calls(0)
+    assert not cell.another_gateway_takes_calls(SILENT_NS)
+
+
 def test_a_worker_that_does_not_exist_is_not_there():
     assert not Cell(1).worker_is_there(1, 0)
     assert not Cell(1).worker_is_there(-1, 0)

@@ -18,8 +18,12 @@ from shared.messages import (
     CLEAR,
     CallEnded,
     CallerDtmf,
+    CallMemory,
+    CallNote,
     CallOffered,
+    CallOver,
     CallStarted,
+    CallTaken,
     CloseLine,
     FirstFrameSent,
     HangUp,
@@ -219,6 +223,46 @@ def test_a_hang_up_without_goodbye_goes_on_with_the_fallback(run):
         assert "<Say>" in await cell.twilio.voice("CAfail", resume=True)
 
     run(scenario)
+
+
+def test_a_socket_with_a_token_used_elsewhere_goes_and_says_nothing_of_the_call(run):
+    async def scenario(cell):
+        async with cell.call("CAtwo") as (socket, started):
+            cell.bridge.send(HangUp(started.call, False, 0, refused=True))
+            await cell.bridge.next(CallEnded)
+            assert await _closed_with(socket) == 1008
+        assert cell.gateway.metrics.starts_refused["used"].value == 1
+        assert "<Connect>" in await cell.twilio.voice("CAtwo", resume=True)
+
+    run(scenario)
+
+
+def test_how_a_call_ended_at_another_gateway_is_known_here(run):
+    async def scenario(cell):
+        cell.bridge.send(CallOver("CAbye", True), CallOver("CAfail", False), CallTaken("CAother"))
+        cell.bridge.answer = WorkerState(0, True, 1)
+        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 1)
+        assert "<Response><Hangup /></Response>" in await cell.twilio.voice("CAbye", resume=True)
+        assert "<Say>" in await cell.twilio.voice("CAfail", resume=True)
+
+    run(scenario)
+
+
+def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
+    async def scenario(cell):
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        cell.bridges[1].answer = WorkerState(1, True, 5)
+        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 5)
+        async with cell.call() as (_, started):
+            call = cell.gateway.media.calls[started.call]
+            stranger = cell.bridges[1]
+            stranger.send(HangUp(started.call, True, 0), CallMemory(started.call, b"x"), CallNote(started.call, b"{}"))
+            await cell.until(lambda: cell.gateway.metrics.bus_foreign.value == 3)
+            cell.bridge.send(CallMemory(started.call, b"mine"))
+            await cell.until(lambda: call.memory == b"mine")
+            assert started.call in cell.gateway.media.calls
+
+    run(scenario, workers=2)
 
 
 def test_a_goodbye_without_its_mark_is_closed_after_silence_only(run, monkeypatch):
