@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -49,6 +50,10 @@ GC_THRESHOLDS: Final = (2_000, 20, 100)
 MEET_S: Final = 0.5
 # For ZeroMQ's thread to hand over what was sent last; linger is 0.
 LAST_WORDS_S: Final = 0.05
+# A draining gateway looks so often whether it is done, and whether anyone else takes new calls.
+LOOK_S: Final = 0.05
+# What is known of the other gateways is so old at most: one hello, and the answer.
+NEWS_S: Final = 0.25
 # For callbook to take what was noted last; it answers within 50 ms.
 LAST_FACTS_S: Final = 1.0
 
@@ -109,9 +114,8 @@ class Gateway:
         # New at every start, so that frames for one incarnation never reach the next.
         self.name = f"gateway-{index}-{epoch:x}"
         self.metrics = Metrics(page)
-        self._is_one_of_several = settings.gateways > 1
         self.cell = cell = Cell(settings.aibridge_workers)
-        admission = Admission(settings.max_calls, settings.max_calls_per_source)
+        self._admission = admission = Admission(settings.max_calls, settings.max_calls_per_source)
         lateness = Lateness(settings.tx_lead_ms * 1_000_000 // 2)
         tokens = Tokens(shared_key(settings.twilio_auth_token))
         unsigned = settings.allow_unsigned == "on"
@@ -132,6 +136,7 @@ class Gateway:
             chronicle=self._chronicle,
             metrics=self.metrics,
             max_unstarted=settings.max_calls,
+            unserved_s=settings.model_reconnect_seconds,
         )
         self._wire = Wire(self.media.calls, self._peers.pacer, self.metrics, self._chronicle, lateness)
         self._peers.on_frames = self._wire.write
@@ -193,25 +198,38 @@ class Gateway:
         await self._port.start()
 
     async def drain(self, seconds: float) -> None:
-        """Take no more calls, and give the live ones `seconds` to finish."""
+        """Take no more calls than were offered, and give them and the live ones `seconds` to finish.
+
+        New connections are another gateway's while there is one. The last one of a cell goes on answering: who calls
+        gets the fallback, and a call that the AI ends is told so.
+        """
         self.media.draining = True
-        if self._is_one_of_several:
-            self._port.stop_listening()
+        self._peers.drain()
+        # The others may have got the same signal.
+        know_ns = monotonic_ns() + int(NEWS_S * 1e9)
         try:
             async with asyncio.timeout(seconds):
-                await self.media.idle.wait()
+                while not self.media.is_idle or self._admission.awaits_a_socket(monotonic_ns()):
+                    now_ns = monotonic_ns()
+                    if now_ns > know_ns:
+                        if self.cell.another_gateway_takes_calls(now_ns):
+                            self._port.stop_listening()
+                        else:
+                            await self._port.listen_again()
+                    await asyncio.sleep(LOOK_S)
         except TimeoutError:
             logger.warning("draining: %d calls were still live after %g s", len(self.media.calls), seconds)
 
-    async def close(self) -> None:
-        """End what is left and release everything."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """End what is left and release everything; `at_once`: without a closing handshake."""
         self.media.draining = True
         if self.media.calls:
-            self.media.end_all()
+            # Twilio comes back with them: to a gateway that goes on where this one stopped, or to nobody.
+            self.media.end_all("lost" if self.cell.another_gateway_takes_calls(monotonic_ns()) else "hung-up")
             await asyncio.sleep(LAST_WORDS_S)
         if self.media.phone is not None:
             self.media.phone.close()
-        await self._port.close()
+        await self._port.close(at_once=at_once)
         self.media.close()
         self._lag.stop()
         self._wire.close()
@@ -230,9 +248,15 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
     """Run until SIGTERM or SIGINT: the first one drains, the second one ends everything at once."""
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
+    supervisor = os.getppid()
 
     def on_signal() -> None:
-        (second if first.is_set() else first).set()
+        if os.getppid() != supervisor:
+            # The kernel's, for the supervisor's death, of which everything else dies at once: nothing to drain for.
+            second.set()
+        elif first.is_set():
+            second.set()
+        first.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -257,7 +281,7 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
     await asyncio.wait((draining, at_once), return_when=asyncio.FIRST_COMPLETED)
     for task in (draining, at_once):
         task.cancel()
-    await gateway.close()
+    await gateway.close(at_once=second.is_set())
 
 
 def main() -> None:

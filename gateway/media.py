@@ -72,7 +72,7 @@ MARK_S: Final = 10.0
 
 
 class MediaSockets:
-    """Every media socket of this gateway. `draining` refuses new ones."""
+    """Every media socket of this gateway. While `draining`, no more calls are offered; those that were may come."""
 
     def __init__(
         self,
@@ -87,14 +87,12 @@ class MediaSockets:
         chronicle: Chronicle,
         metrics: Metrics,
         max_unstarted: int,
+        unserved_s: int,
     ) -> None:
         # The browser phone, where there is one: its sockets are not signed, and its calls are followed.
         self.phone: Phone | None = None
         self.calls: dict[int, Call] = {}
         self.draining = False
-        # Set whenever the last live call has ended.
-        self.idle = asyncio.Event()
-        self.idle.set()
         self._name = name
         self._last_number = epoch << 32
         self._admission = admission
@@ -105,6 +103,8 @@ class MediaSockets:
         self._chronicle = chronicle
         self._metrics = metrics
         self._max_unstarted = max_unstarted
+        # How long a call whose worker is gone waits for one, s; then it gets the fallback.
+        self._unserved_s = unserved_s
         # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
         self._unstarted = 0
         self._by_sid: dict[str, Call] = {}
@@ -113,6 +113,11 @@ class MediaSockets:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._collector = QuietCollector()
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is live, no socket may still become one."""
+        return not self.calls and not self._unstarted
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake before anything is allocated for it, or None."""
@@ -124,7 +129,7 @@ class MediaSockets:
             return self._refuse(connection, "query", HTTPStatus.BAD_REQUEST)
         if not self._is_signed(request) and not (self.phone is not None and self.phone.admits(request)):
             return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
-        if self.draining or self._unstarted >= self._max_unstarted:
+        if self._unstarted >= self._max_unstarted:
             return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
         self._metrics.handshakes["accepted"].inc()
         return None
@@ -215,7 +220,6 @@ class MediaSockets:
         call.token_id = accepted.token_id
         self._chronicle.began(call.call_sid, call.stream_sid, unix_ms(now_ns))
         self.calls[call.number] = self._by_sid[call.call_sid] = call
-        self.idle.clear()
         self._admission.started(call.call_sid, accepted.source)
         self._metrics.calls.set(len(self.calls))
         self._metrics.calls_started.inc()
@@ -309,6 +313,10 @@ class MediaSockets:
                 other = self._cell.pick(now_ns)
                 if other is not None:
                     self._move(call, other)
+                elif self._cell.worker_is_gone(call.worker, self._unserved_s * 1_000_000_000, now_ns):
+                    self._admission.ending(call.call_sid, Ending.FALLBACK)
+                    self._close(call, "hung-up")
+                    continue
             if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
                 self._cut(call, "idle")
             elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
@@ -426,13 +434,11 @@ class MediaSockets:
         logger.info(
             "call ended call_sid=%s call=%x reason=%s seconds=%.1f", call.call_sid, call.number, reason, seconds
         )
-        if not self.calls:
-            self.idle.set()
 
-    def end_all(self) -> None:
-        """End what still lives when the time for draining is over."""
+    def end_all(self, reason: str) -> None:
+        """End what still lives when the time for draining is over; "lost" keeps conversations for another gateway."""
         for call in list(self.calls.values()):
-            self._close(call, "hung-up")
+            self._close(call, reason)
 
 
 def draw_epoch() -> int:

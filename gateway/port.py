@@ -78,6 +78,7 @@ class PublicPort:
         gather: Gather | None = None,
     ) -> None:
         self._listener = listener
+        self._is_listening = True
         self._metrics = metrics
         self._gather = gather
         self._half_open = HalfOpen(metrics.half_open_ended)
@@ -119,6 +120,7 @@ class PublicPort:
 
     async def start(self) -> None:
         """Return once requests are answered."""
+        self._address = self._listener.getsockname()[:2]
         self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
         while not self._uvicorn.started:
             await asyncio.sleep(0.001)
@@ -128,15 +130,40 @@ class PublicPort:
         self._sockets.wrap(self._uvicorn.servers[0])
 
     def stop_listening(self) -> None:
-        """Leave new connections to the other gateways of the cell; those that are open stay."""
-        self._uvicorn.servers[0].close()
+        """Leave new connections to the other gateways of the cell.
 
-    async def close(self) -> None:
-        """Close the port and every socket that is left (1001, going away)."""
+        Those that are open stay, but for a proxy's that wait for their next request. To be said again: there are new
+        ones of these whenever a request was answered.
+        """
+        if self._is_listening:
+            self._is_listening = False
+            self._uvicorn.servers[0].close()
+        for connection in list(self._uvicorn.server_state.connections):
+            if connection.cycle is not None:  # type: ignore[union-attr]  # ours are all HttpConnections
+                connection.shutdown()
+
+    async def listen_again(self) -> None:
+        """There is no other gateway any more: take new connections after all."""
+        if self._is_listening:
+            return
+        try:
+            self._listener = listen(*self._address, shared=True)
+        except ConfigError:
+            return  # it is somebody else's meanwhile
+        await self._uvicorn.startup(sockets=[self._listener])
+        self._sockets.wrap(self._uvicorn.servers[0])
+        self._is_listening = True
+
+    async def close(self, *, at_once: bool = False) -> None:
+        """Close the port and every socket that is left (1001, going away); `at_once`: without waiting for anyone."""
         if self._serving is None:
             self._listener.close()
             return
         self._sockets.close()
+        if at_once:
+            for connection in self._sockets.handlers:
+                connection.transport.abort()
+            self._uvicorn.force_exit = True
         await self._sockets.wait_closed()
         self._uvicorn.should_exit = True
         await self._serving

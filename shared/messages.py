@@ -147,7 +147,7 @@ class CallTaken(Message, frozen=True, array_like=True, tag=25):
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when a call ended by its HangUp: the reason, should Twilio come back with it."""
+    """Sent by aibridge to every gateway when a call ended by its HangUp: why, should Twilio come back with it."""
 
     call_sid: str
     goodbye: bool  # HangUp's

@@ -13,6 +13,8 @@ RESUMES_MAX: Final = 3
 RESUMES_NS: Final = 60_000_000_000
 # CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
+# Twilio opens the socket within a second or two of our TwiML; whoever has not by then has hung up.
+PROMPT_NS: Final = 3_000_000_000
 
 _V = TypeVar("_V")
 
@@ -134,6 +136,11 @@ class Admission:
         self.ended(call_sid)
         self._live[call_sid] = source
         self._sources[source] += 1
+
+    def awaits_a_socket(self, now_ns: int) -> bool:
+        """Whether a call was offered so lately that its media socket may be on its way."""
+        newest = next(reversed(self._offers.values()), None)
+        return newest is not None and now_ns - (newest.expiry_ns - LIFE_NS) < PROMPT_NS
 
     def taken_elsewhere(self, call_sid: str) -> None:
         """The media socket that was offered here went to another gateway."""

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
+import signal
 import socket
 import sys
 import tempfile
@@ -228,8 +230,13 @@ class Cell:
 
 
 @contextlib.asynccontextmanager
-async def cell(workers: int = 1, *, as_process: bool = False, **overrides: Any) -> AsyncIterator[Cell]:
-    """`gateway` of what it yields is the Gateway in this loop, or with `as_process` a subprocess."""
+async def cell(
+    workers: int = 1, *, as_process: bool = False, supervised: bool = False, **overrides: Any
+) -> AsyncIterator[Cell]:
+    """`gateway` of what it yields is the Gateway in this loop, or with `as_process` a subprocess.
+
+    `supervised`: that is then a shell whose child is the gateway.
+    """
     with tempfile.TemporaryDirectory(prefix="gw") as directory, contextlib.ExitStack() as stack:
         run_dir = Path(directory)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -255,14 +262,17 @@ async def cell(workers: int = 1, *, as_process: bool = False, **overrides: Any) 
         if as_process:
             listener.close()
             env = {**os.environ, **{name.upper(): str(value) for name, value in values.items()}}
-            process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", env=env, cwd=directory)
+            command = [sys.executable, "-m", "gateway"]
+            if supervised:
+                command = ["sh", "-c", f"{shlex.join(command)} & wait"]
+            process = await asyncio.create_subprocess_exec(*command, env=env, cwd=directory, start_new_session=True)
             try:
                 under_test = Cell(process, twilio, pacer, bridges)
                 await under_test.ready()
                 yield under_test
             finally:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         else:
             gateway = Gateway(settings, listener, Page.in_memory(DEFINITIONS))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core import admission as module
-from gateway.core.admission import RESUMES_MAX, Admission, Answer, Decision, Ending, Why
+from gateway.core.admission import PROMPT_NS, RESUMES_MAX, Admission, Answer, Decision, Ending, Why
 from gateway.core.tokens import LIFE_NS
 
 
@@ -83,6 +83,16 @@ def test_a_call_that_comes_back_has_a_place_however_full_the_cell_is():
     admission.started("CA1", "mine")
     assert answer(admission, "CA2", "mine", resumed=True, late=True, cell_calls=9) is Answer.CONNECT
     assert decide(admission, "CA3", "yours").why is Why.FULL
+
+
+def test_an_offer_is_waited_for_until_its_caller_must_have_hung_up():
+    admission = Admission(5, 5)
+    assert not admission.awaits_a_socket(0)
+    admission.offered("CA1", 0)
+    assert admission.awaits_a_socket(PROMPT_NS - 1)
+    assert not admission.awaits_a_socket(PROMPT_NS)
+    admission.started("CA1")
+    assert not admission.awaits_a_socket(0)
 
 
 def test_a_late_machine_takes_no_new_call():

@@ -137,3 +137,27 @@ def test_a_second_signal_ends_live_calls_at_once(run):
             assert await asyncio.wait_for(cell.gateway.wait(), 5) == 0
 
     run(scenario, as_process=True)
+
+
+def test_a_second_signal_waits_for_no_caller_to_agree(run):
+    async def scenario(cell):
+        async with cell.call() as (media, _):
+            media.transport.pause_reading()
+            cell.gateway.send_signal(signal.SIGTERM)
+            cell.gateway.send_signal(signal.SIGINT)
+            await cell.bridge.next(CallEnded)
+            # Less than a closing handshake may take (port.CLOSE_S).
+            assert await asyncio.wait_for(cell.gateway.wait(), 1.8) == 0
+            media.transport.abort()
+
+    run(scenario, as_process=True)
+
+
+def test_the_death_of_the_supervisor_ends_a_gateway_and_its_calls_at_once(run):
+    async def scenario(cell):
+        async with cell.call() as (media, started):
+            cell.gateway.kill()
+            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
+            await asyncio.wait_for(media.wait_closed(), 5)
+
+    run(scenario, as_process=True, supervised=True)

@@ -333,15 +333,12 @@ def test_a_slash_behind_the_path_is_the_same_path(run):
     run(scenario)
 
 
-def test_a_draining_gateway_refuses_sockets_and_waits_for_live_calls(run):
+def test_a_draining_gateway_waits_for_live_calls(run):
     async def scenario(cell):
         async with cell.call("CAlive") as (socket, started):
             draining = asyncio.create_task(cell.gateway.drain(20))
             await cell.until(lambda: cell.gateway.media.draining)
-            with pytest.raises(InvalidStatus) as caught:
-                async with cell.twilio.socket():
-                    pass
-            assert caught.value.response.status_code == 503
+            assert "<Say>" in await cell.twilio.voice("CAnew")
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await received(socket)
             assert not draining.done()
@@ -351,15 +348,79 @@ def test_a_draining_gateway_refuses_sockets_and_waits_for_live_calls(run):
     run(scenario)
 
 
-def test_when_the_time_to_drain_is_over_calls_are_ended(run):
+def test_a_call_that_was_offered_before_the_drain_is_taken(run):
     async def scenario(cell):
+        token = await cell.twilio.token("CA1")
+        await cell.bridge.next(CallOffered)
+        draining = asyncio.create_task(cell.gateway.drain(20))
+        await cell.until(lambda: cell.gateway.media.draining)
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            await socket.send(cell.twilio.start_text("CA1", token))
+            assert (await cell.bridge.next(CallStarted)).call_sid == "CA1"
+            assert not draining.done()
+        await asyncio.wait_for(draining, 5)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("others", "reason"), [(0, "hung-up"), (1, "lost")])
+def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gateway(run, others, reason):
+    async def scenario(cell):
+        cell.bridge.answer = WorkerState(0, True, 0, 0, others)
+        await cell.until(lambda: cell.gateway.cell.another_gateway_takes_calls(monotonic_ns()) == bool(others))
         async with cell.call() as (socket, started):
             await cell.gateway.drain(0)
             await cell.gateway.close()
-            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
+            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, reason)
             await asyncio.wait_for(socket.wait_closed(), 5)
 
     run(scenario)
+
+
+def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_is_one(run):
+    async def scenario(cell):
+        async def reaches() -> str:
+            try:
+                return await cell.twilio.voice("CAnew")
+            except ConnectionRefusedError:
+                return "refused"
+
+        async with asyncio.timeout(10), cell.call():
+            proxy, kept = await asyncio.open_connection("127.0.0.1", cell.twilio.port)
+            kept.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" in await proxy.readline()
+            cell.bridge.answer = WorkerState(0, True, 0, 0, 1)
+            await cell.until(lambda: cell.gateway.cell.another_gateway_takes_calls(monotonic_ns()))
+            draining = asyncio.create_task(cell.gateway.drain(20))
+            await cell.until(lambda: cell.gateway.media.draining)
+            assert "<Connect>" in await reaches()
+            while await reaches() != "refused":  # noqa: ASYNC110 - no message tells
+                await asyncio.sleep(0.01)
+            await proxy.read()  # to its end
+            kept.close()
+            cell.bridge.send(CallTaken("CAnew"))
+            cell.bridge.answer = WorkerState(0, True, 0, 0, 0)
+            while "<Say>" not in await reaches():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.wait_for(draining, 5)
+
+    run(scenario)
+
+
+def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.cell.SILENT_NS", 300_000_000)
+    monkeypatch.setattr("gateway.media._SWEEP_S", 0.05)
+
+    async def scenario(cell):
+        async with cell.call("CAalone") as (socket, started):
+            cell.bridge.answer = None
+            await cell.until(lambda: not cell.gateway.cell.worker_is_there(0, monotonic_ns()))
+            assert started.call in cell.gateway.media.calls
+            assert await _closed_with(socket) == 1000
+        assert "<Say>" in await cell.twilio.voice("CAalone", resume=True)
+
+    run(scenario, model_reconnect_seconds=1)
 
 
 async def _closed_with(socket: Any) -> int:
