@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Final, NoReturn
 
 # sysexits.h: something in the configuration is wrong; starting again will not help.
 EX_CONFIG: Final = 78
+# sysexits.h: it may succeed later. A supervisor starts the process again.
+EX_TEMPFAIL: Final = 75
+# How long a process waits for the end of the one before it: they end within seconds of their supervisor's death.
+HANDOVER_S: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -22,8 +27,12 @@ class ConfigError(Exception):
     """A setting or the machine is not as this process needs it. The text says what is wrong and what to do."""
 
 
+class BusyError(ConfigError):
+    """Another process has what this one needs, and may yet end."""
+
+
 def run(name: str, main: Callable[[], None]) -> NoReturn:
-    """Run `main` as the process `name` and exit: 0, or 78 with one line on stderr for a ConfigError."""
+    """Run `main` as the process `name` and exit: 0, or with a line on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()
     level = logging.getLevelName(os.environ.get("LOG_LEVEL", "INFO").upper())
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -34,7 +43,7 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
         main()
     except ConfigError as exc:
         print(f"{name}: {exc}", file=sys.stderr, flush=True)
-        sys.exit(EX_CONFIG)
+        sys.exit(EX_TEMPFAIL if isinstance(exc, BusyError) else EX_CONFIG)
     except KeyboardInterrupt:
         sys.exit(0)
     sys.exit(0)
@@ -54,10 +63,11 @@ def die_with_parent() -> None:
 def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
     """Be the only process `name` in `run_dir`, and take its sockets, metrics and the empty directory away at the end.
 
-    Raises ConfigError when another one lives there: binding an ipc:// socket would silently take it from that one. With
-    `standby`, waits for that one's end instead.
+    Waits for the end of another one that lives there, because binding an ipc:// socket would silently take it from that
+    one: HANDOVER_S, and raises BusyError then; with `standby`, for as long as it takes.
     """
     path = run_dir / f"{name}.lock"
+    give_up_s: float | None = None
     while True:
         run_dir.mkdir(mode=0o700, exist_ok=True)
         file = path.open("w")
@@ -65,9 +75,14 @@ def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if standby else fcntl.LOCK_NB))
         except BlockingIOError:
             file.close()
-            raise ConfigError(
-                f"another {name} already runs in RUN_DIR {run_dir}; stop it, or set another RUN_DIR"
-            ) from None
+            busy = f"another {name} already runs in RUN_DIR {run_dir}; stop it, or set another RUN_DIR"
+            if give_up_s is None:
+                give_up_s = time.monotonic() + HANDOVER_S
+                logging.getLogger(name).warning("%s (waiting %g s for its end)", busy, HANDOVER_S)
+            if time.monotonic() >= give_up_s:
+                raise BusyError(busy) from None
+            time.sleep(0.05)
+            continue
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break

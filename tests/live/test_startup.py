@@ -19,6 +19,7 @@ from simulator.stack import ROOT, free_port, get
 pytestmark = pytest.mark.live
 
 EX_CONFIG = 78
+EX_TEMPFAIL = 75
 
 
 def environment(run_dir: Path, **changes: str) -> dict[str, str]:
@@ -30,8 +31,12 @@ def environment(run_dir: Path, **changes: str) -> dict[str, str]:
 
 def last_words(module: str, env: dict[str, str], cwd: Path) -> tuple[int, list[str]]:
     """Run a process that should give up, in an empty folder (no .env): its exit status and stderr's lines."""
+    impatient = (
+        "import runpy; from shared import process; process.HANDOVER_S = 0.0; "
+        f"runpy.run_module({module!r}, run_name='__main__')"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", module], cwd=cwd, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=30
+        [sys.executable, "-c", impatient], cwd=cwd, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=30
     )
     return done.returncode, done.stderr.decode().splitlines()
 
@@ -108,7 +113,7 @@ def test_a_second_pacer_in_a_run_dir_gives_up_and_leaves_the_first_alone(run_dir
             assert first.poll() is None
             time.sleep(0.02)
         status, lines = last_words("txpacer", env, tmp_path)
-        assert status == EX_CONFIG
+        assert status == EX_TEMPFAIL
         assert "already runs" in lines[-1]
         assert (run_dir / "txpacer-frames.ipc").exists()
     finally:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from shared.process import EX_CONFIG, ConfigError, instance, sole
+from shared import process
+from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, instance, sole
 
 
 def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
@@ -22,13 +25,41 @@ def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
     assert (done.returncode, done.stderr) == (EX_CONFIG, "gateway: PORT is 0; set it to another one\n")
 
 
-def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(tmp_path: Path) -> None:
+def test_what_another_process_has_is_exit_status_75(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from shared import process\n"
+        "process.HANDOVER_S = 0.1\n"
+        "def main():\n    with process.sole(Path(sys.argv[1]), 'gateway-0'): pass\n"
+        "process.run('gateway', main)"
+    )
+    with sole(tmp_path / "run", "gateway-0"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True, timeout=30
+        )
+    assert done.returncode == EX_TEMPFAIL
+    assert "already runs" in done.stderr.splitlines()[-1]
+
+
+def test_a_process_waits_for_the_one_before_it_to_end(tmp_path: Path) -> None:
+    before = ExitStack()
+    before.enter_context(sole(tmp_path / "run", "gateway-0"))
+    end = threading.Timer(0.2, before.close)
+    end.start()
+    with sole(tmp_path / "run", "gateway-0"):
+        assert end.finished.is_set()
+    end.join()
+
+
+def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "HANDOVER_S", 0.1)
     run_dir = tmp_path / "run"
     with sole(run_dir, "aibridge-1"):
         (run_dir / "aibridge-1.ipc").touch()
         (run_dir / "aibridge-10.ipc").touch()
         with (
-            pytest.raises(ConfigError, match=r"another aibridge-1 already runs in RUN_DIR .*; stop it"),
+            pytest.raises(BusyError, match=r"another aibridge-1 already runs in RUN_DIR .*; stop it"),
             sole(run_dir, "aibridge-1"),
         ):
             pass

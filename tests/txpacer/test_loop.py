@@ -32,14 +32,18 @@ from shared.messages import (
     decode,
     encode,
 )
-from shared.process import EX_CONFIG
+from shared.process import EX_TEMPFAIL
 
 TIMEOUT_MS = 10_000
 
 
-def spawn(run_dir: Path) -> subprocess.Popen[str]:
+IMPATIENT = "import runpy; from shared import process; process.HANDOVER_S = 0.0; runpy.run_module('txpacer')"
+
+
+def spawn(run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
     env = {**os.environ, "RUN_DIR": str(run_dir)}
-    return subprocess.Popen([sys.executable, "-m", "txpacer"], env=env, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, *(arguments or ("-m", "txpacer"))]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
 class Ends:
@@ -124,7 +128,7 @@ def test_a_second_one_in_the_same_place_says_so(pacer: tuple[subprocess.Popen[st
     _, ends = pacer
     ends.speech.send(encode([BridgeHello("bridge")]))
     ends.reports()
-    with spawn(tmp_path) as second:
-        assert second.wait(timeout=10) == EX_CONFIG
+    with spawn(tmp_path, "-c", IMPATIENT) as second:
+        assert second.wait(timeout=10) == EX_TEMPFAIL
         assert second.stderr is not None
         assert "RUN_DIR" in second.stderr.read().splitlines()[-1]
