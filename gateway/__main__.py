@@ -65,6 +65,11 @@ def check(settings: Settings) -> None:
             "TWILIO_AUTH_TOKEN is not set, so nobody's requests can be checked; set it, "
             "or ALLOW_UNSIGNED=on to take calls from anyone who reaches the port"
         )
+    if settings.gateways > 1 and not settings.twilio_auth_token:
+        raise ConfigError(
+            f"GATEWAYS is {settings.gateways} and TWILIO_AUTH_TOKEN is not set, so the gateways have no key in common "
+            "for their calls; set it (with ALLOW_UNSIGNED=on, to anything), or GATEWAYS=1"
+        )
     if settings.twilio_account_sid or settings.twilio_auth_token:
         if not settings.public_url:
             raise ConfigError(

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ EX_TEMPFAIL: Final = 75
 # How long a process waits for the end of the one before it: they end within seconds of their supervisor's death.
 HANDOVER_S: Final = 10.0
 _PR_SET_PDEATHSIG: Final = 1
+STDERR: Final = 2
 
 
 class ConfigError(Exception):
@@ -35,7 +37,7 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     """Run `main` as the process `name` and exit: 0, or with a line on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()
     level = logging.getLevelName(os.environ.get("LOG_LEVEL", "INFO").upper())
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[ImpatientHandler(STDERR)])
     # Libraries: at DEBUG they write down keys, numbers and words.
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
     logging.getLogger(name).setLevel(level)
@@ -47,6 +49,38 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(0)
     sys.exit(0)
+
+
+class ImpatientHandler(logging.Handler):
+    """Writes to a descriptor without ever waiting for whoever reads it: a terminal that was stopped, a full pipe.
+
+    What does not fit is dropped; how many lines that were is said before the next one that does.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self._dropped and self._write(f"{self._dropped} lines of this log were dropped: nobody read it\n"):
+                self._dropped = 0
+            if self._dropped or not self._write(self.format(record) + "\n"):
+                self._dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, text: str) -> bool:
+        data = text.encode("utf-8", "backslashreplace")
+        # A pipe that is ready has room for PIPE_BUF bytes (pipe(7)); a longer text, a traceback, is asked for in parts.
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not any(events & select.POLLOUT for _, events in self._room.poll(0)):
+                return start > 0
+            os.write(self._descriptor, data[start : start + select.PIPE_BUF])
+        return True
 
 
 def die_with_parent() -> None:

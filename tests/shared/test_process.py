@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared import process
-from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, instance, sole
+from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, ImpatientHandler, instance, sole
 
 
 def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
@@ -23,6 +24,25 @@ def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (EX_CONFIG, "gateway: PORT is 0; set it to another one\n")
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+    reading, writing = os.pipe()
+    log = logging.Logger("gateway")
+    log.addHandler(ImpatientHandler(writing))
+    lines = [f"{number} " + "x" * 1_000 for number in range(200)]
+    for line in lines:
+        log.warning(line)  # more than a pipe holds, 64 kB
+    kept = os.read(reading, 1_000_000).decode().splitlines()
+    assert kept == lines[: len(kept)]
+    assert 10 < len(kept) < len(lines)
+    log.warning("at last")
+    told = f"{len(lines) - len(kept)} lines of this log were dropped: nobody read it"
+    assert os.read(reading, 1_000_000).decode().splitlines() == [told, "at last"]
+    log.warning("y" * 10_000)
+    assert len(os.read(reading, 1_000_000)) == 10_001
+    os.close(reading)
+    os.close(writing)
 
 
 def test_what_another_process_has_is_exit_status_75(tmp_path: Path) -> None:
