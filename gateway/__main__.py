@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import logging
 import os
@@ -44,8 +43,6 @@ from .wire import Wire
 
 logger = logging.getLogger("gateway")
 
-# Young collections stay below 1 ms, and what was there at the start is never looked at again (gc.freeze).
-GC_THRESHOLDS: Final = (2_000, 20, 100)
 # How long a gateway that starts may take to hear of txpacer and a worker: they answer ten times a second.
 MEET_S: Final = 0.5
 # For ZeroMQ's thread to hand over what was sent last; linger is 0.
@@ -278,7 +275,6 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
     freeze_collector()
     CollectorPauses(page).start()
-    gc.set_threshold(*GC_THRESHOLDS)
 
     await first.wait()
     draining = asyncio.ensure_future(gateway.drain(settings.drain_seconds))

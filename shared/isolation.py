@@ -25,6 +25,10 @@ PACER_PRIORITY: Final = 40
 GATEWAY_PRIORITY: Final = 20
 BRIDGE_PRIORITY: Final = 10
 
+# Young collections stay below 1 ms. A full one looks at the live calls only, and comes once in 4 million objects that
+# stayed: 4 ms in a gateway with 150 calls and their other ends in the same process (22,000 objects).
+_GC_THRESHOLDS: Final = (2_000, 20, 100)
+
 # linux/prctl.h, asm-generic/mman.h, linux/capability.h.
 _PR_SET_TIMERSLACK: Final = 29
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -108,6 +112,7 @@ def freeze_collector() -> None:
     """What is there now is never looked at again: a full collection takes 17 ms at 200,000 objects."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 class QuietCollector:
