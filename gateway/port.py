@@ -78,6 +78,7 @@ class PublicPort:
         gather: Gather | None = None,
     ) -> None:
         self._listener = listener
+        self._address = listener.getsockname()[:2]
         self._is_listening = True
         self._metrics = metrics
         self._gather = gather
@@ -120,7 +121,6 @@ class PublicPort:
 
     async def start(self) -> None:
         """Return once requests are answered."""
-        self._address = self._listener.getsockname()[:2]
         self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
         while not self._uvicorn.started:
             await asyncio.sleep(0.001)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from time import monotonic_ns
 from urllib.parse import urlencode
 
 import pytest
 
+from gateway.core.admission import Why
+from gateway.core.limits import LATENESS_FRAMES
 from shared.messages import CallOffered, WorkerState
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -104,6 +107,31 @@ def test_at_max_calls_the_fallback_answers(run):
         assert "<Connect>" in await cell.twilio.voice("CA1")
 
     run(scenario, max_calls=1, fallback_say="Full", fallback_dial="+15550100")
+
+
+def test_a_late_machine_takes_only_calls_that_come_back(run):
+    async def scenario(cell):
+        async with cell.call("CAlive") as (socket, started):
+            frames = LATENESS_FRAMES
+            cell.frames(monotonic_ns() - 200_000_000, (started.call, 0, bytes(160 * frames), 0))
+            await cell.ack()
+            assert "<Say>" in await cell.twilio.voice("CAnew")
+            assert cell.gateway.metrics.fallbacks[Why.LATE].value == 1
+            assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
+            socket.transport.abort()
+
+    run(scenario)
+
+
+def test_at_max_calls_a_call_comes_back_all_the_same(run):
+    async def scenario(cell):
+        assert "<Connect>" in await cell.twilio.voice("CA1")
+        assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
+        cell.bridge.answer = WorkerState(0, True, 5)
+        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 5)
+        assert "<Connect>" in await cell.twilio.voice("CAother", resume=True)
+
+    run(scenario, max_calls=1)
 
 
 def test_readiness_names_what_is_missing(run):
