@@ -103,8 +103,10 @@ class MediaSockets:
         self._chronicle = chronicle
         self._metrics = metrics
         self._max_unstarted = max_unstarted
-        # How long a call whose worker is gone waits for one, s; then it gets the fallback.
-        self._unserved_s = unserved_s
+        # How long calls whose worker is gone wait for one, in sweeps; then they get the fallback.
+        self._unserved_sweeps_max = unserved_s / _SWEEP_S
+        # Sweeps since a worker could be had. Not a time: what passes while this process is stopped says nothing.
+        self._unserved_sweeps = 0
         # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
         self._unstarted = 0
         self._by_sid: dict[str, Call] = {}
@@ -308,12 +310,13 @@ class MediaSockets:
     def start(self) -> None:
         """Look once a second for calls whose other end is gone."""
         now_ns = monotonic_ns()
+        other = self._cell.pick(now_ns)
+        self._unserved_sweeps = 0 if other is not None else self._unserved_sweeps + 1
         for call in list(self.calls.values()):
             if not self._cell.worker_is_there(call.worker, now_ns):
-                other = self._cell.pick(now_ns)
                 if other is not None:
                     self._move(call, other)
-                elif self._cell.worker_is_gone(call.worker, self._unserved_s * 1_000_000_000, now_ns):
+                elif self._unserved_sweeps > self._unserved_sweeps_max:
                     self._admission.ending(call.call_sid, Ending.FALLBACK)
                     self._close(call, "hung-up")
                     continue

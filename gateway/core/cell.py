@@ -71,11 +71,6 @@ class Cell:
     def everyone_is_there(self, now_ns: int) -> bool:
         return self.pacer_is_there(now_ns) and all(_recent(worker.seen_ns, now_ns) for worker in self._workers)
 
-    def worker_is_gone(self, worker: int, for_ns: int, now_ns: int) -> bool:
-        """Whether a worker has been silent for so long; one that never answered has."""
-        seen_ns = self._workers[worker].seen_ns
-        return seen_ns is None or now_ns - seen_ns >= for_ns
-
     def another_gateway_takes_calls(self, now_ns: int) -> bool:
         """As any worker says that is there."""
         return any(worker.other_gateways and _recent(worker.seen_ns, now_ns) for worker in self._workers)

@@ -69,14 +69,6 @@ def test_everyone_is_there_once_each_has_answered():
     assert not cell.everyone_is_there(SILENT_NS)
 
 
-def test_a_worker_is_gone_for_as_long_as_it_has_been_silent():
-    cell = Cell(2)
-    cell.worker_answered(0, ready=True, calls=0, now_ns=5)
-    assert not cell.worker_is_gone(0, 10, 14)
-    assert cell.worker_is_gone(0, 10, 15)
-    assert cell.worker_is_gone(1, 10, 0)
-
-
 def test_any_worker_knows_of_another_gateway():
     cell = Cell(2)
     assert not cell.another_gateway_takes_calls(0)
