@@ -59,7 +59,8 @@ class Offers:
         now_ns = monotonic_ns()
         home = self._cell.home(caller.call_sid) if resumed else None
         worker = worker if home is None else home
-        if self._media.draining and not self._cell.another_gateway_takes_calls(now_ns):
+        # One that comes back is live, and has the time that live calls have.
+        if self._media.draining and not resumed and not self._cell.another_gateway_takes_calls(now_ns):
             worker = None
         elif worker is None or not self._cell.worker_is_ready(worker, now_ns):
             worker = self._cell.pick(now_ns)

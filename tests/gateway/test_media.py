@@ -339,6 +339,8 @@ def test_a_draining_gateway_waits_for_live_calls(run):
             draining = asyncio.create_task(cell.gateway.drain(20))
             await cell.until(lambda: cell.gateway.media.draining)
             assert "<Say>" in await cell.twilio.voice("CAnew")
+            assert "<Connect>" in await cell.twilio.voice("CAlive", resume=True)
+            cell.bridge.send(CallTaken("CAlive"))
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await received(socket)
             assert not draining.done()
