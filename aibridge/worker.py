@@ -54,7 +54,7 @@ from .core.metrics import ConversationMetrics
 from .core.realtime import ServerEvent
 from .core.rules import Rules
 from .reporter import Reporter
-from .session import ModelRefusedError, Session, probe
+from .session import ModelRefusedError, Session, probe, tls_context
 from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
@@ -110,6 +110,7 @@ class Worker:
         self._epoch = secrets.randbits(32)
         self._agent = agent
         self._client = client
+        self._tls = tls_context(client)
         self._session_config = agent.session(settings.openai_realtime_model)
         self._recorded = agent.is_recorded(settings.recording)
         # Draws the pauses before another try; each has 2.5 kB of state.
@@ -227,7 +228,12 @@ class Worker:
         """Ready means: the model has accepted our key, model name and session."""
         while not self._is_ready:
             try:
-                await probe(self._client, model=self._settings.openai_realtime_model, config=self._session_config)
+                await probe(
+                    self._client,
+                    model=self._settings.openai_realtime_model,
+                    config=self._session_config,
+                    tls=self._tls,
+                )
             except ModelRefusedError as exc:
                 raise ConfigError(
                     f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
@@ -499,6 +505,7 @@ class Worker:
             request_id=call_sid,
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
+            tls=self._tls,
             gather=self._gather,
         )
         dialled = _Dialled(session, resumed)
