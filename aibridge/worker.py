@@ -535,6 +535,10 @@ class Worker:
             log.error("call %s: the model refused the session (%s); check OPENAI_API_KEY and the model", call_sid, exc)
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
+        except Exception as exc:
+            # A fault of ours, over something that the model sent: its call goes on with another session. The type
+            # only: a message can quote what was said.
+            log.error("call %s: an event of the model could not be dealt with (%s)", call_sid, type(exc).__name__)
         finally:
             self._sessions_gauge.inc(-1)
             self._count_session(outcome)

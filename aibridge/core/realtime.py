@@ -8,7 +8,7 @@ Source: openai.types.realtime of openai 3.54.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from openai.types.realtime import RealtimeClientEventParam
@@ -16,6 +16,10 @@ from openai.types.realtime import RealtimeClientEventParam
 
 class MalformedEventError(ValueError):
     """The server sent something that is no event. It is counted and passed over."""
+
+
+# What every JSON number can say exactly (RFC 8259, section 6); more is no count of anything here.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Peek(msgspec.Struct):
@@ -35,9 +39,9 @@ class Item(msgspec.Struct):
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
-    text_tokens: int = 0
-    audio_tokens: int = 0
-    cached_tokens: int = 0
+    text_tokens: Count = 0
+    audio_tokens: Count = 0
+    cached_tokens: Count = 0
 
 
 class Usage(msgspec.Struct):
@@ -79,14 +83,14 @@ class SpeechStarted(msgspec.Struct):
     """input_audio_buffer.speech_started; `item_id` is the user item that will come of it."""
 
     item_id: str = ""
-    audio_start_ms: int = 0
+    audio_start_ms: Count = 0
 
 
 class SpeechStopped(msgspec.Struct):
     """input_audio_buffer.speech_stopped."""
 
     item_id: str = ""
-    audio_end_ms: int = 0
+    audio_end_ms: Count = 0
 
 
 class Committed(msgspec.Struct):
@@ -105,7 +109,7 @@ class ItemTruncated(msgspec.Struct):
     """conversation.item.truncated: where the server really cut."""
 
     item_id: str
-    audio_end_ms: int = 0
+    audio_end_ms: Count = 0
 
 
 class CallerTranscript(msgspec.Struct):
@@ -146,7 +150,7 @@ class AudioDelta(msgspec.Struct):
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
     delta: bytes
 
 
@@ -155,7 +159,7 @@ class AudioDone(msgspec.Struct):
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
 
 
 class TranscriptDelta(msgspec.Struct):
@@ -171,7 +175,7 @@ class TranscriptDone(msgspec.Struct):
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
     transcript: str = ""
 
 

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 
 from aibridge import agent, worker
 from aibridge.core.metrics import DEFINITIONS
+from aibridge.core.realtime import ResponseCreated
 from shared import bus
 from shared.messages import (
     BridgeToGateway,
@@ -180,5 +181,28 @@ def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any)
             await until(lambda: any(isinstance(each, HangUp) for each in under_test.told))
             (order,) = [each for each in under_test.told if isinstance(each, HangUp)]
             assert not order.goodbye
+
+    run(scenario)
+
+
+def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    deal_with = worker.Call.model_event
+    failed = []
+
+    def fail_once(call: worker.Call, session: Any, event: Any) -> None:
+        if isinstance(event, ResponseCreated) and not failed:
+            failed.append(event)
+            raise ZeroDivisionError
+        deal_with(call, session, event)
+
+    monkeypatch.setattr(worker.Call, "model_event", fail_once)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value == 1)
+            assert failed
+            assert under_test.sessions("lost") == 1
 
     run(scenario)
