@@ -20,12 +20,12 @@ from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 
-from .asking import ANSWER_NS, REPEAT_NS, Asking
+from .asking import REPEAT_NS, Asking
 from .caller_audio import CallerAudio
 from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, UseSession
 from .floor import Floor
 from .greeting import Greeting, Stage
-from .history import History
+from .history import TEXT_MAX, History
 from .memory import NUMBERS_AHEAD, Memory
 from .metrics import ConversationMetrics
 from .playout import Playout
@@ -236,8 +236,8 @@ class Conversation:
                 return
             case TranscriptDelta(_, item_id, delta):
                 turn = self.history.find(item_id)
-                if turn is not None:
-                    turn.text += delta
+                if turn is not None and len(turn.text) < TEXT_MAX:
+                    turn.text = (turn.text + delta)[:TEXT_MAX]
                 return
             case SpeechStarted():
                 self._on_speech_started(event, now_ns)
@@ -261,7 +261,7 @@ class Conversation:
             case TranscriptDone(_, item_id, _, text) | CallerTranscript(item_id, text):
                 turn = self.history.find(item_id)
                 if turn is not None and text:
-                    turn.text = text
+                    turn.text = text[:TEXT_MAX]
             case ItemTruncated(item_id, audio_end_ms):
                 self.playout.confirm_truncated(item_id, audio_end_ms)
             case ServerError():
@@ -290,7 +290,7 @@ class Conversation:
             self.playout.begin(utterance)
             if response.purpose == "greeting":
                 self.greeting.say(utterance, now_ns)
-        self.playout.speak(utterance, event.delta)
+        self.playout.speak(utterance, event.delta, now_ns)
 
     def _on_created(self, created: ServerResponse, now_ns: int) -> None:
         purpose = self.asking.purpose_of(created.metadata)
@@ -425,19 +425,6 @@ class Conversation:
         """Twilio echoed the mark behind an utterance."""
         self.playout.mark(mark.generation, mark.utterance, mark.at_ns)
 
-    def line_lost(self, now_ns: int) -> None:
-        """txpacer was restarted: what was in the line is gone, and the model goes on from what was heard."""
-        self.floor.line_lost(now_ns)
-        if not self.playout.is_audible():
-            return
-        self.floor.cancel(now_ns)
-        self.playout.line_lost(now_ns)
-        if self.greeting.stage is not Stage.DUE:
-            self.greeting.stage = Stage.OVER
-        if not (self.floor.caller_speaks or self.ended):
-            self.asking.owe("continue", now_ns + ANSWER_NS)
-        self._settle(now_ns)
-
     # --- time ---
 
     def next_due_ns(self) -> int | None:
@@ -507,7 +494,7 @@ class Conversation:
         if item_id == "greeting":
             self.greeting.stage = Stage.MADE
             self.greeting.say(utterance, now_ns)
-        self.playout.speak(utterance, audio)
+        self.playout.speak(utterance, audio, now_ns)
         self.playout.end(utterance)
         return utterance.number
 

@@ -171,9 +171,3 @@ class Floor:
             self._confirming = False
             self._timers.cancel(Due.CONFIRM)
             self._commands.append(ResumeSpeech())
-
-    def line_lost(self, now_ns: int) -> None:
-        """The pause, if there was one, went with the line."""
-        self._confirming = False
-        self._timers.cancel(Due.CONFIRM)
-        self._speech_ns = now_ns

@@ -24,6 +24,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_cancel_not_active", "Cancels that crossed the end of their response"),
     counter("bridge_already_active", "Creates that the server refused because a response was active"),
     counter("bridge_late_deltas", "Audio deltas of cancelled responses, dropped"),
+    counter("bridge_excess_bytes", "Speech dropped because ten minutes of it waited to be heard already"),
     counter("bridge_truncated_items", "Items cut to what was heard"),
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),
@@ -68,6 +69,7 @@ class ConversationMetrics:
         self.cancel_not_active = page.counter("bridge_cancel_not_active")
         self.already_active = page.counter("bridge_already_active")
         self.late_deltas = page.counter("bridge_late_deltas")
+        self.excess_bytes = page.counter("bridge_excess_bytes")
         self.truncated = page.counter("bridge_truncated_items")
         self.deleted = page.counter("bridge_deleted_items")
         self.greetings_heard = page.counter("bridge_greetings", "heard")
