@@ -42,6 +42,7 @@ from .core.commands import (
     Dial,
     EndCall,
     EndSpeech,
+    LeaveSession,
     PauseSpeech,
     ResumeSpeech,
     Speak,
@@ -312,6 +313,10 @@ class Call:
                 if self._coming is not None:
                     self._coming.close()
                 self._coming = self._dial(self)
+            case LeaveSession():
+                if self._session is not None:
+                    self._session.close()
+                    self._session = None
             case UseSession():
                 if self._session is not None:
                     self._session.close()

@@ -20,9 +20,9 @@ from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 
-from .asking import REPEAT_NS, Asking
+from .asking import REPEAT_NS, STALL_AGAIN_NS, STALLED_NS, Asking
 from .caller_audio import CallerAudio
-from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, UseSession
+from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, LeaveSession, UseSession
 from .floor import Floor
 from .greeting import Greeting, Stage
 from .history import TEXT_MAX, History
@@ -104,6 +104,8 @@ class Conversation:
         self._stopped_ns = 0
         # When the session was lost; 0: it was not.
         self._lost_ns = 0
+        # When something of the active response came last.
+        self._made_ns = 0
         # The model called hang_up: the call ends when everything was heard.
         self._hanging_up = False
         # EndCall was commanded: nothing happens any more.
@@ -184,6 +186,7 @@ class Conversation:
 
     def _leave_session(self) -> None:
         """Nothing more comes of the session. What is in the line is heard; what was owed is owed by the next."""
+        self.timers.cancel(Due.STALLED)
         self.asking.session_lost()
         active = self.responses.session_lost()
         if active is not None and not active.interrupted:
@@ -277,6 +280,7 @@ class Conversation:
         if response is None or response.done:
             self._metrics.illegal.inc()
             return
+        self._made_ns = now_ns
         ledger = self.playout.ledger
         utterance, new = ledger.receive(event.response_id, event.item_id, event.content_index, len(event.delta))
         if response.interrupted or utterance.ended:
@@ -296,6 +300,8 @@ class Conversation:
         purpose = self.asking.purpose_of(created.metadata)
         if self.responses.created(created.id, purpose) is None:
             return
+        self._made_ns = now_ns
+        self.timers.set(Due.STALLED, now_ns + STALLED_NS)
         if purpose == "greeting":
             self.greeting.stage = Stage.MAKING
         elif self.greeting.stage is Stage.ASKED:
@@ -307,6 +313,8 @@ class Conversation:
         response = self.responses.finished(done.id)
         if response is None:
             return
+        if self.responses.active is None:
+            self.timers.cancel(Due.STALLED)
         for item in done.output:
             self._on_item(done.id, item)
             if item.status != "completed":
@@ -443,6 +451,8 @@ class Conversation:
                     purpose = self.asking.requested
                     self._on_refused()
                     self._retry(purpose, now_ns)
+                case Due.STALLED:
+                    self._look_for_progress(now_ns)
                 case Due.CONFIRM:
                     if self.floor.confirm(now_ns):
                         self._hanging_up = False
@@ -457,6 +467,19 @@ class Conversation:
                 case Due.ANSWER | Due.PROTECTED:
                     pass  # _settle looks at what they were waiting for
         self._settle(now_ns)
+
+    def _look_for_progress(self, now_ns: int) -> None:
+        """A response is due to be done: a session that does not go on with it, and still answers pings, is lost."""
+        stalled_ns = self._made_ns + STALLED_NS
+        if self.responses.server is Server.ACTIVE and now_ns < stalled_ns:
+            self.timers.set(Due.STALLED, stalled_ns)
+            return
+        if self.responses.server is Server.ACTIVE and self.playout.ledger.unheard_bytes(now_ns):
+            self.timers.set(Due.STALLED, now_ns + STALL_AGAIN_NS)
+            return
+        self._metrics.stalled.inc()
+        self.commands.append(LeaveSession())
+        self.session_lost(now_ns)
 
     def _settle(self, now_ns: int) -> None:
         """What may have become possible by whatever just happened."""

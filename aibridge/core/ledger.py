@@ -102,8 +102,12 @@ class Ledger:
         """How much more may be given to the line."""
         room = UNHEARD_MAX_BYTES - self._spoken_bytes
         if room < UNHEARD_MAX_BYTES // 2:  # else it does not matter
-            room += sum(utterance.estimate_heard(now_ns, 0) for utterance in self._open.values())
+            room = UNHEARD_MAX_BYTES - self.unheard_bytes(now_ns)
         return room
+
+    def unheard_bytes(self, now_ns: int) -> int:
+        """What was given to the line and is not heard yet, by the ear's clock."""
+        return self._spoken_bytes - sum(utterance.estimate_heard(now_ns, 0) for utterance in self._open.values())
 
     def of_item(self, response_id: str, item_id: str) -> list[Utterance]:
         return [u for u in self._utterances.values() if u.item_id == item_id and u.response_id == response_id]

@@ -46,6 +46,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
     counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
     counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
+    counter("bridge_stalled_sessions", "Sessions given up because a response neither went on nor ended"),
     counter("bridge_renewals", "Sessions replaced by a fresh one before their limit"),
     histogram("bridge_recovery_seconds", "Loss of a session to its successor's readiness, seconds", _RESPONSE_S),
     gauge("bridge_calls", "Calls with an open media socket"),
@@ -86,5 +87,6 @@ class ConversationMetrics:
         self.illegal = page.counter("bridge_illegal_events")
         self.reconnected = page.counter("bridge_recoveries", "reconnected")
         self.fallbacks = page.counter("bridge_recoveries", "fallback")
+        self.stalled = page.counter("bridge_stalled_sessions")
         self.renewals = page.counter("bridge_renewals")
         self.recovery = page.histogram("bridge_recovery_seconds")

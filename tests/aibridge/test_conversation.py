@@ -12,6 +12,7 @@ from aibridge.core.commands import (
     Dial,
     EndCall,
     EndSpeech,
+    LeaveSession,
     PauseSpeech,
     ResumeSpeech,
     Speak,
@@ -509,3 +510,35 @@ def test_an_item_without_audio_is_not_waited_for() -> None:
     bench.audio_done()
     bench.response_done(items=("i1",))
     assert bench.talk.playout.unheard() == 0
+
+
+def test_a_cancel_that_is_not_answered_costs_the_session_and_the_next_one_answers() -> None:
+    bench = Bench()
+    bench.created()
+    bench.audio(3_000)
+    bench.ear()
+    bench.now += 1_000
+    bench.speaks()
+    bench.withdrawn(1, (1, 1_120))
+    bench.stops()
+    bench.wait(4_900)
+    assert bench.all(LeaveSession) == []
+    bench.wait(200)
+    assert bench.all(LeaveSession) == [LeaveSession()]
+    assert bench.all(Dial) == [Dial()]
+    bench.talk.session_ready(bench.ns)
+    assert bench.all(CreateResponse)[-1].purpose == "answer"
+    assert bench.count("bridge_stalled_sessions") == 1
+
+
+def test_a_response_that_is_being_made_or_heard_is_not_stalled() -> None:
+    bench = Bench()
+    bench.created()
+    for _ in range(6):
+        bench.wait(15_000)
+        bench.audio(15_000)
+    bench.ear()
+    bench.wait(6 * 15_000 - 100)
+    assert bench.all(LeaveSession) == []
+    bench.wait(1_200)
+    assert bench.all(LeaveSession) == [LeaveSession()]
