@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import random
 import secrets
@@ -65,6 +66,11 @@ OFFER_S: Final = 60.0
 PROBE_RETRY_S: Final = 5.0
 # A restarted txpacer is known after so long.
 HELLO_S: Final = 0.1
+# A line that txpacer has not answered for is asked for again. It answers within its tick of 10 ms, unless it is frozen
+# or another one.
+ASK_AGAIN_NS: Final = 500_000_000
+# What a successor has to know of a call is told once in so many hellos: a part of the calls each time.
+MEMORY_ROUND: Final = 10
 # How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
 # <Redirect>; a caller who has really gone costs an open session for so long.
 GRACE_S: Final = 10.0
@@ -191,6 +197,12 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
+            # New calls go elsewhere from now on, and those that are here to whoever knows what was said in them.
+            self._is_ready = False
+            for gateway in self._gateways:
+                self._tell_state(gateway)
+            for call in self._calls.values():
+                call.tell_memory()
             readers = list(self._readers)
             for task in (*tasks, *readers):
                 task.cancel()
@@ -209,8 +221,14 @@ class Worker:
             self._pacer_link.close()
 
     async def _hello(self) -> None:
-        while True:
+        for turn in itertools.count():
             self._pacer_link.say(BridgeHello(self._name))
+            asked_before_ns = time.monotonic_ns() - ASK_AGAIN_NS
+            for call in list(self._calls.values()):
+                if 0 < call.asked_ns < asked_before_ns:
+                    call.ask_again(self._pacer_epoch or 0)
+                if call.call % MEMORY_ROUND == turn % MEMORY_ROUND:
+                    call.tell_memory()
             await asyncio.sleep(HELLO_S)
 
     async def _report(self) -> None:
@@ -219,8 +237,6 @@ class Worker:
             for reporter in self._reporters.values():
                 reporter.sweep()
             self._look_for_gateways()
-            for call in self._calls.values():
-                call.tell_memory()
             if not self._calls:
                 self._collector.quiet()
 
@@ -313,7 +329,11 @@ class Worker:
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
             log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
-        self._pacer_epoch = state.epoch
+        if self._pacer_epoch != state.epoch:
+            self._pacer_epoch = state.epoch
+            for call in list(self._calls.values()):
+                if call.asked_ns:
+                    call.ask_again(state.epoch)
 
     # --- calls ---
 
@@ -413,7 +433,8 @@ class Worker:
         self._page.counter("bridge_calls_back").inc()
         log.info("call %s: back on another media socket", call.call_sid)
         to_gateway = functools.partial(self._say_to_gateway, started.gateway)
-        call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0)
+        call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0, handover=started.handover)
+        call.tell_memory()
         self._plan(call)
 
     def _on_moved(self, call: int) -> None:
