@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from msgspec import structs
 from openai.types.realtime import RealtimeClientEventParam
@@ -59,6 +59,10 @@ from .core.unheard import Unheard, given, heard_until
 from .follower import Follower
 
 log = logging.getLogger("aibridge")
+
+# Speech is kept for so long behind the ear: more than our idea of the ear can be wrong by, and the last of an utterance,
+# which a line may hold back when the model is slow.
+PASSED_NS: Final = 1_000_000_000
 
 
 class Model(Protocol):
@@ -220,6 +224,16 @@ class Call:
         else:
             self._lost = structs.replace(self._lost, epoch=epoch)
             self._restore(*given(self.conversation.playout.ledger.open(), self._lost, self._base))
+
+    def forget_heard(self, pacer_seen_ns: int) -> None:
+        """Keep no speech that the ear has long passed. txpacer was alive at `pacer_seen_ns`."""
+        if self._is_paused or not self._is_line_there:
+            return
+        # Beyond these two nobody knows whether the ear went on.
+        until_ns = min(self.caller_heard_ns, pacer_seen_ns) - PASSED_NS
+        for utterance in self.conversation.playout.ledger.open():
+            heard = min(utterance.estimate_heard(until_ns, 0), utterance.spoken_bytes - PASSED_NS // BYTE_NS)
+            self._unheard.forget_before(utterance.number, heard)
 
     def _ask_for_line(self) -> None:
         self._asked()

@@ -69,8 +69,9 @@ HELLO_S: Final = 0.1
 # A line that txpacer has not answered for is asked for again. It answers within its tick of 10 ms, unless it is frozen
 # or another one.
 ASK_AGAIN_NS: Final = 500_000_000
-# What a successor has to know of a call is told once in so many hellos: a part of the calls each time.
-MEMORY_ROUND: Final = 10
+# What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
+# part of the calls each time.
+CALLS_ROUND: Final = 10
 # How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
 # <Redirect>; a caller who has really gone costs an open session for so long.
 GRACE_S: Final = 10.0
@@ -151,6 +152,8 @@ class Worker:
         self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._pacer_epoch: int | None = None
+        # When it last answered, ns.
+        self._pacer_seen_ns = 0
         self._is_ready = False
         self._calls_gauge = page.gauge("bridge_calls")
         self._sessions_gauge = page.gauge("bridge_sessions_open")
@@ -227,8 +230,9 @@ class Worker:
             for call in list(self._calls.values()):
                 if 0 < call.asked_ns < asked_before_ns:
                     call.ask_again(self._pacer_epoch or 0)
-                if call.call % MEMORY_ROUND == turn % MEMORY_ROUND:
+                if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
+                    call.forget_heard(self._pacer_seen_ns)
             await asyncio.sleep(HELLO_S)
 
     async def _report(self) -> None:
@@ -326,6 +330,7 @@ class Worker:
         )
 
     def _on_pacer_state(self, state: PacerState) -> None:
+        self._pacer_seen_ns = time.monotonic_ns()
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
             log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")

@@ -173,6 +173,8 @@ class Cell:
             self.report()
             self.now_ns += 10 * MS
             self.call.caller_audio(SILENCE * 80)
+            if self.now_ns % (100 * MS) == 0:
+                self.call.forget_heard(self.now_ns)
 
     def pacer_dies(self, *, is_noticed: bool = True) -> None:
         self.pipe.clear()
@@ -334,6 +336,17 @@ def test_an_interruption_while_the_line_is_being_made_anew_is_answered_and_true(
     assert not cell.call.conversation.playout.awaits_truth()
     assert cell.wire == SPEECH[: len(cell.wire)]
     assert cell.heard_bytes == len(cell.wire)
+
+
+def test_speech_is_not_kept_long_behind_the_ear() -> None:
+    cell = Cell()
+    while cell.sent < len(SPEECH):
+        cell.says(400)
+    cell.ends()
+    cell.run(8_000)
+    assert 2 * 8_000 <= len(cell.call._unheard.rest(1, 0)) <= 4 * 8_000
+    cell.run(3_000)
+    assert cell.call._unheard.rest(1, 0) == b""
 
 
 acts = st.one_of(
