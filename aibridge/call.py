@@ -60,8 +60,8 @@ from .follower import Follower
 
 log = logging.getLogger("aibridge")
 
-# Speech is kept for so long behind the ear: more than our idea of the ear can be wrong by, and the last of an utterance,
-# which a line may hold back when the model is slow.
+# Speech is kept for so long behind the ear: more than our idea of the ear can be wrong by. So is the last of what an
+# utterance has so far, which a line may hold back while the model is slow.
 PASSED_NS: Final = 1_000_000_000
 
 

@@ -271,11 +271,12 @@ class Worker:
     # --- messages ---
 
     def _from_gateway(self, peer: str, message: Any) -> None:
+        if type(message) is CallerAudio:  # nearly every one
+            known = self._calls.get(message.call)
+            if known is not None:
+                known.caller_audio(message.data)
+            return
         match message:
-            case CallerAudio(call, data):
-                known = self._calls.get(call)
-                if known is not None:
-                    known.caller_audio(data)
             case MarkHeard(call):
                 known = self._calls.get(call)
                 if known is not None:
