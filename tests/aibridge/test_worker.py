@@ -21,6 +21,7 @@ from shared.messages import (
     BridgeToGateway,
     CallEnded,
     CallerAudio,
+    CallMemory,
     CallOffered,
     CallStarted,
     GatewayHello,
@@ -36,8 +37,11 @@ from simulator.model_server import ModelServer
 class Cell:
     """A worker, the model, and this test as the gateway."""
 
-    def __init__(self, model: ModelServer, link: bus.Link, page: Page, told: list[Any]) -> None:
+    def __init__(
+        self, model: ModelServer, link: bus.Link, page: Page, told: list[Any], stop: Callable[[], None]
+    ) -> None:
         self.model = model
+        self.stop = stop
         self.page = page
         self.told = told
         self._link = link
@@ -90,7 +94,7 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: link.send((GatewayHello("gw"),)))
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
-                yield Cell(model, link, page, told)
+                yield Cell(model, link, page, told, stop.set)
             finally:
                 stop.set()
                 await running
@@ -204,5 +208,36 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
             await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value == 1)
             assert failed
             assert under_test.sessions("lost") == 1
+
+    run(scenario)
+
+
+def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_those_it_has() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+            before = len(under_test.told)
+            under_test.stop()
+            await until(lambda: any(isinstance(each, CallMemory) for each in under_test.told[before:]))
+            assert [each.ready for each in under_test.told[before:] if isinstance(each, WorkerState)][-1] is False
+
+    run(scenario)
+
+
+def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+            under_test.say(CallEnded(7, "lost"))
+            under_test.start(9, "token-2", "CA1")
+            await until(lambda: any(isinstance(each, CallMemory) and each.call == 9 for each in under_test.told))
 
     run(scenario)
