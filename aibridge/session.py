@@ -98,14 +98,13 @@ class Session:
         """
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
-                connection = await self._dial()
+                websocket = await self._dial()
                 try:
-                    assert self._websocket is not None  # made by the dialling
-                    await self._websocket.receive_each(partial(self._received, opening))
+                    await websocket.receive_each(partial(self._received, opening))
                 finally:
                     self.ready = False
                     self._websocket = None
-                    await connection.close()
+                    await websocket.close()
         except ConnectionClosed as exc:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
                 raise
@@ -122,7 +121,9 @@ class Session:
             opening.reschedule(None)
         self._on_event(event)
 
-    async def _dial(self) -> Any:
+    async def _dial(self) -> ModelConnection:
+        """Dial through the SDK. Its own connection, which holds queues and locks for what is not used, is let go."""
+
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
             self._websocket.gather = self._gather
@@ -139,7 +140,7 @@ class Session:
         if self._tls is not None:
             options["ssl"] = self._tls
         try:
-            return await self._client.realtime.connect(
+            await self._client.realtime.connect(
                 model=self._model,
                 extra_headers={"X-Client-Request-Id": self._request_id},
                 websocket_connection_options=options,
@@ -150,6 +151,8 @@ class Session:
             raise
         except OpenAIError as exc:
             raise ModelRefusedError(str(exc)) from None
+        assert self._websocket is not None
+        return self._websocket
 
     def _open(self, event: ServerEvent) -> bool:
         """Set the session up; True with the event that says that it is."""
