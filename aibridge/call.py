@@ -125,7 +125,8 @@ class Call:
         self._base = (0, 0)
         # While txpacer is asked what the line has of another worker's.
         self._memory: Memory | None = None
-        self._remembered = b""
+        # The hash of what the gateway was told last to remember.
+        self._remembered = 0
         self._handover = 0
         # The last HangUp, for a gateway that takes over.
         self.hang_up: HangUp | None = None
@@ -187,8 +188,8 @@ class Call:
             caller_speaks=conversation.floor.caller_speaks,
             base=self._base,
         )
-        if self._memory is None and memory != self._remembered:
-            self._remembered = memory
+        if self._memory is None and hash(memory) != self._remembered:
+            self._remembered = hash(memory)
             self._to_gateway(CallMemory(self.call, memory))
 
     def line_lost(self, lost: LineLost) -> None:
@@ -205,7 +206,7 @@ class Call:
         """The call came back on another media socket: it goes on there where the caller's ear stopped."""
         self.call, self.gateway, self._to_gateway = call, gateway, to_gateway
         self._handover = handover
-        self._remembered = b""  # this gateway has nothing of it yet
+        self._remembered = 0  # this gateway has nothing of it yet
         self._base = (0, 0)
         if self._memory is not None:
             self._ask_for_line()

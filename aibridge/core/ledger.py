@@ -11,9 +11,9 @@ from shared.audio import BYTE_NS
 # Speech that may wait to be heard: ten seconds less than the ten minutes at which txpacer refuses some, which would
 # then count as heard.
 UNHEARD_MAX_BYTES: Final = 4_720_000
-# Utterances that are remembered behind their end, for late events of them; txpacer's and the model's come within
-# seconds.
-KEEP_UTTERANCES: Final = 256
+# Utterances that are remembered, for late events of them: of the model's last responses, and txpacer's and Twilio's,
+# which come within seconds.
+KEEP_UTTERANCES: Final = 64
 
 
 @dataclass(slots=True)
