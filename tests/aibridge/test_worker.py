@@ -18,7 +18,9 @@ from aibridge.core.metrics import DEFINITIONS
 from aibridge.core.realtime import ResponseCreated
 from shared import bus
 from shared.messages import (
+    BridgeHello,
     BridgeToGateway,
+    BridgeToPacer,
     CallEnded,
     CallerAudio,
     CallMemory,
@@ -26,6 +28,10 @@ from shared.messages import (
     CallStarted,
     GatewayHello,
     HangUp,
+    LineState,
+    OpenLine,
+    PacerState,
+    RestoreLine,
     WorkerState,
 )
 from shared.metrics import Page
@@ -44,6 +50,9 @@ class Cell:
         self.stop = stop
         self.page = page
         self.told = told
+        # What the worker says to txpacer, and the way back.
+        self.asked: list[Any] = []
+        self.pacer: bus.Link
         self._link = link
 
     def say(self, *messages: Any) -> None:
@@ -94,7 +103,17 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: link.send((GatewayHello("gw"),)))
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
-                yield Cell(model, link, page, told, stop.set)
+                under_way = Cell(model, link, page, told, stop.set)
+                under_way.pacer = bus.Link(
+                    bus.router(context, bus.speech_url(config.run_dir), hwm=100),
+                    types=BridgeToPacer,
+                    on_message=lambda _, message: under_way.asked.append(message),
+                    dropped=page.counter("bridge_dropped"),
+                    undecodable=page.counter("bridge_undecodable"),
+                )
+                under_way.pacer.start()
+                yield under_way
+                under_way.pacer.close()
             finally:
                 stop.set()
                 await running
@@ -239,5 +258,49 @@ def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gatew
             under_test.say(CallEnded(7, "lost"))
             under_test.start(9, "token-2", "CA1")
             await until(lambda: any(isinstance(each, CallMemory) and each.call == 9 for each in under_test.told))
+
+    run(scenario)
+
+
+def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+
+            def asks() -> list[int]:
+                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
+
+            under_test.start(7, "token", "CA1")
+            await until(lambda: len(asks()) >= 3)
+            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
+            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
+            answered = asks()[-1]
+            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
+            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
+            assert asks()[-1] <= answered + 1  # one may have been under way
+
+    run(scenario)
+
+
+def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+
+            def epochs() -> list[int]:
+                return [each.epoch for each in under_test.asked if isinstance(each, RestoreLine)]
+
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(isinstance(each, OpenLine) for each in under_test.asked))
+            assert under_test.pacer.send((PacerState(1, 0), LineState(7, (), 1)), "aibridge-0")
+            under_test.say(CallEnded(7, "lost"))
+            under_test.start(9, "token-2", "CA1")
+            await until(lambda: epochs() == [1])
+            assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
+            await until(lambda: epochs() == [1, 2])
 
     run(scenario)
