@@ -238,6 +238,7 @@ class Conversation:
                 self._on_audio(event, now_ns)
                 return
             case TranscriptDelta(_, item_id, delta):
+                self._made_ns = now_ns
                 turn = self.history.find(item_id)
                 if turn is not None and len(turn.text) < TEXT_MAX:
                     turn.text = (turn.text + delta)[:TEXT_MAX]
@@ -254,8 +255,10 @@ class Conversation:
             case ResponseDone():
                 self._on_done(event.response, now_ns)
             case OutputItemAdded(response_id, item):
+                self._made_ns = now_ns
                 self._on_item(response_id, item)
             case OutputItemDone(response_id, item):
+                self._made_ns = now_ns
                 self._on_item_done(response_id, item)
             case AudioDone(response_id, item_id, content_index):
                 utterance = self.playout.ledger.find(response_id, item_id, content_index)
