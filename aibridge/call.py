@@ -384,12 +384,10 @@ class Call:
                 self._to_pacer(Withdraw(self.call, through, clear))
             case PauseSpeech():
                 self._is_paused = True
-                if self._is_line_there:
-                    self._to_pacer(PauseLine(self.call))
+                self._to_pacer(PauseLine(self.call))
             case ResumeSpeech():
                 self._is_paused = False
-                if self._is_line_there:
-                    self._to_pacer(ResumeLine(self.call))
+                self._to_pacer(ResumeLine(self.call))
             case CreateResponse() | CancelResponse() | TruncateItem() | DeleteItem() | TellItem() | AnswerFunction():
                 if self._session is not None:
                     self._session.send(client_event(command, self._greeting_instructions))

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
-from aibridge.core.realtime import AudioDelta, AudioDone, Response, ResponseCreated, ResponseDone, SpeechStarted
+from aibridge.core.realtime import (
+    AudioDelta,
+    AudioDone,
+    Response,
+    ResponseCreated,
+    ResponseDone,
+    SpeechStarted,
+    SpeechStopped,
+)
 from aibridge.core.rules import Rules, Script
 from shared.audio import FRAME_BYTES, SILENCE
 from shared.messages import (
@@ -21,7 +29,9 @@ from shared.messages import (
     LineLost,
     LineState,
     OpenLine,
+    PauseLine,
     RestoreLine,
+    ResumeLine,
     Speech,
     SpeechEnd,
     Withdraw,
@@ -54,7 +64,8 @@ class FakeModel:
 class Cell:
     """One call, one pacer at a time, and a gateway that writes what it gets. Messages to txpacer wait for `deliver`."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
         self.now_ns = T0
         self.number = 1
         self.epoch = 1
@@ -74,7 +85,7 @@ class Cell:
     def worker(self) -> Call:
         conversation = Conversation(
             script=Script(greets=False),
-            rules=Rules(),
+            rules=self.rules,
             metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
             rng=random.Random(1),
         )
@@ -140,6 +151,10 @@ class Cell:
                     pacer.end(call, utterance, now_ns)
                 case Withdraw(call, through, clear):
                     pacer.withdraw(call, through, clear, now_ns)
+                case PauseLine(call):
+                    pacer.pause(call)
+                case ResumeLine(call):
+                    pacer.resume(call, now_ns)
                 case CloseLine(call):
                     pacer.close(call)
         self.report()
@@ -336,6 +351,23 @@ def test_an_interruption_while_the_line_is_being_made_anew_is_answered_and_true(
     assert not cell.call.conversation.playout.awaits_truth()
     assert cell.wire == SPEECH[: len(cell.wire)]
     assert cell.heard_bytes == len(cell.wire)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_pause_that_ends_while_the_line_is_asked_for_does_not_last(is_new: bool) -> None:
+    cell = Cell(Rules(confirm_ns=300 * MS))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(100)
+    cell.event(SpeechStarted("u1"))
+    cell.run(100)
+    if is_new:
+        cell.pacer_dies()
+    else:
+        cell.call.ask_again(cell.epoch)
+    cell.event(SpeechStopped("u1"))
+    cell.run(12_000)
+    assert cell.wire == SPEECH
 
 
 def test_speech_is_not_kept_long_behind_the_ear() -> None:
