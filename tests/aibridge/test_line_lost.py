@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
+from aibridge.core.ledger import UNHEARD_MAX_BYTES
 from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
 from aibridge.core.realtime import (
     AudioDelta,
@@ -368,6 +369,20 @@ def test_a_pause_that_ends_while_the_line_is_asked_for_does_not_last(is_new: boo
     cell.event(SpeechStopped("u1"))
     cell.run(12_000)
     assert cell.wire == SPEECH
+
+
+def test_what_a_line_would_refuse_is_not_given_to_it_and_not_believed() -> None:
+    cell = Cell()
+    cell.event(ResponseCreated(Response("r1")))
+    for _ in range(12 * 60):
+        cell.event(AudioDelta("r1", "i1", 0, bytes(8_000)))
+        cell.run(20)
+    assert cell.metrics.refused_bytes.value == 0
+    assert cell.pacer.reservoir_bytes == pytest.approx(UNHEARD_MAX_BYTES, rel=0.01)
+    cell.ends()
+    cell.event(SpeechStarted("u1"))
+    cell.run(500)
+    assert cell.heard_bytes == len(cell.wire) < 20 * 8_000
 
 
 def test_speech_is_not_kept_long_behind_the_ear() -> None:
