@@ -14,6 +14,7 @@ Each note is one object with one key:
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ class Follower:
     def __init__(self, history: History, send: Callable[[bytes], None]) -> None:
         self._history = history
         self._send = send
-        # What was told of each turn, and how many turns from the front can change no more.
+        # What was told of each turn, and up to which turn they can change no more.
         self._told: dict[int, tuple[Any, ...]] = {}
         self._settled = 0
         self._interruptions = 0
@@ -51,8 +52,9 @@ class Follower:
 
     def look(self, now_ns: int) -> None:
         """Tell what changed since the last look."""
-        turns = self._history.turns
-        for turn in turns[self._settled :]:
+        last_turns = reversed(self._history.turns)
+        open_turns = list(takewhile(lambda turn: turn.number > self._settled, last_turns))[::-1]
+        for turn in open_turns:
             # The bytes in steps of a second: they come with every delta.
             seconds = turn.received_bytes // 8_000
             state = (turn.text, turn.started_ns, turn.ended_ns, seconds, turn.heard_bytes, turn.interrupted)
@@ -60,9 +62,11 @@ class Follower:
                 self._told[turn.number] = state
                 self._note({"turn": _turn(turn, now_ns)})
         # Late words can still come for the last few; what lies before them is done.
-        while self._settled < len(turns) - 4 and turns[self._settled].ended_ns is not None:
-            self._told.pop(turns[self._settled].number, None)
-            self._settled += 1
+        for turn in open_turns[:-4]:
+            if turn.ended_ns is None:
+                break
+            self._told.pop(turn.number, None)
+            self._settled = turn.number
         for each in self._history.interruptions[self._interruptions :]:
             self._interruptions += 1
             note = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from shared.audio import BYTE_NS, ms_of
 from shared.facts import (
@@ -17,9 +16,6 @@ from shared.facts import (
 from shared.facts import Turn as TurnFact
 
 from .core.history import History, Turn, cut_text
-
-# Words of one turn; a quarter of an hour of speech.
-TEXT_MAX: Final = 20_000
 
 
 class Reporter:
@@ -127,8 +123,8 @@ class Reporter:
             turn.role,
             unix_ms(turn.started_ns) if turn.started_ns else 0,
             unix_ms(turn.ended_ns) if turn.ended_ns else 0,
-            turn.text[:TEXT_MAX],
-            heard_text[:TEXT_MAX],
+            turn.text,
+            heard_text,
             ms_of(turn.received_bytes),
             ms_of(heard_bytes),
             turn.interrupted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -34,6 +35,8 @@ log = logging.getLogger("aibridge")
 OPEN_TIMEOUT_S: Final = 10.0
 # HTTP refusals that another try will not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
+# A delta is a few kB, a response.done with all its words a few hundred. The server may not make us hold more.
+MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class ModelRefusedError(Exception):
@@ -42,6 +45,15 @@ class ModelRefusedError(Exception):
 
 class ModelConnection(DirectConnection, ClientConnection):
     """The SDK's connection is made of this."""
+
+
+def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
+    """For all sessions of a client; None where it speaks plain HTTP.
+
+    To read the system's certificates takes 20 ms, in which no other call is served, and close to 1 MB: asked for none,
+    the library would do it for each session anew. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
+    """
+    return ssl.create_default_context() if client.base_url.scheme in ("https", "wss") else None
 
 
 class Session:
@@ -60,6 +72,7 @@ class Session:
         request_id: str,
         on_event: Callable[[ServerEvent], None],
         on_malformed: Callable[[], None],
+        tls: ssl.SSLContext | None,
         gather: Gather | None = None,
     ) -> None:
         self._client = client
@@ -69,6 +82,7 @@ class Session:
         self._request_id = request_id
         self._on_event = on_event
         self._on_malformed = on_malformed
+        self._tls = tls
         self._gather = gather
         self._websocket: ModelConnection | None = None
         # Runs `run`; whoever starts it sets it, so that `close` can end it.
@@ -84,14 +98,13 @@ class Session:
         """
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
-                connection = await self._dial()
+                websocket = await self._dial()
                 try:
-                    assert self._websocket is not None  # made by the dialling
-                    await self._websocket.receive_each(partial(self._received, opening))
+                    await websocket.receive_each(partial(self._received, opening))
                 finally:
                     self.ready = False
                     self._websocket = None
-                    await connection.close()
+                    await websocket.close()
         except ConnectionClosed as exc:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
                 raise
@@ -108,7 +121,9 @@ class Session:
             opening.reschedule(None)
         self._on_event(event)
 
-    async def _dial(self) -> Any:
+    async def _dial(self) -> ModelConnection:
+        """Dial through the SDK. Its own connection, which holds queues and locks for what is not used, is let go."""
+
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
             self._websocket.gather = self._gather
@@ -117,11 +132,15 @@ class Session:
         options: Any = {
             "create_connection": create,
             "max_queue": 64,
+            "max_size": MESSAGE_MAX_BYTES,
+            "compression": None,
             "close_timeout": 1,
             "open_timeout": OPEN_TIMEOUT_S,
         }
+        if self._tls is not None:
+            options["ssl"] = self._tls
         try:
-            return await self._client.realtime.connect(
+            await self._client.realtime.connect(
                 model=self._model,
                 extra_headers={"X-Client-Request-Id": self._request_id},
                 websocket_connection_options=options,
@@ -132,6 +151,8 @@ class Session:
             raise
         except OpenAIError as exc:
             raise ModelRefusedError(str(exc)) from None
+        assert self._websocket is not None
+        return self._websocket
 
     def _open(self, event: ServerEvent) -> bool:
         """Set the session up; True with the event that says that it is."""
@@ -161,7 +182,9 @@ class Session:
             self._websocket.send_now(encode_append(audio))
 
 
-async def probe(client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam) -> None:
+async def probe(
+    client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam, tls: ssl.SSLContext | None
+) -> None:
     """Open a session, see our settings accepted, close it. Raises as `Session.run` does."""
     ready = asyncio.Event()
     session = Session(
@@ -171,6 +194,7 @@ async def probe(client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreat
         request_id="probe",
         on_event=lambda event: ready.set() if isinstance(event, SessionUpdated) else None,
         on_malformed=lambda: None,
+        tls=tls,
     )
     running = asyncio.ensure_future(session.run())
     waiting = asyncio.ensure_future(ready.wait())

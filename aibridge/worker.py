@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import random
 import secrets
@@ -56,7 +57,7 @@ from .core.metrics import ConversationMetrics
 from .core.realtime import ServerEvent
 from .core.rules import Rules
 from .reporter import Reporter
-from .session import ModelRefusedError, Session, probe
+from .session import ModelRefusedError, Session, probe, tls_context
 from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
@@ -67,6 +68,12 @@ OFFER_S: Final = 60.0
 PROBE_RETRY_S: Final = 5.0
 # A restarted txpacer is known after so long.
 HELLO_S: Final = 0.1
+# A line that txpacer has not answered for is asked for again. It answers within its tick of 10 ms, unless it is frozen
+# or another one.
+ASK_AGAIN_NS: Final = 500_000_000
+# What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
+# part of the calls each time.
+CALLS_ROUND: Final = 10
 # How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
 # <Redirect>; a caller who has really gone costs an open session for so long.
 GRACE_S: Final = 10.0
@@ -114,6 +121,7 @@ class Worker:
         self._epoch = secrets.randbits(32)
         self._agent = agent
         self._client = client
+        self._tls = tls_context(client)
         self._session_config = agent.session(settings.openai_realtime_model)
         self._recorded = agent.is_recorded(settings.recording)
         # Draws the pauses before another try; each has 2.5 kB of state.
@@ -149,6 +157,8 @@ class Worker:
         self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._pacer_epoch: int | None = None
+        # When it last answered, ns.
+        self._pacer_seen_ns = 0
         self._is_ready = False
         self._calls_gauge = page.gauge("bridge_calls")
         self._sessions_gauge = page.gauge("bridge_sessions_open")
@@ -195,6 +205,12 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
+            # New calls go elsewhere from now on, and those that are here to whoever knows what was said in them.
+            self._is_ready = False
+            for gateway in self._gateways:
+                self._tell_state(gateway)
+            for call in self._calls.values():
+                call.tell_memory()
             readers = list(self._readers)
             for task in (*tasks, *readers):
                 task.cancel()
@@ -213,8 +229,15 @@ class Worker:
             self._pacer_link.close()
 
     async def _hello(self) -> None:
-        while True:
+        for turn in itertools.count():
             self._pacer_link.say(BridgeHello(self._name))
+            asked_before_ns = time.monotonic_ns() - ASK_AGAIN_NS
+            for call in list(self._calls.values()):
+                if 0 < call.asked_ns < asked_before_ns:
+                    call.ask_again(self._pacer_epoch or 0)
+                if call.call % CALLS_ROUND == turn % CALLS_ROUND:
+                    call.tell_memory()
+                    call.forget_heard(self._pacer_seen_ns)
             await asyncio.sleep(HELLO_S)
 
     async def _report(self) -> None:
@@ -223,8 +246,6 @@ class Worker:
             for reporter in self._reporters.values():
                 reporter.sweep()
             self._look_for_gateways()
-            for call in self._calls.values():
-                call.tell_memory()
             if not self._calls:
                 self._collector.quiet()
 
@@ -232,7 +253,12 @@ class Worker:
         """Ready means: the model has accepted our key, model name and session."""
         while not self._is_ready:
             try:
-                await probe(self._client, model=self._settings.openai_realtime_model, config=self._session_config)
+                await probe(
+                    self._client,
+                    model=self._settings.openai_realtime_model,
+                    config=self._session_config,
+                    tls=self._tls,
+                )
             except ModelRefusedError as exc:
                 raise ConfigError(
                     f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
@@ -250,11 +276,12 @@ class Worker:
     # --- messages ---
 
     def _from_gateway(self, peer: str, message: Any) -> None:
+        if type(message) is CallerAudio:  # nearly every one
+            known = self._calls.get(message.call)
+            if known is not None:
+                known.caller_audio(message.data)
+            return
         match message:
-            case CallerAudio(call, data):
-                known = self._calls.get(call)
-                if known is not None:
-                    known.caller_audio(data)
             case MarkHeard(call):
                 known = self._calls.get(call)
                 if known is not None:
@@ -315,10 +342,15 @@ class Worker:
         self._gateway_link.send((WorkerState(self._number, self._is_ready, places, self._epoch, others),), gateway)
 
     def _on_pacer_state(self, state: PacerState) -> None:
+        self._pacer_seen_ns = time.monotonic_ns()
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
             log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
-        self._pacer_epoch = state.epoch
+        if self._pacer_epoch != state.epoch:
+            self._pacer_epoch = state.epoch
+            for call in list(self._calls.values()):
+                if call.asked_ns:
+                    call.ask_again(state.epoch)
 
     # --- calls ---
 
@@ -419,7 +451,8 @@ class Worker:
         self._page.counter("bridge_calls_back").inc()
         log.info("call %s: back on another media socket", call.call_sid)
         to_gateway = functools.partial(self._say_to_gateway, started.gateway)
-        call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0)
+        call.move(number, started.gateway, to_gateway, epoch=self._pacer_epoch or 0, handover=started.handover)
+        call.tell_memory()
         self._plan(call)
 
     def _on_moved(self, call: int) -> None:
@@ -518,6 +551,7 @@ class Worker:
             request_id=call_sid,
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
+            tls=self._tls,
             gather=self._gather,
         )
         dialled = _Dialled(session, resumed)
@@ -547,6 +581,10 @@ class Worker:
             log.error("call %s: the model refused the session (%s); check OPENAI_API_KEY and the model", call_sid, exc)
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
+        except Exception as exc:
+            # A fault of ours, over something that the model sent: its call goes on with another session. The type
+            # only: a message can quote what was said.
+            log.error("call %s: an event of the model could not be dealt with (%s)", call_sid, type(exc).__name__)
         finally:
             self._sessions_gauge.inc(-1)
             self._count_session(outcome)

@@ -11,6 +11,7 @@ import zmq
 
 from . import bus
 from .facts import Fact, Kept, Noted
+from .messages import encode
 from .metrics import Counter, Definition, Page, counter
 
 # Facts that wait while callbook is away. A call makes about one in two seconds: 150 calls fill it in four minutes, with
@@ -104,8 +105,22 @@ class Courier:
             return
         batch = [self._waiting[i] for i in range(min(BATCH_MAX, len(self._waiting)))]
         self._under_way = batch[-1].seq
-        self._link.send(batch)
+        try:
+            self._link.send(batch)
+        except (ValueError, OverflowError):
+            # A number beyond 64 bits, a text that is no UTF-8: that fact is lost, and not all that come behind it.
+            self._drop_unsayable(batch)
+            self._send()
+            return
         self._timer = self._loop.call_later(AGAIN_S, self._send)
+
+    def _drop_unsayable(self, batch: list[Noted]) -> None:
+        for noted in batch:
+            try:
+                encode((noted,))
+            except (ValueError, OverflowError):
+                self._waiting.remove(noted)
+                self._lost.inc()
 
     def _on_kept(self, _: str, kept: Kept) -> None:
         if kept.source != self._source:

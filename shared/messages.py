@@ -182,11 +182,12 @@ class BridgeHello(Message, frozen=True, array_like=True, tag=30):
 
 
 class OpenLine(Message, frozen=True, array_like=True, tag=31):
-    """Sent by aibridge to txpacer when a call started."""
+    """Sent by aibridge to txpacer when a call started, and again until it is answered."""
 
     call: int
     gateway: str
     handover: int = 0  # CallStarted's; a lower one than before is of a worker that slept meanwhile, and is dropped
+    ask: int = 0  # LineState repeats it
 
 
 class Speech(Message, frozen=True, array_like=True, tag=32):
@@ -233,7 +234,7 @@ class ResumeLine(Message, frozen=True, array_like=True, tag=37):
 class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     """Sent by aibridge to txpacer for a call whose line, or media socket, is gone: go on where the ear stopped.
 
-    What is missing of the utterance follows as Speech.
+    Sent again until it is answered; where there is a line already, that goes on. What it lacks then follows as Speech.
     """
 
     call: int
@@ -243,6 +244,8 @@ class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     utterance: int  # 0: none is missing
     paced_bytes: int  # of it, already; whole frames
     ear_ns: int  # when the ear had played them; 0: not begun
+    handover: int = 0  # as OpenLine's
+    ask: int = 0  # LineState repeats it
 
 
 class PacerState(Message, frozen=True, array_like=True, tag=40):
@@ -253,7 +256,7 @@ class PacerState(Message, frozen=True, array_like=True, tag=40):
 
 
 class LineState(Message, frozen=True, array_like=True, tag=45):
-    """Sent by txpacer to aibridge as the answer to OpenLine: what a worker before this one had given the line.
+    """Sent by txpacer to aibridge as the answer to OpenLine and RestoreLine: what the line has been given.
 
     `unheard` holds `(utterance, bytes, paced bytes, ended, ear_ns)` of each that the ear has not finished, in order;
     `ear_ns` is when it began to play it, 0 if it has not.
@@ -261,6 +264,9 @@ class LineState(Message, frozen=True, array_like=True, tag=45):
 
     call: int
     unheard: tuple[tuple[int, int, int, bool, int], ...]
+    ask: int = 0  # of what this answers
+    # After a handover, what is not paced of each: the worker that said it is gone.
+    speech: tuple[bytes, ...] = ()
 
 
 class PlayoutStarted(Message, frozen=True, array_like=True, tag=41):

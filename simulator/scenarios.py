@@ -259,6 +259,41 @@ def _model() -> Iterator[Scenario]:
         (Behaviour(answer_ms=ANSWER_MS, stall_at_ms=600, stall_ms=1_500, speed=4),),
         forced=("Gaps at the ear",),  # the model was slower than speech
     )
+    yield Scenario(
+        "model: goes mute in mid-sentence, and answers no cancel",
+        (Say(SHORT, AiSilent(ms=400)), Say(LONG, AiHeard(ms=2_500)), BYE),
+        (
+            Behaviour(
+                responses=(
+                    Behaviour(),
+                    Behaviour(answer_ms=ANSWER_MS, stall_at_ms=5_000, stall_ms=90_000, stale_deltas_after_cancel=1),
+                )
+            ),
+            Behaviour(),
+        ),
+        interruptions=1,
+        forced=("The model believes",),  # of the session that was given up: nobody asks it any more
+        also=_went_on_with_another_session,
+        virtual_only=True,
+    )
+    for name, mute in {
+        "before its first word": Behaviour(first_delta_ms=90_000),
+        "in mid-sentence": Behaviour(answer_ms=ANSWER_MS, stall_at_ms=3_000, stall_ms=90_000),
+    }.items():
+        yield Scenario(
+            f"model: goes mute {name}, and the caller waits",
+            (Say(SHORT, AiSilent(ms=400)), HangUp(AfterAnswer(ms=45_000))),
+            (Behaviour(responses=(Behaviour(), mute)), Behaviour()),
+            interruptions=0,
+            forced=("Gaps at the ear",) if mute.stall_ms else (),
+            also=_went_on_with_another_session,
+            virtual_only=True,
+        )
+
+
+def _went_on_with_another_session(_: Verdict, sessions: Sessions) -> str:
+    said = [any(response["status"] == "completed" for response in session["responses"]) for session in sessions]
+    return "" if said == [True, True] else "The call did not go on with another session."
 
 
 def _ended_by_server(verdict: Verdict, _: Sessions) -> str:

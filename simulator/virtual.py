@@ -8,6 +8,7 @@ same call to the byte.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -443,11 +444,18 @@ class VirtualCall:
                 pacer.pause(call)
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
-            case OpenLine(call, gateway):
-                pacer.open(call, gateway, "bridge")
-            case RestoreLine(call, gateway, _, seq, utterance, paced_bytes, ear_ns):
+            case OpenLine(call, gateway, _, ask):
+                pacer.open(call, gateway, "bridge", ask=ask)
+            case RestoreLine(call, gateway, _, seq, utterance, paced_bytes, ear_ns, _, ask):
                 pacer.restore(
-                    call, gateway, "bridge", seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns
+                    call,
+                    gateway,
+                    "bridge",
+                    seq=seq,
+                    utterance=utterance,
+                    paced_bytes=paced_bytes,
+                    ear_ns=ear_ns,
+                    ask=ask,
                 )
         self._serve_pacer()
 
@@ -460,8 +468,8 @@ class VirtualCall:
             due_ns = pacer.next_due_ns()
         for _, reports in pacer.take_reports():
             for report in reports:
-                if not isinstance(report, LineState):  # what a worker before this one said; there was none
-                    self.after(self.hops.pacer_ms, lambda report=report: self.call.playout(report))  # type: ignore[misc]
+                take: Any = self.call.line_state if isinstance(report, LineState) else self.call.playout
+                self.after(self.hops.pacer_ms, functools.partial(take, report))
         if due_ns is not None and (self._pacer_armed_ns is None or due_ns < self._pacer_armed_ns):
             self._pacer_armed_ns = due_ns
             self.at(due_ns, lambda: self._tick_pacer(due_ns))

@@ -163,7 +163,7 @@ class Loop:
         if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every one
             pacer.speech(message.call, message.utterance, message.data, now_ns)
             return
-        if not isinstance(message, (BridgeHello, OpenLine)) and not pacer.belongs_to(message.call, bridge):
+        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
             # A worker that was given up for dead, and only slept: another one has its calls now.
             self._metrics.foreign.inc()
             return
@@ -176,12 +176,20 @@ class Loop:
                 pacer.pause(call)
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
-            case OpenLine(call, gateway, handover):
-                pacer.open(call, gateway, bridge, handover)
-            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns):
+            case OpenLine(call, gateway, handover, ask):
+                pacer.open(call, gateway, bridge, handover=handover, ask=ask)
+            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
                 if epoch == self._epoch:
                     pacer.restore(
-                        call, gateway, bridge, seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns
+                        call,
+                        gateway,
+                        bridge,
+                        seq=seq,
+                        utterance=utterance,
+                        paced_bytes=paced_bytes,
+                        ear_ns=ear_ns,
+                        handover=handover,
+                        ask=ask,
                     )
             case CloseLine(call):
                 pacer.close(call)

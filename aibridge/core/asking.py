@@ -26,6 +26,13 @@ EXPECTED_NS: Final = 2_000 * _MS
 REPEAT_NS: Final = 2_000 * _MS
 # A response.create that is neither answered nor refused.
 CREATED_NS: Final = 5_000 * _MS
+# From response.cancel to response.done; the server takes less than 100 ms.
+CANCELLED_NS: Final = 5_000 * _MS
+# A response of which nothing comes while the caller hears nothing: it will never end. The longest that a model was
+# meant to think before it speaks, and longer than any caller waits.
+STALLED_NS: Final = 20_000 * _MS
+# How often a response of which nothing comes is looked at while the caller still hears the rest of it.
+STALL_AGAIN_NS: Final = 1_000 * _MS
 # Failed responses (rate limit, server error) in a row, before the caller gets the fallback; the first pause doubles.
 RETRIES_MAX: Final = 3
 RETRY_NS: Final = 500 * _MS

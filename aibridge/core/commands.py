@@ -78,6 +78,11 @@ class Dial:
 
 
 @dataclass(frozen=True)
+class LeaveSession:
+    """The call's session answers no more: close it."""
+
+
+@dataclass(frozen=True)
 class UseSession:
     """The dialled session is the call's from here on; close the one before."""
 
@@ -135,6 +140,7 @@ Command = (
     ModelCommand
     | DeliverAudio
     | Dial
+    | LeaveSession
     | UseSession
     | Speak
     | EndSpeech

@@ -20,12 +20,12 @@ from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 
-from .asking import ANSWER_NS, REPEAT_NS, Asking
+from .asking import REPEAT_NS, STALL_AGAIN_NS, STALLED_NS, Asking
 from .caller_audio import CallerAudio
-from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, UseSession
+from .commands import AnswerFunction, Command, DeliverAudio, Dial, EndCall, LeaveSession, UseSession
 from .floor import Floor
 from .greeting import Greeting, Stage
-from .history import History
+from .history import TEXT_MAX, History
 from .memory import NUMBERS_AHEAD, Memory
 from .metrics import ConversationMetrics
 from .playout import Playout
@@ -104,6 +104,8 @@ class Conversation:
         self._stopped_ns = 0
         # When the session was lost; 0: it was not.
         self._lost_ns = 0
+        # When something of the active response came last.
+        self._made_ns = 0
         # The model called hang_up: the call ends when everything was heard.
         self._hanging_up = False
         # EndCall was commanded: nothing happens any more.
@@ -184,6 +186,7 @@ class Conversation:
 
     def _leave_session(self) -> None:
         """Nothing more comes of the session. What is in the line is heard; what was owed is owed by the next."""
+        self.timers.cancel(Due.STALLED)
         self.asking.session_lost()
         active = self.responses.session_lost()
         if active is not None and not active.interrupted:
@@ -235,9 +238,10 @@ class Conversation:
                 self._on_audio(event, now_ns)
                 return
             case TranscriptDelta(_, item_id, delta):
+                self._made_ns = now_ns
                 turn = self.history.find(item_id)
-                if turn is not None:
-                    turn.text += delta
+                if turn is not None and len(turn.text) < TEXT_MAX:
+                    turn.text = (turn.text + delta)[:TEXT_MAX]
                 return
             case SpeechStarted():
                 self._on_speech_started(event, now_ns)
@@ -251,8 +255,10 @@ class Conversation:
             case ResponseDone():
                 self._on_done(event.response, now_ns)
             case OutputItemAdded(response_id, item):
+                self._made_ns = now_ns
                 self._on_item(response_id, item)
             case OutputItemDone(response_id, item):
+                self._made_ns = now_ns
                 self._on_item_done(response_id, item)
             case AudioDone(response_id, item_id, content_index):
                 utterance = self.playout.ledger.find(response_id, item_id, content_index)
@@ -261,7 +267,7 @@ class Conversation:
             case TranscriptDone(_, item_id, _, text) | CallerTranscript(item_id, text):
                 turn = self.history.find(item_id)
                 if turn is not None and text:
-                    turn.text = text
+                    turn.text = text[:TEXT_MAX]
             case ItemTruncated(item_id, audio_end_ms):
                 self.playout.confirm_truncated(item_id, audio_end_ms)
             case ServerError():
@@ -277,6 +283,7 @@ class Conversation:
         if response is None or response.done:
             self._metrics.illegal.inc()
             return
+        self._made_ns = now_ns
         ledger = self.playout.ledger
         utterance, new = ledger.receive(event.response_id, event.item_id, event.content_index, len(event.delta))
         if response.interrupted or utterance.ended:
@@ -290,12 +297,14 @@ class Conversation:
             self.playout.begin(utterance)
             if response.purpose == "greeting":
                 self.greeting.say(utterance, now_ns)
-        self.playout.speak(utterance, event.delta)
+        self.playout.speak(utterance, event.delta, now_ns)
 
     def _on_created(self, created: ServerResponse, now_ns: int) -> None:
         purpose = self.asking.purpose_of(created.metadata)
         if self.responses.created(created.id, purpose) is None:
             return
+        self._made_ns = now_ns
+        self.timers.set(Due.STALLED, now_ns + STALLED_NS)
         if purpose == "greeting":
             self.greeting.stage = Stage.MAKING
         elif self.greeting.stage is Stage.ASKED:
@@ -307,6 +316,8 @@ class Conversation:
         response = self.responses.finished(done.id)
         if response is None:
             return
+        if self.responses.active is None:
+            self.timers.cancel(Due.STALLED)
         for item in done.output:
             self._on_item(done.id, item)
             if item.status != "completed":
@@ -425,19 +436,6 @@ class Conversation:
         """Twilio echoed the mark behind an utterance."""
         self.playout.mark(mark.generation, mark.utterance, mark.at_ns)
 
-    def line_lost(self, now_ns: int) -> None:
-        """txpacer was restarted: what was in the line is gone, and the model goes on from what was heard."""
-        self.floor.line_lost(now_ns)
-        if not self.playout.is_audible():
-            return
-        self.floor.cancel(now_ns)
-        self.playout.line_lost(now_ns)
-        if self.greeting.stage is not Stage.DUE:
-            self.greeting.stage = Stage.OVER
-        if not (self.floor.caller_speaks or self.ended):
-            self.asking.owe("continue", now_ns + ANSWER_NS)
-        self._settle(now_ns)
-
     # --- time ---
 
     def next_due_ns(self) -> int | None:
@@ -456,6 +454,8 @@ class Conversation:
                     purpose = self.asking.requested
                     self._on_refused()
                     self._retry(purpose, now_ns)
+                case Due.STALLED:
+                    self._look_for_progress(now_ns)
                 case Due.CONFIRM:
                     if self.floor.confirm(now_ns):
                         self._hanging_up = False
@@ -470,6 +470,19 @@ class Conversation:
                 case Due.ANSWER | Due.PROTECTED:
                     pass  # _settle looks at what they were waiting for
         self._settle(now_ns)
+
+    def _look_for_progress(self, now_ns: int) -> None:
+        """A response is due to be done: a session that does not go on with it, and still answers pings, is lost."""
+        stalled_ns = self._made_ns + STALLED_NS
+        if self.responses.server is Server.ACTIVE and now_ns < stalled_ns:
+            self.timers.set(Due.STALLED, stalled_ns)
+            return
+        if self.responses.server is Server.ACTIVE and self.playout.ledger.unheard_bytes(now_ns):
+            self.timers.set(Due.STALLED, now_ns + STALL_AGAIN_NS)
+            return
+        self._metrics.stalled.inc()
+        self.commands.append(LeaveSession())
+        self.session_lost(now_ns)
 
     def _settle(self, now_ns: int) -> None:
         """What may have become possible by whatever just happened."""
@@ -507,7 +520,7 @@ class Conversation:
         if item_id == "greeting":
             self.greeting.stage = Stage.MADE
             self.greeting.say(utterance, now_ns)
-        self.playout.speak(utterance, audio)
+        self.playout.speak(utterance, audio, now_ns)
         self.playout.end(utterance)
         return utterance.number
 

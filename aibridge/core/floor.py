@@ -7,6 +7,7 @@ of greeting protection and when an interruption is to be confirmed, the caller's
 
 from __future__ import annotations
 
+from .asking import CANCELLED_NS
 from .barge_in import BARGE_IN_TABLE, DRAIN_TABLE, Act, BargeIn, Situation
 from .caller_audio import CallerAudio
 from .commands import CancelResponse, Command, PauseSpeech, ResumeSpeech
@@ -123,6 +124,7 @@ class Floor:
             return False
         response.interrupted = True
         self._commands.append(CancelResponse(response.id))
+        self._timers.set(Due.STALLED, now_ns + CANCELLED_NS)
         self._metrics.cancels.inc()
         self._metrics.cancel.observe((now_ns - self._speech_ns) / 1e9)
         return True
@@ -171,9 +173,3 @@ class Floor:
             self._confirming = False
             self._timers.cancel(Due.CONFIRM)
             self._commands.append(ResumeSpeech())
-
-    def line_lost(self, now_ns: int) -> None:
-        """The pause, if there was one, went with the line."""
-        self._confirming = False
-        self._timers.cancel(Due.CONFIRM)
-        self._speech_ns = now_ns

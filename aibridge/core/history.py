@@ -16,6 +16,8 @@ from .realtime import Usage
 # smallest context of a Realtime model, and instructions, tools and the call itself have to fit, too.
 REPLAY_TURNS: Final = 200
 REPLAY_CHARACTERS: Final = 24_000
+# Characters of one turn; a quarter of an hour of speech.
+TEXT_MAX: Final = 20_000
 # In the place of words that were never transcribed.
 UNKNOWN_CALLER: Final = "(the caller said something that was not written down)"
 UNKNOWN_AI: Final = "(you said something that was not written down)"
@@ -113,8 +115,11 @@ class History:
         """The turn of this item; a new one when there is none yet."""
         turn = self._by_item.get(item_id)
         if turn is None:
-            turn = self._by_item[item_id] = Turn(len(self.turns) + 1, role, item_id)
+            number = self.turns[-1].number + 1 if self.turns else 1
+            turn = self._by_item[item_id] = Turn(number, role, item_id)
             self.turns.append(turn)
+            if len(self.turns) > REPLAY_TURNS:
+                del self._by_item[self.turns.pop(0).item_id]
         self._changed[turn.number] = turn
         return turn
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from shared.audio import BYTE_NS
+
+# Speech that may wait to be heard: ten seconds less than the ten minutes at which txpacer refuses some, which would
+# then count as heard.
+UNHEARD_MAX_BYTES: Final = 4_720_000
+# Utterances that are remembered, for late events of them: of the model's last responses, and txpacer's and Twilio's,
+# which come within seconds.
+KEEP_UTTERANCES: Final = 64
 
 
 @dataclass(slots=True)
@@ -37,7 +45,7 @@ class Utterance:
     def estimate_heard(self, now_ns: int, ahead_ns: int) -> int:
         """What the ear will have heard of it when nothing paced after `now_ns` arrives; `ahead_ns` is buffered there.
 
-        Only for a txpacer that is gone and cannot be asked any more.
+        By the ear's clock: the truth is what txpacer says, if it can be asked.
         """
         if self.ear_start_ns is None:
             return 0
@@ -54,6 +62,8 @@ class Ledger:
         self._open: dict[int, Utterance] = {}
         # The number given last; 0 before the first.
         self.last = 0
+        # What was given to the line of those that are open.
+        self._spoken_bytes = 0
 
     def receive(self, response_id: str, item_id: str, content_index: int, n_bytes: int) -> tuple[Utterance, bool]:
         """Book audio that came from the model. Returns its utterance, and whether that is new."""
@@ -64,6 +74,7 @@ class Ledger:
             self.last += 1
             number = self._numbers[key] = self.last
             self._utterances[number] = self._open[number] = Utterance(number, *key)
+            self._forget_oldest()
         utterance = self._utterances[number]
         utterance.received_bytes += n_bytes
         return utterance, new
@@ -72,8 +83,31 @@ class Ledger:
         """Book what a worker before this one gave the line. Numbers only grow."""
         self.last = number - 1
         utterance, _ = self.receive(response_id, item_id, 0, n_bytes)
-        utterance.spoken_bytes = n_bytes
+        self.speak(utterance, n_bytes)
         return utterance
+
+    def _forget_oldest(self) -> None:
+        if len(self._utterances) > KEEP_UTTERANCES:
+            oldest = next(iter(self._utterances.values()))
+            if oldest.heard_bytes is not None:
+                del self._utterances[oldest.number]
+                del self._numbers[oldest.response_id, oldest.item_id, oldest.content_index]
+
+    def speak(self, utterance: Utterance, n_bytes: int) -> None:
+        """Book audio that is given to the line."""
+        utterance.spoken_bytes += n_bytes
+        self._spoken_bytes += n_bytes
+
+    def room_bytes(self, now_ns: int) -> int:
+        """How much more may be given to the line."""
+        room = UNHEARD_MAX_BYTES - self._spoken_bytes
+        if room < UNHEARD_MAX_BYTES // 2:  # else it does not matter
+            room = UNHEARD_MAX_BYTES - self.unheard_bytes(now_ns)
+        return room
+
+    def unheard_bytes(self, now_ns: int) -> int:
+        """What was given to the line and is not heard yet, by the ear's clock."""
+        return self._spoken_bytes - sum(utterance.estimate_heard(now_ns, 0) for utterance in self._open.values())
 
     def of_item(self, response_id: str, item_id: str) -> list[Utterance]:
         return [u for u in self._utterances.values() if u.item_id == item_id and u.response_id == response_id]
@@ -98,4 +132,5 @@ class Ledger:
         utterance = self._open.pop(number, None)
         if utterance is not None:
             utterance.heard_bytes = min(heard_bytes, utterance.spoken_bytes)
+            self._spoken_bytes -= utterance.spoken_bytes
         return utterance

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .history import Turn
+from .history import REPLAY_CHARACTERS, Turn
 from .ledger import Ledger
 
 # Utterances of the dead worker that this does not know yet, at most: what was begun within the last second or two.
@@ -26,11 +26,17 @@ class Memory(msgspec.Struct, frozen=True):
     last_utterance: int = 0
     # In the midst of a turn, whose words only the dead session heard.
     caller_speaks: bool = False
+    # The utterance in whose midst the call's media socket began, and how many bytes of it were heard before.
+    base: tuple[int, int] = (0, 0)
 
 
-def remember(turns: list[Turn], ledger: Ledger, *, caller_speaks: bool) -> bytes:
+def remember(turns: list[Turn], ledger: Ledger, *, caller_speaks: bool, base: tuple[int, int] = (0, 0)) -> bytes:
+    """A conversation as `recall` takes it: no more turns of it than a fresh session is told."""
     items = {u.number: u.item_id for u in ledger.open()}
-    return msgspec.msgpack.encode(Memory(turns, items, ledger.last, caller_speaks))
+    first, left = len(turns), REPLAY_CHARACTERS
+    while first and (left := left - len(turns[first - 1].text)) >= 0:
+        first -= 1
+    return msgspec.msgpack.encode(Memory(turns[first:], items, ledger.last, caller_speaks, base))
 
 
 def recall(data: bytes) -> Memory:

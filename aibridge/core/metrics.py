@@ -24,6 +24,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_cancel_not_active", "Cancels that crossed the end of their response"),
     counter("bridge_already_active", "Creates that the server refused because a response was active"),
     counter("bridge_late_deltas", "Audio deltas of cancelled responses, dropped"),
+    counter("bridge_excess_bytes", "Speech dropped because ten minutes of it waited to be heard already"),
     counter("bridge_truncated_items", "Items cut to what was heard"),
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),
@@ -45,6 +46,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
     counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
     counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
+    counter("bridge_stalled_sessions", "Sessions given up because a response neither went on nor ended"),
     counter("bridge_renewals", "Sessions replaced by a fresh one before their limit"),
     histogram("bridge_recovery_seconds", "Loss of a session to its successor's readiness, seconds", _RESPONSE_S),
     gauge("bridge_calls", "Calls with an open media socket"),
@@ -68,6 +70,7 @@ class ConversationMetrics:
         self.cancel_not_active = page.counter("bridge_cancel_not_active")
         self.already_active = page.counter("bridge_already_active")
         self.late_deltas = page.counter("bridge_late_deltas")
+        self.excess_bytes = page.counter("bridge_excess_bytes")
         self.truncated = page.counter("bridge_truncated_items")
         self.deleted = page.counter("bridge_deleted_items")
         self.greetings_heard = page.counter("bridge_greetings", "heard")
@@ -84,5 +87,6 @@ class ConversationMetrics:
         self.illegal = page.counter("bridge_illegal_events")
         self.reconnected = page.counter("bridge_recoveries", "reconnected")
         self.fallbacks = page.counter("bridge_recoveries", "fallback")
+        self.stalled = page.counter("bridge_stalled_sessions")
         self.renewals = page.counter("bridge_renewals")
         self.recovery = page.histogram("bridge_recovery_seconds")

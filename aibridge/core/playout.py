@@ -70,9 +70,21 @@ class Playout:
 
     # --- towards the line ---
 
-    def speak(self, utterance: Utterance, data: bytes) -> None:
-        utterance.spoken_bytes += len(data)
-        self._commands.append(Speak(utterance.number, data))
+    def speak(self, utterance: Utterance, data: bytes, now_ns: int) -> None:
+        """Give audio to the line; of a response that says more than a line may hold, the rest is not said."""
+        room = self.ledger.room_bytes(now_ns)
+        excess = len(data) - room
+        if excess > 0:
+            data = data[: max(0, room)]
+        if data:
+            self.ledger.speak(utterance, len(data))
+            self._commands.append(Speak(utterance.number, data))
+        if excess > 0:
+            self._metrics.excess_bytes.inc(excess)
+            self.end(utterance)
+            response = self._responses.get(utterance.response_id)
+            if response is not None:
+                response.interrupted = True  # and the model is told what was heard of it
 
     def begin(self, utterance: Utterance) -> None:
         """The first audio of an utterance came: those before it are complete, whatever their done events do."""
@@ -85,6 +97,8 @@ class Playout:
         if not utterance.ended:
             utterance.ended = True
             self._commands.append(EndSpeech(utterance.number))
+            if not utterance.spoken_bytes:
+                self.silence(utterance)  # the line does not know of it
 
     def end_all(self, response_id: str | None = None) -> None:
         """No more audio comes of this response; None: of any."""
@@ -156,22 +170,10 @@ class Playout:
         """txpacer did not answer: it is gone. The ear's clock has to do."""
         if self.awaits_truth():
             self._metrics.unanswered_withdrawals.inc()
-            self._estimate(self.withdrawing_through, now_ns)
-
-    def line_lost(self, now_ns: int) -> None:
-        """txpacer was restarted, and the reservoir is gone."""
-        for utterance in self.ledger.open():
-            response = self._responses.get(utterance.response_id)
-            if response is not None:
-                response.interrupted = True
-        self.withdrawing_through = self.ledger.last
-        self._estimate(self.ledger.last, now_ns)
-
-    def _estimate(self, through: int, now_ns: int) -> None:
-        self._withdrawn_through = max(self._withdrawn_through, through)
-        ahead_ns = self._lead_ns
-        heard = {u.number: u.estimate_heard(now_ns, ahead_ns) for u in self.ledger.open() if u.number <= through}
-        self._cut(heard, Withdrawn(0, through, (), now_ns + (ahead_ns if any(heard.values()) else 0)))
+            self._withdrawn_through = through = self.withdrawing_through
+            ahead_ns = self._lead_ns
+            heard = {u.number: u.estimate_heard(now_ns, ahead_ns) for u in self.ledger.open() if u.number <= through}
+            self._cut(heard, Withdrawn(0, through, (), now_ns + (ahead_ns if any(heard.values()) else 0)))
 
     def _cut(self, heard: dict[int, int], answer: Withdrawn) -> None:
         """The utterances of `heard` end here."""
@@ -232,7 +234,7 @@ class Playout:
             turn.interrupted = utterance.cut
 
     def silence(self, utterance: Utterance) -> None:
-        """An utterance that will never be spoken: late audio of a cancelled response."""
+        """An utterance of which nothing is spoken: it holds no audio, or only audio of a cancelled response."""
         self.ledger.settle(utterance.number, 0)
 
     def record(self, response_id: str, item_id: str) -> None:

@@ -8,7 +8,7 @@ Source: openai.types.realtime of openai 3.54.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import Any, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from openai.types.realtime import RealtimeClientEventParam
@@ -16,6 +16,10 @@ from openai.types.realtime import RealtimeClientEventParam
 
 class MalformedEventError(ValueError):
     """The server sent something that is no event. It is counted and passed over."""
+
+
+# What every JSON number can say exactly (RFC 8259, section 6); more is no count of anything here.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Peek(msgspec.Struct):
@@ -35,9 +39,9 @@ class Item(msgspec.Struct):
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
-    text_tokens: int = 0
-    audio_tokens: int = 0
-    cached_tokens: int = 0
+    text_tokens: Count = 0
+    audio_tokens: Count = 0
+    cached_tokens: Count = 0
 
 
 class Usage(msgspec.Struct):
@@ -67,98 +71,98 @@ class Response(msgspec.Struct):
     usage: Usage | None = None
 
 
-class SessionCreated(msgspec.Struct):
+class SessionCreated(msgspec.Struct, tag="session.created"):
     """session.created: the socket is up; the session still has its defaults."""
 
 
-class SessionUpdated(msgspec.Struct):
+class SessionUpdated(msgspec.Struct, tag="session.updated"):
     """session.updated: our settings hold. Not before this may audio or response.create be sent."""
 
 
-class SpeechStarted(msgspec.Struct):
+class SpeechStarted(msgspec.Struct, tag="input_audio_buffer.speech_started"):
     """input_audio_buffer.speech_started; `item_id` is the user item that will come of it."""
 
     item_id: str = ""
-    audio_start_ms: int = 0
+    audio_start_ms: Count = 0
 
 
-class SpeechStopped(msgspec.Struct):
+class SpeechStopped(msgspec.Struct, tag="input_audio_buffer.speech_stopped"):
     """input_audio_buffer.speech_stopped."""
 
     item_id: str = ""
-    audio_end_ms: int = 0
+    audio_end_ms: Count = 0
 
 
-class Committed(msgspec.Struct):
+class Committed(msgspec.Struct, tag="input_audio_buffer.committed"):
     """input_audio_buffer.committed: the caller's turn is in the conversation."""
 
     item_id: str = ""
 
 
-class ItemAdded(msgspec.Struct):
+class ItemAdded(msgspec.Struct, tag="conversation.item.added"):
     """conversation.item.added."""
 
     item: Item
 
 
-class ItemTruncated(msgspec.Struct):
+class ItemTruncated(msgspec.Struct, tag="conversation.item.truncated"):
     """conversation.item.truncated: where the server really cut."""
 
     item_id: str
-    audio_end_ms: int = 0
+    audio_end_ms: Count = 0
 
 
-class CallerTranscript(msgspec.Struct):
+class CallerTranscript(msgspec.Struct, tag="conversation.item.input_audio_transcription.completed"):
     """conversation.item.input_audio_transcription.completed."""
 
     item_id: str
     transcript: str = ""
 
 
-class ResponseCreated(msgspec.Struct):
+class ResponseCreated(msgspec.Struct, tag="response.created"):
     """response.created."""
 
     response: Response
 
 
-class ResponseDone(msgspec.Struct):
+class ResponseDone(msgspec.Struct, tag="response.done"):
     """response.done, whatever the status: completed, cancelled, failed, incomplete."""
 
     response: Response
 
 
-class OutputItemAdded(msgspec.Struct):
+class OutputItemAdded(msgspec.Struct, tag="response.output_item.added"):
     """response.output_item.added."""
 
     response_id: str
     item: Item
 
 
-class OutputItemDone(msgspec.Struct):
+class OutputItemDone(msgspec.Struct, tag="response.output_item.done"):
     """response.output_item.done: also sent for items that were cut short (`item.status` tells)."""
 
     response_id: str
     item: Item
 
 
-class AudioDelta(msgspec.Struct):
+class AudioDelta(msgspec.Struct, tag="response.output_audio.delta"):
     """response.output_audio.delta; `delta` is already mu-law (msgspec decodes the base64)."""
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
     delta: bytes
 
 
-class AudioDone(msgspec.Struct):
+class AudioDone(msgspec.Struct, tag="response.output_audio.done"):
     """response.output_audio.done."""
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
 
 
-class TranscriptDelta(msgspec.Struct):
+class TranscriptDelta(msgspec.Struct, tag="response.output_audio_transcript.delta"):
     """response.output_audio_transcript.delta: what is known of the words if the session breaks off."""
 
     response_id: str
@@ -166,16 +170,16 @@ class TranscriptDelta(msgspec.Struct):
     delta: str = ""
 
 
-class TranscriptDone(msgspec.Struct):
+class TranscriptDone(msgspec.Struct, tag="response.output_audio_transcript.done"):
     """response.output_audio_transcript.done."""
 
     response_id: str
     item_id: str
-    content_index: int
+    content_index: Count
     transcript: str = ""
 
 
-class ServerError(msgspec.Struct):
+class ServerError(msgspec.Struct, tag="error"):
     """error. Most are recoverable; FATAL_CODES are not."""
 
     error: ErrorBody
@@ -201,29 +205,9 @@ ServerEvent = (
     | ServerError
 )
 
-_TYPES: Final[dict[str, Any]] = {
-    "session.created": SessionCreated,
-    "session.updated": SessionUpdated,
-    "input_audio_buffer.speech_started": SpeechStarted,
-    "input_audio_buffer.speech_stopped": SpeechStopped,
-    "input_audio_buffer.committed": Committed,
-    "conversation.item.added": ItemAdded,
-    "conversation.item.input_audio_transcription.completed": CallerTranscript,
-    "response.created": ResponseCreated,
-    "response.done": ResponseDone,
-    "response.output_item.added": OutputItemAdded,
-    "response.output_item.done": OutputItemDone,
-    "response.output_audio.delta": AudioDelta,
-    "response.output_audio.done": AudioDone,
-    "response.output_audio_transcript.delta": TranscriptDelta,
-    "response.output_audio_transcript.done": TranscriptDone,
-    "conversation.item.truncated": ItemTruncated,
-    "error": ServerError,
-}
+_decoder: Final[msgspec.json.Decoder[ServerEvent]] = msgspec.json.Decoder(ServerEvent)
 _peek: Final = msgspec.json.Decoder(_Peek)
-_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in _TYPES.items()
-}
+_KNOWN: Final = frozenset(kind.__struct_config__.tag for kind in get_args(ServerEvent))
 
 # After these the session cannot go on, and a new one would fail in the same way.
 FATAL_CODES: Final = frozenset(
@@ -248,13 +232,19 @@ def decode_event(data: bytes) -> ServerEvent | None:
     Raises MalformedEventError for anything that is no event of the protocol.
     """
     try:
-        decoder = _DECODERS.get(_peek.decode(data).type)
-        if decoder is None:
-            return None
-        event: ServerEvent = decoder.decode(data)
-        return event
+        return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        if _is_of_no_use(data):
+            return None
         raise MalformedEventError(str(exc)) from exc
+
+
+def _is_of_no_use(data: bytes) -> bool:
+    """Whether this is an event of a type that is not read here."""
+    try:
+        return _peek.decode(data).type not in _KNOWN
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -12,6 +12,7 @@ class Due(Enum):
     EXPECTED = auto()  # the server ought to have answered by itself
     CREATED = auto()  # response.created ought to have come
     PROTECTED = auto()  # greeting protection ends while an interruption waits
+    STALLED = auto()  # a response ought to have gone on, or ended
     CONFIRM = auto()  # speech that lasted until now is a barge-in
     WITHDRAWN = auto()  # txpacer ought to have answered
     DIAL = auto()  # the next try to reach the model
@@ -20,7 +21,7 @@ class Due(Enum):
 
 
 class Timers:
-    """Times are ns, monotonic. There are nine kinds, so a dictionary and `min` do."""
+    """Times are ns, monotonic. There are ten kinds, so a dictionary and `min` do."""
 
     def __init__(self) -> None:
         self._at: dict[Due, int] = {}

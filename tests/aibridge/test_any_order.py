@@ -192,13 +192,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.talk.mark(MarkHeard(1, generation, number, self.bench.ns))
         self.look()
 
-    @rule()
-    def line_lost(self) -> None:
-        self.bench.talk.line_lost(self.bench.ns)
-        # The new line knows nothing of what was withdrawn, and nothing old may be said to it.
-        self.withdrawing.clear()
-        self.look()
-
     # --- sessions and time ---
 
     @rule(happens=st.sampled_from(["lost", "ready", "failed", "refused"]))

@@ -11,6 +11,8 @@ from aibridge.core.commands import (
     DeleteItem,
     Dial,
     EndCall,
+    EndSpeech,
+    LeaveSession,
     PauseSpeech,
     ResumeSpeech,
     Speak,
@@ -18,6 +20,8 @@ from aibridge.core.commands import (
     TruncateItem,
     WithdrawSpeech,
 )
+from aibridge.core.history import TEXT_MAX
+from aibridge.core.ledger import UNHEARD_MAX_BYTES
 from aibridge.core.realtime import Item, OutputItemDone
 from aibridge.core.rules import Rules, Script
 
@@ -445,11 +449,96 @@ def test_a_session_is_renewed_between_turns_only() -> None:
     assert bench.count("bridge_renewals") == 1
 
 
-def test_a_restarted_txpacer_costs_the_rest_of_the_sentence_and_the_model_goes_on() -> None:
+def test_of_a_response_that_says_more_than_a_line_may_hold_the_rest_is_neither_said_nor_believed() -> None:
     bench = Bench()
-    bench.answers()
-    bench.talk.line_lost(bench.ns)
+    bench.created()
+    bench.audio(1_000)
+    bench.ear()
+    for _ in range(12 * 60 - 1):  # twelve minutes, in twelve seconds
+        bench.now += 1_000 / 60
+        bench.audio(1_000)
+    said_ms = sum(len(each.data) for each in bench.all(Speak)) / 8
+    assert said_ms == pytest.approx(UNHEARD_MAX_BYTES / 8 + bench.now, abs=2_500)
+    bench.audio_done()
+    bench.audio(1_000, "i2")
+    bench.response_done(items=("i1", "i2"))
+    assert len(bench.all(EndSpeech)) == 1
+    assert bench.count("bridge_excess_bytes") + bench.count("bridge_late_deltas") > 0
+    bench.heard()
+    assert bench.talk.history.turns[0].heard_bytes == said_ms * 8
+    assert bench.all(TruncateItem) == [TruncateItem("i1", 0, int(said_ms))]
+    assert bench.all(DeleteItem) == [DeleteItem("i2")]
+    assert bench.talk.playout.unheard() == 0
+
+
+def test_twelve_minutes_that_are_heard_as_they_come_are_said_whole() -> None:
+    bench = Bench()
+    bench.created()
+    bench.audio(1_000)
+    bench.ear()
+    for _ in range(12 * 60 - 1):
+        bench.now += 500
+        bench.audio(1_000)
+    assert sum(len(each.data) for each in bench.all(Speak)) == 12 * 60 * 8_000
+    assert bench.count("bridge_excess_bytes") == 0
+
+
+def test_a_conversation_of_many_hours_holds_what_a_new_session_is_told_and_no_more() -> None:
+    bench = Bench()
+    for number in range(1, 1_001):
+        bench.created(f"r{number}")
+        bench.audio(100, f"i{number}", f"r{number}", text="word " * 10_000)
+        bench.audio_done(f"i{number}", f"r{number}")
+        bench.response_done(f"r{number}", items=(f"i{number}",))
+        bench.ear(number)
+        bench.heard(number)
+        bench.take()
+        bench.done.clear()
+    turns = bench.talk.history.turns
+    assert [turn.number for turn in turns] == list(range(801, 1_001))
+    assert all(len(turn.text) == TEXT_MAX for turn in turns)
+    ledger = bench.talk.playout.ledger
+    assert ledger.get(1) is None
+    assert ledger.get(1_000) is not None
+    assert bench.talk.history.turn("ai", "i1000") is turns[-1]
+
+
+def test_an_item_without_audio_is_not_waited_for() -> None:
+    bench = Bench()
+    bench.created()
+    bench.audio(0)
+    bench.audio_done()
+    bench.response_done(items=("i1",))
+    assert bench.talk.playout.unheard() == 0
+
+
+def test_a_cancel_that_is_not_answered_costs_the_session_and_the_next_one_answers() -> None:
+    bench = Bench()
+    bench.created()
+    bench.audio(3_000)
+    bench.ear()
+    bench.now += 1_000
+    bench.speaks()
+    bench.withdrawn(1, (1, 1_120))
+    bench.stops()
+    bench.wait(4_900)
+    assert bench.all(LeaveSession) == []
     bench.wait(200)
-    (cut,) = bench.all(TruncateItem)
-    assert cut.audio_end_ms == 1_120
-    assert bench.all(CreateResponse)[-1].purpose == "continue"
+    assert bench.all(LeaveSession) == [LeaveSession()]
+    assert bench.all(Dial) == [Dial()]
+    bench.talk.session_ready(bench.ns)
+    assert bench.all(CreateResponse)[-1].purpose == "answer"
+    assert bench.count("bridge_stalled_sessions") == 1
+
+
+def test_a_response_that_is_being_made_or_heard_is_not_stalled() -> None:
+    bench = Bench()
+    bench.created()
+    for _ in range(6):
+        bench.wait(15_000)
+        bench.audio(15_000)
+    bench.ear()
+    bench.wait(6 * 15_000 - 100)
+    assert bench.all(LeaveSession) == []
+    bench.wait(1_200)
+    assert bench.all(LeaveSession) == [LeaveSession()]

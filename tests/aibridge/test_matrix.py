@@ -19,7 +19,8 @@ def test_a_scenario_breaks_no_promise(name: str) -> None:
     result = carry(scenario)
     outcome = row(scenario, result.record, result.sessions, tolerance_ms=TOLERANCE_MS)
     assert outcome.problems == []
-    if not scenario.events:  # where txpacer dies, the last 120 ms cannot be known
+    # Where txpacer dies, the last 120 ms cannot be known; and a session that is given up is not told any more.
+    if not scenario.events and "answers no cancel" not in name:
         assert outcome.verdict.history_error_ms == 0
     assert outcome.verdict.cancels <= 1
     assert name in CROSSINGS or outcome.verdict.cancel_not_active == 0

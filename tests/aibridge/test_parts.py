@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aibridge.core.caller_audio import HELD_BYTES, CallerAudio
 from aibridge.core.history import REPLAY_TURNS, UNKNOWN_CALLER, History, cut_text
+from aibridge.core.realtime import MalformedEventError, decode_event
 from aibridge.core.recovery import SESSION_TABLE, TRIES_MAX, Action, Event, Line, Sessions
 from aibridge.core.responses import RESPONSE_TABLE, Server, Step
 from aibridge.core.timers import Due, Timers
@@ -203,3 +204,19 @@ def test_illegal_events_change_nothing() -> None:
 def test_nothing_leads_out_of_gone_and_every_state_can_be_lost() -> None:
     assert not any(line is Line.GONE for line, _ in SESSION_TABLE)
     assert all((state, Step.LOST) in RESPONSE_TABLE for state in Server)
+
+
+# --- what the model sends ---
+
+
+@pytest.mark.parametrize("number", ["-1", "9007199254740993", "1e300", "1" + 400 * "0"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type": "conversation.item.truncated", "item_id": "i", "audio_end_ms": %s}',
+        '{"type": "response.done", "response": {"usage": {"input_token_details": {"text_tokens": %s}}}}',
+    ],
+)
+def test_a_number_that_counts_nothing_makes_an_event_malformed(event: str, number: str) -> None:
+    with pytest.raises(MalformedEventError):
+        decode_event((event % number).encode())

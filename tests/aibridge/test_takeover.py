@@ -68,3 +68,10 @@ def test_memory_is_what_was_remembered(speaks: bool) -> None:
     ledger = bench.talk.playout.ledger
     memory = recall(remember([GREETED, ASKED], ledger, caller_speaks=bench.talk.floor.caller_speaks))
     assert memory == Memory([GREETED, ASKED], caller_speaks=speaks)
+
+
+def test_a_memory_holds_what_a_fresh_session_is_told_and_no_more() -> None:
+    turns = [Turn(number, "caller", f"u{number}", text="word " * 2_000) for number in range(1, 11)]
+    memory = recall(remember(turns, Bench().talk.playout.ledger, caller_speaks=False, base=(3, 480)))
+    assert memory.turns == turns[-2:]
+    assert memory.base == (3, 480)

@@ -15,17 +15,25 @@ from openai import AsyncOpenAI
 
 from aibridge import agent, worker
 from aibridge.core.metrics import DEFINITIONS
+from aibridge.core.realtime import ResponseCreated
 from shared import bus
 from shared.messages import (
+    BridgeHello,
     BridgeToGateway,
+    BridgeToPacer,
     CallEnded,
     CallerAudio,
+    CallMemory,
     CallOffered,
     CallOver,
     CallStarted,
     CallTaken,
     GatewayHello,
     HangUp,
+    LineState,
+    OpenLine,
+    PacerState,
+    RestoreLine,
     WorkerState,
 )
 from shared.metrics import Page
@@ -38,13 +46,23 @@ class Cell:
     """A worker, the model, and this test as the gateway."""
 
     def __init__(
-        self, model: ModelServer, link: bus.Link, page: Page, told: list[Any], join: Callable[..., bus.Link]
+        self,
+        model: ModelServer,
+        link: bus.Link,
+        page: Page,
+        told: list[Any],
+        join: Callable[..., bus.Link],
+        stop: Callable[[], None],
     ) -> None:
         self.model = model
+        self.stop = stop
         self.page = page
         self.told = told
         # Another gateway's link, by name, and what it shall do with each message.
         self.join = join
+        # What the worker says to txpacer, and the way back.
+        self.asked: list[Any] = []
+        self.pacer: bus.Link
         self._link = link
 
     def say(self, *messages: Any) -> None:
@@ -103,7 +121,17 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: link.send((GatewayHello("gw"),)))
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
-                yield Cell(model, link, page, told, join)
+                under_way = Cell(model, link, page, told, join, stop.set)
+                under_way.pacer = bus.Link(
+                    bus.router(context, bus.speech_url(config.run_dir), hwm=100),
+                    types=BridgeToPacer,
+                    on_message=lambda _, message: under_way.asked.append(message),
+                    dropped=page.counter("bridge_dropped"),
+                    undecodable=page.counter("bridge_undecodable"),
+                )
+                under_way.pacer.start()
+                yield under_way
+                under_way.pacer.close()
             finally:
                 stop.set()
                 await running
@@ -251,5 +279,103 @@ def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.Mo
             await until(lambda: others() == 1)
             assert other.send((GatewayHello("gw2", draining=True),))
             await until(lambda: others() == 0)
+
+    run(scenario)
+
+
+def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    deal_with = worker.Call.model_event
+    failed = []
+
+    def fail_once(call: worker.Call, session: Any, event: Any) -> None:
+        if isinstance(event, ResponseCreated) and not failed:
+            failed.append(event)
+            raise ZeroDivisionError
+        deal_with(call, session, event)
+
+    monkeypatch.setattr(worker.Call, "model_event", fail_once)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value == 1)
+            assert failed
+            assert under_test.sessions("lost") == 1
+
+    run(scenario)
+
+
+def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_those_it_has() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+            before = len(under_test.told)
+            under_test.stop()
+            await until(lambda: any(isinstance(each, CallMemory) for each in under_test.told[before:]))
+            assert [each.ready for each in under_test.told[before:] if isinstance(each, WorkerState)][-1] is False
+
+    run(scenario)
+
+
+def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+            under_test.say(CallEnded(7, "lost"))
+            under_test.start(9, "token-2", "CA1")
+            await until(lambda: any(isinstance(each, CallMemory) and each.call == 9 for each in under_test.told))
+
+    run(scenario)
+
+
+def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+
+            def asks() -> list[int]:
+                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
+
+            under_test.start(7, "token", "CA1")
+            await until(lambda: len(asks()) >= 3)
+            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
+            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
+            answered = asks()[-1]
+            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
+            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
+            assert asks()[-1] <= answered + 1  # one may have been under way
+
+    run(scenario)
+
+
+def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
+
+    async def scenario() -> None:
+        async with cell() as under_test:
+
+            def epochs() -> list[int]:
+                return [each.epoch for each in under_test.asked if isinstance(each, RestoreLine)]
+
+            under_test.start(7, "token", "CA1")
+            await until(lambda: any(isinstance(each, OpenLine) for each in under_test.asked))
+            assert under_test.pacer.send((PacerState(1, 0), LineState(7, (), 1)), "aibridge-0")
+            under_test.say(CallEnded(7, "lost"))
+            under_test.start(9, "token-2", "CA1")
+            await until(lambda: epochs() == [1])
+            assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
+            await until(lambda: epochs() == [1, 2])
 
     run(scenario)

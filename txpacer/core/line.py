@@ -480,6 +480,11 @@ class Line:
             found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
         return found
 
+    def unpaced(self) -> list[bytes]:
+        """The speech of each utterance of `unheard` that is not paced yet."""
+        self._settle()
+        return [b""] * len(self._playing) + [b"".join(u.chunks)[u.at :] for u in self._queue]
+
     def reservoir(self) -> Sequence[tuple[int, int]]:
         """`(utterance, bytes)` not yet paced, in order."""
         self._settle()

@@ -103,8 +103,11 @@ class Pacer:
 
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str, handover: int = 0) -> None:
-        """A call started, or is in the hands of another worker: frames and word go to those named last."""
+    def open(self, call: int, gateway: str, bridge: str, *, handover: int = 0, ask: int = 0) -> None:
+        """A call started, or is in the hands of another worker: frames and word go to those named last.
+
+        Opening it again does no harm, and is answered again.
+        """
         entry = self._entries.get(call)
         if entry is None:
             entry = self._new(call, gateway, bridge)
@@ -114,7 +117,9 @@ class Pacer:
         else:
             entry.outlet, entry.bridge = self._outlet(gateway), bridge
         entry.handover = handover
-        self._report(entry, LineState(call, tuple(entry.line.unheard())))
+        line = entry.line
+        speech = tuple(line.unpaced()) if handover else ()
+        self._report(entry, LineState(call, tuple(line.unheard()), ask, speech))
 
     def _new(self, call: int, gateway: str, bridge: str) -> _Entry:
         line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS, call=call)
@@ -127,13 +132,30 @@ class Pacer:
         return entry is None or entry.bridge == bridge
 
     def restore(
-        self, call: int, gateway: str, bridge: str, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int
+        self,
+        call: int,
+        gateway: str,
+        bridge: str,
+        *,
+        seq: int,
+        utterance: int,
+        paced_bytes: int,
+        ear_ns: int,
+        handover: int = 0,
+        ask: int = 0,
     ) -> None:
-        """A call whose line, or media socket, is gone: its line begins anew where the ear stopped."""
-        self.close(call)
-        line = self._new(call, gateway, bridge).line
-        line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
-        self._metrics.restored.inc()
+        """A call whose line, or media socket, is gone: its line begins anew where the ear stopped.
+
+        Unless the line is here already: this was said twice, or it was opened before its loss was known. That of a
+        worker that had the call before, and only slept, knows nothing of where the ear is.
+        """
+        entry = self._entries.get(call)
+        if entry is None or handover > entry.handover:
+            self.close(call)
+            line = self._new(call, gateway, bridge).line
+            line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
+            self._metrics.restored.inc()
+        self.open(call, gateway, bridge, handover=handover, ask=ask)
 
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
         entry = self._entries.get(call)

@@ -1,0 +1,62 @@
+"""Who has a line, and what it says when it is asked for."""
+
+from __future__ import annotations
+
+from shared.messages import LineState
+from shared.metrics import Page
+from txpacer.core.metrics import DEFINITIONS, PacerMetrics
+from txpacer.core.pacer import Pacer
+
+MS = 1_000_000
+T0 = 1_000_000 * MS
+SPEECH = bytes(range(256)) * 40
+
+
+def make() -> Pacer:
+    return Pacer(lead_ns=120 * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
+
+
+def restore(pacer: Pacer, bridge: str, handover: int, ask: int = 1) -> None:
+    pacer.restore(1, "gateway", bridge, seq=50, utterance=3, paced_bytes=800, ear_ns=T0 - 1, handover=handover, ask=ask)
+
+
+def states(pacer: Pacer) -> list[tuple[str, LineState]]:
+    return [(bridge, report) for bridge, reports in pacer.take_reports() for report in reports]  # type: ignore[misc]
+
+
+def test_a_line_says_what_it_was_given_and_to_a_successor_what_it_has_of_it() -> None:
+    pacer = make()
+    pacer.open(1, "gateway", "one", ask=1)
+    pacer.speech(1, 1, SPEECH, T0)
+    pacer.tick(T0)
+    pacer.take_reports()
+    pacer.open(1, "gateway", "one", ask=2)
+    pacer.open(1, "gateway", "two", handover=1, ask=1)
+    unheard = ((1, len(SPEECH), 960, False, T0),)
+    assert states(pacer) == [
+        ("one", LineState(1, unheard, 2)),
+        ("two", LineState(1, unheard, 1, (SPEECH[960:],))),
+    ]
+
+
+def test_a_line_that_is_there_is_not_restored_again() -> None:
+    pacer = make()
+    for ask in (1, 2):
+        restore(pacer, "one", 0, ask)
+        pacer.speech(1, 3, SPEECH, T0)
+    pacer.speech(1, 3, SPEECH, T0)
+    assert [state.unheard for _, state in states(pacer)] == [
+        ((3, 800, 800, False, T0 - 1 - 100 * MS),),
+        ((3, 800 + len(SPEECH), 800, False, T0 - 1 - 100 * MS),),
+    ]
+
+
+def test_a_worker_that_slept_over_a_restart_takes_no_line_and_keeps_none() -> None:
+    pacer = make()
+    pacer.open(1, "gateway", "sleeper")
+    restore(pacer, "successor", 1)
+    pacer.open(1, "gateway", "sleeper")
+    restore(pacer, "sleeper", 0)
+    assert pacer.belongs_to(1, "successor")
+    (_, state) = states(pacer)[-1]
+    assert [number for number, *_ in state.unheard] == [3]
