@@ -318,6 +318,16 @@ def test_a_wire_that_was_late_within_the_ear_changes_nothing() -> None:
     assert line.reports == [Started(1, T0)]
 
 
+def test_a_gap_in_one_utterance_moves_those_behind_it_too() -> None:
+    line = make()
+    line.push(1, speech(60))
+    line.push(2, speech(500, 2))
+    line.tick(T0)
+    line.wire_late(1, T0 + 100 * MS)
+    shifts = [r for r in line.reports if isinstance(r, Shifted)]
+    assert shifts == [Shifted(1, 80 * MS, True), Shifted(2, 80 * MS, False)]
+
+
 def test_late_reports_of_one_burst_count_one_gap() -> None:
     line = make()
     line.push(1, speech(5_000))

@@ -210,6 +210,18 @@ def test_a_held_line_is_held_once_whatever_is_asked_of_it_and_not_any_more_when_
     assert held.value == 1
 
 
+def test_a_line_is_held_until_nothing_old_is_unacknowledged() -> None:
+    pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
+    pacer.open(1, "gateway", "bridge")
+    pacer.speech(1, 1, speech(5_000), T0)
+    sent = [pacer.tick(T0 + n * 20 * MS)[0][1].batch for n in range(3)]
+    assert pacer.tick(T0 + 200 * MS) == []
+    pacer.acknowledge("gateway", sent[0], T0 + 200 * MS, (), T0 + 200 * MS)
+    assert pacer.next_due_ns() is None
+    pacer.acknowledge("gateway", sent[-1], T0 + 201 * MS, (), T0 + 201 * MS)
+    assert len(pacer.tick(T0 + 201 * MS)) == 1
+
+
 def test_a_frame_that_its_gateway_held_up_is_as_late_as_it_is() -> None:
     cell = written(talking(20_000))
     cell.stop_gateway(1_000)

@@ -470,20 +470,24 @@ class Line:
         if gap_ns <= 0:
             return
         self._ear_ns += gap_ns
-        late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
-        for playing in reversed(self._playing):
+        late: list[_Playing | _Utterance] = []
+        for playing in self._playing:
             if playing.ear_ns > before_ns:
                 playing.ear_ns += gap_ns
-                late = playing
-        if late is None:
-            late = self._finished
-        if late is None:
+                late.append(playing)
+        if self._queue and self._queue[0].paced_bytes:
+            late.append(self._queue[0])
+        if not late and self._finished is not None:
+            late.append(self._finished)
+        if not late:
             return
+        first, *others = late
         continued = seq == self._gap_seq
         if not continued:
             self._gap_seq = seq
-            self._gap_is_audible = seq != late.first_seq
-        self.reports.append(Shifted(late.number, gap_ns, self._gap_is_audible, continued))
+            self._gap_is_audible = seq != first.first_seq
+        self.reports.append(Shifted(first.number, gap_ns, self._gap_is_audible, continued))
+        self.reports += [Shifted(other.number, gap_ns, audible=False) for other in others]
 
     def next_due_ns(self) -> int | None:
         """When `tick` next has something to do; None: not before more speech comes. May lie in the past."""

@@ -376,7 +376,7 @@ class Pacer:
         return outlet.refused is None and not (outlet.unacked and now_ns - outlet.unacked[0][1] > self._lead_ns)
 
     def _release(self, outlet: _Outlet, now_ns: int) -> None:
-        if outlet.held and outlet.refused is None:
+        if outlet.held and self._is_open(outlet, now_ns):
             held, outlet.held = outlet.held, []
             for entry in held:
                 if entry.slot == _HELD:
