@@ -275,6 +275,21 @@ def test_a_socket_that_takes_nothing_stops_its_line_and_the_ear_stays_true(stall
     assert abs(histogram(cell.metrics.ear_gap)[-1] - gap_ms / 1e3) <= 0.02
 
 
+def test_a_socket_that_takes_nothing_stops_its_line_behind_a_clear_too() -> None:
+    cell = written(talking(20_000))
+    cell.stop_socket(1, 2_000)
+    cell.run(300)
+    before = len(cell.unsent[1])
+    cell.withdraw(1, 1, clear=True)
+    cell.say(1, 2, speech(5_000, 2))
+    cell.run(1_500)
+    assert len(cell.unsent[1]) <= before + 1 + LEAD_MS // 20 + 1
+    cell.run()
+    record = cell.ear(1)
+    assert record.clears[0].cut_bytes == before * FRAME_BYTES
+    assert abs(record.play_start_ns[-1] + record.size_bytes[-1] * BYTE_NS - cell.finished_ns[1, 2]) <= 20 * MS
+
+
 def test_what_a_socket_has_not_taken_is_not_called_heard() -> None:
     cell = Cell()
     cell.open(1)

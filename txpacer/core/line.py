@@ -202,7 +202,7 @@ class Line:
         self._resumed = False
         # Utterances up to this one take no more speech: withdrawn, or paced to their end.
         self._closed_through = 0
-        # The first frame since the ear was last silent; a wire report for an earlier one is stale.
+        # The first frame since the ear was last silent.
         self._spurt_seq = 0
         # The frame behind the last silence (-1: none), and whether that was a gap: it may turn out to be longer.
         self._gap_seq = -1
@@ -329,7 +329,7 @@ class Line:
             playing.paced_bytes -= lost
             playing.ear_ns = min(playing.ear_ns, now_ns)
         self._ear_ns = min(self._ear_ns, now_ns)
-        # How late the frames were that it threw away is of no account any more.
+        # How late the frames were that it threw away matters only to what comes behind them.
         self._spurt_seq = self._seq
         self._marks.insert(0, CLEAR)
 
@@ -463,7 +463,9 @@ class Line:
     def wire_late(self, seq: int, wire_ns: int) -> None:
         """Frame `seq` really left at `wire_ns`. Where the ear had run dry by then, the rest is later by as much."""
         self._settle()
-        if not self._spurt_seq <= seq < self._seq:
+        # A socket is a queue: what was paced since the ear was silent left no earlier than what was paced before.
+        seq = max(seq, self._spurt_seq)
+        if seq >= self._seq:
             return
         before_ns = self._ear_ns - (self._seq - seq) * FRAME_NS
         gap_ns = wire_ns - before_ns
