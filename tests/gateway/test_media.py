@@ -128,7 +128,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
     run(scenario)
 
 
-def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_is_not(run):
+def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_or_a_pause_is_not(run):
     async def scenario(cell):
         async with cell.call() as (_, started):
             call = cell.gateway.media.calls[started.call]
@@ -142,6 +142,11 @@ def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_is_not(run):
             cell.frames(monotonic_ns(), (started.call, 2, FRAME, 0))
             await cell.ack()
             assert cell.gateway.metrics.tx_stall.value == 1
+            call.last_wire_ns -= 301_000_000
+            cell.frames(monotonic_ns(), (started.call, 4, FRAME, 0))  # a number was left out: a pause
+            await cell.ack()
+            assert cell.gateway.metrics.tx_stall.value == 1
+            assert cell.gateway.metrics.wire_gap.count == 1
 
     run(scenario)
 

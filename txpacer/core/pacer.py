@@ -379,29 +379,27 @@ class Pacer:
         if outlet.held and self._is_open(outlet, now_ns):
             held, outlet.held = outlet.held, []
             for entry in held:
-                if entry.slot == _HELD:
-                    entry.slot = _NONE
-                    self._schedule(entry, now_ns, entry.held_ns)
+                if entry.slot != _HELD:
+                    continue
+                entry.slot = _NONE
+                due_ns = entry.line.next_due_ns()
+                if due_ns is not None and due_ns <= now_ns:
+                    # As late as it is, whoever held it up.
+                    entry.slot = max(due_ns, entry.held_ns) // GRID_NS
+                    self._put(entry.slot, [entry])
+                else:
+                    self._schedule(entry, now_ns)
 
-    def _schedule(self, entry: _Entry, now_ns: int, held_ns: int = 0) -> None:
-        """Register a line in the bucket of its next deadline, unless it is in that one or an earlier one, or is held.
-
-        `held_ns`: the deadline at which it was held, if it was.
-        """
+    def _schedule(self, entry: _Entry, now_ns: int) -> None:
+        """Register a line in the bucket of its next deadline, unless it is in that one, an earlier one, or held."""
         if entry.slot == _HELD:
             return
         due_ns = entry.line.next_due_ns()
         if due_ns is None:
             return
-        if due_ns < held_ns:
-            due_ns = held_ns
         if due_ns <= now_ns:
+            # In a bucket that has come up, too: it is late since then, and not only since now.
             if 0 <= entry.slot <= now_ns // GRID_NS:
-                return
-            if held_ns:
-                # As late as it is, whoever held it up.
-                entry.slot = due_ns // GRID_NS
-                self._put(entry.slot, [entry])
                 return
             entry.slot = _IMMEDIATE
             if not self._immediate:
