@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 
 from shared.audio import FRAME_BYTES
 from shared.messages import CLEAR, Frames, Message, PlayoutFinished, WireAck, Withdrawn
@@ -21,6 +21,7 @@ HOP_NS = 1 * MS
 LATE_NS = 20 * MS
 ACK_NS = 20 * MS
 LOOK_NS = 10 * MS
+NEVER_NS = 1 << 62
 
 
 class Cell:
@@ -36,7 +37,7 @@ class Cell:
         self.now_ns = T0
         self.gateway_stops_ns = 0
         self.pacer_stops_ns = 0
-        self.socket_stops_ns: dict[int, int] = defaultdict(int)
+        self.socket_stops_ns: dict[int, int] = {}
         # How long gateway and sockets took nothing, all in all.
         self.stopped_ns = 0
         self.ears: dict[int, Ear] = {}
@@ -56,10 +57,12 @@ class Cell:
         self.frames = 0
         # The last batch that was written, and when that is said.
         self._written = 0
-        self._ack_due_ns: int | None = None
+        self._ack_due_ns = NEVER_NS
         # What the sockets have not taken: frames, and b"" for a clear.
         self.unsent: dict[int, deque[bytes]] = {}
-        self._look_due_ns: int | None = None
+        self._look_due_ns = NEVER_NS
+        # When each of them has something to do.
+        self._pacer_ns = self._gateway_ns = NEVER_NS
 
     def open(self, call: int) -> None:
         self.pacer.open(call, "gateway", "bridge")
@@ -96,7 +99,7 @@ class Cell:
         self.pacer_stops_ns = max(self.pacer_stops_ns, self.now_ns + ms * MS)
 
     def stop_socket(self, call: int, ms: int) -> None:
-        self.socket_stops_ns[call] = max(self.socket_stops_ns[call], self.now_ns + ms * MS)
+        self.socket_stops_ns[call] = max(self.socket_stops_ns.get(call, 0), self.now_ns + ms * MS)
         self.stopped_ns += ms * MS
 
     def run(self, ms: int | None = None) -> None:
@@ -104,23 +107,25 @@ class Cell:
         until_ns = None if ms is None else self.now_ns + ms * MS
         while (at_ns := self._next_ns()) is not None and (until_ns is None or at_ns <= until_ns):
             self.now_ns = at_ns
-            for call in self.ears:
+            for call in self.socket_stops_ns:
                 if self.unsent[call] and at_ns >= self.socket_stops_ns[call]:
                     self._leave(call)
-            if at_ns >= self.gateway_stops_ns:
+            if at_ns >= self._gateway_ns:
                 self._run_gateway()
-            if at_ns >= self.pacer_stops_ns:
+            if at_ns >= self._pacer_ns:
                 self._run_pacer()
         if until_ns is not None:
             self.now_ns = until_ns
 
     def _next_ns(self) -> int | None:
-        of_pacer = [self.pacer.next_due_ns(), self.acks[0][0] if self.acks else None]
-        of_gateway = [self._ack_due_ns, self._look_due_ns, self.inbox[0][0] if self.inbox else None]
-        found = [max(at_ns, self.pacer_stops_ns) for at_ns in of_pacer if at_ns is not None]
-        found += [max(at_ns, self.gateway_stops_ns) for at_ns in of_gateway if at_ns is not None]
-        found += [self.socket_stops_ns[call] for call, unsent in self.unsent.items() if unsent]
-        return max(min(found), self.now_ns) if found else None
+        pacer_ns = min(self.pacer.next_due_ns() or NEVER_NS, self.acks[0][0] if self.acks else NEVER_NS)
+        gateway_ns = min(self._ack_due_ns, self._look_due_ns, self.inbox[0][0] if self.inbox else NEVER_NS)
+        self._pacer_ns, self._gateway_ns = max(pacer_ns, self.pacer_stops_ns), max(gateway_ns, self.gateway_stops_ns)
+        at_ns = min(self._pacer_ns, self._gateway_ns)
+        for call in self.socket_stops_ns:
+            if self.unsent[call]:
+                at_ns = min(at_ns, self.socket_stops_ns[call])
+        return max(at_ns, self.now_ns) if at_ns < NEVER_NS else None
 
     # --- the pacer's loop ---
 
@@ -149,9 +154,9 @@ class Cell:
 
     def _run_gateway(self) -> None:
         """Its timers first, as in its loop; then it writes all that it was sent."""
-        if self._look_due_ns is not None and self._look_due_ns <= self.now_ns:
+        if self._look_due_ns <= self.now_ns:
             self._look()
-        if self._ack_due_ns is not None and self._ack_due_ns <= self.now_ns:
+        if self._ack_due_ns <= self.now_ns:
             self._acknowledge(())
         while self.inbox and self.inbox[0][0] <= self.now_ns:
             self._write(self.inbox.popleft()[1])
@@ -181,24 +186,24 @@ class Cell:
             elif mark:
                 self.marks[call].append(mark)
                 self._look_soon()
-            if now_ns >= self.socket_stops_ns[call]:
+            if now_ns >= self.socket_stops_ns.get(call, 0):
                 self._leave(call)
         self._written = batch.batch
         if late:
             self._acknowledge(late)
-        elif self._ack_due_ns is None:
+        elif self._ack_due_ns == NEVER_NS:
             self._ack_due_ns = now_ns + ACK_NS
 
     def _acknowledge(self, late: list[tuple[int, int]] | tuple[()]) -> None:
-        self._ack_due_ns = None
+        self._ack_due_ns = NEVER_NS
         self.acks.append((self.now_ns + HOP_NS, WireAck(self._written, self.now_ns, tuple(late))))
 
     def _look_soon(self) -> None:
-        if self._look_due_ns is None:
+        if self._look_due_ns == NEVER_NS:
             self._look_due_ns = self.now_ns + LOOK_NS
 
     def _look(self) -> None:
-        self._look_due_ns = None
+        self._look_due_ns = NEVER_NS
         stuck = [(call, self.next_seq[call] - sum(map(bool, unsent))) for call, unsent in self.unsent.items() if unsent]
         if stuck:
             self._acknowledge(stuck)
