@@ -222,6 +222,20 @@ def test_a_line_is_held_until_nothing_old_is_unacknowledged() -> None:
     assert len(pacer.tick(T0 + 201 * MS)) == 1
 
 
+def test_a_batch_that_went_late_is_awaited_from_when_it_went() -> None:
+    metrics = PacerMetrics(Page.in_memory(DEFINITIONS))
+    pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=metrics)
+    for call in (1, 2):
+        pacer.open(call, "gateway", "bridge")
+        pacer.speech(call, 1, speech(5_000), T0 + call * 10 * MS)
+        ((_, batch),) = pacer.tick(T0 + call * 10 * MS)
+        pacer.acknowledge("gateway", batch.batch, T0, (), T0 + call * 10 * MS)
+    assert len(pacer.tick(T0 + 500 * MS)) == 1
+    assert pacer.next_due_ns() == T0 + 520 * MS
+    assert len(pacer.tick(T0 + 520 * MS)) == 1
+    assert metrics.held.value == 0
+
+
 def test_a_frame_that_its_gateway_held_up_is_as_late_as_it_is() -> None:
     cell = written(talking(20_000))
     cell.stop_gateway(1_000)
