@@ -62,9 +62,9 @@ class Reporter:
                 ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, unix_ms(at_ns))
             )
 
-    def shifted(self, gap_ns: int) -> None:
-        """The caller heard a gap."""
-        self._ear_gaps += 1
+    def gap(self, gap_ns: int, *, continued: bool = False) -> None:
+        """The caller heard a gap, or (`continued`) the last one was longer by so much."""
+        self._ear_gaps += not continued
         self._ear_gap_ns += gap_ns
 
     def sweep(self) -> None:

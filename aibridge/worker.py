@@ -328,8 +328,8 @@ class Worker:
             if isinstance(message, LineState):
                 call.line_state(message)
                 return
-            if isinstance(message, PlayoutShifted):
-                self._reporters[message.call].shifted(message.gap_ns)
+            if isinstance(message, PlayoutShifted) and message.audible:
+                self._reporters[message.call].gap(message.gap_ns, continued=message.continued)
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:

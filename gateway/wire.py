@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from time import monotonic_ns
 from typing import Final
 
-from shared.audio import FRAME_BYTES
+from shared.audio import FRAME_BYTES, SILENCE
 from shared.facts import unix_ms
 from shared.messages import CLEAR, FirstFrameSent, Frames, WireAck
 
@@ -29,6 +29,9 @@ SLOW_SEND_NS: Final = 50_000_000
 # An acknowledgement is for all batches before it, and one for each would cost as much as the batch. txpacer waits for
 # one no longer than the lead (120 ms); what left late is said at once.
 ACK_S: Final = 0.02
+# How often a socket is looked at that takes nothing. Within a frame: txpacer holds a frame for heard a frame after it
+# was told that it has not left.
+LOOK_S: Final = 0.01
 _SECOND_S: Final = 1.0
 
 
@@ -49,6 +52,9 @@ class Wire:
         # The last batch that was written, and when that will be said.
         self._written = 0
         self._ack_timer: asyncio.TimerHandle | None = None
+        # Calls whose sockets may not have taken what was written, and when they are looked at.
+        self._watched: set[Call] = set()
+        self._look_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Bring the gauges up to date once a second."""
@@ -58,7 +64,7 @@ class Wire:
         self._timer = self._loop.call_later(_SECOND_S, self.start)
 
     def close(self) -> None:
-        for timer in (self._timer, self._ack_timer):
+        for timer in (self._timer, self._ack_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
 
@@ -87,6 +93,8 @@ class Wire:
                 call.next_seq = -1
                 call.marks.append((mark, call.frames_since_mark))
                 call.frames_since_mark = 0
+                # No write follows that would notice if the last frames did not leave.
+                self._watch(call)
         if sent:
             metrics.frames_sent.inc(sent)
             self._lateness.observe(sent, wire_ns - frames.deadline_ns, wire_ns)
@@ -104,16 +112,48 @@ class Wire:
             self._ack_timer = None
         self._pacer.hint(WireAck(self._written, monotonic_ns(), tuple(late)))
 
+    def _watch(self, call: Call) -> None:
+        self._watched.add(call)
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Tell txpacer which frame of each stuck socket has not left: its ear has nothing of that and what follows.
+
+        Said again for as long as it is so, because the line paces nothing meanwhile, and no write says it.
+        """
+        self._look_timer = None
+        now_ns = monotonic_ns()
+        stuck: list[tuple[int, int]] = []
+        for call in list(self._watched):
+            unsent_bytes = call.connection.transport.get_write_buffer_size()
+            if not unsent_bytes or call.ended:
+                call.stuck_since_ns = 0
+                self._watched.discard(call)
+                continue
+            if not call.stuck_since_ns:
+                call.stuck_since_ns = now_ns
+            self._watch(call)
+            # All frames are equally long on this socket; marks among them, a third of one, are rounded away.
+            frame_bytes = len(call.connection.frame(call.outbound.media(SILENCE * FRAME_BYTES)))
+            unsent = (unsent_bytes + frame_bytes // 2) // frame_bytes
+            if unsent:
+                stuck.append((call.number, call.seq - unsent))
+        if stuck:
+            self._acknowledge(stuck)
+
     def _write_audio(self, call: Call, seq: int, audio: bytes, count: int, deadline_ns: int, begun_ns: int) -> int:
         """When `count` frames were written, which was begun at `begun_ns`."""
         metrics = self._metrics
         connection = call.connection
         if not connection.transport.get_write_buffer_size():
             call.stuck_since_ns = 0
-        elif not call.stuck_since_ns:
-            call.stuck_since_ns = call.last_wire_ns
-        elif begun_ns - call.stuck_since_ns > SLOW_SEND_NS:
-            metrics.slow_sends.inc()
+        else:
+            if not call.stuck_since_ns:
+                call.stuck_since_ns = begun_ns
+            elif begun_ns - call.stuck_since_ns > SLOW_SEND_NS:
+                metrics.slow_sends.inc()
+            self._watch(call)
         if count == 1:
             connection.send_now(call.outbound.media(audio))
         else:

@@ -278,11 +278,13 @@ class PlayoutStarted(Message, frozen=True, array_like=True, tag=41):
 
 
 class PlayoutShifted(Message, frozen=True, array_like=True, tag=42):
-    """Sent by txpacer to aibridge when a gap at the ear moved the rest of an utterance to later."""
+    """Sent by txpacer to aibridge when silence at the ear moved the rest of an utterance to later."""
 
     call: int
     utterance: int
     gap_ns: int
+    audible: bool = True  # a gap; otherwise it was meant (a pause), or only the beginning is late
+    continued: bool = False  # the silence that was told last has become longer by this
 
 
 class PlayoutFinished(Message, frozen=True, array_like=True, tag=43):
@@ -314,8 +316,8 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
     """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
 
     An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
-    count from 0), and the utterance whose end lies behind them (0: none; CLEAR: send Twilio `clear` instead, before
-    anything that follows). `audio` may be empty when only a mark is due.
+    count from 0; a pause takes one number), and the utterance whose end lies behind them (0: none; CLEAR: send Twilio
+    `clear` instead, before anything that follows). `audio` may be empty when only a mark is due.
     """
 
     batch: int  # counts from 1 for each gateway; WireAck repeats it

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
 
-    tx_lead_ms: int = Field(default=120, ge=40, le=2_000)
+    # Deadlines are on the grid of txpacer's ticks.
+    tx_lead_ms: int = Field(default=120, ge=40, le=2_000, multiple_of=10)
     tx_realtime: Literal["auto", "on", "off"] = "auto"
     tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
     greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)

@@ -40,7 +40,7 @@ from shared.messages import (
 from shared.settings import Settings
 
 from .core.metrics import PacerMetrics
-from .core.pacer import Pacer
+from .core.pacer import GRID_NS, Pacer
 
 # Messages read from one socket before the other one has its turn.
 DRAIN_LIMIT: Final = 100
@@ -86,7 +86,7 @@ class Loop:
                 now_ns = time.monotonic_ns()
                 if now_ns - self._measured_ns >= MEASURE_NS:
                     self._measured_ns = now_ns
-                    self._pacer.measure()
+                    self._pacer.measure(now_ns)
                 wake_ns = self._measured_ns + MEASURE_NS
                 if due_ns is not None and due_ns < wake_ns:
                     wake_ns = due_ns
@@ -106,7 +106,12 @@ class Loop:
         for gateway, frames in pacer.retry():
             self._send_frames(gateway, frames)
         due_ns = pacer.next_due_ns()
-        if due_ns is not None and due_ns <= time.monotonic_ns():
+        late_ns = -1 if due_ns is None else time.monotonic_ns() - due_ns
+        if late_ns > GRID_NS:
+            # It is this process that stood still: what the gateways acknowledged meanwhile has to be known first, or
+            # they would seem to have.
+            self._drain(self._frames, GatewayToPacer, self._from_gateway, None)
+        if late_ns >= 0:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
                 self._send_frames(gateway, frames)
         for bridge, reports in pacer.take_reports():

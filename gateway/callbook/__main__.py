@@ -27,6 +27,7 @@ from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
 from shared.settings import Settings, load, prepare_run_dir
+from shared.watch import CollectorPauses
 
 from .api import Api
 from .core.prices import Prices
@@ -223,6 +224,7 @@ def main() -> None:
     with process.sole(run_dir, "callbook"), data_directory(settings) as cell:
         listener = listen(settings)
         page = Page.create(settings.metrics_dir, "callbook", DEFINITIONS)
+        CollectorPauses(page).start()
         uvloop.run(serve(settings, engine, listener, page, cell))
 
 

@@ -66,7 +66,8 @@ def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_he
     say(history, "a", ended_ns=None, heard=None)
     history.interruptions.append(Interruption(S, S + 120_000_000, False, True))
     history.usage.responses = 3
-    one.shifted(4_000_000)
+    one.gap(3_000_000)
+    one.gap(1_000_000, continued=True)
     one.ended(2 * S, "stop")
     _, interruption, turn, usage, last = noted
     assert interruption.silent_ms == 120

@@ -132,7 +132,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
     run(scenario)
 
 
-def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_is_not(run):
+def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_or_a_pause_is_not(run):
     async def scenario(cell):
         async with cell.call() as (_, started):
             call = cell.gateway.media.calls[started.call]
@@ -146,6 +146,72 @@ def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_is_not(run):
             cell.frames(monotonic_ns(), (started.call, 2, FRAME, 0))
             await cell.ack()
             assert cell.gateway.metrics.tx_stall.value == 1
+            call.last_wire_ns -= 301_000_000
+            cell.frames(monotonic_ns(), (started.call, 4, FRAME, 0))  # a number was left out: a pause
+            await cell.ack()
+            assert cell.gateway.metrics.tx_stall.value == 1
+            assert cell.gateway.metrics.wire_gap.count == 1
+
+    run(scenario)
+
+
+def test_a_stall_on_the_wire_is_counted_and_nothing_else_happens(run, caplog):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            call = cell.gateway.media.calls[started.call]
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
+            await received(socket)
+            await cell.ack()
+            await cell.bridge.next(FirstFrameSent)
+            call.last_wire_ns -= 5_000_000_000
+            caplog.clear()
+            cell.frames(monotonic_ns(), (started.call, 1, FRAME, 0))
+            assert (await received(socket))["event"] == "media"
+            assert (await cell.ack()).late == ()
+            assert cell.gateway.metrics.tx_stall.value == 1
+            assert caplog.records == []
+            assert cell.bridge.inbox.empty()
+            assert cell.pacer.inbox.empty()
+            assert started.call in cell.gateway.media.calls
+
+    with caplog.at_level("DEBUG", logger="gateway"):
+        run(scenario)
+
+
+@pytest.mark.parametrize("mark", [0, 1])
+def test_what_a_socket_does_not_take_is_told_until_it_does(run, mark):
+    """Which frame waits, without a further write if an utterance ended; and in the end all are there, in order."""
+
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            call = cell.gateway.media.calls[started.call]
+            transport = call.connection.transport
+            socket.transport.pause_reading()
+            seq = 0
+
+            async def write(count):
+                nonlocal seq
+                audio = b"".join(n.to_bytes(2) * 80 for n in range(seq, seq + count))
+                cell.frames(monotonic_ns(), (started.call, seq, audio, mark))
+                seq += count
+                return await cell.ack()
+
+            while not transport.get_write_buffer_size():
+                await write(1_000)
+            if not mark:
+                await write(1)
+            first = await cell.ack()
+            again = await cell.ack()
+            assert again.wire_ns > first.wire_ns
+            ((number, waiting),) = again.late
+            assert number == started.call
+            frame = len(call.connection.frame(call.outbound.media(FRAME)))
+            assert abs((seq - waiting) * frame - transport.get_write_buffer_size()) < frame
+            socket.transport.resume_reading()
+            texts = [await received(socket) for _ in range(seq + (seq // 1_000 if mark else 0))]
+            frames = [base64.b64decode(text["media"]["payload"]) for text in texts if text["event"] == "media"]
+            assert frames == [n.to_bytes(2) * 80 for n in range(seq)]
+            await cell.until(lambda: not call.stuck_since_ns)
 
     run(scenario)
 

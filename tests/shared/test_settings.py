@@ -42,6 +42,7 @@ def test_the_origin_is_the_public_url_or_this_machine(monkeypatch: pytest.Monkey
         ("GATEWAY_PORT", "http"),
         ("GATEWAY_PORT", "70000"),
         ("TX_LEAD_MS", "10"),
+        ("TX_LEAD_MS", "125"),
         ("BARGE_IN", "flush"),
         ("PUBLIC_URL", "voice.example.com"),
         ("PUBLIC_URL", "https://example.com/path"),

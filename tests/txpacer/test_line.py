@@ -41,6 +41,26 @@ def run(line: Line, until_ns: int, *, start_ns: int = T0) -> list[tuple[int, int
             return out
 
 
+def taken(line: Line, until_ns: int, *, start_ns: int = T0) -> list[tuple[int, int, bytes, int]]:
+    """The same, with frames taken from the line's run wherever it has one, as the pacer does."""
+    out = []
+    now = start_ns
+    while now <= until_ns:
+        due = line.next_due_ns()
+        on_time = due is not None and 0 <= now - due < line.patience_ns
+        if on_time and line.run is not None and (entry := next(line.run, None)) is not None:
+            call, *piece = entry
+            assert call == 7
+            out.append((now, *piece))
+        else:
+            out += [(now, *piece) for piece in line.tick(now)]
+        due = line.next_due_ns()
+        if due is None:
+            break
+        now = max(now, -(-due // GRID_NS) * GRID_NS)
+    return out
+
+
 def test_the_first_frame_leaves_at_once_and_the_ear_is_filled_up_to_the_lead() -> None:
     line = make()
     line.push(1, speech(1000))
@@ -94,6 +114,36 @@ def test_an_end_that_comes_after_the_last_frame_still_sends_the_mark() -> None:
     line.tick(T0)
     line.end(1)
     assert line.tick(T0 + 5 * MS) == [(1, b"", 1)]
+
+
+def test_what_is_taken_from_a_run_is_what_a_tick_would_have_given() -> None:
+    lines = [Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS, call=7) for _ in range(2)]
+    outs: list[list[tuple[int, int, bytes, int]]] = [[], []]
+    rng = random.Random(11)
+    now = T0
+    for utterance in range(1, 12):
+        data = speech(rng.randrange(300, 6_000), utterance)
+        whole_at = now + len(data) * BYTE_NS
+        at = 0
+        while at < len(data) or now < whole_at:
+            size = rng.randrange(1, 3_000)
+            passed_ns = rng.randrange(1, 300) * MS
+            for line, out, go in zip(lines, outs, (run, taken), strict=True):
+                line.push(utterance, data[at : at + size])
+                if at + size >= len(data):
+                    line.end(utterance)
+                out += go(line, now + passed_ns, start_ns=now)
+            assert lines[0].ear_ns == lines[1].ear_ns
+            assert lines[0].seq == lines[1].seq
+            assert lines[0].reservoir_bytes == lines[1].reservoir_bytes
+            at += size
+            now += passed_ns
+        if utterance % 3 == 0:
+            for line in lines:
+                line.pause()
+                line.resume()
+    assert outs[0] == outs[1]
+    assert lines[0].reports == lines[1].reports
 
 
 def test_two_items_of_a_response_follow_each_other_without_a_seam() -> None:
@@ -268,6 +318,16 @@ def test_a_wire_that_was_late_within_the_ear_changes_nothing() -> None:
     assert line.reports == [Started(1, T0)]
 
 
+def test_a_gap_in_one_utterance_moves_those_behind_it_too() -> None:
+    line = make()
+    line.push(1, speech(60))
+    line.push(2, speech(500, 2))
+    line.tick(T0)
+    line.wire_late(1, T0 + 100 * MS)
+    shifts = [r for r in line.reports if isinstance(r, Shifted)]
+    assert shifts == [Shifted(1, 80 * MS, True), Shifted(2, 80 * MS, False)]
+
+
 def test_late_reports_of_one_burst_count_one_gap() -> None:
     line = make()
     line.push(1, speech(5_000))
@@ -289,7 +349,8 @@ def test_a_first_frame_that_left_late_moves_the_start_but_is_no_gap() -> None:
     assert line.reports == [Started(1, T0), Shifted(1, 50 * MS, False)]
 
 
-def test_a_report_of_an_earlier_spurt_is_ignored() -> None:
+@pytest.mark.parametrize(("late_ms", "moved_ms"), [(900, 0), (1_000, 0), (1_100, 100)])
+def test_a_frame_of_an_earlier_spurt_that_left_late_moves_what_is_behind_it(late_ms: int, moved_ms: int) -> None:
     line = make()
     line.push(1, speech(20))
     line.end(1)
@@ -297,8 +358,76 @@ def test_a_report_of_an_earlier_spurt_is_ignored() -> None:
     line.push(2, speech(200))
     line.tick(T0 + 1_000 * MS)
     line.reports.clear()
-    line.wire_late(0, T0 + 1_100 * MS)
+    line.wire_late(0, T0 + late_ms * MS)
+    assert line.reports == ([Shifted(2, moved_ms * MS, False)] if moved_ms else [])
+    assert line.ear_ns == T0 + (1_000 + LEAD_MS + moved_ms) * MS
+
+
+def test_a_line_that_began_again_on_a_wire_that_takes_a_while_has_one_gap() -> None:
+    line = make()
+    line.push(1, speech(20_000))
+    line.tick(T0)
+    ((seq, _, _),) = line.tick(T0 + 500 * MS)
+    line.wire_late(seq, T0 + 501 * MS)
+    shifts = [r for r in line.reports if isinstance(r, Shifted)]
+    assert shifts == [Shifted(1, 380 * MS, True), Shifted(1, 1 * MS, True, continued=True)]
+    line.wire_late(seq + 1, T0 + 600 * MS)  # and another one
+    assert line.reports[-1] == Shifted(1, 79 * MS, True)
+
+
+def test_a_silence_that_was_meant_stays_so_when_it_turns_out_to_be_longer() -> None:
+    line = make()
+    line.push(1, speech(20_000))
+    run(line, T0 + 100 * MS)
+    line.pause()
+    line.resume()
+    ((seq, _, _),) = line.tick(T0 + 500 * MS)
+    line.wire_late(seq, T0 + 501 * MS)
+    assert [(r.audible, r.continued) for r in line.reports if isinstance(r, Shifted)] == [(False, False), (False, True)]
+
+
+def test_a_tail_that_left_after_it_was_thought_heard_is_a_gap() -> None:
+    line = make()
+    line.push(1, speech(200))
+    line.end(1)
+    run(line, T0 + 1_000 * MS)
+    assert line.reports[-1] == Finished(1, T0 + 200 * MS)
+    line.wire_late(8, T0 + 700 * MS)
+    assert line.reports[-1] == Shifted(1, 540 * MS, True)
+
+
+def test_what_a_clear_threw_away_was_late_to_nobody() -> None:
+    line = make()
+    line.push(1, speech(5_000))
+    line.tick(T0)
+    line.tick(T0 + 20 * MS)
+    line.withdraw(1, T0 + 30 * MS, clear=True)
+    line.push(2, speech(500, 2))
+    line.reports.clear()
+    line.wire_late(6, T0 + 400 * MS)
     assert line.reports == []
+    assert line.ear_ns == T0 + 30 * MS
+    line.tick(T0 + 31 * MS)
+    line.wire_late(6, T0 + 40 * MS)
+    assert line.reports == [Started(2, T0 + 31 * MS), Finished(1, T0 + 30 * MS), Shifted(2, 9 * MS, False)]
+
+
+def test_a_line_goes_on_where_another_one_stopped_and_the_silence_is_a_gap() -> None:
+    line = make()
+    line.restore(seq=50, utterance=3, paced_bytes=10 * FRAME_BYTES, ear_ns=T0)
+    line.push(3, speech(500))
+    pieces = line.tick(T0 + 300 * MS)
+    assert pieces[0][0] == 50
+    assert line.reports == [Shifted(3, 300 * MS, True)]
+
+
+def test_a_line_that_is_not_told_when_its_utterance_began_calls_it_begun_and_no_gap() -> None:
+    line = make()
+    line.restore(seq=50, utterance=3, paced_bytes=10 * FRAME_BYTES, ear_ns=0)
+    line.push(3, speech(500))
+    assert line.unheard() == [(3, 660 * 8 + 40 * 8, 1_600, False, 0)]
+    line.tick(T0)
+    assert line.reports == [Started(3, T0 - 200 * MS)]
 
 
 def test_a_reservoir_takes_ten_minutes_and_says_what_it_refused() -> None:
@@ -311,6 +440,9 @@ steps = st.one_of(
     st.tuples(st.just("push"), st.integers(0, 2), st.integers(1, 3_000)),
     st.tuples(st.just("end"), st.integers(0, 2), st.just(0)),
     st.tuples(st.just("withdraw"), st.integers(-1, 1), st.just(0)),
+    st.tuples(st.just("clear"), st.integers(-1, 1), st.just(0)),
+    st.tuples(st.just("pause"), st.just(0), st.just(0)),
+    st.tuples(st.just("resume"), st.just(0), st.just(0)),
     st.tuples(st.just("pass"), st.just(0), st.integers(0, 700)),
     st.tuples(st.just("late"), st.integers(0, 8), st.integers(0, 900)),
 )
@@ -326,17 +458,19 @@ def test_any_order_of_events_keeps_bytes_order_and_ear(script: list[tuple[str, i
     accepted: dict[int, bytes] = {}
     paced: dict[int, bytes] = {}
     cuts: dict[int, int] = {}
-    next_seq = 0
+    next_seq = pauses = 0
+    is_paused = False
     rng = random.Random(3)
 
     def collect() -> None:
-        nonlocal next_seq
+        nonlocal next_seq, pauses
         ear_before = line.ear_ns
         pieces = line.tick(now)
         for seq, audio, _mark in pieces:
-            assert seq == next_seq
+            assert 0 <= seq - next_seq <= pauses
             assert len(audio) % FRAME_BYTES == 0
-            next_seq += len(audio) // FRAME_BYTES
+            pauses -= seq - next_seq
+            next_seq = seq + len(audio) // FRAME_BYTES
             paced.setdefault(0, b"")
             paced[0] += audio
         if any(audio for _, audio, _ in pieces):
@@ -350,12 +484,27 @@ def test_any_order_of_events_keeps_bytes_order_and_ear(script: list[tuple[str, i
             accepted[current] = accepted.get(current, b"") + data[:taken]
         elif kind == "end":
             line.end(current + a - 1)
-        elif kind == "withdraw":
-            for number, size in line.withdraw(current + a, now).heard_bytes:
-                cuts[number] = size
+        elif kind in ("withdraw", "clear"):
+            before = {number: size for number, _, size, _, _ in line.unheard() if number <= current + a and size}
+            cut = dict(line.withdraw(current + a, now, clear=kind == "clear").heard_bytes)
+            assert cut.keys() == before.keys()
+            assert all(
+                cut[number] == size if kind == "withdraw" else cut[number] <= size for number, size in before.items()
+            )
+            if kind == "clear":
+                assert line.ear_ns <= now
+            cuts |= before
+            is_paused = False
             for number in accepted:
                 if number <= current + a:
                     cuts.setdefault(number, -1)
+        elif kind == "pause":
+            line.pause()
+            is_paused = True
+        elif kind == "resume":
+            line.resume()
+            pauses += is_paused
+            is_paused = False
         elif kind == "pass":
             until = now + b * MS
             while (due := line.next_due_ns()) is not None and due <= until:
@@ -365,6 +514,8 @@ def test_any_order_of_events_keeps_bytes_order_and_ear(script: list[tuple[str, i
         elif next_seq:
             line.wire_late(max(0, next_seq - 1 - a), now - b * MS // 10)
         collect()
+    line.resume()
+    pauses += is_paused
     line.end(current)
     for _ in range(100_000):
         collect()

@@ -32,6 +32,7 @@ from shared.messages import (
     decode,
     encode,
 )
+from shared.metrics import PagesCollector
 from shared.process import EX_TEMPFAIL
 
 TIMEOUT_MS = 10_000
@@ -100,6 +101,31 @@ def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.P
     assert withdrawn.paced[0][1] - paced in range(0, 160 * 10, 160)
     # Nothing else is due any more, so only the answer itself can have woken the loop.
     assert time.monotonic_ns() - asked_ns < 500_000_000
+
+
+def test_a_process_that_stood_still_was_late_itself_and_blames_no_gateway(
+    pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
+) -> None:
+    process, ends = pacer
+    ends.speech.send(encode([OpenLine(1, "gateway"), Speech(1, 1, b"\x01" * 80_000)]))
+    for _ in range(5):
+        ends.batch()
+    (last,) = decode(ends.frames.recv(), PacerToGateway)
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    ends.frames.send(encode([WireAck(last.batch, time.monotonic_ns(), ())]))
+    time.sleep(0.2)  # it stands still for longer than the lead
+    process.send_signal(signal.SIGCONT)
+    assert [len(audio) for _, _, audio, _ in ends.batch().entries] == [960]
+    ends.batch()
+    values = {
+        sample.name: sample.value
+        for metric in PagesCollector(tmp_path / "metrics").collect()
+        for sample in metric.samples
+    }
+    assert values["twentyms_pacer_held_total"] == 0
+    assert values["twentyms_pacer_lateness_seconds_sum"] > 6 * 0.18
+    assert values["twentyms_pacer_reanchored_total"] == 1
 
 
 def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:

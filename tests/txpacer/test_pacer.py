@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.audio import FRAME_BYTES, SILENCE
+from shared.audio import BYTE_NS, FRAME_BYTES, SILENCE
 from shared.messages import PlayoutFinished, PlayoutShifted
-from shared.metrics import Page
+from shared.metrics import Histogram, Page
+from txpacer.core.line import Line
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.pacer import GRID_NS, Pacer
 
-from .virtual_cell import LEAD_MS, MS, T0, Cell
+from .virtual_cell import HOP_NS, LEAD_MS, MS, T0, Cell
 
 
 def speech(ms: int, seed: int = 1) -> bytes:
@@ -22,12 +24,35 @@ def speech(ms: int, seed: int = 1) -> bytes:
 
 
 def talking(ms: int = 10_000) -> Cell:
-    """One call in the middle of an utterance of `ms`, one second after it began."""
+    """One call in the middle of an utterance of `ms`, one second after it began: a frame has just been paced."""
     cell = Cell()
     cell.open(1)
     cell.say(1, 1, speech(ms))
     cell.run(1_000)
     return cell
+
+
+def written(cell: Cell) -> Cell:
+    """The frame that was paced is on the wire now."""
+    cell.run(HOP_NS // MS)
+    return cell
+
+
+def assert_the_ear_was_known(cell: Cell) -> None:
+    """The last utterance was reported as heard when it was, but for the hop that no gateway reports."""
+    record = cell.ear(1)
+    (*_, finished) = cell.of(PlayoutFinished)
+    assert isinstance(finished, PlayoutFinished)
+    assert 0 <= record.play_start_ns[-1] + record.size_bytes[-1] * BYTE_NS - finished.ear_ns <= HOP_NS
+
+
+def told_gap_ms(cell: Cell) -> float:
+    return sum(r.gap_ns for r in cell.of(PlayoutShifted) if isinstance(r, PlayoutShifted) and r.audible) / MS
+
+
+def histogram(metric: Histogram) -> list[float]:
+    """Counts for each bucket, and the sum."""
+    return list(metric._cells[metric._at : metric._sum_at + 1])
 
 
 STALLS_MS = [5, 19, 21, 60, 119, 121, 500, 5_000]
@@ -42,23 +67,32 @@ def test_a_pacer_that_stops_is_heard_only_beyond_the_lead_and_loses_nothing(stal
     # The stop begins on a deadline: the ear holds the lead then.
     assert cell.gap_ms(1) == max(0, stall_ms - LEAD_MS)
     assert bytes(cell.wire[1]) == speech(20_000)
-    assert cell.metrics.reanchored.value == (stall_ms > LEAD_MS)
+    cell.pacer.close(1)
+    assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == (stall_ms > LEAD_MS)
+    # It was the pacer that was late, and no gateway is blamed for it.
+    assert cell.metrics.held.value == 0
+    late = histogram(cell.metrics.lateness)
+    frames = (stall_ms - 20) // 20 + 1 if stall_ms <= LEAD_MS else LEAD_MS // 20
+    assert late[-1] == pytest.approx(max(0, stall_ms - 20) * frames / 1e3)
     assert cell.metrics.caught_up.value - before == (40 <= stall_ms < LEAD_MS)
     assert max(cell.write_ns[1].count(at) for at in set(cell.write_ns[1])) <= LEAD_MS // 20
-    assert cell.of(PlayoutFinished) == [PlayoutFinished(1, 1, T0 + 20_000 * MS + max(0, stall_ms - LEAD_MS) * MS)]
+    assert_the_ear_was_known(cell)
+    gap_ms = max(0, stall_ms - LEAD_MS)
+    assert gap_ms <= told_gap_ms(cell) <= gap_ms + (gap_ms > 0)
 
 
 @pytest.mark.parametrize("stall_ms", STALLS_MS)
 def test_a_gateway_that_stops_is_heard_only_beyond_the_lead_and_the_ear_stays_true(stall_ms: int) -> None:
-    cell = talking(20_000)
+    cell = written(talking(20_000))
     cell.stop_gateway(stall_ms)
     cell.run()
     gap_ms = max(0, stall_ms - LEAD_MS)
     assert cell.gap_ms(1) == gap_ms
     assert bytes(cell.wire[1]) == speech(20_000)
     assert cell.marks[1] == [1]
-    assert sum(r.gap_ns for r in cell.of(PlayoutShifted)) == gap_ms * MS
-    assert cell.of(PlayoutFinished) == [PlayoutFinished(1, 1, T0 + (20_000 + gap_ms) * MS)]
+    assert gap_ms <= told_gap_ms(cell) <= gap_ms + (gap_ms > 0)
+    assert_the_ear_was_known(cell)
+    cell.pacer.close(1)
     assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == (gap_ms > 0)
 
 
@@ -66,10 +100,10 @@ def test_a_gateway_that_does_not_acknowledge_gets_nothing_beyond_the_lead() -> N
     cell = talking()
     cell.stop_gateway(3_000)
     cell.run(2_900)
-    under_way = sum(len(audio) for batch in cell.inbox for _, _, audio, _ in batch.entries)
+    under_way = sum(len(audio) for _, batch in cell.inbox for _, _, audio, _ in batch.entries)
     assert under_way <= (LEAD_MS + 20) * 8
     assert cell.metrics.held.value == 1
-    cell.pacer.measure()
+    cell.pacer.measure(cell.now_ns)
     assert cell.metrics.held_lines._cells[cell.metrics.held_lines._at] == 1
 
 
@@ -114,14 +148,203 @@ def test_a_batch_that_the_socket_refuses_goes_first_and_nothing_overtakes_it() -
 
 
 def test_a_gateway_that_came_anew_frees_what_was_lost_on_the_way() -> None:
-    cell = talking()
+    cell = written(talking())
     cell.stop_gateway(3_000)
     cell.run(2_500)
-    lost = len(cell.inbox)
+    lost = len(cell.inbox) + 1  # one was written, and not acknowledged yet
     cell.inbox.clear()
-    cell.pacer.hello("gateway", cell.now_ns)
+    for _ in range(2):
+        assert cell.metrics.lost_batches.value == 0
+        cell.pacer.hello("gateway", cell.now_ns)
     assert cell.metrics.lost_batches.value == lost
     assert cell.pacer.next_due_ns() is not None
+
+
+def test_a_gateway_that_wakes_says_hello_before_it_reads_and_loses_nothing() -> None:
+    cell = written(talking(20_000))
+    cell.stop_gateway(3_000)
+    cell.run(2_999)
+    cell.pacer.hello("gateway", cell.now_ns)
+    cell.run()
+    assert cell.metrics.lost_batches.value == 0
+    assert cell.gap_ms(1) == 3_000 - LEAD_MS
+    assert_the_ear_was_known(cell)
+
+
+def test_a_gateway_that_is_gone_is_forgotten_with_what_was_meant_for_it() -> None:
+    cell = written(talking())
+    cell.stop_gateway(60_000)
+    cell.run(5_000)
+    pacer, metrics = cell.pacer, cell.metrics
+    lost = len(cell.inbox) + 1  # one was written, and not acknowledged yet
+    for call, (name, frames) in enumerate(zip(("gateway", "another"), (cell.inbox[0][1],) * 2, strict=True), start=1):
+        pacer.open(call, name, "bridge")
+        pacer.refused(name, frames)
+    cell.run(10_000)
+    pacer.hello("another", cell.now_ns)
+    pacer.measure(cell.now_ns)
+    assert metrics.lost_batches.value == 0  # its call has not ended
+    pacer.close(1)
+    pacer.close(2)
+    pacer.measure(cell.now_ns)
+    assert metrics.lost_batches.value == lost
+    assert [name for name, _ in pacer.retry()] == ["another"]
+
+
+def test_a_held_line_is_held_once_whatever_is_asked_of_it_and_not_any_more_when_it_is_closed() -> None:
+    cell = talking(20_000)
+    cell.open(2)
+    cell.say(2, 1, speech(20_000))
+    cell.stop_gateway(3_000)
+    for n in range(20):
+        cell.run(100)
+        cell.say(1, 1, speech(20, n), end=False)
+        cell.resume(1)
+        cell.pacer.end(1, 1, cell.now_ns)
+    assert cell.metrics.held.value == 2
+    held = cell.metrics.held_lines
+    cell.pacer.measure(cell.now_ns)
+    assert held.value == 2
+    cell.pacer.close(2)
+    cell.pacer.measure(cell.now_ns)
+    assert held.value == 1
+
+
+def test_a_line_is_held_until_nothing_old_is_unacknowledged() -> None:
+    pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
+    pacer.open(1, "gateway", "bridge")
+    pacer.speech(1, 1, speech(5_000), T0)
+    sent = [pacer.tick(T0 + n * 20 * MS)[0][1].batch for n in range(3)]
+    assert pacer.tick(T0 + 200 * MS) == []
+    pacer.acknowledge("gateway", sent[0], T0 + 200 * MS, (), T0 + 200 * MS)
+    assert pacer.next_due_ns() is None
+    pacer.acknowledge("gateway", sent[-1], T0 + 201 * MS, (), T0 + 201 * MS)
+    assert len(pacer.tick(T0 + 201 * MS)) == 1
+
+
+def test_a_batch_that_went_late_is_awaited_from_when_it_went() -> None:
+    metrics = PacerMetrics(Page.in_memory(DEFINITIONS))
+    pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=metrics)
+    for call in (1, 2):
+        pacer.open(call, "gateway", "bridge")
+        pacer.speech(call, 1, speech(5_000), T0 + call * 10 * MS)
+        ((_, batch),) = pacer.tick(T0 + call * 10 * MS)
+        pacer.acknowledge("gateway", batch.batch, T0, (), T0 + call * 10 * MS)
+    assert len(pacer.tick(T0 + 500 * MS)) == 1
+    assert pacer.next_due_ns() == T0 + 520 * MS
+    assert len(pacer.tick(T0 + 520 * MS)) == 1
+    assert metrics.held.value == 0
+
+
+def test_a_frame_that_its_gateway_held_up_is_as_late_as_it_is() -> None:
+    cell = written(talking(20_000))
+    cell.stop_gateway(1_000)
+    cell.run(500)
+    cell.open(2)
+    cell.say(2, 1, speech(1_000))
+    cell.run(1_000)
+    assert cell.metrics.held.value == 2
+    # The first line's frames were on time by what their gateway then said; the other's first ones waited for it.
+    assert histogram(cell.metrics.lateness)[-1] == pytest.approx(0.5 * LEAD_MS / 20, abs=0.1)
+
+
+def test_an_overdue_line_is_late_since_its_deadline_whatever_comes_in_between() -> None:
+    cell = talking()
+    pacer = cell.pacer
+    cell.open(2)
+    due_ns = pacer.next_due_ns()
+    assert due_ns is not None
+    pacer.end(1, 1, due_ns + 3 * MS)
+    pacer.speech(2, 1, speech(100), due_ns + 4 * MS)
+    ((_, batch),) = pacer.tick(due_ns + 5 * MS)
+    assert batch.deadline_ns == due_ns
+    # One frame for the first, five for the second.
+    assert histogram(cell.metrics.lateness)[-1] == pytest.approx((1 * 5 + 5 * 1) / 1e3)
+
+
+@pytest.mark.parametrize("stall_ms", [19, 60, 119])
+def test_a_socket_that_takes_nothing_for_less_than_the_lead_changes_nothing(stall_ms: int) -> None:
+    cell = written(talking(20_000))
+    cell.stop_socket(1, stall_ms)
+    cell.run()
+    assert cell.gap_ms(1) == 0
+    assert cell.of(PlayoutShifted) == []
+    assert bytes(cell.wire[1]) == speech(20_000)
+
+
+@pytest.mark.parametrize("stall_ms", [150, 1_000, 5_000])
+def test_a_socket_that_takes_nothing_stops_its_line_and_the_ear_stays_true(stall_ms: int) -> None:
+    cell = written(talking(20_000))
+    cell.stop_socket(1, stall_ms)
+    cell.run(stall_ms - 1)
+    assert len(cell.unsent[1]) <= LEAD_MS // 20 + 1
+    cell.run()
+    assert bytes(cell.wire[1]) == speech(20_000)
+    gap_ms = stall_ms - LEAD_MS
+    assert cell.gap_ms(1) == gap_ms
+    assert abs(told_gap_ms(cell) - gap_ms) <= 20
+    assert [r.audible for r in cell.of(PlayoutShifted) if isinstance(r, PlayoutShifted) and not r.continued] == [True]
+    cell.pacer.close(1)
+    assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == 1
+    assert abs(histogram(cell.metrics.ear_gap)[-1] - gap_ms / 1e3) <= 0.02
+
+
+def test_a_socket_that_takes_nothing_stops_its_line_behind_a_clear_too() -> None:
+    cell = written(talking(20_000))
+    cell.stop_socket(1, 2_000)
+    cell.run(300)
+    before = len(cell.unsent[1])
+    cell.withdraw(1, 1, clear=True)
+    cell.say(1, 2, speech(5_000, 2))
+    cell.run(1_500)
+    assert len(cell.unsent[1]) <= before + 1 + LEAD_MS // 20 + 1
+    cell.run()
+    record = cell.ear(1)
+    assert record.clears[0].cut_bytes == before * FRAME_BYTES
+    assert abs(record.play_start_ns[-1] + record.size_bytes[-1] * BYTE_NS - cell.finished_ns[1, 2]) <= 20 * MS
+
+
+def test_what_a_socket_has_not_taken_is_not_called_heard() -> None:
+    cell = Cell()
+    cell.open(1)
+    cell.say(1, 1, speech(200))
+    cell.run(70)
+    cell.stop_socket(1, 2_000)
+    cell.run(1_900)
+    assert cell.of(PlayoutFinished) == []
+    cell.run()
+    ((_, finished_ns),) = cell.finished_ns.items()
+    record = cell.ear(1)
+    assert abs(record.play_start_ns[-1] + record.size_bytes[-1] * BYTE_NS - finished_ns) <= 20 * MS
+
+
+def test_a_gap_that_grew_is_observed_once_and_whole_when_it_has_ended() -> None:
+    cell = written(talking(20_000))
+    cell.stop_socket(1, 1_120)
+    seen = []
+    for _ in range(4):
+        cell.run(500)
+        cell.pacer.measure(cell.now_ns)
+        seen.append(cell.metrics.ear_gap.count)
+    assert seen == [0, 0, 0, 1]
+    assert histogram(cell.metrics.ear_gap)[-1] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_pause_is_no_gap_to_anyone() -> None:
+    cell = written(talking(3_000))
+    cell.pause(1)
+    cell.run(400)
+    seq = cell.next_seq[1]
+    cell.resume(1)
+    cell.run()
+    assert bytes(cell.wire[1]) == speech(3_000)
+    # The wire measures from one number to the next.
+    assert cell.next_seq[1] == 3_000 // 20 + 1 > seq
+    assert [(r.audible, r.continued) for r in cell.of(PlayoutShifted) if isinstance(r, PlayoutShifted)] == [
+        (False, False)
+    ]
+    cell.pacer.close(1)
+    assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == 0
 
 
 def test_starved_at_every_point_of_an_utterance_nothing_is_lost_and_the_ear_stays_true() -> None:
@@ -138,7 +361,7 @@ def test_starved_at_every_point_of_an_utterance_nothing_is_lost_and_the_ear_stay
             (finished,) = cell.of(PlayoutFinished)
             assert isinstance(finished, PlayoutFinished)
             record = cell.ear(1)
-            assert finished.ear_ns == record.play_start_ns[-1] + record.size_bytes[-1] * 125_000
+            assert finished.ear_ns + HOP_NS == record.play_start_ns[-1] + record.size_bytes[-1] * BYTE_NS
 
 
 def test_calls_keep_their_own_phase() -> None:
@@ -149,12 +372,12 @@ def test_calls_keep_their_own_phase() -> None:
         cell.run(5)
     cell.run()
     phases = {call: {at % (20 * MS) for at in times[6:]} for call, times in cell.write_ns.items()}
-    # Of the grid of 10 ms.
-    assert sorted(phases.values(), key=min) == [{0}, {0}, {10 * MS}, {10 * MS}]
+    # Of the grid of 10 ms, and a hop.
+    assert sorted(phases.values(), key=min) == [{HOP_NS}, {HOP_NS}, {10 * MS + HOP_NS}, {10 * MS + HOP_NS}]
 
 
 def test_what_is_in_the_reservoirs_is_known_without_counting_it() -> None:
-    cell = talking()
+    cell = written(talking())
     held = sum(entry.line.reservoir_bytes for entry in cell.pacer._entries.values())
     assert cell.pacer.reservoir_bytes == held == len(speech(10_000)) - len(cell.wire[1])
     cell.withdraw(1, 1)
@@ -184,9 +407,12 @@ def test_after_an_hour_the_schedule_has_not_moved_by_a_nanosecond() -> None:
     for _ in range(60):
         cell.say(1, 1, minute, end=False)
         cell.run(60_000)
+    cell.run(HOP_NS // MS)
     lead_frames = LEAD_MS // 20
     assert cell.frames == 3_600_000 // 20 + lead_frames
-    assert cell.write_ns[1][lead_frames:] == [T0 + n * 20 * MS for n in range(1, cell.frames - lead_frames + 1)]
+    assert cell.write_ns[1][lead_frames:] == [
+        T0 + n * 20 * MS + HOP_NS for n in range(1, cell.frames - lead_frames + 1)
+    ]
     assert cell.gap_ms(1) == 0
 
 
@@ -198,6 +424,7 @@ class Speaker:
         self.utterance = 1
         self.said: dict[int, bytes] = {}
         self.cut: dict[int, int] = {}
+        self.cleared = False
         # Until when what was said lasts, were there no gap.
         self.until_ns = 0
         cell.open(call)
@@ -211,8 +438,18 @@ class Speaker:
         self.cell.pacer.end(self.call, self.utterance, self.cell.now_ns)
         self.utterance += 1
 
-    def withdraw(self) -> None:
-        paced = dict(self.cell.withdraw(self.call, self.utterance).paced)
+    @property
+    def line(self) -> Line:
+        return self.cell.pacer._entries[self.call].line
+
+    def withdraw(self, *, clear: bool = False) -> None:
+        self.cleared |= clear
+        before = {number: size for number, _, size, _, _ in self.line.unheard() if size}
+        paced = dict(self.cell.withdraw(self.call, self.utterance, clear=clear).paced)
+        assert paced.keys() == before.keys()
+        if clear:
+            assert all(paced[number] <= size for number, size in before.items())
+            paced = before
         for number, audio in self.said.items():
             is_heard = (self.call, number) in self.cell.finished_ns
             self.cut.setdefault(number, paced.get(number, len(audio) if is_heard else 0))
@@ -241,6 +478,13 @@ class Speaker:
             played += size
         finished = {number: at for (call, number), at in self.cell.finished_ns.items() if call == self.call}
         assert finished.keys() == end_bytes.keys()
+        if self.cleared:  # the ear did not play all of it
+            return []
+        if played:
+            # At rest, the line knows when the ear fell silent. A wire that is late by less than 20 ms does not say so,
+            # nor does a socket that takes nothing for a while in which nothing is written to it.
+            blind_ns = self.cell.stopped_ns if self.call in self.cell.socket_stops_ns else 0
+            assert -20 * MS <= max(ends_ns.values()) - self.line.ear_ns <= 20 * MS + HOP_NS + blind_ns
         errors_ns = [ends_ns[end_bytes[number]] - at_ns for number, at_ns in finished.items()]
         # A wire that is late by less than 20 ms does not say so; one that stands still says so when it goes on, and by
         # then the last frame of an utterance may have been thought heard.
@@ -269,7 +513,7 @@ def test_hours_of_calls_with_stalls_ragged_deltas_and_withdrawals() -> None:
                 speaker.withdraw()
                 left_bytes[call] = 0
         if rng.random() < 0.01:
-            stop = cell.stop_pacer if rng.random() < 0.5 else cell.stop_gateway
+            stop = rng.choice([cell.stop_pacer, cell.stop_gateway, partial(cell.stop_socket, rng.randrange(1, 7))])
             stop(rng.choice(STALLS_MS))
         cell.run(100)
     for speaker in speakers:
@@ -287,9 +531,13 @@ steps = st.one_of(
     st.tuples(st.just("push"), st.integers(1, 5_000)),
     st.tuples(st.just("end"), st.just(0)),
     st.tuples(st.just("withdraw"), st.just(0)),
+    st.tuples(st.just("clear"), st.just(0)),
+    st.tuples(st.just("pause"), st.just(0)),
+    st.tuples(st.just("resume"), st.just(0)),
     st.tuples(st.just("pass"), st.integers(1, 900)),
     st.tuples(st.just("pacer stops"), st.integers(1, 700)),
     st.tuples(st.just("gateway stops"), st.integers(1, 700)),
+    st.tuples(st.just("socket stops"), st.integers(1, 700)),
 )
 
 
@@ -307,6 +555,14 @@ def test_whatever_happens_bytes_are_kept_and_the_ear_is_known(script: list[tuple
             speaker.end()
         elif what == "withdraw":
             speaker.withdraw()
+        elif what == "clear":
+            speaker.withdraw(clear=True)
+        elif what == "pause":
+            cell.pause(speaker.call)
+        elif what == "resume":
+            cell.resume(speaker.call)
+        elif what == "socket stops":
+            cell.stop_socket(speaker.call, amount)
         elif what == "pacer stops":
             cell.stop_pacer(amount)
         elif what == "gateway stops":
@@ -314,6 +570,7 @@ def test_whatever_happens_bytes_are_kept_and_the_ear_is_known(script: list[tuple
         else:
             cell.run(amount)
     for speaker in speakers:
+        cell.resume(speaker.call)
         speaker.end()
     cell.run()
     for speaker in speakers:

@@ -49,12 +49,14 @@ class Started:
 class Shifted:
     """The rest of an utterance will be heard `gap_ns` later than was reported.
 
-    `audible`: the ear ran dry inside the utterance, which is a gap; otherwise only its beginning was late.
+    `audible`: the ear ran dry inside the utterance, which is a gap; otherwise only its beginning was late, or the
+    silence was meant. `continued`: it is the same silence as the last one's, which has become longer by `gap_ns`.
     """
 
     utterance: int
     gap_ns: int
     audible: bool
+    continued: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,9 @@ class Line:
         "_call",
         "_closed_through",
         "_ear_ns",
+        "_finished",
+        "_gap_is_audible",
+        "_gap_seq",
         "_grid_ns",
         "_lead_ns",
         "_marks",
@@ -197,8 +202,13 @@ class Line:
         self._resumed = False
         # Utterances up to this one take no more speech: withdrawn, or paced to their end.
         self._closed_through = 0
-        # The first frame since the ear was last silent; a wire report for an earlier one is stale.
+        # The first frame since the ear was last silent.
         self._spurt_seq = 0
+        # The frame behind the last silence (-1: none), and whether that was a gap: it may turn out to be longer.
+        self._gap_seq = -1
+        self._gap_is_audible = False
+        # The utterance that the ear finished last, as far as was known then.
+        self._finished: _Playing | None = None
         # See above; its numbers, and how many there were. What was taken is not in the books before `_settle`.
         self.run: Iterator[tuple[int, int, bytes, int]] | None = None
         self._numbers: Iterator[int] = iter(())
@@ -227,7 +237,8 @@ class Line:
     def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
         """Go on for a line that is gone, whose next frame was `seq`, in the midst of `utterance` (0: of none).
 
-        Its first `paced_bytes`, whole frames, were played at `ear_ns`; the silence since then is a gap.
+        Its first `paced_bytes`, whole frames, were played at `ear_ns`, and the silence since then is a gap. 0: nobody
+        was told that it began, and nobody knows how long it has been silent.
         """
         self._seq = self._spurt_seq = seq
         self._ear_ns = ear_ns
@@ -300,7 +311,10 @@ class Line:
 
     def resume(self) -> None:
         """Go on with the next frame; harmless when not paused."""
-        self._resumed |= self._paused
+        if self._paused:
+            self._resumed = True
+            # A number is left out: whoever counts the gaps between frames that follow each other shall not count this.
+            self._seq += 1
         self._paused = False
         self._waiting = False
 
@@ -315,6 +329,8 @@ class Line:
             playing.paced_bytes -= lost
             playing.ear_ns = min(playing.ear_ns, now_ns)
         self._ear_ns = min(self._ear_ns, now_ns)
+        # How late the frames were that it threw away matters only to what comes behind them.
+        self._spurt_seq = self._seq
         self._marks.insert(0, CLEAR)
 
     def _begin_run(self) -> None:
@@ -407,7 +423,7 @@ class Line:
                 pieces.append((seq, audio, 0))
         playing = self._playing
         while playing and playing[0].ear_ns <= now_ns:
-            heard = playing.popleft()
+            heard = self._finished = playing.popleft()
             self.reports.append(Finished(heard.number, heard.ear_ns))
         if queue and not (playing or self._starved or self._paused) and queue[0].paced_bytes:
             self._begin_run()
@@ -434,28 +450,46 @@ class Line:
 
     def _anchor(self, now_ns: int, head: _Utterance) -> None:
         """The ear is silent: begin (again) at now. In mid-utterance that was a gap, unless it was meant."""
-        if head.paced_bytes:
-            self.reports.append(Shifted(head.number, now_ns - self._ear_ns, not self._resumed))
+        self._gap_seq = -1
+        if head.paced_bytes and self._ear_ns:
+            self._gap_seq = self._seq
+            self._gap_is_audible = not self._resumed
+            self.reports.append(Shifted(head.number, now_ns - self._ear_ns, self._gap_is_audible))
+        elif head.paced_bytes:
+            self.reports.append(Started(head.number, now_ns - head.paced_bytes * BYTE_NS))
         self._ear_ns = now_ns
         self._spurt_seq = self._seq
 
     def wire_late(self, seq: int, wire_ns: int) -> None:
         """Frame `seq` really left at `wire_ns`. Where the ear had run dry by then, the rest is later by as much."""
         self._settle()
-        if not self._spurt_seq <= seq < self._seq:
+        # A socket is a queue: what was paced since the ear was silent left no earlier than what was paced before.
+        seq = max(seq, self._spurt_seq)
+        if seq >= self._seq:
             return
         before_ns = self._ear_ns - (self._seq - seq) * FRAME_NS
         gap_ns = wire_ns - before_ns
         if gap_ns <= 0:
             return
         self._ear_ns += gap_ns
-        late: _Playing | _Utterance | None = self._queue[0] if self._queue and self._queue[0].paced_bytes else None
-        for playing in reversed(self._playing):
+        late: list[_Playing | _Utterance] = []
+        for playing in self._playing:
             if playing.ear_ns > before_ns:
                 playing.ear_ns += gap_ns
-                late = playing
-        if late is not None:
-            self.reports.append(Shifted(late.number, gap_ns, seq != late.first_seq))
+                late.append(playing)
+        if self._queue and self._queue[0].paced_bytes:
+            late.append(self._queue[0])
+        if not late and self._finished is not None:
+            late.append(self._finished)
+        if not late:
+            return
+        first, *others = late
+        continued = seq == self._gap_seq
+        if not continued:
+            self._gap_seq = seq
+            self._gap_is_audible = seq != first.first_seq
+        self.reports.append(Shifted(first.number, gap_ns, self._gap_is_audible, continued))
+        self.reports += [Shifted(other.number, gap_ns, audible=False) for other in others]
 
     def next_due_ns(self) -> int | None:
         """When `tick` next has something to do; None: not before more speech comes. May lie in the past."""
@@ -476,7 +510,7 @@ class Line:
         ]
         for u in self._queue:
             size = u.paced_bytes + u.size
-            began_ns = self._ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes else 0
+            began_ns = self._ear_ns - u.paced_bytes * BYTE_NS if u.paced_bytes and self._ear_ns else 0
             found.append((u.number, size, u.paced_bytes, u.ended, began_ns))
         return found
 

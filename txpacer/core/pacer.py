@@ -30,12 +30,18 @@ from shared.messages import (
 from .line import CaughtUp, Finished, Line, Report, Shifted, Started, Starved
 from .metrics import PacerMetrics
 
-# The slot of lines that are due at once, before any bucket.
+# The slot of lines that are due at once, before any bucket; of those in none; and of those that wait for their gateway.
 _IMMEDIATE = 0
+_NONE = -1
+_HELD = -2
 # The period of ticks. 20 ms must be a multiple of it. 10 ms measured cheaper than 5, and 5 than 2; none worse at the
 # ear.
 GRID_NS = 10_000_000
 _FRAME_SLOTS = FRAME_NS // GRID_NS
+# A gateway that has not acknowledged a batch for so long, and says hello, may never have got it.
+LOST_NS = 2_000_000_000
+# A gateway says hello ten times a second. Silent for so long and without calls, it is gone.
+GONE_NS = 10_000_000_000
 
 
 @dataclass
@@ -44,8 +50,11 @@ class _Outlet:
 
     name: str
     next_batch: int = 1
-    # (batch, when it was due) of what is not acknowledged.
+    # (batch, when it was sent) of what is not acknowledged.
     unacked: deque[tuple[int, int]] = field(default_factory=deque)
+    # When it last said something; and the batch that its last hello found unacknowledged for LOST_NS (0: none).
+    heard_ns: int = 0
+    missed: int = 0
     # Lines that were due while the gateway was stalled.
     held: list[_Entry] = field(default_factory=list)
     # A batch that the socket refused; it goes first when there is room again.
@@ -55,7 +64,7 @@ class _Outlet:
 class _Entry:
     """A line and where it belongs."""
 
-    __slots__ = ("bridge", "call", "ear_gap_ns", "handover", "line", "outlet", "slot")
+    __slots__ = ("bridge", "call", "ear_gap_ns", "handover", "held_ns", "line", "outlet", "slot")
 
     def __init__(self, call: int, line: Line, outlet: _Outlet, bridge: str) -> None:
         self.call = call
@@ -64,26 +73,31 @@ class _Entry:
         self.bridge = bridge
         # How often the call had changed hands when `bridge` got it.
         self.handover = 0
-        # The bucket it is registered in (-1: none); other registrations of it are stale.
-        self.slot = -1
+        # The bucket it is registered in, or _NONE, or _HELD; other registrations of it are stale.
+        self.slot = _NONE
+        # In _HELD: its deadline, which passed.
+        self.held_ns = 0
         # Gaps at the ear so far.
         self.ear_gap_ns = 0
 
 
 @dataclass
 class _Due:
-    """What goes to one gateway at one tick."""
+    """What goes to one gateway at one tick; `deadline_ns` is the earliest of theirs."""
 
     deadline_ns: int
     entries: list[tuple[int, int, bytes, int]] = field(default_factory=list)
 
 
 class Pacer:
-    """Lines, ticks and acknowledgements; no clock, no socket. Times are ns of one monotonic clock."""
+    """Lines, ticks and acknowledgements; no clock, no socket. Times are ns of one monotonic clock.
+
+    `lead_ns` must be a multiple of GRID_NS.
+    """
 
     def __init__(self, *, lead_ns: int, metrics: PacerMetrics) -> None:
-        self._lead_ns = lead_ns - lead_ns % GRID_NS
-        self._patience_ns = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS).patience_ns
+        self._lead_ns = lead_ns
+        self._patience_ns = Line(lead_ns=lead_ns, grid_ns=GRID_NS).patience_ns
         self._metrics = metrics
         self._entries: dict[int, _Entry] = {}
         self._outlets: dict[str, _Outlet] = {}
@@ -95,6 +109,9 @@ class Pacer:
         self._immediate_ns = 0
         # Speech that is not paced yet, of all lines.
         self.reservoir_bytes = 0
+        # Gaps that may still turn out to be longer, ns, and as they were at the last `measure`.
+        self._gaps: dict[_Entry, int] = {}
+        self._gaps_before: dict[_Entry, int] = {}
         # Reports by aibridge name, until they are taken.
         self._reports: dict[str, list[Message]] = {}
 
@@ -201,15 +218,25 @@ class Pacer:
         entry = self._entries.pop(call, None)
         if entry is not None:
             self.reservoir_bytes -= entry.line.reservoir_bytes
+            self._end_gap(entry)
             self._metrics.call_ear_gap.observe(entry.ear_gap_ns / 1e9)
-            entry.slot = -1
+            entry.slot = _NONE
 
     # --- what the gateway says ---
 
     def hello(self, gateway: str, now_ns: int) -> None:
-        """A gateway is there. What it has not acknowledged for 2 s, it never got (its connection was new)."""
+        """A gateway is there. What two of these found unacknowledged for LOST_NS it never got: its connection is new.
+
+        One does not tell: a gateway that stood still says hello first, and then reads what waits for it.
+        """
         outlet = self._outlet(gateway)
-        if outlet.unacked and now_ns - outlet.unacked[0][1] > 2_000_000_000:
+        outlet.heard_ns = now_ns
+        batch, sent_ns = outlet.unacked[0] if outlet.unacked else (0, now_ns)
+        if now_ns - sent_ns <= LOST_NS:
+            outlet.missed = 0
+        elif outlet.missed != batch:
+            outlet.missed = batch
+        else:
             self._metrics.lost_batches.inc(len(outlet.unacked))
             outlet.unacked.clear()
             self._release(outlet, now_ns)
@@ -218,6 +245,7 @@ class Pacer:
         outlet = self._outlets.get(gateway)
         if outlet is None:
             return
+        outlet.heard_ns = now_ns
         while outlet.unacked and outlet.unacked[0][0] <= batch:
             outlet.unacked.popleft()
         for call, seq in late:
@@ -264,7 +292,7 @@ class Pacer:
         while self._slots and self._slots[0] <= current:
             slot = heapq.heappop(self._slots)
             self._run(self._wheel.pop(slot), slot, slot * GRID_NS, now_ns, due)
-        return [(name, self._batch(name, batch)) for name, batch in due.items() if batch.entries]
+        return [(name, self._batch(name, batch, now_ns)) for name, batch in due.items() if batch.entries]
 
     def _run(self, entries: list[_Entry], slot: int, deadline_ns: int, now_ns: int, due: dict[str, _Due]) -> None:
         """Tick the lines of one bucket."""
@@ -286,9 +314,12 @@ class Pacer:
                 batch = due.get(outlet.name)
                 if batch is None:
                     batch = due[outlet.name] = _Due(deadline_ns)
+                elif deadline_ns < batch.deadline_ns:
+                    batch.deadline_ns = deadline_ns
                 out = batch.entries
             if not is_open:
-                entry.slot = -1
+                entry.slot = _HELD
+                entry.held_ns = deadline_ns
                 outlet.held.append(entry)
                 self._metrics.held.inc()
                 continue
@@ -298,7 +329,7 @@ class Pacer:
                 entry.slot = following
                 moved.append(entry)
                 continue
-            entry.slot = -1
+            entry.slot = _NONE
             speech_bytes += line.reservoir_bytes
             for seq, audio, mark in line.tick(now_ns):
                 out.append((entry.call, seq, audio, mark))
@@ -324,12 +355,26 @@ class Pacer:
         self._reports = {}
         return taken
 
-    def measure(self) -> None:
-        """Bring the gauges up to date; for once a second."""
+    def measure(self, now_ns: int) -> None:
+        """Bring the gauges up to date and forget gateways that are gone; for once a second."""
         metrics = self._metrics
         metrics.lines.set(len(self._entries))
         metrics.reservoir_bytes.set(self.reservoir_bytes)
+        for entry, gap_ns in self._gaps_before.items():
+            if self._gaps.get(entry) == gap_ns:
+                self._end_gap(entry)
+        self._gaps_before = self._gaps.copy()
         outlets = self._outlets.values()
+        for outlet in outlets:
+            if outlet.held:
+                outlet.held = [entry for entry in outlet.held if entry.slot == _HELD]
+        silent = [outlet for outlet in outlets if now_ns - outlet.heard_ns > GONE_NS]
+        if silent:
+            in_use = {entry.outlet.name for entry in self._entries.values()}
+            for outlet in silent:
+                if outlet.name not in in_use:
+                    metrics.lost_batches.inc(len(outlet.unacked))
+                    del self._outlets[outlet.name]
         metrics.held_lines.set(sum(len(outlet.held) for outlet in outlets))
         metrics.unacknowledged.set(sum(len(outlet.unacked) for outlet in outlets))
 
@@ -341,11 +386,11 @@ class Pacer:
             outlet = self._outlets[gateway] = _Outlet(gateway)
         return outlet
 
-    def _batch(self, gateway: str, due: _Due) -> Frames:
+    def _batch(self, gateway: str, due: _Due, now_ns: int) -> Frames:
         outlet = self._outlets[gateway]
         number = outlet.next_batch
         outlet.next_batch += 1
-        outlet.unacked.append((number, due.deadline_ns))
+        outlet.unacked.append((number, now_ns))
         return Frames(number, due.deadline_ns, tuple(due.entries))
 
     def _is_open(self, outlet: _Outlet, now_ns: int) -> bool:
@@ -353,23 +398,35 @@ class Pacer:
         return outlet.refused is None and not (outlet.unacked and now_ns - outlet.unacked[0][1] > self._lead_ns)
 
     def _release(self, outlet: _Outlet, now_ns: int) -> None:
-        if outlet.held and outlet.refused is None:
+        if outlet.held and self._is_open(outlet, now_ns):
             held, outlet.held = outlet.held, []
             for entry in held:
-                if self._entries.get(entry.call) is entry:
+                if entry.slot != _HELD:
+                    continue
+                entry.slot = _NONE
+                due_ns = entry.line.next_due_ns()
+                if due_ns is not None and due_ns <= now_ns:
+                    # As late as it is, whoever held it up.
+                    entry.slot = max(due_ns, entry.held_ns) // GRID_NS
+                    self._put(entry.slot, [entry])
+                else:
                     self._schedule(entry, now_ns)
 
     def _schedule(self, entry: _Entry, now_ns: int) -> None:
-        """Register a line in the bucket of its next deadline, unless it is in that one or an earlier one."""
+        """Register a line in the bucket of its next deadline, unless it is in that one, an earlier one, or held."""
+        if entry.slot == _HELD:
+            return
         due_ns = entry.line.next_due_ns()
         if due_ns is None:
             return
         if due_ns <= now_ns:
-            if entry.slot != _IMMEDIATE:
-                entry.slot = _IMMEDIATE
-                if not self._immediate:
-                    self._immediate_ns = now_ns
-                self._immediate.append(entry)
+            # In a bucket that has come up, too: it is late since then, and not only since now.
+            if 0 <= entry.slot <= now_ns // GRID_NS:
+                return
+            entry.slot = _IMMEDIATE
+            if not self._immediate:
+                self._immediate_ns = now_ns
+            self._immediate.append(entry)
             return
         # Rounded up: deadlines are on the grid, and what is not (the end of an utterance) may be a tick late.
         slot = -(-due_ns // GRID_NS)
@@ -393,7 +450,9 @@ class Pacer:
             if isinstance(report, Started):
                 self._report(entry, PlayoutStarted(call, report.utterance, report.ear_ns))
             elif isinstance(report, Shifted):
-                self._report(entry, PlayoutShifted(call, report.utterance, report.gap_ns))
+                self._report(
+                    entry, PlayoutShifted(call, report.utterance, report.gap_ns, report.audible, report.continued)
+                )
             elif isinstance(report, Finished):
                 self._report(entry, PlayoutFinished(call, report.utterance, report.ear_ns))
         entry.line.reports.clear()
@@ -402,12 +461,19 @@ class Pacer:
         metrics = self._metrics
         if isinstance(report, Shifted) and report.audible:
             entry.ear_gap_ns += report.gap_ns
-            metrics.reanchored.inc()
-            metrics.ear_gap.observe(report.gap_ns / 1e9)
+            if not report.continued:
+                self._end_gap(entry)
+                metrics.reanchored.inc()
+            self._gaps[entry] = self._gaps.get(entry, 0) + report.gap_ns
         elif isinstance(report, Starved):
             metrics.starved.inc()
         elif isinstance(report, CaughtUp):
             metrics.caught_up.inc()
+
+    def _end_gap(self, entry: _Entry) -> None:
+        gap_ns = self._gaps.pop(entry, 0)
+        if gap_ns:
+            self._metrics.ear_gap.observe(gap_ns / 1e9)
 
     def _report(self, entry: _Entry, message: Message) -> None:
         self._reports.setdefault(entry.bridge, []).append(message)

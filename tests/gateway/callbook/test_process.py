@@ -123,7 +123,9 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(url, tmp_path, wait_u
             assert json.loads(get(port, f"/api/calls?limit=3&before={page['next']}")[1])["calls"][0]["turns"] == 5
             assert get(port, "/api/calls/CA-nobody")[0] == 404
             assert get(port, "/api/calls?limit=0")[0] == 400
-            assert b"twentyms_callbook_facts_written" in get(port, "/metrics")[1]
+            metrics = get(port, "/metrics")[1]
+            assert b"twentyms_callbook_facts_written" in metrics
+            assert b'twentyms_gc_pause_seconds_count{process="callbook"}' in metrics
             table = subprocess.run(
                 [sys.executable, "-m", "gateway", "calls", "-n", "2"],
                 cwd=ROOT,
