@@ -292,8 +292,12 @@ class MediaSockets:
                     self._move(call, other)
             if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
                 self._cut(call, "idle")
-            elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
-                self._cut(call, "unread")
+            elif call.stuck_since_ns:
+                if not call.connection.transport.get_write_buffer_size():
+                    # Taken since, with no frame after it to see that: the AI has been silent.
+                    call.stuck_since_ns = 0
+                elif now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
+                    self._cut(call, "unread")
         if not self.calls:
             self._collector.quiet()
         self._timer = self._loop.call_later(_SWEEP_S, self.start)

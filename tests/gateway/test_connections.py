@@ -156,3 +156,19 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
             assert call.connection.transport.is_closing()
 
     run(scenario)
+
+
+def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_SWEEP_S", 0.01)
+
+    async def scenario(cell: Any) -> None:
+        async with cell.call() as (_, started):
+            call = cell.gateway.media.calls[started.call]
+            # As a hiccup leaves it that ended behind the last frame of an utterance.
+            call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
+            await cell.until(lambda: call.stuck_since_ns == 0)
+            assert started.call in cell.gateway.media.calls
+
+    run(scenario)
