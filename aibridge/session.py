@@ -12,6 +12,7 @@ from openai import AsyncOpenAI, OpenAIError
 from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.protocol import State
 
 from shared.gather import Gather
 from shared.websocket import DirectConnection
@@ -85,13 +86,16 @@ class Session:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
                 connection = await self._dial()
+                assert self._websocket is not None  # made by the dialling
+                websocket = self._websocket
                 try:
-                    assert self._websocket is not None  # made by the dialling
-                    await self._websocket.receive_each(partial(self._received, opening))
+                    await websocket.receive_each(partial(self._received, opening))
                 finally:
                     self.ready = False
                     self._websocket = None
-                    await connection.close()
+                    # One that the server closes goes on closing by itself: the call's recovery does not wait for that.
+                    if websocket.state is State.OPEN:
+                        await connection.close()
         except ConnectionClosed as exc:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
                 raise

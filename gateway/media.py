@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
@@ -67,6 +68,12 @@ _SWEEP_S: Final = 1.0
 MEMORY_MAX_BYTES: Final = 262_144
 # How long a hang-up waits for the mark behind the goodbye while no frame leaves.
 MARK_S: Final = 10.0
+# What websockets closes a connection with, for what the other end did.
+_CLOSED_FOR: Final[Mapping[int, Kind]] = {
+    CloseCode.MESSAGE_TOO_BIG: Kind.OVERSIZED,
+    CloseCode.INVALID_DATA: Kind.INVALID_UTF8,
+    CloseCode.PROTOCOL_ERROR: Kind.FRAMING,
+}
 
 
 class MediaSockets:
@@ -124,7 +131,6 @@ class MediaSockets:
             return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
         if self.draining or self._unstarted >= self._max_unstarted:
             return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
-        self._metrics.handshakes["accepted"].inc()
         return None
 
     def _is_signed(self, request: Request) -> bool:
@@ -141,6 +147,8 @@ class MediaSockets:
         call: Call | None = None
         reason = "lost"
         stream = MediaStream()
+        # Not in `check`: websockets has yet to find the handshake well formed then.
+        self._metrics.handshakes["accepted"].inc()
         self._unstarted += 1
         try:
             try:
@@ -157,8 +165,9 @@ class MediaSockets:
                     return
             await connection.close(CloseCode.POLICY_VIOLATION)
         except ConnectionClosed as exc:
-            if isinstance(exc, ConnectionClosedError) and exc.sent and exc.sent.code == CloseCode.MESSAGE_TOO_BIG:
-                self._metrics.violations[Kind.OVERSIZED].inc()
+            kind = None if exc.sent is None or exc.rcvd_then_sent else _CLOSED_FOR.get(exc.sent.code)
+            if kind is not None:
+                self._metrics.violations[kind].inc()
         except Exception:
             # websockets closes the socket with 1011 and says nothing of its own here: see port.py.
             logger.exception("a media socket ended by a fault of ours")

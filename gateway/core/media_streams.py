@@ -136,6 +136,8 @@ class Kind(Enum):
 
     BINARY = "binary"
     OVERSIZED = "oversized"
+    INVALID_UTF8 = "invalid_utf8"
+    FRAMING = "framing"  # not a WebSocket's: no mask, a reserved bit, a fragment of nothing
     MALFORMED = "malformed"  # not JSON, a field missing or of another type
     UNKNOWN_EVENT = "unknown_event"
     BAD_BASE64 = "bad_base64"
