@@ -38,7 +38,14 @@ REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
 
 
 class ModelRefusedError(Exception):
-    """The model's server will not have us (key, quota or model name); the text is what it said."""
+    """The model's server will not have us (key, quota or model name); the text is what it said.
+
+    That may quote anything; `code` names the kind alone.
+    """
+
+    def __init__(self, code: str, said: str = "") -> None:
+        super().__init__(f"{code}: {said}" if said else code)
+        self.code = code
 
 
 class ModelConnection(DirectConnection, ClientConnection):
@@ -135,7 +142,7 @@ class Session:
                 raise ModelRefusedError(f"HTTP {exc.response.status_code}") from None
             raise
         except OpenAIError as exc:
-            raise ModelRefusedError(str(exc)) from None
+            raise ModelRefusedError(type(exc).__name__, str(exc)) from None
 
     def _open(self, event: ServerEvent) -> bool:
         """Set the session up; True with the event that says that it is."""
@@ -147,7 +154,7 @@ class Session:
             # Before session.updated, an error means that our settings do not hold: the session would speak PCM.
             code = event.error.code or event.error.type
             if code in FATAL_CODES or event.error.type == "invalid_request_error":
-                raise ModelRefusedError(f"{code}: {event.error.message}")
+                raise ModelRefusedError(code, event.error.message)
         return self.ready
 
     def send(self, event: RealtimeClientEventParam) -> None:

@@ -36,7 +36,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(a.value for a in Answer)),
     counter("gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(why.value for why in Why)),
     counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
-    counter("gateway_unsigned", "Webhooks refused for their signature, or another account's", "hook", HOOKS),
+    counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
         "gateway_violations", "Messages that broke the Media Streams protocol", "kind", tuple(k.value for k in Kind)
     ),
