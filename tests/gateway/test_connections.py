@@ -55,6 +55,54 @@ def test_a_request_that_does_not_come_to_its_end_is_cut(run, monkeypatch, beginn
     run(scenario)
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        HEALTH * 1_000,  # more than the buffers hold: the answer that does not fit waits for room
+        HEALTH * 250,
+        HEALTH * 250 + HEALTH.replace(b"Host", b"Connection: close\r\nHost"),
+        HEALTH * 250 + b"no request\r\n\r\n",
+    ],
+)
+def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+
+    async def scenario(cell):
+        loop = asyncio.get_running_loop()
+        cell.gateway._port._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            peer.setblocking(False)
+            await loop.sock_connect(peer, ("127.0.0.1", cell.twilio.port))
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(loop.sock_sendall(peer, requests), 5)
+            await cell.until(lambda: cell.gateway.metrics.half_open_ended.value == 1)
+        assert (await cell.twilio.request("GET", "/healthz"))[0] == 200
+        await cell.until(lambda: not cell.gateway._port._half_open)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, size):
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+
+    async def scenario(cell):
+        reader, writer = await opened(cell.twilio.port)
+        ends = asyncio.get_running_loop().time() + 0.5
+        while asyncio.get_running_loop().time() < ends:
+            writer.write(HEALTH * (1 + size // 150))
+            for _ in range(1 + size // 150):
+                await reader.readuntil(b"ok\n")
+        writer.close()
+        assert cell.gateway.metrics.half_open_ended.value == 0
+
+    run(scenario)
+
+
 def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run, monkeypatch):
     monkeypatch.setattr(connections, "HALF_OPEN_MAX", 20)
 
