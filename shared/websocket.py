@@ -72,8 +72,8 @@ class DirectConnection(Connection):
     async def receive_each(self, receiver: Receiver) -> Any:
         """Hand each message to `receiver` as it is read, until that returns something; that is returned.
 
-        Raises ConnectionClosed as soon as the connection closes (the rest of the closing handshake goes on by itself,
-        for `close_timeout` at most), and whatever `receiver` raises. What comes after is dropped.
+        Raises ConnectionClosed as soon as the peer has closed or failed it (the rest of the closing handshake then goes
+        on by itself, for `close_timeout` at most), and whatever `receiver` raises. What comes after is dropped.
         """
         self._outcome = asyncio.get_running_loop().create_future()
         # Read by nobody any more, they would take 3 to 7 kB for as long as a call lasts.
@@ -209,7 +209,7 @@ class DirectConnection(Connection):
 
     def _give_to_library(self, data: bytes) -> None:
         super().data_received(data)
-        if self.protocol.state is not OPEN:
+        if self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None:
             self._closes()
 
     def eof_received(self) -> None:
