@@ -14,12 +14,18 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from enum import Enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 # Twilio's own messages are under 1 kB. 64 KiB is what OpenAI's Twilio example allows (openai-agents-python#5110).
 MAX_MESSAGE_BYTES: Final = 65_536
+
+
+# Twilio's are "MZ" and 32 hex digits. It is written in front of every frame, kept for the call and in its record.
+StreamSid = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9]{2,64}\Z")]
+# The sixteen DTMF tones.
+Digit = Annotated[str, msgspec.Meta(pattern=r"\A[0-9*#A-D]\Z")]
 
 
 class _Inbound(msgspec.Struct, frozen=True, gc=False, tag_field="event", rename="camel"):
@@ -44,7 +50,7 @@ class MediaFormat(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class StartFields(msgspec.Struct, frozen=True, rename="camel"):
     account_sid: str
     call_sid: str
-    stream_sid: str
+    stream_sid: StreamSid
     media_format: MediaFormat
     custom_parameters: dict[str, str] = {}
 
@@ -52,7 +58,7 @@ class StartFields(msgspec.Struct, frozen=True, rename="camel"):
 class Start(_Inbound, frozen=True, tag="start"):
     """Once, right after `connected`: which call this is, and the `<Parameter>`s of our TwiML."""
 
-    stream_sid: str
+    stream_sid: StreamSid
     start: StartFields
     sequence_number: int = 0
 
@@ -83,7 +89,7 @@ class Mark(_Inbound, frozen=True, gc=False, tag="mark"):
 
 
 class DtmfFields(msgspec.Struct, frozen=True, gc=False):
-    digit: str
+    digit: Digit
     track: str = "inbound_track"
 
 
@@ -202,7 +208,7 @@ class MediaStream:
             second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
             raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
         if isinstance(message, Start):
-            if message.stream_sid != message.start.stream_sid or not message.stream_sid:
+            if message.stream_sid != message.start.stream_sid:
                 raise self._violation(Kind.WRONG_STREAM)
             if message.start.media_format != _AUDIO:
                 raise self._violation(Kind.WRONG_FORMAT)

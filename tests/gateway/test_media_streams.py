@@ -128,6 +128,10 @@ def test_unknown_fields_and_events_are_survived():
         ({**MEDIA, "media": {"payload": "AA\n=="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "A-_="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "\u00fc==="}}, Kind.BAD_BASE64),
+        *(
+            ({**DTMF, "dtmf": {"digit": digit}}, Kind.MALFORMED)
+            for digit in ("", "12", "5\n", "a", "E", "\u0665", "5" * 60_000)
+        ),
         (CONNECTED, Kind.WRONG_ORDER),
     ],
 )
@@ -175,7 +179,10 @@ def test_nothing_follows_stop(message):
     "fields",
     [
         {"streamSid": "MZ2"},
-        {"streamSid": "", "start": {**START["start"], "streamSid": ""}},
+        *(
+            {"streamSid": sid, "start": {**START["start"], "streamSid": sid}}
+            for sid in ("", "M", "M" * 65, "MZ-1", "MZ1\n", "\u00fcz")
+        ),
         {"start": {**START["start"], "mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}}},
         {"start": {**START["start"], "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}}},
     ],
