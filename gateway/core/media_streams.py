@@ -11,8 +11,7 @@ makes the whole call meaningless (nobody can say whose audio it is) is fatal; an
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
+from binascii import b2a_base64
 from enum import Enum
 from typing import Annotated, Final
 
@@ -66,7 +65,8 @@ class Start(_Inbound, frozen=True, tag="start"):
 class MediaFields(msgspec.Struct, frozen=True, gc=False):
     """Also `track`, `chunk` and `timestamp`, which nobody here needs, and a third of the cost is to read them."""
 
-    payload: str
+    # msgspec reads the base64, in half the time of decoding it afterwards.
+    payload: bytes
 
 
 class Media(_Inbound, frozen=True, gc=False, tag="media"):
@@ -74,6 +74,17 @@ class Media(_Inbound, frozen=True, gc=False, tag="media"):
 
     stream_sid: str
     media: MediaFields
+
+
+class _EncodedFields(msgspec.Struct, frozen=True, gc=False):
+    payload: str
+
+
+class _EncodedMedia(_Inbound, frozen=True, gc=False, tag="media"):
+    """A `media` message whose payload may be no base64."""
+
+    stream_sid: str
+    media: _EncodedFields
 
 
 class MarkFields(msgspec.Struct, frozen=True, gc=False):
@@ -117,6 +128,7 @@ _KNOWN_EVENTS: Final = frozenset(("connected", "start", "media", "mark", "dtmf",
 
 # `strict=False` takes "8000" for 8000.
 _decoder: Final = msgspec.json.Decoder(Inbound, strict=False)
+_encoded_decoder: Final = msgspec.json.Decoder(_EncodedMedia, strict=False)
 _any_decoder: Final = msgspec.json.Decoder(_AnyEvent)
 
 
@@ -194,15 +206,12 @@ class MediaStream:
         try:
             message: Inbound = _decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            raise self._violation(_why_undecodable(text)) from None
+            raise self._violation(self._why_undecodable(text)) from None
         # What the table says of nearly every message, without looking it up.
         if type(message) is Media and self.state is State.STREAMING:
             if message.stream_sid != self.stream_sid:
                 raise self._violation(Kind.WRONG_STREAM)
-            try:
-                return a2b_base64(message.media.payload, strict_mode=True)
-            except (Base64Error, ValueError):
-                raise self._violation(Kind.BAD_BASE64) from None
+            return message.media.payload
         following = NEXT.get((self.state, type(message)))
         if following is None:
             second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
@@ -219,17 +228,25 @@ class MediaStream:
         self.state = following
         return message
 
+    def _why_undecodable(self, text: str | bytes) -> Kind:
+        try:
+            media = _encoded_decoder.decode(text)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            pass
+        else:
+            # What it holds is the last thing to be wrong with it.
+            if self.state is not State.STREAMING:
+                return Kind.WRONG_ORDER
+            return Kind.BAD_BASE64 if media.stream_sid == self.stream_sid else Kind.WRONG_STREAM
+        try:
+            event = _any_decoder.decode(text).event
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return Kind.MALFORMED
+        return Kind.MALFORMED if event in _KNOWN_EVENTS else Kind.UNKNOWN_EVENT
+
     def _violation(self, kind: Kind) -> ViolationError:
         before_start = self.state in (State.EXPECT_CONNECTED, State.EXPECT_START)
         return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Kind.UNKNOWN_EVENT))
-
-
-def _why_undecodable(text: str | bytes) -> Kind:
-    try:
-        event = _any_decoder.decode(text).event
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return Kind.MALFORMED
-    return Kind.MALFORMED if event in _KNOWN_EVENTS else Kind.UNKNOWN_EVENT
 
 
 class Outbound:

@@ -148,6 +148,7 @@ def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
         (START, Kind.SECOND_START),
         ({**MEDIA, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
         ({**STOP, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
+        ({**MEDIA, "streamSid": "MZ2", "media": {"payload": "A"}}, Kind.WRONG_STREAM),
         ("x" * (MAX_MESSAGE_BYTES + 1), Kind.OVERSIZED),
     ],
 )
@@ -166,6 +167,14 @@ def test_start_has_to_follow_connected(message):
     stream = MediaStream()
     stream.receive(json.dumps(CONNECTED))
     assert refused(stream, message).fatal
+
+
+def test_a_payload_is_looked_at_last():
+    bad = {**MEDIA, "media": {"payload": "A"}}
+    stream = streaming()
+    assert refused(MediaStream(), bad).kind is Kind.WRONG_ORDER
+    stream.receive(json.dumps(STOP))
+    assert refused(stream, bad).kind is Kind.WRONG_ORDER
 
 
 @pytest.mark.parametrize("message", [CONNECTED, MEDIA, STOP, MARK, DTMF])
