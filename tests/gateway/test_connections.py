@@ -202,6 +202,7 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
                     await asyncio.sleep(0.002)
             assert cell.gateway.metrics.calls_cut["unread"].value == 1
             assert call.connection.transport.is_closing()
+            deaf.transport.abort()
 
     run(scenario)
 
