@@ -13,6 +13,7 @@ from openai import AsyncOpenAI, OpenAIError
 from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.protocol import State
 
 from shared.gather import Gather
 from shared.websocket import DirectConnection
@@ -40,7 +41,14 @@ MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class ModelRefusedError(Exception):
-    """The model's server will not have us (key, quota or model name); the text is what it said."""
+    """The model's server will not have us (key, quota or model name); the text is what it said.
+
+    That may quote anything; `code` names the kind alone.
+    """
+
+    def __init__(self, code: str, said: str = "") -> None:
+        super().__init__(f"{code}: {said}" if said else code)
+        self.code = code
 
 
 class ModelConnection(DirectConnection, ClientConnection):
@@ -104,7 +112,9 @@ class Session:
                 finally:
                     self.ready = False
                     self._websocket = None
-                    await websocket.close()
+                    # One that the server closes goes on closing by itself: the call's recovery does not wait for that.
+                    if websocket.state is State.OPEN:
+                        await websocket.close()
         except ConnectionClosed as exc:
             if exc.rcvd is None or exc.rcvd.code not in (1000, 1001):
                 raise
@@ -150,7 +160,7 @@ class Session:
                 raise ModelRefusedError(f"HTTP {exc.response.status_code}") from None
             raise
         except OpenAIError as exc:
-            raise ModelRefusedError(str(exc)) from None
+            raise ModelRefusedError(type(exc).__name__, str(exc)) from None
         assert self._websocket is not None
         return self._websocket
 
@@ -164,7 +174,7 @@ class Session:
             # Before session.updated, an error means that our settings do not hold: the session would speak PCM.
             code = event.error.code or event.error.type
             if code in FATAL_CODES or event.error.type == "invalid_request_error":
-                raise ModelRefusedError(f"{code}: {event.error.message}")
+                raise ModelRefusedError(code, event.error.message)
         return self.ready
 
     def send(self, event: RealtimeClientEventParam) -> None:

@@ -578,7 +578,8 @@ class Worker:
             outcome, dialled.call = "closed", None
         except ModelRefusedError as exc:
             outcome = "refused"
-            log.error("call %s: the model refused the session (%s); check OPENAI_API_KEY and the model", call_sid, exc)
+            advice = "check OPENAI_API_KEY and the model"
+            log.error("call %s: the model refused the session (%s); %s", call_sid, exc.code, advice)
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
         except Exception as exc:

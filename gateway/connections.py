@@ -1,8 +1,9 @@
 """The connections of the public port, and what each may cost before it has said anything worth it.
 
-A connection begins as HTTP. It is half-open until a request of it is complete (headers and body), which has to be
-within REQUEST_S of accept, or of the answer before. There are at most HALF_OPEN_MAX of them, and when one more comes,
-the one that has taken longest goes: Twilio needs a round trip, and whoever is slow on purpose makes room for it.
+A connection begins as HTTP. It is half-open while its peer owes us something: the rest of a request (headers and body),
+within REQUEST_S of accept or of the answer before; or to read what fills our buffer, within as much. There are at most
+HALF_OPEN_MAX of them, and when one more comes, the one that has taken longest goes: Twilio needs a round trip, and
+whoever is slow on purpose makes room for it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ NOT_SENT_BYTES: Final = 512
 
 
 class HalfOpen:
-    """The connections that owe us a request, oldest first."""
+    """The connections whose peers owe us something, oldest first."""
 
     def __init__(self, ended: Counter) -> None:
         self._ended = ended
@@ -70,14 +71,14 @@ logging.getLogger("uvicorn.error").addFilter(_PeersFaults())
 
 
 class HttpConnection(H11Protocol):
-    """uvicorn's connection with a deadline for each request. `half_open` is set by the port, for its subclass."""
+    """uvicorn's connection with a deadline for what its peer owes us. `half_open` is set by the port, in a subclass."""
 
     half_open: HalfOpen
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
-        self._expect_request()
+        self._expect()
 
     def handle_events(self) -> None:
         try:
@@ -86,28 +87,42 @@ class HttpConnection(H11Protocol):
             # Malformed behind a request whose answer had begun: uvicorn's 400 does not fit into that any more.
             self.transport.close()
             return
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._complete()
+        self._expect_no_more()
 
     def on_response_complete(self) -> None:
-        if not self.transport.is_closing():
-            self._expect_request()
+        # Closing waits for the peer to take the rest.
+        if not self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._expect()
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._expect_no_more()
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        self._complete()
+        self._release()
         super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._complete()
+        self._release()
         super().connection_lost(exc)
 
-    def _expect_request(self) -> None:
+    def _expect(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_S, self.give_up)
             self.half_open.add(self)
 
-    def _complete(self) -> None:
+    def _expect_no_more(self) -> None:
+        """The peer has done one thing; with the last of all, it owes us nothing."""
+        owes_request = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if not owes_request and not self.flow.write_paused and not self.transport.is_closing():
+            self._release()
+
+    def _release(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -115,7 +130,7 @@ class HttpConnection(H11Protocol):
 
     def give_up(self) -> None:
         """Too slow, or the slowest of too many."""
-        self._complete()
+        self._release()
         self.half_open.gave_up()
         self.transport.abort()
 
@@ -142,7 +157,8 @@ class MediaConnection(DirectConnection, ServerConnection):
         if not self._rate.allows(now_ns):
             self._cut()
         elif not self._is_cut:
-            super().text_received(data)
+            # All that super() does, and 0.2 us sooner.
+            self._hand_over(data, True)
 
     def process_event(self, event: Event) -> None:
         if self._is_cut:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
@@ -69,6 +70,12 @@ _SWEEP_S: Final = 1.0
 MEMORY_MAX_BYTES: Final = 262_144
 # How long a hang-up waits for the mark behind the goodbye while no frame leaves.
 MARK_S: Final = 10.0
+# What websockets closes a connection with, for what the other end did.
+_CLOSED_FOR: Final[Mapping[int, Kind]] = {
+    CloseCode.MESSAGE_TOO_BIG: Kind.OVERSIZED,
+    CloseCode.INVALID_DATA: Kind.INVALID_UTF8,
+    CloseCode.PROTOCOL_ERROR: Kind.FRAMING,
+}
 
 
 class MediaSockets:
@@ -133,7 +140,6 @@ class MediaSockets:
             return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
         if self._unstarted >= self._max_unstarted:
             return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
-        self._metrics.handshakes["accepted"].inc()
         return None
 
     def _is_signed(self, request: Request) -> bool:
@@ -150,6 +156,8 @@ class MediaSockets:
         call: Call | None = None
         reason = "lost"
         stream = MediaStream()
+        # Not in `check`: websockets has yet to find the handshake well formed then.
+        self._metrics.handshakes["accepted"].inc()
         self._unstarted += 1
         try:
             try:
@@ -166,8 +174,9 @@ class MediaSockets:
                     return
             await connection.close(CloseCode.POLICY_VIOLATION)
         except ConnectionClosed as exc:
-            if isinstance(exc, ConnectionClosedError) and exc.sent and exc.sent.code == CloseCode.MESSAGE_TOO_BIG:
-                self._metrics.violations[Kind.OVERSIZED].inc()
+            kind = None if exc.sent is None or exc.rcvd_then_sent else _CLOSED_FOR.get(exc.sent.code)
+            if kind is not None:
+                self._metrics.violations[kind].inc()
         except Exception:
             # websockets closes the socket with 1011 and says nothing of its own here: see port.py.
             logger.exception("a media socket ended by a fault of ours")
@@ -322,8 +331,12 @@ class MediaSockets:
                     continue
             if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
                 self._cut(call, "idle")
-            elif call.stuck_since_ns and now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
-                self._cut(call, "unread")
+            elif call.stuck_since_ns:
+                if not call.connection.transport.get_write_buffer_size():
+                    # Taken since, with no frame after it to see that: the AI has been silent.
+                    call.stuck_since_ns = 0
+                elif now_ns - call.stuck_since_ns > UNREAD_S * 1e9:
+                    self._cut(call, "unread")
         if not self.calls:
             self._collector.quiet()
         self._timer = self._loop.call_later(_SWEEP_S, self.start)

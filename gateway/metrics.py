@@ -30,13 +30,13 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
     counter("gateway_calls_cut", "Lost calls that we gave up: nothing came, or nothing was read", "reason", CUTS),
     counter("gateway_calls_given_again", "Calls given to a worker again, or to another one, because theirs died"),
-    counter("gateway_half_open_ended", "Connections cut because their request took too long, or was one too many"),
+    counter("gateway_half_open_ended", "Connections cut: request or reading took too long, or one too many"),
     counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
     counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
     counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(a.value for a in Answer)),
     counter("gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(why.value for why in Why)),
     counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
-    counter("gateway_unsigned", "Webhooks refused for their signature, or another account's", "hook", HOOKS),
+    counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
         "gateway_violations", "Messages that broke the Media Streams protocol", "kind", tuple(k.value for k in Kind)
     ),

@@ -24,8 +24,8 @@ class Outbox:
 
     From a refusal on the peer is away until `back`, and audio is held: HELD_BYTES a call, beyond which the oldest is
     counted in `dropped_audio` (bytes) and dropped. `take` gives what is held to a call that moves to another peer.
-    Control messages that were refused lead the next batch: bound CONTROL_HWM messages, beyond which the newest is
-    counted in `lost` and dropped.
+    Control messages that were refused are tried again every RETRY_S, and later ones wait behind them: bound CONTROL_HWM
+    messages, beyond which the newest is counted in `lost` and dropped.
     """
 
     def __init__(self, link: Link, *, dropped_audio: Counter, lost: Counter) -> None:
@@ -54,7 +54,11 @@ class Outbox:
 
     def post(self, message: Message) -> None:
         """Send a control message now, behind the audio that came before it."""
-        self._send(message)
+        if self._is_away and self._refused:
+            # To encode all of them again, for a peer that just refused them, would take longer with each.
+            self._wait(message)
+        else:
+            self._send(message)
 
     def hint(self, message: Message) -> None:
         """Send a message that is worthless a moment later: a refusal is final."""
@@ -103,12 +107,15 @@ class Outbox:
             for call, data in self._audio.items():
                 self._hold(call, data)
             if message is not None:
-                if len(self._refused) < CONTROL_HWM:
-                    self._refused.append(message)
-                else:
-                    self._lost.inc()
+                self._wait(message)
             if self._refused:
                 self._timer = self._loop.call_later(RETRY_S, self._send)
         else:
             self._refused.clear()
         self._audio.clear()
+
+    def _wait(self, message: Message) -> None:
+        if len(self._refused) < CONTROL_HWM:
+            self._refused.append(message)
+        else:
+            self._lost.inc()

@@ -21,12 +21,13 @@ from shared.settings import Settings
 from .core import twiml
 from .core.admission import Answer
 from .core.cell import Cell
+from .core.phone_access import hosts
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
 from .core.tokens import worker_of
 from .media import MediaSockets
 from .metrics import Metrics
 from .offers import Caller, Offers
-from .phone.phone import Phone
+from .phone.phone import Phone, origins
 
 Form = ImmutableMultiDict[str, str]
 # Takes a signed callback: which one ("status", "recording"), and its form.
@@ -64,10 +65,13 @@ class Web:
         self._metrics = metrics
         self._sink = sink
         self._phone = phone
+        # Without signatures a form is enough for a call's token, and any page can post one. To read the answer, in a
+        # browser that reaches this port, it would need a name of its own for it (DNS rebinding).
+        self._hosts = hosts(origins(settings, loopback=True)) if signatures is None else None
         self._fallback = twiml.fallback(settings.fallback_say, settings.fallback_dial)
 
     def app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route(twiml.VOICE_PATH, self._voice, methods=["GET", "POST"]),
                 Route("/twilio/status", self._status, methods=["POST"]),
@@ -77,6 +81,9 @@ class Web:
                 *(self._phone.routes() if self._phone is not None else ()),
             ]
         )
+        # A redirection would be built from the request's Host, and given to anyone.
+        app.router.redirect_slashes = False
+        return app
 
     async def _voice(self, request: Request) -> Response:
         fields = await self._signed(request, "voice")
@@ -126,6 +133,9 @@ class Web:
             form = Form()
             fields = _fields(query)
         headers = request.headers
+        if self._hosts is not None and headers.get("Host", "").lower() not in self._hosts:
+            self._metrics.unsigned[hook].inc()
+            raise HTTPException(403, "unknown host name")
         if self._signatures is not None and not self._signatures.webhook(
             target, form, headers.get(SIGNATURE_HEADER), headers.get(ALGORITHM_HEADER)
         ):

@@ -49,9 +49,15 @@ _secret_key = ""
 def secure(secret_key: str) -> None:
     """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways; to be said once, at its start.
 
-    It is the cell's: nobody connects who does not have it, and nobody can read along.
+    It is the cell's, and so is its public half, which nothing tells: nobody connects who does not know that, and nobody
+    can read along. Raises ConfigError for what is no such key.
     """
     global _secret_key
+    if secret_key:
+        try:
+            zmq.curve_public(secret_key.encode())
+        except (ValueError, zmq.ZMQError):
+            raise ConfigError("BUS_SECRET_KEY is not a CURVE key; see .env.example for how to make one") from None
     _secret_key = secret_key
 
 

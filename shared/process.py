@@ -38,8 +38,10 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     die_with_parent()
     level = logging.getLevelName(os.environ.get("LOG_LEVEL", "INFO").upper())
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[ImpatientHandler(STDERR)])
-    # Libraries: at DEBUG they write down keys, numbers and words.
+    # Libraries: at DEBUG they write down keys, numbers and words, and these at INFO whole URLs, which may hold a token.
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
+    for library in ("httpx2", "httpcore2", "aiohttp"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.getLogger(name).setLevel(level)
     try:
         main()

@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", repr=False)
     spool_mb: int = Field(default=256, ge=1)
     retention_days: int = Field(default=0, ge=0)
-    webhook_url: str = ""
+    # Often holds a token.
+    webhook_url: str = Field(default="", repr=False)
     webhook_secret: str = Field(default="", repr=False)
     model_prices: str = ""
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from websockets.asyncio.connection import Connection
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.frames import OK_CLOSE_CODES, CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Event
 
 try:
@@ -61,18 +62,18 @@ class DirectConnection(Connection):
         # Set by `receive_each`.
         self._receiver: Receiver | None = None
         self._outcome: asyncio.Future[Any] | None = None
-        # The fragments of a message, and whether it is text.
-        self._fragments: list[bytes] = []
+        # What came so far of a message in fragments, None outside of one; and whether it is text.
+        self._fragments: list[bytes] | None = None
         self._is_text = True
         self._keys = b""
-        # The rest of a closing handshake that a message began.
+        # The rest of a closing handshake that the receiving does not wait for.
         self._closing: asyncio.Task[None] | None = None
 
     async def receive_each(self, receiver: Receiver) -> Any:
         """Hand each message to `receiver` as it is read, until that returns something; that is returned.
 
-        Raises ConnectionClosed when the connection ends before, and whatever `receiver` raises. What comes after is
-        dropped.
+        Raises ConnectionClosed as soon as the peer has closed or failed it (the rest of the closing handshake then goes
+        on by itself, for `close_timeout` at most), and whatever `receiver` raises. What comes after is dropped.
         """
         self._outcome = asyncio.get_running_loop().create_future()
         # Read by nobody any more, they would take 3 to 7 kB for as long as a call lasts.
@@ -90,8 +91,8 @@ class DirectConnection(Connection):
                     self._hand_over(message, False)
                 self._receiver = None
             self._receiver = receiver
-            if self.connection_lost_waiter.done() and not self._outcome.done():
-                self._outcome.set_exception(self.protocol.close_exc)
+            if self.protocol.state is not OPEN:
+                self._closes()
             return await self._outcome
         finally:
             # The library's connection is a cycle, which waits for the collector: a whole call must not hang on it.
@@ -143,7 +144,7 @@ class DirectConnection(Connection):
             if not data:
                 return
         if self._to_come:
-            super().data_received(data[: self._to_come])
+            self._give_to_library(data[: self._to_come])
             data, self._to_come = data[self._to_come :], max(0, self._to_come - len(data))
         if data:
             if self._rest:
@@ -195,16 +196,41 @@ class DirectConnection(Connection):
                 and second & _MASKED == masked
                 and size <= limit
                 and self._receiver is not None
-                and not self._fragments
+                and self._fragments is None
                 and self.protocol.state is OPEN
             ):
                 text = data[body:following]
                 self.text_received(apply_mask(text, data[body - 4 : body]) if masked else text)
             else:
                 self._to_come = max(0, following - end)
-                super().data_received(data[at:following])
+                self._give_to_library(data[at:following])
             at = following
         return min(at, end)
+
+    def _give_to_library(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None:
+            self._closes()
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        # The transport closes by itself now, but not before the peer has taken what waits for it.
+        self._closes()
+
+    def _closes(self) -> None:
+        """End the receiving: the connection closes, and a peer that never completes that must not prolong it."""
+        outcome, protocol = self._outcome, self.protocol
+        if outcome is None or outcome.done():
+            return
+        rcvd, sent = protocol.close_rcvd, protocol.close_sent
+        is_ok = rcvd is not None and sent is not None and {rcvd.code, sent.code} <= OK_CLOSE_CODES
+        kind = ConnectionClosedOK if is_ok else ConnectionClosedError
+        # As `protocol.close_exc`, which only has a connection that is closed.
+        exc = kind(rcvd, sent, protocol.close_rcvd_then_sent)
+        exc.__cause__ = protocol.parser_exc
+        outcome.set_exception(exc)
+        if not self.connection_lost_waiter.done():
+            self._closing = self.loop.create_task(self.close())
 
     def text_received(self, data: bytes) -> None:
         """A text message that came in one frame, not yet checked to be UTF-8."""
@@ -217,9 +243,13 @@ class DirectConnection(Connection):
             return
         if event.opcode is not Opcode.CONT:
             self._is_text = event.opcode is Opcode.TEXT
-        self._fragments.append(bytes(event.data))
+        if self._fragments is None:
+            self._fragments = []
+        if event.data:
+            # Empty ones are allowed without end, and count for no size.
+            self._fragments.append(bytes(event.data))
         if event.fin:
-            data, self._fragments = b"".join(self._fragments), []
+            data, self._fragments = b"".join(self._fragments), None
             self._hand_over(data, self._is_text)
 
     def _hand_over(self, data: bytes, is_text: bool) -> None:
@@ -233,7 +263,7 @@ class DirectConnection(Connection):
                 # Section 8.1. As the library does it in `recv`.
                 self.protocol.fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}")
                 self.send_data()
-                self._closing = self.loop.create_task(self.close())
+                self._closes()
                 return
         try:
             result = receiver(data, is_text)
@@ -245,5 +275,4 @@ class DirectConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_exception(self.protocol.close_exc)
+        self._closes()

@@ -9,7 +9,6 @@ is part of each call's record.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import logging
 import secrets
@@ -296,11 +295,14 @@ class _Leg:
         socket.call = self.call
         socket.send_texts(self.call.open(sid("MZ"), parameters, time.monotonic_ns()))
         self._exchange.carry(self.call, socket)
-        with contextlib.suppress(ConnectionClosed):
+        lost = False
+        try:
             await socket.receive_each(socket.take)
-        if socket.close_code not in (None, 1000, 1001, 1005, 1006):
-            self._warn(STREAM_BROKEN, f"closed with {socket.close_code} {socket.close_reason}")
-        self.call.closed(time.monotonic_ns(), lost=socket.close_code == 1006)
+        except ConnectionClosed as exc:
+            lost = exc.rcvd is None
+            if exc.rcvd is not None and exc.rcvd.code not in (1000, 1001, 1005):
+                self._warn(STREAM_BROKEN, f"closed with {exc.rcvd.code} {exc.rcvd.reason}")
+        self.call.closed(time.monotonic_ns(), lost=lost)
 
     async def hang_up(self) -> None:
         """End the call from the caller's side, whatever state it is in; closes the socket."""

@@ -213,14 +213,15 @@ class _Line:
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        connection, session = self._connection, self.session
+        session = self.session
+        code: int | None = None
         try:
             self._after(session.open(time.monotonic_ns()))
-            await connection.receive_each(self.receive)
-        except ConnectionClosed:
-            pass
+            await self._connection.receive_each(self.receive)
+        except ConnectionClosed as exc:
+            code = exc.rcvd.code if exc.rcvd is not None else ABNORMAL[0]
         finally:
-            session.closed(time.monotonic_ns(), connection.close_code)
+            session.closed(time.monotonic_ns(), code)
             if self._timer:
                 self._timer.cancel()
             if self._closing:

@@ -43,7 +43,7 @@ def recall(data: bytes) -> Memory:
     """Never raises: a memory that cannot be read is an empty one."""
     try:
         memory: Memory = _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return Memory()
     return memory
 

@@ -36,7 +36,8 @@ def url_of(settings: Settings) -> URL:
     advice = "set it to postgresql://user:password@host/name or sqlite:///file"
     try:
         url = make_url(settings.database_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # ValueError: a password with a colon in it, of which the rest is taken for a port. It would be quoted.
         raise ConfigError(f"DATABASE_URL is not a URL; {advice}") from None
     if url.get_backend_name() in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
@@ -48,11 +49,13 @@ def url_of(settings: Settings) -> URL:
 def open_engine(url: URL) -> Engine:
     """Connections are made when they are needed, so this works while the database is down."""
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": LOCK_S})
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_S})
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     return create_engine(
         url,
+        # An error's text quotes a statement's values otherwise: what callers said, and their numbers.
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_size=3,
         max_overflow=2,

@@ -52,6 +52,8 @@ class PrivatePort:
             allowed = ["localhost", "127.0.0.1", "[::1]", host]
             middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=allowed))
         app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: refuse})
+        # A redirection would be built from the request's Host.
+        app.router.redirect_slashes = False
         self._server = _Server(
             uvicorn.Config(
                 app,

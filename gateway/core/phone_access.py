@@ -56,12 +56,17 @@ def cookie(header: str | None, name: str) -> str:
     return morsel.value if morsel is not None else ""
 
 
+def hosts(origins: Iterable[str]) -> frozenset[str]:
+    """What a Host header says of a request for one of `origins`."""
+    return frozenset(urlsplit(origin).netloc for origin in origins)
+
+
 class PhoneAccess:
     """The rules for one gateway. `secret` is None where signatures are not checked: then no key is asked for."""
 
     def __init__(self, origins: Iterable[str], tickets: Tokens, *, secret: bytes | None) -> None:
         self.origins = frozenset(origins)
-        self._hosts = frozenset(urlsplit(origin).netloc for origin in self.origins)
+        self._hosts = hosts(self.origins)
         self._tickets = tickets
         self._secret = secret
 

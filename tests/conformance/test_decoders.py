@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.core.realtime import MalformedEventError, decode_event
+from aibridge.core.history import Turn
+from aibridge.core.memory import Memory, recall
+from aibridge.core.realtime import MalformedEventError, ServerEvent, decode_event
 from gateway.core.media_streams import MediaStream, ViolationError, parse_mark
-from shared import messages
+from shared import facts, messages
 from shared.messages import UndecodableError, decode, encode
 
 UNIONS = {
@@ -23,7 +25,7 @@ UNIONS = {
     if name
     in ("GatewayToBridge", "BridgeToGateway", "BridgeToPacer", "PacerToBridge", "PacerToGateway", "GatewayToPacer")
     for value in [getattr(messages, name)]
-}
+} | {"GatewayToCallbook": facts.Noted, "CallbookToGateway": facts.Kept}
 
 scalars = (
     st.none()
@@ -88,7 +90,7 @@ def damaged(draw: st.DrawFn) -> str | bytes:
             return draw(st.binary(max_size=200))
         case 4:
             text = json.dumps(message)
-            return text[: draw(st.integers(0, len(text)))] + draw(st.text(max_size=10))
+            return text[: draw(st.integers(0, len(text)))] + draw(st.text(st.characters(codec="utf-8"), max_size=10))
     return json.dumps(message)
 
 
@@ -99,14 +101,17 @@ def test_a_media_stream_takes_a_message_or_names_the_violation(texts: list[str |
     if is_live:
         for good in GOOD[:2]:
             stream.receive(json.dumps(good))
+    # As the socket gives it: text in UTF-8, which `receive_text` gets, and anything else.
+    entries = (stream.receive, lambda text: stream.receive_text(text.encode() if isinstance(text, str) else text))
     for text in texts:
-        before = (stream.state, stream.stream_sid)
-        try:
-            taken = stream.receive(text)
-        except ViolationError:
-            assert (stream.state, stream.stream_sid) == before
-        else:
-            assert taken is not None
+        for receive in entries:
+            before = (stream.state, stream.stream_sid)
+            try:
+                taken = receive(text)
+            except ViolationError:
+                assert (stream.state, stream.stream_sid) == before
+            else:
+                assert taken is not None
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,25 @@ def test_any_mark_name_is_ours_or_none(name: str) -> None:
     assert parsed is None or f"{parsed[0]}.{parsed[1]}" == name or name.startswith("0")
 
 
+MEMORIES = [
+    Memory(),
+    Memory([Turn(1, "ai", "item_1", 5, 9, "Hello", 800, 400, True)], {7: "item_1"}, 7, True),
+]
+
+
+@given(st.sampled_from(MEMORIES), values, st.binary(max_size=40), st.integers(0, 200))
+@settings(max_examples=300, deadline=None)
+def test_any_memory_is_recalled_or_empty(memory: Memory, value: Any, noise: bytes, at: int) -> None:
+    good = msgspec.msgpack.encode(memory)
+    assert recall(good) == memory
+    candidates = [noise, good[:at], good[:at] + noise + good[at:], b"\x81\xa1x" + b"\x91" * 10_000 + noise]
+    with contextlib.suppress(OverflowError, UnicodeEncodeError):
+        candidates += [msgspec.msgpack.encode(msgspec.to_builtins(memory) | {"turns": value, "items": value})]
+        candidates += [msgspec.msgpack.encode(value)]
+    for data in candidates:
+        assert isinstance(recall(data), Memory)
+
+
 EVENTS: list[dict[str, Any]] = [
     {"type": "response.created", "response": {"id": "r", "metadata": {"purpose": "greeting"}}},
     {
@@ -139,7 +163,28 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "input_audio_buffer.speech_started", "audio_start_ms": 1, "item_id": "i"},
     {"type": "error", "error": {"type": "t", "code": None, "message": "m"}},
     {"type": "session.updated", "session": {}},
+    {"type": "session.created", "session": {}},
+    {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1, "item_id": "i"},
+    {"type": "input_audio_buffer.committed", "item_id": "i"},
+    {"type": "conversation.item.added", "item": {"id": "i", "type": "message", "role": "user", "status": "completed"}},
+    {"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1},
+    {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "t"},
+    {"type": "response.output_item.added", "response_id": "r", "item": {"id": "i", "type": "message"}},
+    {"type": "response.output_audio.done", "response_id": "r", "item_id": "i", "content_index": 0},
+    {"type": "response.output_audio_transcript.delta", "response_id": "r", "item_id": "i", "delta": "t"},
+    {
+        "type": "response.output_audio_transcript.done",
+        "response_id": "r",
+        "item_id": "i",
+        "content_index": 0,
+        "transcript": "t",
+    },
 ]
+
+
+def test_every_event_that_is_read_is_among_those_that_are_damaged() -> None:
+    decoded = {type(decode_event(json.dumps(event).encode())) for event in EVENTS}
+    assert decoded == set(get_args(ServerEvent))
 
 
 @given(st.sampled_from(EVENTS), st.text(max_size=12), values, st.integers(0, 400), st.binary(max_size=60))

@@ -25,6 +25,8 @@ PATHS = (
     "/twilio/recording",
     "/healthz",
     "/readyz",
+    "/twilio/voice/",
+    "/healthz/",
 )
 
 

@@ -99,8 +99,9 @@ class FakeTwilio:
     ) -> tuple[int, str]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            lines = [f"{method} {target} HTTP/1.1", "Host: test", "Connection: close", f"Content-Length: {len(body)}"]
-            lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+            fields = {"Host": f"127.0.0.1:{self.port}", "Connection": "close", "Content-Length": str(len(body))}
+            fields |= headers or {}
+            lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
             writer.write("\r\n".join([*lines, "", ""]).encode() + body)
             answer = (await asyncio.wait_for(reader.read(), TIMEOUT_S)).decode()
         finally:

@@ -55,6 +55,54 @@ def test_a_request_that_does_not_come_to_its_end_is_cut(run, monkeypatch, beginn
     run(scenario)
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        HEALTH * 1_000,  # more than the buffers hold: the answer that does not fit waits for room
+        HEALTH * 250,
+        HEALTH * 250 + HEALTH.replace(b"Host", b"Connection: close\r\nHost"),
+        HEALTH * 250 + b"no request\r\n\r\n",
+    ],
+)
+def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+
+    async def scenario(cell):
+        loop = asyncio.get_running_loop()
+        cell.gateway._port._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        with socket.socket() as peer:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            peer.setblocking(False)
+            await loop.sock_connect(peer, ("127.0.0.1", cell.twilio.port))
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(loop.sock_sendall(peer, requests), 5)
+            await cell.until(lambda: cell.gateway.metrics.half_open_ended.value == 1)
+        assert (await cell.twilio.request("GET", "/healthz"))[0] == 200
+        await cell.until(lambda: not cell.gateway._port._half_open)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, size):
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
+
+    async def scenario(cell):
+        reader, writer = await opened(cell.twilio.port)
+        ends = asyncio.get_running_loop().time() + 0.5
+        while asyncio.get_running_loop().time() < ends:
+            writer.write(HEALTH * (1 + size // 150))
+            for _ in range(1 + size // 150):
+                await reader.readuntil(b"ok\n")
+        writer.close()
+        assert cell.gateway.metrics.half_open_ended.value == 0
+
+    run(scenario)
+
+
 def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run, monkeypatch):
     monkeypatch.setattr(connections, "HALF_OPEN_MAX", 20)
 
@@ -154,5 +202,22 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
                     await asyncio.sleep(0.002)
             assert cell.gateway.metrics.calls_cut["unread"].value == 1
             assert call.connection.transport.is_closing()
+            deaf.transport.abort()
+
+    run(scenario)
+
+
+def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_SWEEP_S", 0.01)
+
+    async def scenario(cell: Any) -> None:
+        async with cell.call() as (_, started):
+            call = cell.gateway.media.calls[started.call]
+            # As a hiccup leaves it that ended behind the last frame of an utterance.
+            call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
+            await cell.until(lambda: call.stuck_since_ns == 0)
+            assert started.call in cell.gateway.media.calls
 
     run(scenario)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
+from websockets.frames import Close, Frame, Opcode
 
 from gateway.core.cell import SILENT_NS
 from gateway.core.media_streams import Kind
@@ -36,6 +37,9 @@ from .conftest import AUTH_TOKEN
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 FRAME = bytes(range(160))
+
+INVALID_UTF8 = Frame(Opcode.TEXT, b"\xff").serialize(mask=True)
+UNMASKED = Frame(Opcode.TEXT, b"{}").serialize(mask=False)
 
 
 async def received(connection: Any) -> Any:
@@ -373,20 +377,43 @@ def test_marks_of_before_a_clear_do_not_hang_up(run):
 
 
 @pytest.mark.parametrize(
-    ("target", "signature", "status"),
+    ("target", "signature", "status", "outcome"),
     [
-        ("/twilio/elsewhere", None, 404),
-        ("/twilio/media?token=1", None, 400),
-        ("/twilio/media", "wrong", 403),
-        ("/twilio/media", "", 403),
+        ("/twilio/elsewhere", None, 404, "path"),
+        ("/twilio/media?token=1", None, 400, "query"),
+        ("/twilio/media", "wrong", 403, "signature"),
+        ("/twilio/media", "", 403, "signature"),
     ],
 )
-def test_a_handshake_is_refused_before_anything_is_allocated(run, target, signature, status):
+def test_a_handshake_is_refused_before_anything_is_allocated(run, target, signature, status, outcome):
     async def scenario(cell):
         with pytest.raises(InvalidStatus) as caught:
             async with cell.twilio.socket(target, signature):
                 pass
         assert caught.value.response.status_code == status
+        assert handshakes(cell) == {outcome: 1}
+
+    run(scenario)
+
+
+def handshakes(cell: Any) -> dict[str, float]:
+    return {outcome: c.value for outcome, c in cell.gateway.metrics.handshakes.items() if c.value}
+
+
+def test_a_signed_handshake_that_is_none_is_not_accepted(run):
+    async def scenario(cell):
+        url = "ws" + cell.twilio.origin.removeprefix("http") + "/twilio/media"
+        reader, writer = await asyncio.open_connection("127.0.0.1", cell.twilio.port)
+        writer.write(
+            b"GET /twilio/media HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: no key\r\nX-Twilio-Signature: %b\r\n\r\n"
+            % cell.twilio.sign(url, {}).encode()
+        )
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+        writer.close()
+        assert handshakes(cell) == {}
+        async with cell.twilio.socket():
+            await cell.until(lambda: handshakes(cell) == {"accepted": 1})
 
     run(scenario)
 
@@ -556,17 +583,57 @@ def test_sockets_without_start_are_bounded(run):
     [
         ('{"event":"media","streamSid":"MZ2","media":{"payload":""}}', 1008, Kind.WRONG_STREAM),
         ("x" * 70_000, 1009, Kind.OVERSIZED),
+        (INVALID_UTF8, 1007, Kind.INVALID_UTF8),
+        (UNMASKED, 1002, Kind.FRAMING),
     ],
 )
 def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
     async def scenario(cell):
         async with cell.call("CAother") as (_, other):
             async with cell.call("CAbad") as (socket, started):
-                await socket.send(message)
+                if isinstance(message, str):
+                    await socket.send(message)
+                else:
+                    socket.transport.write(message)
                 assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "lost")
                 assert await _closed_with(socket) == code
             assert list(cell.gateway.media.calls) == [other.call]
         assert cell.gateway.metrics.violations[kind].value == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("data", "kind"), [(INVALID_UTF8, Kind.INVALID_UTF8), (UNMASKED, Kind.FRAMING)])
+def test_what_is_no_websocket_message_is_counted_before_start_too(run, data, kind):
+    async def scenario(cell):
+        async with cell.twilio.socket() as socket:
+            socket.transport.write(data)
+            await asyncio.wait_for(socket.wait_closed(), 5)
+        await cell.until(lambda: cell.gateway.metrics.violations[kind].value == 1)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Frame(Opcode.TEXT, b"x" * 70_000).serialize(mask=True),
+        UNMASKED,
+        Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True),
+    ],
+)
+def test_a_call_whose_peer_neither_closes_nor_reads_is_over_at_once(run, monkeypatch, data):
+    monkeypatch.setattr("gateway.port.CLOSE_S", 0.2)
+
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            call = cell.gateway.media.calls[started.call]
+            socket.transport.pause_reading()
+            socket.transport.write(data)
+            async with asyncio.timeout(0.5):
+                assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "lost")
+                await call.connection.wait_closed()
+            socket.transport.abort()
 
     run(scenario)
 

@@ -128,6 +128,10 @@ def test_unknown_fields_and_events_are_survived():
         ({**MEDIA, "media": {"payload": "AA\n=="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "A-_="}}, Kind.BAD_BASE64),
         ({**MEDIA, "media": {"payload": "\u00fc==="}}, Kind.BAD_BASE64),
+        *(
+            ({**DTMF, "dtmf": {"digit": digit}}, Kind.MALFORMED)
+            for digit in ("", "12", "5\n", "a", "E", "\u0665", "5" * 60_000)
+        ),
         (CONNECTED, Kind.WRONG_ORDER),
     ],
 )
@@ -144,6 +148,7 @@ def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
         (START, Kind.SECOND_START),
         ({**MEDIA, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
         ({**STOP, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
+        ({**MEDIA, "streamSid": "MZ2", "media": {"payload": "A"}}, Kind.WRONG_STREAM),
         ("x" * (MAX_MESSAGE_BYTES + 1), Kind.OVERSIZED),
     ],
 )
@@ -164,6 +169,14 @@ def test_start_has_to_follow_connected(message):
     assert refused(stream, message).fatal
 
 
+def test_a_payload_is_looked_at_last():
+    bad = {**MEDIA, "media": {"payload": "A"}}
+    stream = streaming()
+    assert refused(MediaStream(), bad).kind is Kind.WRONG_ORDER
+    stream.receive(json.dumps(STOP))
+    assert refused(stream, bad).kind is Kind.WRONG_ORDER
+
+
 @pytest.mark.parametrize("message", [CONNECTED, MEDIA, STOP, MARK, DTMF])
 def test_nothing_follows_stop(message):
     stream = streaming()
@@ -175,7 +188,10 @@ def test_nothing_follows_stop(message):
     "fields",
     [
         {"streamSid": "MZ2"},
-        {"streamSid": "", "start": {**START["start"], "streamSid": ""}},
+        *(
+            {"streamSid": sid, "start": {**START["start"], "streamSid": sid}}
+            for sid in ("", "M", "M" * 65, "MZ-1", "MZ1\n", "\u00fcz")
+        ),
         {"start": {**START["start"], "mediaFormat": {"encoding": "audio/x-l16", "sampleRate": 8000, "channels": 1}}},
         {"start": {**START["start"], "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 16000, "channels": 1}}},
     ],

@@ -16,8 +16,10 @@ class FakeLink:
     def __init__(self) -> None:
         self.full = False
         self.sent: list[list[Message]] = []
+        self.offered = 0
 
     def send(self, messages: Iterable[Message], peer: str = "") -> bool:
+        self.offered += 1
         if not self.full:
             self.sent.append(list(messages))
         return not self.full
@@ -122,7 +124,25 @@ def test_what_waits_is_bounded(monkeypatch):
             box.post(CallerDtmf(1, digit))
         assert metrics.bus_lost["aibridge"].value == 1
         link.full = False
+        await until_sent(link, 1)
+        assert link.sent == [[CallerDtmf(1, "1"), CallerDtmf(1, "2")]]
         box.post(CallerDtmf(1, "4"))
-        assert link.sent == [[CallerDtmf(1, "1"), CallerDtmf(1, "2"), CallerDtmf(1, "4")]]
+        assert link.sent[1:] == [[CallerDtmf(1, "4")]]
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_is_not_offered_again_with_each_message_behind_it():
+    async def scenario() -> None:
+        box, link, _ = outbox()
+        link.full = True
+        for digit in "123":
+            box.post(CallerDtmf(1, digit))
+        assert link.offered == 1
+        link.full = False
+        # A peer that says that it is back gets everything with the next message.
+        box.back()
+        box.post(CallerDtmf(1, "4"))
+        assert link.sent == [[CallerDtmf(1, digit) for digit in "1234"]]
 
     asyncio.run(scenario())

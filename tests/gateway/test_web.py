@@ -100,6 +100,27 @@ def test_without_signatures_anyone_is_taken(run):
     run(scenario, allow_unsigned="on", twilio_auth_token="")
 
 
+@pytest.mark.parametrize("hook", ["voice", "status", "recording"])
+def test_without_signatures_a_page_under_a_name_of_its_own_gets_no_call(run, hook):
+    async def scenario(cell):
+        for host, status in (("rebound.example:8080", 403), ("127.0.0.1", 403), (f"LocalHost:{cell.twilio.port}", 200)):
+            got, text = await cell.twilio.request("POST", f"/twilio/{hook}", b"CallSid=CA1", {**FORM, "Host": host})
+            assert (got, "<Connect>" in text) == (status if status != 200 or hook == "voice" else 204, got == 200)
+        assert cell.gateway.metrics.unsigned[hook].value == 2
+
+    run(scenario, allow_unsigned="on", twilio_auth_token="")
+
+
+@pytest.mark.parametrize("target", ["/twilio/voice/", "/twilio/status/", "/healthz/", "/readyz/"])
+def test_nobody_is_redirected_to_where_a_host_header_says(run, target):
+    async def scenario(cell):
+        for method in ("GET", "POST"):
+            status, text = await cell.twilio.request(method, target, headers={"Host": "elsewhere.example"})
+            assert (status, "elsewhere" in text) == (404, False)
+
+    run(scenario)
+
+
 def test_at_max_calls_the_fallback_answers(run):
     async def scenario(cell):
         assert "<Connect>" in await cell.twilio.voice("CA1")

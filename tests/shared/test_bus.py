@@ -169,6 +169,15 @@ def test_tcp_without_a_key_is_an_error(context: zmq.Context[Any]) -> None:
 
 
 @pytest.mark.usefixtures("_no_key_afterwards")
+@pytest.mark.parametrize("key", ["#" * 40, " " * 40, "\u00fc" * 40, "short"])
+def test_what_is_no_key_is_an_error_that_does_not_show_it(key: str) -> None:
+    with pytest.raises(ConfigError, match="BUS_SECRET_KEY is not") as caught:
+        bus.secure(key)
+    assert key not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.usefixtures("_no_key_afterwards")
 def test_over_tcp_only_who_has_the_cells_key_is_heard(context: zmq.Context[Any]) -> None:
     base = free_ports()
     keys = [zmq.curve_keypair()[1].decode() for _ in range(2)]

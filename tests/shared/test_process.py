@@ -72,6 +72,18 @@ def test_a_process_waits_for_the_one_before_it_to_end(tmp_path: Path) -> None:
     end.join()
 
 
+def test_a_library_that_logs_whole_urls_is_not_listened_to() -> None:
+    script = (
+        "import logging\nfrom shared.process import run\n"
+        "def main():\n    for name in ('httpx2', 'httpcore2.http11', 'aiohttp.client', 'other'):\n"
+        "        logging.getLogger(name).info('POST https://example.com/?token=%s', name)\n"
+        "run('callbook', main)"
+    )
+    env = {**os.environ, "LOG_LEVEL": "DEBUG"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, env=env)
+    assert done.stderr == "INFO other: POST https://example.com/?token=other\n"
+
+
 def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,9 @@ def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: 
 
 
 def test_secrets_are_not_shown() -> None:
-    settings = Settings(openai_api_key="sk-secret", twilio_auth_token="secret-token")
+    settings = Settings(
+        openai_api_key="sk-secret", twilio_auth_token="secret-token", webhook_url="https://x/?key=secret"
+    )
     assert "secret" not in repr(settings)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from websockets.frames import Close, Frame, Opcode
 
 from shared.websocket import DirectConnection
 
@@ -40,7 +40,10 @@ class Heard(list[tuple[bytes, bool]]):
 
 
 async def on_both_ends(
-    client: Callable[[DirectClient], Awaitable[Any]], server: Callable[[DirectServer], Awaitable[Any]]
+    client: Callable[[DirectClient], Awaitable[Any]],
+    server: Callable[[DirectServer], Awaitable[Any]],
+    *,
+    close_timeout: float = 5.0,
 ) -> tuple[Any, Any]:
     """Run both, each with its end of one connection; what they return, or the exceptions they raise."""
     served: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -49,9 +52,10 @@ async def on_both_ends(
         assert isinstance(connection, DirectServer)
         served.set_result((await asyncio.gather(server(connection), return_exceptions=True))[0])
 
-    async with serve(serve_one, "127.0.0.1", 0, create_connection=DirectServer, compression=None, max_size=4_096) as s:
+    options: dict[str, Any] = {"compression": None, "close_timeout": close_timeout}
+    async with serve(serve_one, "127.0.0.1", 0, create_connection=DirectServer, max_size=4_096, **options) as s:
         port = next(iter(s.sockets)).getsockname()[1]
-        connection = await connect(f"ws://127.0.0.1:{port}", create_connection=DirectClient, compression=None)
+        connection = await connect(f"ws://127.0.0.1:{port}", create_connection=DirectClient, **options)
         assert isinstance(connection, DirectClient)
         async with connection:
             mine = (await asyncio.gather(client(connection), return_exceptions=True))[0]
@@ -104,6 +108,32 @@ async def test_frames_arrive_whole_however_the_network_cuts_them() -> None:
         return heard
 
     assert [data for data, _ in (await on_both_ends(client, server))[1]] == [*texts, b"end"]
+
+
+async def test_empty_fragments_without_end_cost_nothing() -> None:
+    async def client(connection: DirectClient) -> None:
+        connection.transport.write(Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True))
+        # Not a message of its own, in the midst of one that has nothing in it yet.
+        connection.transport.write(Frame(Opcode.PING, b"").serialize(mask=True))
+        connection.transport.write(Frame(Opcode.CONT, b"", fin=False).serialize(mask=True) * 10_000)
+        connection.transport.write(Frame(Opcode.CONT, b"end").serialize(mask=True))
+        await connection.wait_closed()
+
+    async def server(connection: DirectServer) -> tuple[Heard, int]:
+        heard = Heard()
+        most = 0
+        feed = connection.data_received
+
+        def watch(data: bytes) -> None:
+            nonlocal most
+            feed(data)
+            most = max(most, len(connection._fragments or ()))
+
+        connection.data_received = watch  # type: ignore[method-assign]
+        await connection.receive_each(heard)
+        return heard, most
+
+    assert (await on_both_ends(client, server))[1] == ([(b"end", True)], 0)
 
 
 async def test_fragments_pings_and_binary_messages_go_through_the_library() -> None:
@@ -164,6 +194,68 @@ async def test_what_breaks_the_protocol_is_answered_as_the_library_does(data: by
         return heard
 
     assert (await on_both_ends(client, server))[1] == [(b"good", True)]
+
+
+CLOSING = [
+    (Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True), 1007),
+    (Frame(Opcode.TEXT, b"x" * 5_000).serialize(mask=True), 1009),
+    (Frame(Opcode.TEXT, b"not masked").serialize(mask=False), 1002),
+    (Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True), 1000),
+    (b"", 0),  # the end of the stream, without a word
+]
+
+
+@pytest.mark.parametrize(("data", "code"), CLOSING)
+async def test_receiving_ends_at_once_even_if_the_peer_keeps_the_connection_and_reads_nothing(
+    data: bytes, code: int
+) -> None:
+    ended = asyncio.Event()
+
+    async def client(connection: DirectClient) -> None:
+        connection.transport.pause_reading()
+        if data:
+            connection.transport.write(data)
+        else:
+            connection.transport.write_eof()
+        await ended.wait()
+        connection.transport.abort()
+
+    async def server(connection: DirectServer) -> None:
+        # More than the kernel takes: it could not even say that it closes.
+        connection.send_all([b"x" * 100_000] * 100)
+        try:
+            with pytest.raises(ConnectionClosed) as caught:
+                await asyncio.wait_for(connection.receive_each(Heard()), 1)
+            assert (caught.value.sent.code if caught.value.sent else 0) == code
+            assert isinstance(caught.value, ConnectionClosedOK) == (code == 1000)
+            await asyncio.wait_for(connection.wait_closed(), 1)
+        finally:
+            ended.set()
+
+    assert (await on_both_ends(client, server, close_timeout=0.05))[1] is None
+
+
+async def test_a_client_is_told_at_once_that_the_server_closes() -> None:
+    ended = asyncio.Event()
+
+    async def client(connection: DirectClient) -> int:
+        try:
+            with pytest.raises(ConnectionClosedOK) as caught:
+                await asyncio.wait_for(connection.receive_each(Heard()), 1)
+            await asyncio.wait_for(connection.wait_closed(), 1)
+        finally:
+            ended.set()
+        assert caught.value.rcvd is not None
+        return caught.value.rcvd.code
+
+    async def server(connection: DirectServer) -> None:
+        connection.transport.pause_reading()
+        connection.protocol.send_close(1001)
+        connection.send_data()
+        await ended.wait()
+        connection.transport.abort()
+
+    assert (await on_both_ends(client, server, close_timeout=0.05))[0] == 1001
 
 
 async def test_receiving_ends_with_the_connection_or_with_the_receivers_own_error() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.callbook.database import migrate, url_of
 from gateway.callbook.models import Base
@@ -36,6 +37,21 @@ def test_the_migrations_make_what_the_models_say(engine):
 def test_a_database_that_cannot_keep_records_is_refused_in_one_line(url):
     with pytest.raises(ConfigError, match="DATABASE_URL"):
         url_of(Settings(_env_file=None, database_url=url))
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@ss:w0rd@host/db", "postgresql://u:hunter2:x@h:y/db"])
+def test_a_password_that_breaks_the_url_is_not_shown(url):
+    with pytest.raises(ConfigError, match="DATABASE_URL is not a URL") as caught:
+        url_of(Settings(_env_file=None, database_url=url))
+    assert caught.value.__suppress_context__
+    assert "w0rd" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_a_statement_held_stands_in_no_error(engine):
+    with pytest.raises(SQLAlchemyError) as caught, engine.connect() as connection:
+        connection.execute(text("SELECT * FROM nothing WHERE words = :words"), {"words": "what a caller says"})
+    assert "what a caller says" not in str(caught.value)
 
 
 def test_the_drivers_are_ours_to_choose():
