@@ -88,6 +88,7 @@ def test_a_session_that_the_server_closes_is_over_even_if_its_socket_stays_open(
                     request_id="CA1",
                     on_event=nothing,
                     on_malformed=nothing,
+                    tls=None,
                 )
                 try:
                     # The closing handshake may take a second.
