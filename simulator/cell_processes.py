@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,39 @@ class Process:
         path = Path(f"/proc/{self.pid}")
         fields = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines() if ":" in line)
         return int(fields["VmRSS"].split()[0]), len(list((path / "fd").iterdir())), int(fields["Threads"])
+
+    def descriptors(self) -> Counter[str]:
+        """How many of each kind it has open: files by their path without its numbers, the others by what they are."""
+        kinds: Counter[str] = Counter()
+        for path in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                target = str(path.readlink())
+            except OSError:  # closed just now
+                continue
+            kinds[re.sub(r"\d+", "N", target)] += 1
+        return kinds
+
+
+def descriptors(run_dir: Path) -> dict[str, Counter[str]]:
+    """The most that any process of a name has open of each kind."""
+    most: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for each in processes(run_dir):
+        most[each.name] |= each.descriptors()
+    return dict(most)
+
+
+# Gauges of what a call brings to life, one at least in each process that serves calls.
+LIVES: Final = ("gateway_calls", "bridge_calls", "bridge_sessions_open", "pacer_lines", "pacer_held_lines")
+
+
+def lives(metrics: str, names: tuple[str, ...] = LIVES) -> dict[str, float]:
+    """The series of these gauges in what /metrics says; empty unless all of them are there."""
+    found = {
+        series.removeprefix("twentyms_"): float(value)
+        for series, _, value in (line.rpartition(" ") for line in metrics.splitlines() if not line.startswith("#"))
+        if series.partition("{")[0].removeprefix("twentyms_") in names
+    }
+    return found if {series.partition("{")[0] for series in found} == set(names) else {}
 
 
 def processes(run_dir: Path) -> list[Process]:

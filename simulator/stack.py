@@ -97,6 +97,8 @@ class Stack:
         self._supervised = supervised
         self._log_path = log
         self._log: IO[bytes] | None = None
+        # What the stopped pipeline had left in its run directory, the data of callbook apart.
+        self.left: tuple[str, ...] = ()
         self._model: subprocess.Popen[bytes] | None = None
         self._honcho: subprocess.Popen[bytes] | None = None
 
@@ -165,6 +167,12 @@ class Stack:
                 process.wait()
         if self._log is not None:
             self._log.close()
+        data = Path(self.env["DATA_DIR"])
+        self.left = tuple(
+            str(path.relative_to(self.run_dir))
+            for path in sorted(self.run_dir.rglob("*"))
+            if path.is_relative_to(self.run_dir) and not path.is_relative_to(data) and not path.is_dir()
+        )
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
