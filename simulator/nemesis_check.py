@@ -213,15 +213,15 @@ class _Call:
                 yield f"the model holds {each.held_ms} ms of an item, {each.heard_ms} were heard{self._when(to_ns)}"
 
     def _is_explained(self, cut: Cut) -> bool:
-        """Whether its rest was lost with its session, or given up because the caller spoke in the midst of an act."""
+        """Whether its rest was lost with its session, or given up by a caller who spoke or hung up meanwhile."""
         from_ns, to_ns = self._span(self._spoken[cut.item_id])
         for deed in self._near(_ENDS_THE_SESSION, from_ns, to_ns):
             if not deed.act.seconds or deed.act.seconds >= HANDOVER_S:
                 return True
         return any(
-            cut.at_ns <= spoke_ns <= deed.ended_ns + 2 * NEAR_NS
+            cut.at_ns <= at_ns <= deed.ended_ns + NEAR_NS
             for deed in self._near(_SILENCES, cut.at_ns, cut.at_ns)
-            for spoke_ns in self._speech_ns
+            for at_ns in (self._call.ended_ns, *self._speech_ns)
         )
 
     def _span(self, item: Spoken) -> tuple[int, int]:

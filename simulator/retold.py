@@ -55,10 +55,13 @@ def _items(number: int, session: dict[str, Any], spoken: Sequence[Spoken], told:
         ms_of_a_letter = len(item.coverage) / BYTES_PER_MS / max(1, len(words))
         heard_ms = item.heard_bytes / BYTES_PER_MS
         # Answers repeat, so that the order has to tell them apart.
-        found = next((n for n in range(at, len(told)) if words.startswith(told[n])), None)
-        told_ms = 0.0 if found is None else len(told[found]) * ms_of_a_letter
+        found = next((n for n in range(at, len(told)) if told[n].strip() in words), None)
+        told_ms = 0.0
         if found is not None:
             at = found + 1
+            told_ms = len(told[found]) * ms_of_a_letter
+            if not words.startswith(told[found]):
+                yield f"session {number + 1} was told {item.truth.item_id} without its first words"
         if abs(told_ms - heard_ms) > TOLD_MS:
             yield (
                 f"session {number + 1} was told {told_ms:.0f} ms of {item.truth.item_id},"

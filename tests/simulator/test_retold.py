@@ -38,7 +38,8 @@ def test_a_session_that_was_told_what_was_heard_has_forgotten_nothing() -> None:
 def test_words_that_were_not_heard_or_not_told_are_noticed() -> None:
     assert len(list(forgotten([heard(2_000)], sessions(WORDS, turns=1)))) == 1
     assert len(list(forgotten([heard(5_000)], sessions("one two", turns=1)))) == 1
-    assert len(list(forgotten([heard(5_000)], sessions("two three four five six seven eight nine", turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions("two three four five six seven eight nine ten", turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions("(something)", turns=1)))) == 1
     assert len(list(forgotten([heard(5_000)], sessions(WORDS, turns=1, deleted=True)))) == 1
 
 
