@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.metrics import Definition, Page, counter, gauge
+from shared.watch import LOOP_LAG, LOOP_TASKS
 
 OUTCOMES: Final = ("started", "found", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
@@ -26,6 +27,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
+    LOOP_LAG,
+    LOOP_TASKS,
 )
 
 
