@@ -46,6 +46,7 @@ class ItemTruth(msgspec.Struct, frozen=True):
     deleted: bool = False
     truncated_ms: float | None = None
     transcript: str = ""
+    first_delta_ns: int = 0
 
 
 class ResponseTruth(msgspec.Struct, frozen=True):

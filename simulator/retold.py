@@ -16,10 +16,11 @@ from shared.audio import BYTES_PER_MS
 from .judge import Spoken
 
 _MS: Final = 1_000_000
-# A worker hands its memory on once a second: what is younger may have died with it. And a fresh session is told once
-# more, when the end of an item is known.
-FRESH_NS: Final = 1_500 * _MS
-# The same, and that only whole words are told.
+# A worker hands its memory on once a second: what the model made within the last one may have died with it.
+MEMORY_NS: Final = 1_100 * _MS
+# A fresh session is told once more when the end of an item is known.
+TELLING_NS: Final = 1_000 * _MS
+# Only whole words are told, and letters are no measure of time.
 TOLD_MS: Final = 1_500
 
 
@@ -29,7 +30,7 @@ def forgotten(spoken: Sequence[Spoken], sessions: Sequence[dict[str, Any]]) -> I
         told = [each for each in session["told"] if not each["deleted"]]
         yield from _items(number, session, spoken, [each["text"] for each in told if each["role"] == "assistant"])
         turns = sum(
-            speech["stopped_ns"] is not None and speech["stopped_ns"] < before["closed_ns"] - FRESH_NS
+            speech["stopped_ns"] is not None and speech["stopped_ns"] < before["closed_ns"] - MEMORY_NS
             for before in sessions[:number]
             for speech in before["speech"]
             if before["closed_ns"] is not None
@@ -40,14 +41,13 @@ def forgotten(spoken: Sequence[Spoken], sessions: Sequence[dict[str, Any]]) -> I
 
 
 def _items(number: int, session: dict[str, Any], spoken: Sequence[Spoken], told: Sequence[str]) -> Iterator[str]:
-    closed_ns = session["closed_ns"] or session["opened_ns"] + 10 * FRESH_NS
     before = [
         item
         for item in spoken
         if item.session < number
         and item.heard
-        and item.began_ns < session["opened_ns"] - FRESH_NS
-        and item.ended_ns < closed_ns - FRESH_NS
+        and item.began_ns < session["opened_ns"]
+        and (session["closed_ns"] is None or item.ended_ns < session["closed_ns"] - TELLING_NS)
     ]
     at = 0
     for item in sorted(before, key=lambda each: each.began_ns):
@@ -62,8 +62,19 @@ def _items(number: int, session: dict[str, Any], spoken: Sequence[Spoken], told:
             told_ms = len(told[found]) * ms_of_a_letter
             if not words.startswith(told[found]):
                 yield f"session {number + 1} was told {item.truth.item_id} without its first words"
-        if abs(told_ms - heard_ms) > TOLD_MS:
+        if told_ms > heard_ms + TOLD_MS or told_ms < min(heard_ms, _known_ms(item)) - TOLD_MS:
             yield (
                 f"session {number + 1} was told {told_ms:.0f} ms of {item.truth.item_id},"
                 f" of which {heard_ms:.0f} ms were heard"
             )
+
+
+def _known_ms(item: Spoken) -> float:
+    """How much of an item a successor knows at least: what had been made when the memory was last handed on."""
+    made_ms = len(item.coverage) / BYTES_PER_MS
+    if item.closed_ns is None:
+        return made_ms
+    began_ns = item.truth.first_delta_ns
+    until_ns = item.response.done_ns or item.closed_ns
+    share = (item.closed_ns - MEMORY_NS - began_ns) / max(1, until_ns - began_ns)
+    return made_ms * min(1.0, max(0.0, share))

@@ -90,7 +90,8 @@ def test_txpacer_killed_costs_a_gap_below_a_second_and_not_a_byte(stack: Stack) 
         print(f"gaps {gaps} ms, {verdict.history_error_ms} ms of history error")
         assert damage(verdict) == (0, 0, 0, 0)
         assert verdict.history_error_ms == 0
-        assert 0 < max(gaps, default=0) < 1_000
+        # The lead may hide it altogether.
+        assert max(gaps, default=0) < 1_000
         assert not verdict.cuts
         assert record.outcome == "hung-up-by-caller"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from simulator.alignment import Piece
 from simulator.judge import ItemTruth, ResponseTruth, Spoken
 from simulator.retold import forgotten
@@ -45,6 +47,13 @@ def test_words_that_were_not_heard_or_not_told_are_noticed() -> None:
 
 def test_a_turn_of_the_caller_that_was_not_told_is_noticed() -> None:
     assert len(list(forgotten([heard(5_000)], sessions(WORDS)))) == 1
+
+
+def test_words_that_were_made_within_the_last_second_may_have_died_with_their_session() -> None:
+    item = heard(5_000)
+    item.truth = msgspec.structs.replace(item.truth, first_delta_ns=8 * S)
+    assert list(forgotten([item], sessions("one two three four", turns=1))) == []
+    assert len(list(forgotten([item], sessions("", turns=1)))) == 1
 
 
 def test_what_is_only_heard_later_need_not_have_been_told() -> None:
