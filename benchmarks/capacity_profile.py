@@ -25,7 +25,7 @@ def profiler(directory: Path, seconds: float) -> Callable[[dict[int, str]], None
     def record(processes: dict[int, str]) -> None:
         """Sampling stops no process, so what it costs is the bench's."""
         stacks = {pid: directory / f"profile-{name}-{pid}.raw" for pid, name in processes.items()}
-        command = ["py-spy", "record", "--nonblocking", "--rate", "200", "--format", "raw"]
+        command = ["py-spy", "record", "--nonblocking", "--function", "--rate", "200", "--format", "raw"]
         command += ["--duration", f"{seconds:.0f}"]
         started = [
             subprocess.Popen([*command, "--pid", str(pid), "--output", str(path)], stdout=subprocess.DEVNULL)
