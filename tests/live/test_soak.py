@@ -1,4 +1,4 @@
-"""Thousands of short calls leave nothing behind: in no process more memory, descriptors, threads or tasks than before."""
+"""Thousands of short calls leave nothing behind: no more memory, descriptors, threads or tasks than before."""
 
 from __future__ import annotations
 
