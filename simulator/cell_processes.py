@@ -79,12 +79,17 @@ def processes(run_dir: Path) -> list[Process]:
     return sorted(found, key=lambda each: (each.name, each.number))
 
 
-def pacing(run_dir: Path) -> Process:
-    """The txpacer that paces, not the one that stands by: it holds the lock."""
+def pacing_pids(run_dir: Path) -> set[int]:
+    """Who holds the lock of the txpacer that paces: nobody, while another one takes over."""
     lock = (run_dir / "txpacer.lock").stat()
-    owners = {
+    return {
         int(line.split()[4])
         for line in Path("/proc/locks").read_text().splitlines()
         if "->" not in line and line.split()[5].endswith(f":{lock.st_ino}")
     }
+
+
+def pacing(run_dir: Path) -> Process:
+    """The txpacer that paces, not the one that stands by. Raises StopIteration when there is none."""
+    owners = pacing_pids(run_dir)
     return next(each for each in processes(run_dir) if each.name == "txpacer" and each.pid in owners)

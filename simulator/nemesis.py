@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import pickle
 import random
@@ -30,7 +31,7 @@ from shared.process import run
 from .caller import AiHeard, AiSilent, Caller, HangUp, Say
 from .carrier import CallRecord
 from .carrier_client import Exchange, sid
-from .cell_processes import descriptors, lives, pacing, processes
+from .cell_processes import descriptors, lives, pacing_pids, processes
 from .nemesis_check import Act, Deed, check
 from .stack import Stack, get
 
@@ -113,20 +114,22 @@ class Nemesis:
 
     async def _harm_process(self, act: Act) -> str:
         run_dir = self._stack.run_dir
-        found = [each for each in processes(run_dir) if each.name == act.target]
-        try:
-            if act.target == "txpacer":
-                found = [pacing(run_dir)]
-            pid = found[act.which % len(found)].pid
-            os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGSTOP)
-        except (ProcessLookupError, StopIteration, ZeroDivisionError):
+        found = [each.pid for each in processes(run_dir) if each.name == act.target]
+        if act.target == "txpacer":
+            found = [pid for pid in found if pid in pacing_pids(run_dir)]
+        if not found:
             return "(there was none)"
-        if act.kind == "stop":
+        pid = found[act.which % len(found)]
+        # It may die by itself at any time.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGSTOP)
             try:
                 await asyncio.sleep(act.seconds)
             finally:
-                os.kill(pid, signal.SIGCONT)
-        return ""
+                if act.kind == "stop":
+                    os.kill(pid, signal.SIGCONT)
+            return ""
+        return "(it was gone)"
 
     async def _harm_socket(self, act: Act, call_sid: str) -> str:
         socket = self._exchange.socket_of(call_sid)
