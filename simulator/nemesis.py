@@ -39,11 +39,28 @@ from .stack import Stack, get
 PAUSE_S: Final = (4.0, 9.0)
 # Quiet at both ends: for the calls to begin, and for the last act to be survived.
 QUIET_S: Final = 5.0
-# How long a process is stopped, or a socket not read. One in LONG_OF of what has a longer way back takes that: a worker
+# How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
 # loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
+AT_ONCE: Final = (0.0, 0.0)
 SHORT_S: Final = (0.05, 2.0)
 LONG_S: Final = (3.5, 6.0)
-LONG_OF: Final = 3
+# All of it comes, in an order that the seed gives, before any of it comes again.
+DECK: Final = (
+    *2 * (("kill", "txpacer", AT_ONCE),),
+    *2 * (("kill", "aibridge", AT_ONCE),),
+    *2 * (("kill", "gateway", AT_ONCE),),
+    ("kill", "callbook", AT_ONCE),
+    ("stop", "txpacer", SHORT_S),
+    ("stop", "aibridge", SHORT_S),
+    ("stop", "aibridge", LONG_S),
+    ("stop", "gateway", SHORT_S),
+    ("stop", "callbook", SHORT_S),
+    *2 * (("lose", "media", AT_ONCE),),
+    ("lose", "model", AT_ONCE),
+    ("slow", "media", SHORT_S),
+    ("slow", "media", LONG_S),
+    ("slow", "model", SHORT_S),
+)
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # For sessions and lines that wait for their caller to come back, behind the last call.
@@ -57,20 +74,15 @@ _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
 def schedule(seed: int, seconds: float) -> list[Act]:
     """The acts of one run, in order."""
     rng = random.Random(seed)
-    acts = []
+    acts: list[Act] = []
+    deck: list[tuple[str, str, tuple[float, float]]] = []
     at_s = QUIET_S
     while at_s < seconds - QUIET_S:
-        kind = rng.choice(("kill", "kill", "stop", "lose", "slow"))
-        if kind in ("kill", "stop"):
-            target = rng.choice(("txpacer", "aibridge", "gateway", "callbook"))
-        else:
-            target = rng.choice(("media", "media", "model"))
-        length = 0.0
-        if kind in ("stop", "slow"):
-            is_long = (kind, target) in (("stop", "aibridge"), ("slow", "media")) and not rng.randrange(LONG_OF)
-            length = round(rng.uniform(*(LONG_S if is_long else SHORT_S)), 2)
-        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), length))
-        at_s += length + rng.uniform(*PAUSE_S)
+        deck = deck or rng.sample(DECK, len(DECK))
+        kind, target, length = deck.pop()
+        lasting = round(rng.uniform(*length), 2)
+        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), lasting))
+        at_s += lasting + rng.uniform(*PAUSE_S)
     return acts
 
 
