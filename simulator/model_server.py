@@ -142,7 +142,8 @@ class ModelServer:
         """The records of all sessions, or of one call's, oldest first."""
         ended = [session for known, session in self._ended if request_id in (None, known)]
         live = [line.session for line in self._open.values() if request_id in (None, line.request_id)]
-        return [session.record() for session in ended + live]
+        # A worker that was only stopped closes its session behind its successor's beginning.
+        return sorted((session.record() for session in ended + live), key=lambda record: record["opened_ns"])
 
     def harm(self, request_id: str, seconds: float) -> int:
         """Cut the open sockets of a call, or do not read them for `seconds`; how many there were."""
