@@ -21,17 +21,13 @@ from simulator.stack import Stack
 
 from .capacity_callers import ANSWER_MS, Callee
 from .capacity_figures import Figures
+from .capacity_profile import profiler
 from .capacity_report import draw, machine, table, write_json
-from .capacity_run import Bench, hear_exactly
+from .capacity_run import REST_S, Bench, forget_settings, hear_exactly
 from .pacing_run import go_before
 
-STEPS: Final = (10, 30, 60, 100, 150, 200, 250, 300)
+STEPS: Final = (10, 30, 60, 100, 150, 200, 250, 300, 400, 500)
 SILENCE_LIMIT_MS: Final = 200.0
-# A few calls first: what is imported or allocated once is no call's memory.
-WARM_UP_CALLS: Final = 2
-WARM_UP_S: Final = 4.0
-# For the processes to come to rest, behind the start and between two steps.
-REST_S: Final = 2.0
 
 
 def arguments() -> argparse.Namespace:
@@ -41,22 +37,24 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=1)
     parser.add_argument("--aibridges", type=int, default=1)
     parser.add_argument("--keep-going", action="store_true", help="carry out all steps whatever breaks")
+    parser.add_argument("--profile", action="store_true", help="write where each process spends its time (py-spy)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where bench.png and bench.json go")
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
 
-def measure(chosen: argparse.Namespace) -> list[Figures]:
-    """Every step until one breaks."""
-    behaviour = Path(tempfile.mkdtemp(prefix="bench-")) / "behaviour.json"
+def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
+    """Every step until one breaks; `directory` takes what the pipeline writes to the disk."""
+    behaviour = directory / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     env = {
         "GATEWAYS": str(chosen.gateways),
         "AIBRIDGE_WORKERS": str(chosen.aibridges),
         "MAX_CALLS": str(max(chosen.calls) + 10),
-        "DATA_DIR": str(behaviour.parent / "data"),
+        "DATA_DIR": str(directory / "data"),
     }
+    during = profiler(chosen.out, chosen.seconds) if chosen.profile else None
     processes: tuple[str, ...] = ()
     if (chosen.gateways, chosen.aibridges) != (1, 1):
         processes = ("-c", f"all=1,gateway={chosen.gateways},aibridge={chosen.aibridges}")
@@ -73,19 +71,20 @@ def measure(chosen: argparse.Namespace) -> list[Figures]:
             os.getpid(),
             hear_exactly,
             stack.run_dir / "metrics",
+            int(stack.env["METRICS_PORT"]),
         )
         # The world is elsewhere; here it would wait for the system, whose processes go before ordinary ones.
         go_before(stack.model_pid)
         go_before()
-        time.sleep(REST_S)
-        bench.step(WARM_UP_CALLS, WARM_UP_S, rest_kb=0, seed=chosen.seed)
-        time.sleep(REST_S)
-        rest_kb = bench.rest_kb()
+        rest_kb = bench.warm_up(seed=chosen.seed)
         for calls in chosen.calls:
-            figures = bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=chosen.seed + calls)
+            figures = bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=chosen.seed + calls, during=during)
+            if done:
+                figures.follow(done[-1])
             done.append(figures)
             broken = figures.broken(SILENCE_LIMIT_MS)
-            print(f"{calls} calls: {'; '.join(broken) or 'no gap'}", file=sys.stderr, flush=True)
+            found = "void, the bench itself was late" if figures.is_void else "; ".join(broken) or "no gap"
+            print(f"{calls} calls: {found}", file=sys.stderr, flush=True)
             if broken and not chosen.keep_going:
                 break
             time.sleep(REST_S)
@@ -97,8 +96,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     chosen.out.mkdir(parents=True, exist_ok=True)
+    forget_settings()
     begun = machine()
-    done = measure(chosen)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        done = measure(chosen, Path(directory))
     if not done:
         raise ConfigError("no step was carried out")
     write_json(done, chosen.out / "bench.json", begun=begun, seconds=chosen.seconds)

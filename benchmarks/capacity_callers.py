@@ -24,6 +24,9 @@ ANSWER_MS: Final = 6_000
 INTERRUPTIONS_OF_10: Final = 6
 # Between the webhook of one call and the next while calls begin.
 RAMP_S: Final = 0.1
+# From the webhook's answer to the dialling of the media socket. Twilio reads the TwiML, resolves a name and makes TCP
+# and TLS first, which takes more than 100 ms: in that time a system that dials the model at the webhook has done so.
+CONNECT_PAUSE_S: Final = 0.15
 # From the last call's beginning to the measurement, and from its end to the calls'.
 SETTLE_S: Final = 3.0
 AFTER_S: Final = 1.0
@@ -76,7 +79,11 @@ async def _carry(callee: Callee, calls: int, seconds: float, seed: int, at: Call
         caller = Caller(script(rng, lasting_s), seed=rng.getrandbits(32), noise=True)
         await asyncio.sleep(number * RAMP_S)
         return await exchange.place_call(
-            callee.webhook_url, callee.auth_token, caller=caller, limit_s=lasting_s - number * RAMP_S
+            callee.webhook_url,
+            callee.auth_token,
+            caller=caller,
+            limit_s=lasting_s - number * RAMP_S,
+            connect_pause_s=CONNECT_PAUSE_S,
         )
 
     async with Exchange(Gather()) as exchange:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulator.carrier import CallRecord
+from simulator.carrier_client import TICK_NS
 from simulator.judge import judge
 from simulator.verdict import Verdict
 
 _MS: Final = 1_000_000
 # The bench saw something this late: what it says about the system's punctuality is void.
 VOID_LAG_MS: Final = 50.0
+# Of what the bench did, so much may be more than 5 ms late; above it, what it says about single milliseconds is void.
+LATE_SHARE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 @dataclass
 class Figures:
-    """One row. `cpu_ms` is per second of call, by process; `bench_cpu_ms` the same of what is not the system."""
+    """One row. `cpu_ms` is per second of call, by process; `bench_cpu_ms` the same of what is not the system.
+
+    `seconds` is how long the calls were measured. None stands for what this judge does not look at.
+    """
 
     system: str
     calls: int
@@ -53,8 +59,14 @@ class Figures:
     # Proportional set size at rest, and what each call added to it.
     rest_mb: float = 0.0
     call_kb: float = 0.0
+    # What each call beyond those of the step before added, kB; None in the first step.
+    further_call_kb: float | None = None
     # The whole of each process while the calls last, MB.
     memory_mb: dict[str, float] = field(default_factory=dict)
+    # A process began or ended in this step, so that what it used is not all counted.
+    is_unsteady: bool = False
+    # Share of the time that a virtual machine's host gave its processors to others, %.
+    steal: float = 0.0
     # What share of the calls' time the AI was heard.
     talk_share: float = 0.0
     failed_calls: int = 0
@@ -66,9 +78,9 @@ class Figures:
     wire_gaps_100: int = 0
     wire_gap_max_ms: float = 0.0
     # Bytes lost, doubled, out of order or invented; items cut off; turns without an answer; other errors of the model.
-    damaged_bytes: int = 0
-    cuts: int = 0
-    unanswered: int = 0
+    damaged_bytes: int | None = None
+    cuts: int | None = None
+    unanswered: int | None = None
     errors: int = 0
     clears: int = 0
     interruptions: int = 0
@@ -87,6 +99,8 @@ class Figures:
     lateness: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     carrier_lag: Spread = Spread()
     model_lag: Spread = Spread()
+    # Which share of the ticks of the carrier, or of the deltas of the model, was late, whichever is more.
+    late_share: float = 0.0
 
     @property
     def cpu_total_ms(self) -> float:
@@ -96,6 +110,11 @@ class Figures:
     def is_void(self) -> bool:
         """Whether the bench was too late itself to say anything about gaps and silence."""
         return max(self.carrier_lag.max, self.model_lag.max) > VOID_LAG_MS
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the bench was late too often to say anything about single milliseconds."""
+        return self.late_share > LATE_SHARE
 
     def hear(self, calls: Sequence[CallRecord], sessions: Sequence[list[dict[str, Any]]]) -> None:
         """Fill in what the calls sounded like; `sessions` are the model's records of each call."""
@@ -120,12 +139,41 @@ class Figures:
         self.start = Spread.of([ms for each in turns for ms in each.start])
         self.turn_in = Spread.of([ms for each in turns for ms in each.came_in])
         self.turn_out = Spread.of([ms for each in turns for ms in each.went_out])
+        self.see_lags(calls, [session for own in sessions for session in own])
+
+    def see_lags(self, calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> None:
+        """Fill in how late carrier and model were themselves."""
         # One exchange carries all calls: each call's record repeats its lags.
-        self.carrier_lag = Spread.of([late / _MS for _, late in {(x.at_ns, x.late_ns) for c in calls for x in c.lags}])
-        self.model_lag = Spread.of([x["late_ns"] / _MS for own in sessions for s in own for x in s["lags"]])
+        lags = {(lag.at_ns, lag.late_ns) for call in calls for lag in call.lags}
+        self.carrier_lag = Spread.of([late_ns / _MS for _, late_ns in lags])
+        self.model_lag = Spread.of([lag["late_ns"] / _MS for session in sessions for lag in session["lags"]])
+        times = [at_ns for call in calls if call.streams for at_ns in (call.started_ns, call.ended_ns)] or [0]
+        self.late_share = max(
+            self.carrier_lag.n * TICK_NS / max(1, max(times) - min(times)),
+            self.model_lag.n / max(1, sum(session["deltas"] for session in sessions)),
+        )
+
+    def weigh(
+        self, own: dict[str, float], bench: dict[str, float], memory_kb: dict[str, float], rest_kb: float
+    ) -> None:
+        """Fill in what was used in the measured seconds, by process (CPU in s), for the calls that were carried."""
+        carried = max(1, self.calls - self.failed_calls)
+        self.cpu_ms = {name: 1_000 * used / (carried * self.seconds) for name, used in own.items()}
+        self.bench_cpu_ms = {name: 1_000 * used / (carried * self.seconds) for name, used in bench.items()}
+        self.rest_mb = rest_kb / 1_024
+        self.memory_mb = {name: kb / 1_024 for name, kb in memory_kb.items()}
+        self.call_kb = (sum(memory_kb.values()) - rest_kb) / carried
+
+    def follow(self, before: Figures) -> None:
+        """Fill in what the calls beyond those of the step before added."""
+        if self.calls > before.calls:
+            more_kb = 1_024 * (sum(self.memory_mb.values()) - sum(before.memory_mb.values()))
+            self.further_call_kb = more_kb / (self.calls - before.calls)
 
     def broken(self, silence_limit_ms: float) -> list[str]:
-        """Why no more calls than these should be tried; empty when all went well."""
+        """Why no more calls than these should be tried; empty when all went well, or when the step is void."""
+        if self.is_void:
+            return []
         reasons = []
         if self.failed_calls:
             reasons.append(f"{self.failed_calls} calls heard nothing")

@@ -11,12 +11,16 @@ from typing import Final
 
 from .capacity_figures import Figures, Spread
 
+_CPU: Final = "CPU ms per second of call, all processes"
+_MEMORY: Final = "all processes with their calls, MB (PSS)"
 # How the rows of the table read. `-` stands where nothing was measured.
 _ROWS: Final[tuple[tuple[str, Callable[[Figures], str]], ...]] = (
     ("calls", lambda f: str(f.calls)),
-    ("CPU ms per second of call, all processes", lambda f: f"{f.cpu_total_ms:.2f}"),
+    (_CPU, lambda f: f"{f.cpu_total_ms:.2f}{' UNSTEADY' * f.is_unsteady}"),
     ("memory per call, kB (PSS)", lambda f: f"{f.call_kb:.0f}"),
+    ("  per call more than the step before", lambda f: _number(f.further_call_kb)),
     ("all processes at rest, MB (PSS)", lambda f: f"{f.rest_mb:.0f}"),
+    (_MEMORY, lambda f: f"{sum(f.memory_mb.values()):.0f}"),
     ("the AI is heard, share of the time", lambda f: f"{100 * f.talk_share:.0f} %"),
     ("gaps at the ear (ms in all, longest)", lambda f: f"{f.gaps} ({f.gap_ms:.0f}, {f.gap_max_ms:.0f})"),
     ("wire gaps over 100 ms (longest)", lambda f: f"{f.wire_gaps_100} ({f.wire_gap_max_ms:.0f})"),
@@ -25,13 +29,17 @@ _ROWS: Final[tuple[tuple[str, Callable[[Figures], str]], ...]] = (
     ("interruptions", lambda f: str(f.interruptions)),
     ("silent after speech_started, p50 / p99 / max", lambda f: _spread(f.silence)),
     ("history error, p99 / max", lambda f: _late(f.history_error)),
-    ("speech_stopped to answer, p50 / p99 (300 the model's)", lambda f: _half(f.response)),
-    ("start to first sample beyond the model, p50 / p99", lambda f: _half(f.start)),
-    ("caller's last frame to the model, p50 / p99", lambda f: _half(f.turn_in)),
-    ("first delta to first frame, p50 / p99", lambda f: _half(f.turn_out)),
-    ("bytes damaged / items cut / turns unanswered", lambda f: f"{f.damaged_bytes} / {f.cuts} / {f.unanswered}"),
+    ("speech_stopped to answer, p50 / p99 (300 the model's)", lambda f: _punctual(f, f.response)),
+    ("start to first sample beyond the model, p50 / p99", lambda f: _punctual(f, f.start)),
+    ("caller's last frame to the model, p50 / p99", lambda f: _punctual(f, f.turn_in)),
+    ("first delta to first frame, p50 / p99", lambda f: _punctual(f, f.turn_out)),
+    (
+        "bytes damaged / items cut / turns unanswered",
+        lambda f: " / ".join(map(_number, (f.damaged_bytes, f.cuts, f.unanswered))),
+    ),
     ("calls without a sound / errors", lambda f: f"{f.failed_calls} / {f.errors}"),
     ("the bench late: times over 5 ms, longest", lambda f: _lag(f)),
+    ("stolen by the host", lambda f: f"{f.steal:.1f} %"),
     ("the bench's own CPU, carrier / model", lambda f: " / ".join(f"{v:.2f}" for v in f.bench_cpu_ms.values())),
 )
 
@@ -40,8 +48,13 @@ def _spread(spread: Spread) -> str:
     return f"{spread.p50:.0f} / {spread.p99:.0f} / {spread.max:.0f}" if spread.n else "-"
 
 
-def _half(spread: Spread) -> str:
-    return f"{spread.p50:.1f} / {spread.p99:.1f}" if spread.n else "-"
+def _punctual(figures: Figures, spread: Spread) -> str:
+    void = " VOID" if figures.is_late else ""
+    return f"{spread.p50:.1f} / {spread.p99:.1f}{void}" if spread.n else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _late(spread: Spread) -> str:
@@ -61,10 +74,8 @@ def _lag(figures: Figures) -> str:
 def table(all_figures: Sequence[Figures], *, named: bool = False) -> str:
     """One column a step, times in ms; with `named`, headed by the systems."""
     rows = [[title, *(cell(figures) for figures in all_figures)] for title, cell in _ROWS]
-    processes = list(dict.fromkeys(name for figures in all_figures for name in figures.cpu_ms))
-    for at, name in enumerate(processes, start=2):
-        cells = (f"{figures.cpu_ms[name]:.2f}" if name in figures.cpu_ms else "-" for figures in all_figures)
-        rows.insert(at, [f"  {name}", *cells])
+    _insert(rows, _MEMORY, [(f.memory_mb, "{:.1f}") for f in all_figures])
+    _insert(rows, _CPU, [(f.cpu_ms, "{:.2f}") for f in all_figures])
     if named:
         rows.insert(0, ["", *(figures.system for figures in all_figures)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -72,6 +83,15 @@ def table(all_figures: Sequence[Figures], *, named: bool = False) -> str:
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     )
+
+
+def _insert(rows: list[list[str]], title: str, steps: Sequence[tuple[dict[str, float], str]]) -> None:
+    """A row for each process behind the row of all of them."""
+    at = next(number for number, row in enumerate(rows) if row[0] == title)
+    names = list(dict.fromkeys(name for each, _ in steps for name in each))
+    rows[at + 1 : at + 1] = [
+        [f"  {name}", *(form.format(each[name]) if name in each else "-" for each, form in steps)] for name in names
+    ]
 
 
 def machine() -> str:
@@ -84,7 +104,8 @@ def machine() -> str:
 
 def write_json(all_figures: Sequence[Figures], path: Path, **more: object) -> None:
     rows = [
-        asdict(figures) | {"cpu_total_ms": figures.cpu_total_ms, "is_void": figures.is_void} for figures in all_figures
+        asdict(figures) | {"cpu_total_ms": figures.cpu_total_ms, "is_void": figures.is_void, "is_late": figures.is_late}
+        for figures in all_figures
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **more, "steps": rows}, indent=1) + "\n")

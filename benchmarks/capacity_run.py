@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from binascii import a2b_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
 from shared.metrics import PagesCollector
+from shared.settings import Settings
 from simulator.carrier import CallRecord
 from simulator.stack import get
 
 from .capacity_callers import Callee, carry
 from .capacity_figures import Figures
 from .capacity_usage import Usage, cpu, memory_kb, tree
+from .pacing_run import steal
+
+# What the first calls bring is imported or allocated once, and no call's memory; ten of them meet all of it.
+WARM_UP_CALLS: Final = 10
+WARM_UP_S: Final = 4.0
+# For the processes to come to rest, behind the start and between two steps.
+REST_S: Final = 2.0
+SCRAPE_S: Final = 5.0
 
 # The histograms that say how late frames left: name of the series, name in the figures.
 _LATENESS = {
     "twentyms_pacer_lateness_seconds": "txpacer",
     "twentyms_gateway_frame_lateness_seconds": "gateway",
 }
+
+
+def forget_settings() -> None:
+    """Take the user's settings out of the environment: the defaults are measured, with data of the bench's own."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
 
 
 @dataclass(frozen=True)
@@ -38,41 +56,76 @@ class Bench:
     bench_pid: int
     judge: Callable[[Figures, Bench, list[CallRecord]], None]
     metrics_dir: Path | None = None
+    # Asked for /metrics while calls are measured, as Prometheus would; 0: there are none.
+    metrics_port: int = 0
 
     def rest_kb(self) -> float:
         return sum(memory_kb(tree(self.root_pid)).values())
 
-    def step(self, calls: int, seconds: float, *, rest_kb: float, seed: int) -> Figures:
-        """Carry `calls` calls, all of them live for `seconds`, and judge them."""
+    def warm_up(self, *, seed: int) -> float:
+        """What all processes hold, kB, once a few calls have brought what is imported or allocated once."""
+        time.sleep(REST_S)
+        self.step(WARM_UP_CALLS, WARM_UP_S, rest_kb=0, seed=seed)
+        time.sleep(REST_S)
+        return self.rest_kb()
+
+    def step(
+        self,
+        calls: int,
+        seconds: float,
+        *,
+        rest_kb: float,
+        seed: int,
+        during: Callable[[dict[int, str]], None] | None = None,
+    ) -> Figures:
+        """Carry `calls` calls, all of them live for `seconds`, and judge them.
+
+        `during` is called, in a thread, with the processes when those seconds begin.
+        """
         processes = tree(self.root_pid)
         others = {self.model_pid: "model", self.bench_pid: "carrier"}
-        usage: dict[str, tuple[Usage, Usage]] = {}
+        usage: dict[str, tuple[float, tuple[int, int], Usage, Usage]] = {}
         pages: dict[str, dict[str, dict[float, float]]] = {}
         memory: dict[str, float] = {}
+        watchers = [threading.Thread(target=during, args=(processes,))] if during else []
+        over = threading.Event()
+        if self.metrics_port:
+            watchers.append(threading.Thread(target=self._scrape, args=(over,)))
 
         def at(moment: str) -> None:
             if moment == "memory":
                 memory.update(memory_kb(processes))
                 pages["end"] = self._lateness()
+                figures.is_unsteady = tree(self.root_pid).keys() != processes.keys()
                 return
-            usage[moment] = (cpu(processes), cpu(others))
+            usage[moment] = (time.monotonic(), steal(), cpu(processes), cpu(others))
+            if moment == "begin":
+                for watcher in watchers:
+                    watcher.start()
+            else:
+                over.set()
 
+        figures = Figures(self.system, calls, seconds)
         pages["begin"] = self._lateness()
         records = carry(self.callee, calls, seconds, seed=seed, at=at)
-        figures = Figures(self.system, calls, seconds)
-        call_seconds = calls * seconds
-        own, bench = (after.since(before) for before, after in zip(usage["begin"], usage["end"], strict=True))
-        figures.cpu_ms = {name: 1_000 * used / call_seconds for name, used in own.items()}
-        figures.bench_cpu_ms = {name: 1_000 * used / call_seconds for name, used in bench.items()}
-        figures.rest_mb = rest_kb / 1_024
-        figures.memory_mb = {name: kb / 1_024 for name, kb in memory.items()}
-        figures.call_kb = (sum(memory.values()) - rest_kb) / calls
+        for watcher in watchers:
+            watcher.join()
+        (began, stolen_before, *before), (ended, stolen_after, *after) = usage["begin"], usage["end"]
+        figures.seconds = ended - began
+        stolen, passed = (late - early for early, late in zip(stolen_before, stolen_after, strict=True))
+        figures.steal = 100 * stolen / max(1, passed)
+        self.judge(figures, self, records)
+        own, bench = (late.since(early) for early, late in zip(before, after, strict=True))
+        figures.weigh(own, bench, memory, rest_kb)
         for name, buckets in pages["end"].items():
             counts = {bound: count - pages["begin"].get(name, {}).get(bound, 0) for bound, count in buckets.items()}
             if max(counts.values(), default=0):
                 figures.lateness[name] = (_bound(counts, 0.5), _bound(counts, 0.99), _bound(counts, 0.999))
-        self.judge(figures, self, records)
         return figures
+
+    def _scrape(self, over: threading.Event) -> None:
+        while not over.wait(SCRAPE_S):
+            get(self.metrics_port, "/metrics")
 
     def _lateness(self) -> dict[str, dict[float, float]]:
         """Cumulative counts by upper bound in ms."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from shared.courier import DEFINITIONS as COURIER
 from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, LOOP_LAG, REALTIME
+from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME
 
 from .core.admission import Answer, Why
 from .core.media_streams import Kind
@@ -71,6 +71,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     REALTIME,
     GC_PAUSE,
     LOOP_LAG,
+    LOOP_TASKS,
 )
 
 

@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -84,14 +85,20 @@ class Dialling:
     from_number: str
     to_number: str
     connect_to: tuple[str, int] | None
+    connect_pause_s: float = 0.0
 
 
 class Exchange:
     """All calls of this process. Use as an asynchronous context manager on the loop that carries them."""
 
-    def __init__(self, gather: Gather | None = None) -> None:
-        """`gather`: let events gather, for many calls at once; what is heard is then stamped up to 2 ms late."""
+    def __init__(self, gather: Gather | None = None, *, receive_buffer_bytes: int = 0) -> None:
+        """`gather`: let events gather, for many calls at once; what is heard is then stamped up to 1 ms late.
+
+        `receive_buffer_bytes`: what the kernel takes for a media socket that nobody reads (0: some hundred kB, which is
+        20 s of a call).
+        """
         self.gather = gather
+        self.receive_buffer_bytes = receive_buffer_bytes
         # It logs each request at INFO: noise in a bench, and a URL is nobody's business in a log.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         # A connection for each request: one that is kept may be closed by the server just as it is used again.
@@ -125,15 +132,17 @@ class Exchange:
         from_number: str = "",
         to_number: str = "+15005550001",
         limit_s: float = 300.0,
+        connect_pause_s: float = 0.0,
     ) -> CallRecord:
         """Ring, carry out the TwiML, and return what happened when the call is over; at `limit_s` the caller hangs up.
 
-        Without a `from_number`, each call comes from a number of its own.
+        Without a `from_number`, each call comes from a number of its own. `connect_pause_s` passes between the
+        webhook's answer and the dialling of the media socket.
 
         Never raises for what the server does: a webhook or socket that fails is a warning in the record.
         """
         from_number = from_number or f"+1500{secrets.randbelow(10**7):07}"
-        dialling = Dialling(webhook_url, auth_token, account_sid, from_number, to_number, connect_to)
+        dialling = Dialling(webhook_url, auth_token, account_sid, from_number, to_number, connect_to, connect_pause_s)
         leg = _Leg(self, dialling, CarrierCall(call_sid or sid("CA"), account_sid, caller))
         began_ns = time.monotonic_ns()
         try:
@@ -170,10 +179,9 @@ class Exchange:
         response.raise_for_status()
         return response.text
 
-    @property
-    def sockets(self) -> list[ClientConnection]:
-        """The media sockets that are open, in no order: for whoever wants to harm them."""
-        return [socket for _, _, _, socket in self._due]
+    def socket_of(self, call_sid: str) -> ClientConnection | None:
+        """The media socket that a call has open, if any: for whoever wants to harm it."""
+        return next((media for _, _, call, media in self._due if call.call_sid == call_sid), None)
 
     def carry(self, call: CarrierCall, socket: _Socket) -> None:
         """Serve an open stream from the timer until it has nothing due any more."""
@@ -272,8 +280,12 @@ class _Leg:
         if self._dialling.connect_to is not None:
             where["host"], where["port"] = self._dialling.connect_to
         signature = RequestValidator(self._dialling.auth_token).compute_signature(url, {})
+        if self._dialling.connect_pause_s:
+            await asyncio.sleep(self._dialling.connect_pause_s)
         try:
-            socket = await connect(
+            if self._exchange.receive_buffer_bytes:
+                where = {"sock": await self._small_socket(target, **where)}
+            connected = await connect(
                 target,
                 create_connection=_Socket,
                 # Written in lower case on a socket's handshake (Twilio, webhooks security).
@@ -289,20 +301,34 @@ class _Leg:
         except (InvalidHandshake, OSError, TimeoutError) as exc:
             self._warn(STREAM_REFUSED, f"{type(exc).__name__}: {exc}")
             return
-        assert isinstance(socket, _Socket)
-        self._socket = socket
-        socket.gather = self._exchange.gather
-        socket.call = self.call
-        socket.send_texts(self.call.open(sid("MZ"), parameters, time.monotonic_ns()))
-        self._exchange.carry(self.call, socket)
+        assert isinstance(connected, _Socket)
+        self._socket = connected
+        connected.gather = self._exchange.gather
+        connected.call = self.call
+        connected.send_texts(self.call.open(sid("MZ"), parameters, time.monotonic_ns()))
+        self._exchange.carry(self.call, connected)
         lost = False
         try:
-            await socket.receive_each(socket.take)
+            await connected.receive_each(connected.take)
         except ConnectionClosed as exc:
             lost = exc.rcvd is None
             if exc.rcvd is not None and exc.rcvd.code not in (1000, 1001, 1005):
                 self._warn(STREAM_BROKEN, f"closed with {exc.rcvd.code} {exc.rcvd.reason}")
         self.call.closed(time.monotonic_ns(), lost=lost)
+
+    async def _small_socket(self, url: str, host: str = "", port: int = 0) -> socket.socket:
+        """Connected. Its buffer has to be small from the start: a window that was offered cannot be taken back."""
+        parts = urlsplit(url)
+        small = socket.socket()
+        try:
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._exchange.receive_buffer_bytes)
+            small.setblocking(False)
+            where = (host or parts.hostname or "", port or parts.port or 80)
+            await asyncio.get_running_loop().sock_connect(small, where)
+        except BaseException:
+            small.close()
+            raise
+        return small
 
     async def hang_up(self) -> None:
         """End the call from the caller's side, whatever state it is in; closes the socket."""

@@ -29,6 +29,9 @@ _STARVED_NS: Final = 500 * _MS
 _RACE_NS: Final = 2 * FRAME_NS
 # What was on its way when the call ended: the lead, and the model's next words.
 _END_NS: Final = 300 * _MS
+# An answer created later than this before the end need not have come to the ear: 300 ms to its first delta (the model's
+# own time), the lead, and some lateness.
+UNHEARD_END_NS: Final = 500 * _MS
 _ANSWER_NS: Final = 5_000 * _MS
 
 
@@ -42,6 +45,8 @@ class ItemTruth(msgspec.Struct, frozen=True):
     held_ms: float = 0
     deleted: bool = False
     truncated_ms: float | None = None
+    transcript: str = ""
+    first_delta_ns: int = 0
 
 
 class ResponseTruth(msgspec.Struct, frozen=True):
@@ -170,7 +175,7 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
     wire = _wire_gaps_ms(pieces)
     errors = [each.code or "" for truth in truths for each in truth.errors]
-    answers, unanswered = _answers(spoken, speech, call)
+    answers, unanswered_ns = _answers(spoken, speech, call)
     return Verdict(
         call_sid=call.call_sid,
         outcome=call.outcome,
@@ -187,7 +192,7 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
         greeting=_greeting(spoken, protection, interruptions, protect_ms),
         history=tuple(_history(spoken)),
         response_ms=answers,
-        unanswered=unanswered,
+        unanswered_ns=unanswered_ns,
         cancels=max((each.cancels for truth in truths for each in truth.responses), default=0),
         cancel_not_active=errors.count("response_cancel_not_active"),
         errors=tuple(code for code in errors if code != "response_cancel_not_active"),
@@ -353,22 +358,25 @@ def _excuse(
 
 
 def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
-    """Note which items could not be heard to their end because a stream of the call ended."""
-    for stream in call.streams:
-        end_ns = stream.ended_ns
-        was_busy = any(
-            item.heard and item.began_ns <= end_ns <= item.ended_ns + _END_NS and item.withdrawn_ns is None
-            for item in spoken
-        )
-        for item in spoken:
-            if item.reach == len(item.coverage):
-                continue
-            if item.heard:
-                item.ended_with_call |= item.began_ns <= end_ns <= item.ended_ns + _END_NS
-            else:
-                created_ns = item.response.created_ns
-                item.ended_with_call |= created_ns <= end_ns and (was_busy or end_ns - created_ns < _END_NS)
-                item.ended_with_call |= created_ns > call.ended_ns
+    """Note which items could not be heard to their end because the call ended.
+
+    The end of an earlier stream excuses nothing: what was not heard of an item then is due on the next one.
+    """
+    if not call.streams:
+        return
+    end_ns = call.streams[-1].ended_ns
+    was_busy = any(
+        item.heard and item.began_ns <= end_ns <= item.ended_ns + _END_NS and item.withdrawn_ns is None
+        for item in spoken
+    )
+    for item in spoken:
+        if item.reach == len(item.coverage):
+            continue
+        if item.heard:
+            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + _END_NS
+        else:
+            created_ns = item.response.created_ns
+            item.ended_with_call = created_ns > end_ns or was_busy or end_ns - created_ns < UNHEARD_END_NS
 
 
 def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
@@ -412,11 +420,11 @@ def _greeting(
 
 def _answers(
     spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], call: CallRecord
-) -> tuple[tuple[float, ...], int]:
-    """The time to each answer, and how many turns got none although there was time for it."""
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """The time to each answer, and the ends of the turns that got none although there was time for it."""
     begun = sorted((item.began_ns, item.response.created_ns) for item in spoken if item.heard)
     times = []
-    unanswered = 0
+    unanswered_ns = []
     for number, each in enumerate(speech):
         if each.stopped_ns is None:
             continue
@@ -428,5 +436,5 @@ def _answers(
             if not still_speaking:
                 times.append((answer - each.stopped_ns) / _MS)
         elif until_ns - max([each.stopped_ns, *still_speaking]) > _ANSWER_NS:
-            unanswered += 1
-    return tuple(times), unanswered
+            unanswered_ns.append(each.stopped_ns)
+    return tuple(times), tuple(unanswered_ns)

@@ -180,6 +180,7 @@ class ModelSession:
             case client.ItemCreate():
                 item = client.item_of(event.item, self._new_id)
                 previous = self._conversation.add(item, event.previous_item_id)
+                self._record.told.append(item)
                 self._announce(item, previous)
             case client.ItemDelete():
                 self._conversation.delete(event.item_id)

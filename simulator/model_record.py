@@ -38,6 +38,8 @@ class Record:
         self.errors: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self.speech: list[dict[str, Any]] = []
         self.items: list[Item] = []
+        # What the client put into the conversation.
+        self.told: list[Item] = []
         self.responses: list[dict[str, Any]] = []
         # When something was done later than it was due, and by how much: a figure that was taken then is void.
         self.lags: deque[dict[str, int]] = deque(maxlen=MAX_EVENTS)
@@ -83,6 +85,10 @@ class Record:
             "closed_ns": self.closed_ns,
             "close_code": self.close_code,
             "items": [_truth(item) for item in self.items],
+            "told": [
+                {"item_id": item.id, "role": item.role, "text": item.transcript, "deleted": item.deleted}
+                for item in self.told
+            ],
             "responses": [dict(response) for response in self.responses],
             "events": list(self.events),
             "errors": list(self.errors),

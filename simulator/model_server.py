@@ -2,7 +2,8 @@
 
 `wss://api.openai.com/v1/realtime?model=...` becomes `ws://127.0.0.1:9000/v1/realtime?model=...`. A call is known by its
 handshake header `X-Client-Request-Id`. `GET /simulator/sessions[?request_id=...]` tells what each session saw, said and
-believes; `GET /healthz` says how many are open.
+believes; `GET /healthz` says how many are open. `GET /simulator/harm?request_id=...&seconds=...` does not read a call's
+sockets for so long, or cuts them (0), and says how many there were.
 """
 
 from __future__ import annotations
@@ -141,7 +142,15 @@ class ModelServer:
         """The records of all sessions, or of one call's, oldest first."""
         ended = [session for known, session in self._ended if request_id in (None, known)]
         live = [line.session for line in self._open.values() if request_id in (None, line.request_id)]
-        return [session.record() for session in ended + live]
+        # A worker that was only stopped closes its session behind its successor's beginning.
+        return sorted((session.record() for session in ended + live), key=lambda record: record["opened_ns"])
+
+    def harm(self, request_id: str, seconds: float) -> int:
+        """Cut the open sockets of a call, or do not read them for `seconds`; how many there were."""
+        lines = [line for line in self._open.values() if line.request_id == request_id]
+        for line in lines:
+            line.harm(seconds)
+        return len(lines)
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         url = urlsplit(request.path)
@@ -152,6 +161,8 @@ class ModelServer:
             return _json(http.HTTPStatus.OK, {"status": "ok", "open_sessions": self.open_sessions})
         if url.path == "/simulator/sessions":
             return _json(http.HTTPStatus.OK, self.records(query.get("request_id", [None])[0]))
+        if url.path == "/simulator/harm" and {"request_id", "seconds"} <= set(query):
+            return _json(http.HTTPStatus.OK, {"harmed": self.harm(query["request_id"][0], float(query["seconds"][0]))})
         return _json(http.HTTPStatus.NOT_FOUND, {"error": {"message": f"Unknown path {url.path}"}})
 
     async def _admit(self, request: Request, query: dict[str, list[str]]) -> Response | None:
@@ -226,6 +237,18 @@ class _Line:
                 self._timer.cancel()
             if self._closing:
                 await self._closing
+
+    def harm(self, seconds: float) -> None:
+        transport = self._connection.transport
+        if not seconds:
+            transport.abort()
+            return
+        transport.pause_reading()
+        self._loop.call_later(seconds, self._read_again)
+
+    def _read_again(self) -> None:
+        if not self._connection.transport.is_closing():
+            self._connection.transport.resume_reading()
 
     def receive(self, data: bytes, _is_text: bool) -> None:
         texts = self.session.receive(data, time.monotonic_ns())

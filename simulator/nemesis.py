@@ -1,8 +1,9 @@
 """The nemesis: `python -m simulator.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
 
-The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media sockets that
-are lost or not read for a while. Everything is recorded, and a checker reads the record afterwards: every byte at the
-ear is of that call, in order, and fresh; the model believes what was heard; no process, descriptor or file is left.
+The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
+sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record
+afterwards: every byte at the ear is of that call, in order, and fresh; what is not, an act nearby explains; the model
+believes what was heard; every turn is answered; no process, descriptor or file is left.
 
 `--check FOLDER` judges a record again: of a run of your own, because a record is a pickle.
 """
@@ -18,7 +19,7 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,51 +30,59 @@ from shared.process import run
 
 from .caller import AiHeard, AiSilent, Caller, HangUp, Say
 from .carrier import CallRecord
-from .carrier_client import Exchange
-from .cell_processes import pacing, processes
-from .judge import judge
-from .stack import Stack
-from .verdict import Verdict
+from .carrier_client import Exchange, sid
+from .cell_processes import descriptors, lives, pacing_pids, processes
+from .nemesis_check import Act, Deed, check
+from .stack import Stack, get
 
 # Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
 PAUSE_S: Final = (4.0, 9.0)
 # Quiet at both ends: for the calls to begin, and for the last act to be survived.
 QUIET_S: Final = 5.0
-# What may be heard of one act, ms. A process frozen for up to 2 s is a silence of that; one that dies is less.
-GAP_MS: Final = 3_000
-# After an interruption a frozen process may let the AI go on for as long as it is frozen.
-STALE_MS: Final = 2_500
-# Where exactly an ear stopped whose socket was lost, nobody can say: bytes heard twice or never for each loss.
-LOSS_BYTES: Final = 2_400
-HISTORY_MS: Final = 300
-# No answer is made sooner after a turn: one that seems to be was not the interrupted one.
-ANSWER_NS: Final = 50_000_000
+# How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
+# loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
+AT_ONCE: Final = (0.0, 0.0)
+SHORT_S: Final = (0.05, 2.0)
+LONG_S: Final = (3.5, 6.0)
+# All of it comes, in an order that the seed gives, before any of it comes again.
+DECK: Final = (
+    *2 * (("kill", "txpacer", AT_ONCE),),
+    *2 * (("kill", "aibridge", AT_ONCE),),
+    *2 * (("kill", "gateway", AT_ONCE),),
+    ("kill", "callbook", AT_ONCE),
+    ("stop", "txpacer", SHORT_S),
+    ("stop", "aibridge", SHORT_S),
+    ("stop", "aibridge", LONG_S),
+    ("stop", "gateway", SHORT_S),
+    ("stop", "callbook", SHORT_S),
+    *2 * (("lose", "media", AT_ONCE),),
+    ("lose", "model", AT_ONCE),
+    ("slow", "media", SHORT_S),
+    ("slow", "media", LONG_S),
+    ("slow", "model", SHORT_S),
+)
+# Less than half a second of a call, so that an unread socket is felt at the gateway.
+RECEIVE_BUFFER_BYTES: Final = 4_096
+# For sessions and lines that wait for their caller to come back, behind the last call.
+SETTLE_S: Final = 30.0
+# So many calls first: what each process opens with its first call is not left by the others.
+WARM_UP_CALLS: Final = 8
 
 _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
-
-
-@dataclass(frozen=True)
-class Act:
-    """One piece of harm. `seconds` is how long a process is stopped, or a socket not read."""
-
-    at_s: float
-    kind: str  # "kill", "stop", "lose", "slow"
-    target: str  # a process's name; "" for sockets
-    which: int  # which one of several
-    seconds: float = 0.0
 
 
 def schedule(seed: int, seconds: float) -> list[Act]:
     """The acts of one run, in order."""
     rng = random.Random(seed)
-    acts = []
+    acts: list[Act] = []
+    deck: list[tuple[str, str, tuple[float, float]]] = []
     at_s = QUIET_S
     while at_s < seconds - QUIET_S:
-        kind = rng.choice(("kill", "kill", "stop", "lose", "slow"))
-        target = rng.choice(("txpacer", "aibridge", "gateway", "callbook")) if kind in ("kill", "stop") else ""
-        length = round(rng.uniform(0.05, 2.0), 2) if kind in ("stop", "slow") else 0.0
-        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), length))
-        at_s += rng.uniform(*PAUSE_S)
+        deck = deck or rng.sample(DECK, len(DECK))
+        kind, target, length = deck.pop()
+        lasting = round(rng.uniform(*length), 2)
+        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), lasting))
+        at_s += lasting + rng.uniform(*PAUSE_S)
     return acts
 
 
@@ -87,135 +96,126 @@ def script(rng: random.Random) -> Caller:
 
 
 class Nemesis:
-    """Carries out a schedule on a running stack."""
+    """Carries out a schedule on a running stack. `phones` are the calls of its phones, by number."""
 
-    def __init__(self, stack: Stack, exchange: Exchange) -> None:
+    def __init__(self, stack: Stack, exchange: Exchange, phones: list[str]) -> None:
+        self.deeds: list[Deed] = []
         self._stack = stack
         self._exchange = exchange
+        self._phones = phones
 
     async def run(self, acts: list[Act], began: float) -> None:
         for act in acts:
             await asyncio.sleep(max(0.0, began + act.at_s - time.monotonic()))
-            print(f"{act.at_s:6.1f} s  {act.kind} {act.target} {act.seconds or ''}".rstrip(), flush=True)
-            with contextlib.suppress(ProcessLookupError, StopIteration, OSError):
-                if act.target:
-                    await self._harm_process(act)
-                else:
-                    await self._harm_socket(act)
+            call_sid = "" if act.kind in ("kill", "stop") else self._phones[act.which % len(self._phones)]
+            began_ns = time.monotonic_ns()
+            failure = await self._harm(act, call_sid)
+            self.deeds.append(Deed(act, began_ns, time.monotonic_ns(), call_sid, failure))
+            print(f"{act.at_s:6.1f} s  {act.kind} {act.target} {act.seconds or ''} {failure}".rstrip(), flush=True)
 
-    async def _harm_process(self, act: Act) -> None:
+    async def _harm(self, act: Act, call_sid: str) -> str:
+        """Why nothing was done; empty when it was."""
+        if act.kind in ("kill", "stop"):
+            return await self._harm_process(act)
+        if act.target == "model":
+            path = f"/simulator/harm?request_id={call_sid}&seconds={act.seconds}"
+            _, body = await asyncio.to_thread(get, self._stack.model_port, path)
+            await asyncio.sleep(act.seconds)
+            return "" if body and msgspec.json.decode(body)["harmed"] else "(it had no session)"
+        return await self._harm_socket(act, call_sid)
+
+    async def _harm_process(self, act: Act) -> str:
         run_dir = self._stack.run_dir
+        found = [each.pid for each in processes(run_dir) if each.name == act.target]
         if act.target == "txpacer":
-            pid = pacing(run_dir).pid
-        else:
-            found = [each for each in processes(run_dir) if each.name == act.target]
-            pid = found[act.which % len(found)].pid
-        if act.kind == "kill":
-            os.kill(pid, signal.SIGKILL)
-            return
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(act.seconds)
-        finally:
-            os.kill(pid, signal.SIGCONT)
+            found = [pid for pid in found if pid in pacing_pids(run_dir)]
+        if not found:
+            return "(there was none)"
+        pid = found[act.which % len(found)]
+        # It may die by itself at any time.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGSTOP)
+            try:
+                await asyncio.sleep(act.seconds)
+            finally:
+                if act.kind == "stop":
+                    os.kill(pid, signal.SIGCONT)
+            return ""
+        return "(it was gone)"
 
-    async def _harm_socket(self, act: Act) -> None:
-        sockets = self._exchange.sockets
-        if not sockets:
-            return
-        transport = sockets[act.which % len(sockets)].transport
+    async def _harm_socket(self, act: Act, call_sid: str) -> str:
+        socket = self._exchange.socket_of(call_sid)
+        if socket is None:
+            return "(it had no socket)"
         if act.kind == "lose":
-            transport.abort()
-            return
-        transport.pause_reading()
+            socket.transport.abort()
+            return ""
+        socket.transport.pause_reading()
         try:
             await asyncio.sleep(act.seconds)
         finally:
-            transport.resume_reading()
+            if not socket.transport.is_closing():
+                socket.transport.resume_reading()
+        return ""
 
 
-async def _carry(stack: Stack, acts: list[Act], seed: int, calls: int, seconds: float) -> list[CallRecord]:
+async def _carry(
+    stack: Stack, acts: list[Act], seed: int, calls: int, seconds: float
+) -> tuple[list[CallRecord], list[Deed]]:
     records: list[CallRecord] = []
-    async with Exchange() as exchange:
+    phones = [""] * calls
+    async with Exchange(receive_buffer_bytes=RECEIVE_BUFFER_BYTES) as exchange:
         began = time.monotonic()
 
-        async def line(number: int) -> None:
-            """One of the phones: calls again as long as there is time."""
+        async def phone(number: int) -> None:
+            """Calls again as long as there is time."""
             rng = random.Random(seed * 1_000 + number)
             await asyncio.sleep(number * 3.0 / calls)
             while time.monotonic() - began < seconds - QUIET_S:
-                caller = script(rng)
+                phones[number] = sid("CA")
                 records.append(
-                    await exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller, limit_s=120)
+                    await exchange.place_call(
+                        stack.webhook_url,
+                        stack.auth_token,
+                        caller=script(rng),
+                        call_sid=phones[number],
+                        limit_s=120,
+                    )
                 )
 
-        harm = asyncio.create_task(Nemesis(stack, exchange).run(acts, began))
-        await asyncio.gather(*(line(number) for number in range(calls)))
+        nemesis = Nemesis(stack, exchange, phones)
+        harm = asyncio.create_task(nemesis.run(acts, began))
+        await asyncio.gather(*(phone(number) for number in range(calls)))
         await harm
-    return records
+    return records, nemesis.deeds
 
 
-def check(folder: Path) -> list[str]:
-    """What is wrong with a record, a sentence each."""
-    problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
-    figures: list[Verdict] = []
-    losses = refused = 0
-    for path in sorted(folder.glob("*.call")):
-        call: CallRecord = pickle.loads(path.read_bytes())
-        sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
-        verdict = judge(call, sessions)
-        figures.append(verdict)
-        refused += _is_refused(call, verdict)
-        losses += max(0, len(call.streams) - 1)
-        problems += [f"{call.call_sid}: {problem}" for problem in _problems(call, sessions, verdict)]
-    gaps = sorted(gap.ms for verdict in figures for gap in verdict.gaps)
-    print(
-        f"{len(figures) - refused} calls ({refused} more got the fallback), {losses} lost sockets,"
-        f" {sum(v.speech_ms for v in figures) / 1_000:.0f} s of speech,"
-        f" {len(gaps)} gaps"
-        f" (the longest {gaps[-1] if gaps else 0:.0f} ms), {sum(v.lost_bytes for v in figures)} bytes lost,"
-        f" {sum(v.doubled_bytes for v in figures)} heard twice, {sum(v.out_of_order_bytes for v in figures)} out of"
-        f" order, {sum(v.invented_bytes for v in figures)} of no item of their call;"
-        f" {sum(len(v.interruptions) for v in figures)} interruptions,"
-        f" history error {max((v.history_error_ms for v in figures), default=0)} ms at most"
-    )
-    return problems
+async def _warm_up(stack: Stack) -> None:
+    caller = (Caller([HangUp(AiHeard(ms=500))]) for _ in range(WARM_UP_CALLS))
+    async with Exchange() as exchange:
+        await asyncio.gather(
+            *(exchange.place_call(stack.webhook_url, stack.auth_token, caller=each) for each in caller)
+        )
 
 
-def _is_refused(call: CallRecord, verdict: Verdict) -> bool:
-    """It got the fallback and no conversation, as it should while too much is broken at the same time."""
-    return verdict.first_audio_ms is None and any(verb.name == "Say" for verb in call.verbs)
+def _settled(stack: Stack) -> list[str]:
+    """What of the calls still lives when it should be gone, a sentence each."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        found = lives(get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode())
+        left = [f"{name} is {value:g} behind the last call" for name, value in found.items() if value]
+        if (found and not left) or time.monotonic() > deadline:
+            return left if found else ["nobody says what still lives"]
+        time.sleep(0.2)
 
 
-def _problems(call: CallRecord, sessions: list[dict[str, Any]], verdict: Verdict) -> list[str]:
-    losses = max(0, len(call.streams) - 1)
-    problems = []
-    if _is_refused(call, verdict):
-        return []
-    if call.outcome not in ("hung-up-by-caller", "time-limit"):
-        problems.append(f"the call ended as {call.outcome}")
-    if verdict.invented_bytes:
-        problems.append(f"{verdict.invented_bytes} bytes are of no item of this call")
-    damage = verdict.lost_bytes + verdict.doubled_bytes + verdict.out_of_order_bytes
-    if damage > losses * LOSS_BYTES:
-        problems.append(f"{damage} bytes lost, doubled or out of order, with {losses} lost sockets")
-    longest = max((gap.ms for gap in verdict.gaps), default=0.0)
-    if longest > GAP_MS:
-        problems.append(f"a gap of {longest:.0f} ms")
-    # A frozen gateway hands over what the caller said at once: begin and end of it, and the answer, in one instant.
-    created = {response["id"]: response["created_ns"] for session in sessions for response in session["responses"]}
-    stale = sum(
-        each.leftover_ms(STALE_MS)
-        for each in verdict.interruptions
-        if all(each.at_ns - created.get(response, 0) > ANSWER_NS for response in each.response_ids)
-    )
-    if stale:
-        problems.append(f"{stale:.0f} ms of speech were heard more than {STALE_MS} ms after their interruption")
-    # But for the last item: the call may have ended in the midst of an act.
-    wrong_ms = max((each.error_ms for each in verdict.history[:-1]), default=0)
-    if wrong_ms > HISTORY_MS * (1 + losses):
-        problems.append(f"the model is wrong by {wrong_ms} ms about what was heard")
-    return problems
+def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
+    """Descriptors that a process holds beyond those of its like before the first act."""
+    return [
+        f"{each.name} {each.number} holds {count} of {kind} too many"
+        for each in processes(stack.run_dir)
+        for kind, count in (each.descriptors() - idle[each.name]).items()
+    ]
 
 
 def main() -> None:
@@ -240,18 +240,23 @@ def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
     for old in folder.iterdir():
         old.unlink()
     acts = schedule(seed, seconds)
-    (folder / "schedule.json").write_bytes(msgspec.json.format(msgspec.json.encode(acts)))
     with Stack(log=folder / "processes.log", model=("--speed", "5"), supervised=True) as stack:
-        records = uvloop.run(_carry(stack, acts, seed, calls, seconds))
+        uvloop.run(_warm_up(stack))
+        left = _settled(stack)
+        idle = descriptors(stack.run_dir)
+        records, deeds = uvloop.run(_carry(stack, acts, seed, calls, seconds))
+        left += _settled(stack)
+        left += _too_many(stack, idle)
         for record in records:
             (folder / f"{record.call_sid}.call").write_bytes(pickle.dumps(record))
             sessions = msgspec.json.encode(stack.sessions(record.call_sid))
             (folder / f"{record.call_sid}.sessions").write_bytes(sessions)
         run_dir = stack.run_dir
-    left = [f"process {each.pid} ({each.name}) is left" for each in processes(run_dir)]
-    left += [f"{run_dir} is left"] if run_dir.exists() else []
+    left += [f"process {each.pid} ({each.name}) is left" for each in processes(run_dir)]
+    left += [f"{path} is left" for path in stack.left]
     if "Traceback" in (folder / "processes.log").read_text(errors="replace"):
         left.append("a process logged a traceback: see processes.log")
+    (folder / "deeds.json").write_bytes(msgspec.json.format(msgspec.json.encode(deeds)))
     (folder / "left.json").write_bytes(msgspec.json.encode(left))
 
 

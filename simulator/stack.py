@@ -54,7 +54,8 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 class Stack:
     """A context manager: model server and pipeline up and ready inside, gone after it.
 
-    `env` adds to (and overrides) the environment of all processes; `.env` is not read. `model` are arguments of
+    `env` adds to (and overrides) the environment of all processes. They read the `.env` of `directory`; without it
+    none, because what the user put there for the real thing must not reach a simulated call. `model` are arguments of
     simulator.model_server. `supervised`: under supervisord as in production, two of each, and what dies comes back.
     `log` takes what the processes print; None: this terminal.
 
@@ -69,6 +70,7 @@ class Stack:
         processes: tuple[str, ...] = (),
         supervised: bool = False,
         log: Path | None = None,
+        directory: Path | None = None,
     ) -> None:
         self.model_port = free_port()
         self.gateway_port = free_port()
@@ -92,11 +94,14 @@ class Stack:
             **(env or {}),
         }
         self.gateway_port = int(self.env["GATEWAY_PORT"])
+        self._directory = directory or self.run_dir
         self._model_arguments = model
         self._processes = processes
         self._supervised = supervised
         self._log_path = log
         self._log: IO[bytes] | None = None
+        # What the stopped pipeline had left in its run directory, the data of callbook apart.
+        self.left: tuple[str, ...] = ()
         self._model: subprocess.Popen[bytes] | None = None
         self._honcho: subprocess.Popen[bytes] | None = None
 
@@ -126,11 +131,11 @@ class Stack:
                 "-m", "simulator.model_server", "--port", str(self.model_port), *self._model_arguments
             )
             self._wait_for(self.model_port, "/healthz", self._model)
-            # No .env: what the user put there for the real thing must not reach a simulated run.
-            starter = ("-m", "honcho", "start", "-e", os.devnull, *self._processes)
             if self._supervised:
-                starter = ("-m", "supervisor.supervisord", "-c", "deploy/supervisord.conf")
-            self._honcho = self._start(*starter)
+                self._honcho = self._start("-m", "supervisor.supervisord", "-c", f"{ROOT}/deploy/supervisord.conf")
+            else:
+                where = ("-f", f"{ROOT}/Procfile", "-d", str(self._directory))
+                self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *where, *self._processes)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
         except BaseException:
             self.stop()
@@ -165,12 +170,18 @@ class Stack:
                 process.wait()
         if self._log is not None:
             self._log.close()
+        data = Path(self.env["DATA_DIR"])
+        self.left = tuple(
+            str(path.relative_to(self.run_dir))
+            for path in sorted(self.run_dir.rglob("*"))
+            if path.is_relative_to(self.run_dir) and not path.is_relative_to(data) and not path.is_dir()
+        )
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=self._directory,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -220,7 +231,7 @@ def main() -> None:
         # Where `python -m gateway calls` looks.
         "DATA_DIR": os.environ.get("DATA_DIR", "data"),
     }
-    with Stack(env=env, model=("--embedded", settings.simulated_model)) as stack:
+    with Stack(env=env, model=("--embedded", settings.simulated_model), directory=ROOT) as stack:
         sys.exit(stack.wait())
 
 

@@ -109,7 +109,8 @@ class Verdict:
     history: tuple[History, ...]
     # From each speech_stopped to the first sample of its answer.
     response_ms: tuple[float, ...]
-    unanswered: int
+    # The ends of the caller's turns that got none.
+    unanswered_ns: tuple[int, ...]
     # The most response.cancel that one response got.
     cancels: int
     cancel_not_active: int
@@ -126,6 +127,10 @@ class Verdict:
     @property
     def gap_ms(self) -> float:
         return sum(gap.ms for gap in self.gaps)
+
+    @property
+    def unanswered(self) -> int:
+        return len(self.unanswered_ns)
 
     @property
     def history_error_ms(self) -> int:

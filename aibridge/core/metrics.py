@@ -6,7 +6,7 @@ from typing import Final
 
 from shared.courier import DEFINITIONS as COURIER
 from shared.metrics import Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, LOOP_LAG, REALTIME
+from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME
 
 # From speech_started to silence: the promise is 150 ms.
 _SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
@@ -53,6 +53,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("bridge_sessions_open", "Open Realtime sockets"),
     GC_PAUSE,
     LOOP_LAG,
+    LOOP_TASKS,
     REALTIME,
     gauge("bridge_ready", "1 when the model has accepted key and model name"),
 )

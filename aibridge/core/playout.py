@@ -25,7 +25,7 @@ from .metrics import ConversationMetrics
 from .responses import Response, Responses
 from .timers import Due, Timers
 
-# txpacer answers a withdrawal within its tick of 5 ms. It may itself be frozen for as long as the gateway's socket
+# txpacer answers a withdrawal within its tick of 10 ms. It may itself be frozen for as long as the gateway's socket
 # waits for it; after this, the answer is taken from the ear's clock.
 WITHDRAWN_NS: Final = 2_000_000_000
 

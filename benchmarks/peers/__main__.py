@@ -23,7 +23,8 @@ from typing import IO, Any, Final
 from benchmarks.capacity_callers import ANSWER_MS, Callee
 from benchmarks.capacity_figures import Figures
 from benchmarks.capacity_report import machine, table, write_json
-from benchmarks.capacity_run import Bench, fetch_sessions
+from benchmarks.capacity_run import REST_S, Bench, fetch_sessions, forget_settings
+from benchmarks.pacing_run import go_before
 from shared.process import ConfigError, die_with_parent, run
 from simulator.carrier import CallRecord
 from simulator.stack import ROOT, Stack, free_port, get
@@ -32,9 +33,6 @@ from .blind import hear
 
 HERE: Final = Path(__file__).parent
 START_S: Final = 60.0
-REST_S: Final = 2.0
-WARM_UP_CALLS: Final = 2
-WARM_UP_S: Final = 4.0
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,9 @@ class Peer:
     app: str
 
 
-_SERVER: Final = ("fastapi", "uvicorn[standard]")
+_SERVER: Final = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0")
 PEERS: Final = (
-    Peer("unpaced", (*_SERVER, "websockets"), "unpaced.py"),
+    Peer("unpaced", ("websockets==17.4", *_SERVER), "unpaced.py"),
     Peer("openai-agents", ("openai-agents[voice]==0.24.0", *_SERVER), "openai_agents.py"),
     Peer("agent-connect", ("twilio-agent-connect[server,openai-realtime]==2.5.0", *_SERVER), "agent_connect.py"),
     Peer("pipecat", ("pipecat-ai[openai,websocket]==1.14.0", *_SERVER), "pipecat_bot.py"),
@@ -70,10 +68,11 @@ def install(peer: Peer, directory: Path) -> Path:
 
 
 def version(peer: Peer, python: Path) -> str:
-    name = peer.requirements[0].partition("[")[0].partition("=")[0] if peer.name != "unpaced" else "websockets"
+    """The peer by its name and what is installed of it."""
+    name = peer.requirements[0].partition("[")[0].partition("=")[0]
     code = f"import importlib.metadata as m; print(m.version({name!r}))"
     found = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    return f"{peer.name} {found}" if peer.name != "unpaced" else f"unpaced (websockets {found})"
+    return f"{peer.name} {found}" if peer.name in name else f"{peer.name} ({name} {found})"
 
 
 @contextmanager
@@ -111,13 +110,16 @@ class _Judge:
 
 
 def measure(bench: Bench, chosen: argparse.Namespace) -> list[Figures]:
-    time.sleep(REST_S)
-    bench.step(WARM_UP_CALLS, WARM_UP_S, rest_kb=0, seed=1)
-    time.sleep(REST_S)
-    rest_kb = bench.rest_kb()
-    done = []
+    # Everybody's world is elsewhere: it goes first, so that it waits for none of those who are measured.
+    go_before(bench.model_pid)
+    go_before()
+    rest_kb = bench.warm_up(seed=1)
+    done: list[Figures] = []
     for calls in chosen.calls:
-        done.append(bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=calls))
+        figures = bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=calls)
+        if done:
+            figures.follow(done[-1])
+        done.append(figures)
         print(f"{bench.system}: {calls} calls, {done[-1].cpu_total_ms:.1f} ms", file=sys.stderr, flush=True)
         time.sleep(REST_S)
     return done
@@ -162,6 +164,7 @@ def measure_ourselves(chosen: argparse.Namespace, behaviour: Path) -> list[Figur
             os.getpid(),
             _Judge(),
             stack.run_dir / "metrics",
+            int(stack.env["METRICS_PORT"]),
         )
         return measure(bench, chosen)
 
@@ -179,18 +182,20 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     chosen.out = chosen.out.absolute()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    behaviour = Path(tempfile.mkdtemp(prefix="bench-")) / "behaviour.json"
-    behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
+    forget_settings()
     for peer in PEERS:
         if peer.name in chosen.only:
             install(peer, chosen.out)
     begun = machine()
     rows: list[Figures] = []
-    if "twentyms" in chosen.only:
-        rows += measure_ourselves(chosen, behaviour)
-    for peer in PEERS:
-        if peer.name in chosen.only:
-            rows += measure_peer(peer, chosen, behaviour)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        behaviour = Path(directory) / "behaviour.json"
+        behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
+        if "twentyms" in chosen.only:
+            rows += measure_ourselves(chosen, behaviour)
+        for peer in PEERS:
+            if peer.name in chosen.only:
+                rows += measure_peer(peer, chosen, behaviour)
     more: dict[str, Any] = {"begun": begun, "seconds": chosen.seconds}
     write_json(rows, chosen.out / "peers.json", **more)
     if chosen.json:

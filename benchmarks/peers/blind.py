@@ -14,14 +14,13 @@ from typing import Any, Final
 from benchmarks.capacity_figures import Figures, Spread
 from shared.audio import BYTE_NS, SILENCE
 from simulator.carrier import CallRecord
+from simulator.judge import UNHEARD_END_NS
 
 _MS: Final = 1_000_000
 # The greeting's first part may be protected, so nobody's reaction to a word in it is counted.
 _PROTECTED_NS: Final = 500 * _MS
 # Speech that was noticed later than this after it began was not that speech.
 _FAR_NS: Final = 1_000 * _MS
-# What happened so shortly before the end of the call may not have been put right yet.
-_END_NS: Final = 1_500 * _MS
 
 
 @dataclass
@@ -69,13 +68,13 @@ def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[
                     gaps.append((begin - end) / _MS)
             if item.plays and item.plays[0][0] == item.plays[0][1]:
                 out.append((item.plays[0][0] - item.truth["first_delta_ns"]) / _MS)
-            if item.plays and item.plays[-1][2] < ended_ns - _END_NS:
+            if item.plays and item.plays[-1][2] < ended_ns - UNHEARD_END_NS:
                 history.append(abs(item.truth["held_ms"] - int(item.heard_ms)))
         lasted_ms += (ended_ns - call.started_ns) / _MS
         for speech in session["speech"]:
             at_ns = speech["started_ns"]
             interrupted = [item for item in items if item.is_heard_at(at_ns)]
-            if interrupted and at_ns > began_ns + _PROTECTED_NS and at_ns < ended_ns - _END_NS:
+            if interrupted and at_ns > began_ns + _PROTECTED_NS and at_ns < ended_ns - UNHEARD_END_NS:
                 silences.append((max(item.plays[-1][2] for item in interrupted) - at_ns) / _MS)
             stopped_ns = speech["stopped_ns"]
             answers = [item for item in items if stopped_ns and 0 <= item.created_ns - stopped_ns < 50 * _MS]
@@ -89,9 +88,7 @@ def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[
     figures.interruptions, figures.silence = len(silences), Spread.of(silences)
     figures.history_error = Spread.of(history)
     figures.response, figures.start, figures.turn_out = Spread.of(response), Spread.of(start), Spread.of(out)
-    lags = {(lag.at_ns, lag.late_ns) for call in calls for lag in call.lags}
-    figures.carrier_lag = Spread.of([late / _MS for _, late in lags])
-    figures.model_lag = Spread.of([lag["late_ns"] / _MS for session in sessions for lag in session["lags"]])
+    figures.see_lags(calls, sessions)
 
 
 def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:

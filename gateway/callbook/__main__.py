@@ -27,7 +27,7 @@ from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
 from shared.settings import Settings, load, prepare_run_dir
-from shared.watch import CollectorPauses
+from shared.watch import CollectorPauses, LoopLag
 
 from .api import Api
 from .core.prices import Prices
@@ -205,6 +205,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    LoopLag(page).start()
     callbook = Callbook(settings, engine=engine, listener=listener, page=page, cell=cell)
     await callbook.start()
     logger.info("calls are on http://%s:%d/api/calls", *listener.getsockname()[:2])

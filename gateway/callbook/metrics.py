@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.metrics import Definition, Page, counter, gauge
-from shared.watch import GC_PAUSE
+from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS
 
 OUTCOMES: Final = ("started", "found", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
@@ -28,6 +28,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
     GC_PAUSE,
+    LOOP_LAG,
+    LOOP_TASKS,
 )
 
 

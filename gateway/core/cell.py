@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-# Hellos go out once a second; two may be lost before a peer counts as gone.
+# Hellos go out ten times a second; a peer that is only stopped for a moment, or that starts again, is not gone.
 SILENT_NS: Final = 3_000_000_000
 
 # Calls that a worker took over from another one and that are remembered: all of a busy cell's, several times.

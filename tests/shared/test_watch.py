@@ -5,7 +5,7 @@ import gc
 import time
 
 from shared.metrics import Page
-from shared.watch import GC_PAUSE, LOOP_LAG, CollectorPauses, LoopLag
+from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, CollectorPauses, LoopLag
 
 
 def test_every_collection_is_counted() -> None:
@@ -21,17 +21,20 @@ def test_every_collection_is_counted() -> None:
 
 
 def test_a_loop_that_was_held_up_says_for_how_long() -> None:
-    page = Page.in_memory((LOOP_LAG,))
+    page = Page.in_memory((LOOP_LAG, LOOP_TASKS))
 
     async def scenario() -> None:
+        others = asyncio.create_task(asyncio.Event().wait())
         lag = LoopLag(page)
         lag.start()
         time.sleep(0.35)  # noqa: ASYNC251 - this is what holds it up
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         lag.stop()
+        others.cancel()
 
     asyncio.run(scenario())
+    assert page.gauge(LOOP_TASKS.name).value == 2
     seen = page.histogram(LOOP_LAG.name)
     assert seen.count == 1
     assert 0.24 < seen._cells[seen._sum_at] < 1

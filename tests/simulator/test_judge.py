@@ -36,6 +36,7 @@ class Line:
         self.errors: list[dict[str, Any]] = []
         self.warnings: list[CarrierWarning] = []
         self.lags: list[Lag] = []
+        self.streams: list[StreamRecord] = []
 
     def item(self, ms: float, *, created_ms: float = 0, response: str = "", status: str = "completed") -> bytes:
         number = len(self.items) + 1
@@ -82,6 +83,12 @@ class Line:
         stopped = None if to_ms is None else START + int(to_ms * MS)
         self.speech.append({"started_ns": START + int(from_ms * MS), "stopped_ns": stopped, "item_id": "user"})
 
+    def lose(self, at_ms: float) -> None:
+        """The socket is gone; what follows is of the next one."""
+        at_ns = START + int(at_ms * MS)
+        self.ear.close(at_ns)
+        self.streams.append(StreamRecord(f"MZ0{len(self.streams)}", START, at_ns, "lost", {}))
+
     def verdict(self, end_ms: float = 20_000) -> Verdict:
         end_ns = START + int(end_ms * MS)
         self.ear.close(end_ns)
@@ -89,7 +96,7 @@ class Line:
             call_sid="CA1",
             started_ns=START,
             ended_ns=end_ns,
-            streams=(StreamRecord("MZ1", START, end_ns, "caller", {}),),
+            streams=(*self.streams, StreamRecord("MZ1", START, end_ns, "caller", {})),
             ear=self.ear.record(),
             said=(),
             keys=(),
@@ -385,6 +392,36 @@ def test_an_interruption_long_after_a_cut_does_not_excuse_it() -> None:
     line.pace(line.item(3000)[:8000], 200)
     line.speak(5000, 6000)
     assert len(line.verdict().cuts) == 1
+
+
+def test_what_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
+    def call() -> tuple[Line, bytes]:
+        line = Line()
+        audio = line.item(3000)
+        line.pace(audio[: 1_040 * 8], 200)
+        line.lose(1_240)
+        return line, audio
+
+    line, _ = call()
+    verdict = line.verdict()
+    assert [cut.missing_bytes for cut in verdict.cuts] == [1_960 * 8]
+    assert [(each.held_ms, each.heard_ms) for each in verdict.history] == [(3000, 1040)]
+    line, audio = call()
+    line.pace(audio[1_040 * 8 :], 1_600)
+    verdict = line.verdict()
+    assert (verdict.cuts, verdict.history_error_ms, verdict.lost_bytes) == ((), 0, 0)
+    assert [gap.ms for gap in verdict.gaps] == [360]
+
+
+def test_an_answer_made_when_the_call_ends_need_not_be_heard_and_one_made_before_must() -> None:
+    for before_ms, cuts in ((310, 0), (490, 0), (510, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(2000, 3000)
+        line.item(2000, created_ms=20_000 - before_ms)
+        verdict = line.verdict()
+        assert len(verdict.cuts) == cuts
+        assert len(verdict.history) == 1 + cuts
 
 
 def test_a_turn_without_an_answer_is_noticed() -> None:

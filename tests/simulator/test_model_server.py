@@ -7,6 +7,7 @@ import base64
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -145,6 +146,24 @@ def test_a_dropped_socket_ends_without_a_close_frame() -> None:
             assert lost.value.rcvd is None
 
     live(scenario, Behaviour(drop_session_at_ms=20))
+
+
+def test_a_calls_socket_can_be_harmed_from_outside() -> None:
+    async def scenario(server: ModelServer) -> None:
+        async with raw(server) as connection:
+            await connection.recv()
+            assert await get(server, "/simulator/harm?request_id=CA9&seconds=0") == {"harmed": 0}
+            began_ns = time.monotonic_ns()
+            assert await get(server, "/simulator/harm?request_id=CA2&seconds=0.05") == {"harmed": 1}
+            await connection.send('{"type":"session.update","session":{"type":"realtime"}}')
+            assert json.loads(await connection.recv())["type"] == "session.updated"
+            (record,) = server.records()
+            assert record["events"][-1]["at_ns"] - began_ns >= 49_000_000
+            assert await get(server, "/simulator/harm?request_id=CA2&seconds=0") == {"harmed": 1}
+            with pytest.raises(websockets.ConnectionClosedError):
+                await connection.recv()
+
+    live(scenario)
 
 
 def test_a_client_that_reads_nothing_is_cut_off_before_memory_is(monkeypatch: pytest.MonkeyPatch) -> None:
