@@ -24,7 +24,7 @@ AT_ONCE: Final = 30
 WARM_UP: Final = 250
 NAMES: Final = {"gateway", "txpacer", "aibridge", "callbook"}
 # The second round may add so much a call: less than a record or a task that is kept.
-MEMORY_KB_OF_A_CALL: Final = 1.0
+MEMORY_KB_OF_A_CALL: Final = 2.0
 TASKS: Final = "loop_tasks"
 
 
