@@ -89,6 +89,7 @@ class DirectConnection(Connection):
                     self._hand_over(message.encode(), True)
                 else:
                     self._hand_over(message, False)
+                del message
                 self._receiver = None
             self._receiver = receiver
             if self.protocol.state is not OPEN:

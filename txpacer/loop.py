@@ -109,8 +109,7 @@ class Loop:
         late_ns = -1 if due_ns is None else time.monotonic_ns() - due_ns
         if late_ns > GRID_NS:
             # It is this process that stood still: what the gateways acknowledged meanwhile has to be known first, or
-            # they would seem to have. ZeroMQ's thread stood still, too, and may wake behind this one.
-            self._frames.poll(1)
+            # they would seem to have.
             self._drain(self._frames, GatewayToPacer, self._from_gateway, None)
         if late_ns >= 0:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
