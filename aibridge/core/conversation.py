@@ -239,9 +239,7 @@ class Conversation:
                 return
             case TranscriptDelta(_, item_id, delta):
                 self._made_ns = now_ns
-                turn = self.history.find(item_id)
-                if turn is not None and len(turn.text) < TEXT_MAX:
-                    turn.text = (turn.text + delta)[:TEXT_MAX]
+                self.history.add_words(item_id, delta)
                 return
             case SpeechStarted():
                 self._on_speech_started(event, now_ns)

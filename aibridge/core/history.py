@@ -18,6 +18,8 @@ REPLAY_TURNS: Final = 200
 REPLAY_CHARACTERS: Final = 24_000
 # Characters of one turn; a quarter of an hour of speech.
 TEXT_MAX: Final = 20_000
+# Items whose words may come before their first audio: of one response, and a few that were never voiced.
+EARLY_MAX: Final = 8
 # In the place of words that were never transcribed.
 UNKNOWN_CALLER: Final = "(the caller said something that was not written down)"
 UNKNOWN_AI: Final = "(you said something that was not written down)"
@@ -108,6 +110,8 @@ class History:
     usage: UsageTotal = field(default_factory=UsageTotal)
     # When the caller's speech began and stopped that is not an item yet.
     _speech: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    # The words of items of which no audio has come: they are no turns, and may never be.
+    _early: dict[str, str] = field(default_factory=dict)
     _by_item: dict[str, Turn] = field(default_factory=dict)
     _changed: dict[int, Turn] = field(default_factory=dict)
 
@@ -116,7 +120,7 @@ class History:
         turn = self._by_item.get(item_id)
         if turn is None:
             number = self.turns[-1].number + 1 if self.turns else 1
-            turn = self._by_item[item_id] = Turn(number, role, item_id)
+            turn = self._by_item[item_id] = Turn(number, role, item_id, text=self._early.pop(item_id, ""))
             self.turns.append(turn)
             if len(self.turns) > REPLAY_TURNS:
                 del self._by_item[self.turns.pop(0).item_id]
@@ -134,6 +138,18 @@ class History:
         if turn is not None:
             self._changed[turn.number] = turn
         return turn
+
+    def add_words(self, item_id: str, words: str) -> None:
+        """The AI's words come in pieces, some before the audio that they belong to."""
+        turn = self.find(item_id)
+        if turn is not None:
+            if len(turn.text) < TEXT_MAX:
+                turn.text = (turn.text + words)[:TEXT_MAX]
+            return
+        early = self._early.pop(item_id, "")
+        self._early[item_id] = early if len(early) >= TEXT_MAX else (early + words)[:TEXT_MAX]
+        if len(self._early) > EARLY_MAX:
+            del self._early[next(iter(self._early))]
 
     def speech_started(self, item_id: str, at_ns: int) -> None:
         """The caller began to speak; what is said will become this item."""

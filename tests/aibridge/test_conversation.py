@@ -22,7 +22,7 @@ from aibridge.core.commands import (
 )
 from aibridge.core.history import TEXT_MAX
 from aibridge.core.ledger import UNHEARD_MAX_BYTES
-from aibridge.core.realtime import Item, OutputItemDone
+from aibridge.core.realtime import Item, OutputItemDone, TranscriptDelta
 from aibridge.core.rules import Rules, Script
 
 from .bench import MS, Bench
@@ -542,3 +542,34 @@ def test_a_response_that_is_being_made_or_heard_is_not_stalled() -> None:
     assert bench.all(LeaveSession) == []
     bench.wait(1_200)
     assert bench.all(LeaveSession) == [LeaveSession()]
+
+
+def test_words_that_come_before_their_audio_are_told_when_it_is_heard() -> None:
+    bench = Bench()
+    bench.created()
+    bench.event(TranscriptDelta("r1", "i1", "one two"))
+    bench.audio(2_000, text=" three four")
+    bench.response_done(items=("i1",))
+    bench.ear()
+    bench.speaks()
+    bench.withdrawn(1, (1, 1_000))
+    assert [turn.heard_text for turn in bench.talk.history.turns] == ["one two"]
+
+
+def test_words_of_which_no_audio_comes_are_nothing_that_was_said() -> None:
+    bench = Bench()
+    bench.created()
+    for number in range(1_000):
+        bench.event(TranscriptDelta("r1", f"i{number}", "words"))
+    bench.response_done(status="cancelled")
+    assert bench.talk.history.turns == []
+    assert bench.talk.history.replay() == []
+
+
+def test_turns_stand_in_the_order_of_their_audio() -> None:
+    bench = Bench()
+    bench.created()
+    bench.event(TranscriptDelta("r1", "i2", "second"))
+    bench.audio(100, "i1", text="first")
+    bench.audio(100, "i2")
+    assert [turn.text for turn in bench.talk.history.turns] == ["first", "second"]
