@@ -53,7 +53,7 @@ from .core.commands import (
 )
 from .core.conversation import Conversation
 from .core.memory import Memory, recall, remember
-from .core.realtime import Committed, ServerError, ServerEvent, SessionUpdated, SpeechStarted
+from .core.realtime import Committed, ResponseDone, ServerError, ServerEvent, SessionUpdated, SpeechStarted
 from .core.requests import client_event
 from .core.unheard import Unheard, given, heard_until
 from .follower import Follower
@@ -182,6 +182,7 @@ class Call:
     def tell_memory(self) -> None:
         """Leave with the gateway what a worker that takes over has to know, unless that is as before."""
         conversation = self.conversation
+        conversation.playout.record_open()
         memory = remember(
             conversation.history.turns,
             conversation.playout.ledger,
@@ -317,7 +318,7 @@ class Call:
         if self._follower is not None:
             self._follower.event(event)
         self._carry_out()
-        if isinstance(event, (SpeechStarted, Committed)):
+        if isinstance(event, (SpeechStarted, Committed, ResponseDone)):
             self.tell_memory()
 
     def model_gone(self, session: Model, *, refused: bool = False) -> None:
@@ -337,6 +338,8 @@ class Call:
             self._unheard.forget_through(report.utterance)
         self.conversation.report(report, self._clock())
         self._carry_out()
+        if isinstance(report, Withdrawn):
+            self.tell_memory()  # else a successor takes for heard what was made
 
     def mark(self, mark: MarkHeard) -> None:
         self.conversation.mark(mark)

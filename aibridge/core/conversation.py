@@ -135,14 +135,19 @@ class Conversation:
             utterance = self.playout.ledger.adopt(number, response.id, item_id, size)
             utterance.ear_start_ns = ear_ns or None
             turn = self.history.turn("ai", item_id)
-            turn.received_bytes = max(turn.received_bytes, size)
+            if turn.received_bytes < size:
+                turn.text_bytes = turn.text_bytes or turn.received_bytes
+                turn.received_bytes = size
             was_making |= not ended
         self.playout.end_all()
         self.playout.ledger.last = max(self.playout.ledger.last, memory.last_utterance) + NUMBERS_AHEAD
         open_items = {utterance.item_id for utterance in self.playout.ledger.open()}
         for turn in self.history.turns:
             if turn.role == "ai" and turn.heard_bytes is None and turn.item_id not in open_items:
+                # The line has finished it meanwhile.
                 turn.heard_bytes = turn.received_bytes
+                turn.ended_ns = now_ns
+                self.history.find(turn.item_id)
         if self.history.turns:
             self.greeting.stage = Stage.OVER
             if was_making:

@@ -35,6 +35,8 @@ class Turn:
     item_id: str
     # ns, monotonic: the caller's speech_started, or when the ear began to play it; 0: never heard.
     started_ns: int = 0
+    # What the ear waited for it since then: gaps before its first sample, or inside it.
+    gap_ns: int = 0
     # speech_stopped, or when the ear heard the last of it; None while it lasts.
     ended_ns: int | None = None
     # All words of it, heard or not; "" while they are not known.
@@ -42,6 +44,8 @@ class Turn:
     # The AI's only: audio made and audio heard, bytes of mu-law. `heard_bytes` is None while it is still being heard.
     received_bytes: int = 0
     heard_bytes: int | None = None
+    # `text` holds the words of so much of it: a worker died before it told the rest. 0: all of them.
+    text_bytes: int = 0
     # The caller spoke before the end of it was heard.
     interrupted: bool = False
 
@@ -50,9 +54,11 @@ class Turn:
         """The words that were heard, whole words only; of a turn that is being heard, all that are known."""
         if self.role == "caller" or self.heard_bytes is None:
             return self.text
-        if not self.heard_bytes:
-            return ""
-        return cut_text(self.text, self.heard_bytes / self.received_bytes)
+        return self.words_of(self.heard_bytes)
+
+    def words_of(self, n_bytes: int) -> str:
+        """The words of the first so many bytes of the AI's audio, whole words only."""
+        return cut_text(self.text, n_bytes / (self.text_bytes or self.received_bytes)) if n_bytes else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,9 @@ class Playout:
         utterance = self.ledger.get(report.utterance)
         if utterance is not None and utterance.ear_start_ns is not None:
             utterance.ear_start_ns += report.gap_ns
+            turn = self._history.find(utterance.item_id)
+            if turn is not None:
+                turn.gap_ns += report.gap_ns
 
     def finished(self, number: int, ear_ns: int) -> Utterance | None:
         """The ear has played an utterance to its end. None for one that a withdrawal has settled, which comes first."""
@@ -247,6 +250,11 @@ class Playout:
         if all(u.heard_bytes is not None for u in utterances):
             turn.heard_bytes = sum(u.heard_bytes or 0 for u in utterances)
 
+    def record_open(self) -> None:
+        """Bring the record of what is not heard to its end up to what was made of it."""
+        for utterance in self.ledger.open():
+            self.record(utterance.response_id, utterance.item_id)
+
     def tell_truth(self, response: Response) -> None:
         """Cut the model's conversation to what was heard of an interrupted response, as far as that is known."""
         if not (response.interrupted and response.done):
@@ -297,8 +305,7 @@ class Playout:
         """A fresh session: tell it what was said, of each turn what was heard or is going to be."""
         self._told.clear()
         self._truncated_ms.clear()
-        for utterance in self.ledger.open():
-            self.record(utterance.response_id, utterance.item_id)
+        self.record_open()
         for turn, text in self._history.replay():
             self._told[turn.item_id] = self._new_id()
             self._commands.append(TellItem(self._told[turn.item_id], turn.role, text))

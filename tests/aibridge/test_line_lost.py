@@ -21,6 +21,7 @@ from aibridge.core.realtime import (
     ResponseDone,
     SpeechStarted,
     SpeechStopped,
+    TranscriptDelta,
 )
 from aibridge.core.rules import Rules, Script
 from shared.audio import FRAME_BYTES, SILENCE
@@ -52,8 +53,15 @@ class FakeModel:
 
     ready = True
 
+    def __init__(self) -> None:
+        # The words of the items that it was told and that were not deleted, by id.
+        self.told: dict[str, str] = {}
+
     def send(self, event: Any) -> None:
-        pass
+        if event["type"] == "conversation.item.create" and event["item"]["type"] == "message":
+            self.told[event["item"]["id"]] = event["item"]["content"][0]["text"]
+        elif event["type"] == "conversation.item.delete":
+            self.told.pop(event["item_id"], None)
 
     def append(self, audio: bytes) -> None:
         pass
@@ -210,8 +218,10 @@ class Cell:
         self.call.move(self.number, "gateway", self.from_call, epoch=epoch or self.epoch)
         self.call.tell_memory()
 
-    def worker_dies(self) -> None:
-        self.call.tell_memory()
+    def worker_dies(self, *, remembers: bool = True) -> None:
+        """`remembers`: it was just about to tell what it knows."""
+        if remembers:
+            self.call.tell_memory()
         self.pipe.clear()
         self.call = self.worker()
         self.call.resume(self.model, self.memory, 1)
@@ -329,6 +339,45 @@ def test_and_where_the_socket_began_in_the_midst_of_it() -> None:
     cell.pacer_dies()
     cell.run(12_000)
     assert cell.wire == SPEECH[3_000 * 8 :]
+
+
+def test_what_a_line_finished_between_two_workers_was_heard_whole() -> None:
+    cell = Cell()
+    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(11_000)
+    cell.worker_dies(remembers=False)
+    cell.run(100)
+    assert list(cell.model.told.values()) == ["one two three four"]
+    assert cell.heard_bytes == len(SPEECH)
+
+
+def test_words_that_a_successor_knows_are_not_spread_over_what_it_does_not_know() -> None:
+    cell = Cell()
+    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
+    cell.says(16_000)
+    cell.call.tell_memory()
+    cell.says(len(SPEECH))
+    cell.run(3_000)
+    cell.worker_dies(remembers=False)
+    cell.run(100)
+    cell.event(SpeechStarted("u1"))
+    cell.run(200)
+    assert list(cell.model.told.values()) == ["one two three four"]
+
+
+def test_a_successor_is_told_of_an_interruption_no_more_than_was_heard() -> None:
+    cell = Cell()
+    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(5_000)
+    cell.event(SpeechStarted("u1"))
+    cell.run(200)
+    cell.worker_dies(remembers=False)
+    cell.run(100)
+    assert list(cell.model.told.values()) == ["one two"]
 
 
 @pytest.mark.parametrize("accident", ["line", "socket"])
