@@ -15,7 +15,7 @@ from shared.facts import (
 )
 from shared.facts import Turn as TurnFact
 
-from .core.history import History, Turn, cut_text
+from .core.history import History, Turn
 
 
 class Reporter:
@@ -86,8 +86,9 @@ class Reporter:
         """The call is over. A call without a first frame is told now, and is not recorded any more."""
         self._begin(at_ns, record=False)
         self.sweep()
-        for turn in self._open.values():
-            self._note(self._cut_off(turn, at_ns))
+        if reason != "moved":  # else the worker that has the call now tells how they end
+            for turn in self._open.values():
+                self._note(self._cut_off(turn, at_ns))
         usage = self._history.usage
         at_ms = unix_ms(at_ns)
         self._note(
@@ -111,9 +112,9 @@ class Reporter:
         """A turn that the end of the call ended: what of it was heard is a matter of time, there is no one to ask."""
         if turn.role == "caller" or turn.heard_bytes is not None:
             return self._turn(turn, turn.heard_bytes or 0, turn.heard_text)
-        played = (at_ns - turn.started_ns) // BYTE_NS if turn.started_ns else 0
+        played = (at_ns - turn.started_ns - turn.gap_ns) // BYTE_NS if turn.started_ns else 0
         heard = max(0, min(turn.received_bytes, played))
-        return self._turn(turn, heard, cut_text(turn.text, heard / turn.received_bytes) if heard else "")
+        return self._turn(turn, heard, turn.words_of(heard))
 
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
         return TurnFact(

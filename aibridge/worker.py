@@ -217,7 +217,8 @@ class Worker:
             stopping.cancel()
             await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
             now_ns = time.monotonic_ns()
-            for reporter in self._reporters.values():
+            for number, reporter in self._reporters.items():
+                self._calls[number].conversation.playout.record_open()
                 reporter.ended(now_ns, "stopped")
             left = await self._courier.delivered(LAST_FACTS_S)
             if left:
@@ -507,6 +508,7 @@ class Worker:
             timer.cancel()
         ended.close()
         self._collector.ended()
+        ended.conversation.playout.record_open()
         self._reporters.pop(call).ended(time.monotonic_ns(), reason)
         self._calls_gauge.set(len(self._calls))
         self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)

@@ -24,6 +24,7 @@ from aibridge.core.history import TEXT_MAX
 from aibridge.core.ledger import UNHEARD_MAX_BYTES
 from aibridge.core.realtime import Item, OutputItemDone, TranscriptDelta
 from aibridge.core.rules import Rules, Script
+from shared.messages import PlayoutShifted
 
 from .bench import MS, Bench
 
@@ -573,3 +574,10 @@ def test_turns_stand_in_the_order_of_their_audio() -> None:
     bench.audio(100, "i1", text="first")
     bench.audio(100, "i2")
     assert [turn.text for turn in bench.talk.history.turns] == ["first", "second"]
+
+
+def test_a_gap_is_no_time_in_which_a_turn_was_heard() -> None:
+    bench = Bench()
+    bench.answers()
+    bench.talk.report(PlayoutShifted(1, 1, 700 * MS), bench.ns)
+    assert bench.talk.history.turns[0].gap_ns == 700 * MS

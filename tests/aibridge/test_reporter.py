@@ -76,6 +76,22 @@ def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_he
     assert (last.ear_gaps, last.ear_gap_us) == (1, 4_000)
 
 
+def test_what_the_ear_waited_for_was_not_heard():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    say(history, "a", ended_ns=None, heard=None).gap_ns = S // 2
+    one.ended(2 * S, "stop")
+    assert [fact.heard_ms for fact in noted if isinstance(fact, facts.Turn)] == [500]
+
+
+def test_a_turn_that_goes_on_at_another_worker_is_left_to_that_one():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    say(history, "a", ended_ns=None, heard=None)
+    one.ended(2 * S, "moved")
+    assert not [fact for fact in noted if isinstance(fact, facts.Turn)]
+
+
 def test_a_call_that_ended_without_a_frame_is_not_recorded():
     one, _, noted = reporter()
     one.ended(S, "lost")
