@@ -61,6 +61,8 @@ DECK: Final = (
     ("slow", "media", LONG_S),
     ("slow", "model", SHORT_S),
 )
+# A caller who heard the fallback tries again so soon.
+REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # For sessions and lines that wait for their caller to come back, behind the last call.
@@ -182,6 +184,8 @@ async def _carry(
                         limit_s=120,
                     )
                 )
+                if not records[-1].streams:  # it got the fallback
+                    await asyncio.sleep(REDIAL_S)
 
         nemesis = Nemesis(stack, exchange, phones)
         harm = asyncio.create_task(nemesis.run(acts, began))

@@ -19,7 +19,7 @@ import msgspec
 from .carrier import CallRecord, StreamRecord
 from .judge import Spoken, judge, listen, read_sessions
 from .retold import forgotten
-from .verdict import Cut, Verdict
+from .verdict import Cut, Interruption, Verdict
 
 _MS: Final = 1_000_000
 # What follows from an act begins while it lasts, or so soon afterwards.
@@ -29,6 +29,9 @@ DEATH_MS: Final = 1_000
 WAKING_MS: Final = 300
 # From an interruption to silence without any act: the lead, a frame, and the lateness of a machine that runs it all.
 SILENCE_MS: Final = 240
+# The kernels take so much of a socket that is not read (see RECEIVE_BUFFER_BYTES), and give it at once when it is read
+# again: it is ahead of the ear then, which nobody can know, until the AI is silent.
+UNREAD_MS: Final = 500
 # Where exactly an ear stopped whose socket was lost, nobody can say: bytes heard twice or never for each loss, and what
 # the model may be wrong about one item then.
 LOSS_BYTES: Final = 2_400
@@ -195,11 +198,22 @@ class _Call:
                 continue
             until_ns = each.effective_ns + int(each.silence_ms * _MS)
             limit_ms = SILENCE_MS + self._explained_ms(_DELAYS_SILENCE, each.effective_ns - NEAR_NS, until_ns)
+            if self._was_unread(each):
+                limit_ms += UNREAD_MS
             if left_ms := each.leftover_ms(limit_ms):
                 yield (
                     f"{left_ms:.0f} ms were heard later than {limit_ms:.0f} ms after their interruption"
                     f"{self._when(each.effective_ns)}"
                 )
+
+    def _was_unread(self, interruption: Interruption) -> bool:
+        """Whether what was interrupted had begun before this call's socket was read again."""
+        began_ns = min((self._created_ns.get(each, 0) for each in interruption.response_ids), default=0)
+        return any(
+            (deed.act.kind, deed.act.target, deed.call_sid) == ("slow", "media", self._call.call_sid)
+            and began_ns <= deed.ended_ns <= interruption.at_ns
+            for deed in self._deeds
+        )
 
     def _history(self) -> Iterator[str]:
         for each in self._verdict.history:

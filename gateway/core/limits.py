@@ -21,6 +21,9 @@ LATENESS_WINDOW_NS: Final = 2_000_000_000
 LATENESS_FRAMES: Final = 100
 # So many of the window's frames may be late. A machine that has room stays far below one in a thousand.
 LATE_SHARE: Final = 0.05
+# In so many of the window's ten steps at least: one stall, of whatever process, makes its frames late all at once and
+# says nothing about room.
+LATE_STEPS: Final = 3
 
 
 class MessageRate:
@@ -77,9 +80,13 @@ class Lateness:
             self._late += frames
 
     def is_full(self, now_ns: int) -> bool:
-        """More than LATE_SHARE of the last two seconds' frames were late."""
+        """More than LATE_SHARE of the last two seconds' frames were late, and not all of them at once."""
         self._forget(now_ns)
-        return self._frames >= LATENESS_FRAMES and self._late > LATE_SHARE * self._frames
+        return (
+            self._frames >= LATENESS_FRAMES
+            and self._late > LATE_SHARE * self._frames
+            and sum(late > 0 for _, _, late in self._steps) >= LATE_STEPS
+        )
 
     def _forget(self, now_ns: int) -> None:
         while self._steps and now_ns - self._steps[0][0] > LATENESS_WINDOW_NS:

@@ -46,5 +46,14 @@ def test_a_few_late_frames_or_a_few_frames_say_nothing():
         lateness.observe(1, 2 * LATE if n % 100 == 0 else LATE, NOW + n * SECOND // 500)
     assert not lateness.is_full(NOW + 2 * SECOND)
     lateness = Lateness(LATE)
-    lateness.observe(limits.LATENESS_FRAMES - 1, 10 * LATE, NOW)
-    assert not lateness.is_full(NOW)
+    for n in range(limits.LATENESS_FRAMES - 1):
+        lateness.observe(1, 10 * LATE, NOW + n * SECOND // 100)
+    assert not lateness.is_full(NOW + SECOND)
+
+
+def test_a_stall_says_nothing_about_room():
+    lateness = Lateness(LATE)
+    for n in range(200):
+        lateness.observe(1, 0, NOW + n * SECOND // 200)
+    lateness.observe(200, 10 * LATE, NOW + 2 * SECOND)  # what piled up behind it
+    assert not lateness.is_full(NOW + 2 * SECOND)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from gateway.core import limits
 from gateway.core.admission import Why
 from gateway.core.limits import LATENESS_FRAMES
 from shared.messages import CallOffered, WorkerState
@@ -130,7 +131,9 @@ def test_at_max_calls_the_fallback_answers(run):
     run(scenario, max_calls=1, fallback_say="Full", fallback_dial="+15550100")
 
 
-def test_a_late_machine_takes_only_calls_that_come_back(run):
+def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
+    monkeypatch.setattr(limits, "LATE_STEPS", 1)  # for here all frames are late at once
+
     async def scenario(cell):
         async with cell.call("CAlive") as (socket, started):
             frames = LATENESS_FRAMES
