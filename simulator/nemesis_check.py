@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,6 +143,25 @@ def problems_of(
     return list(_Call(call, sessions, verdict, own).problems())
 
 
+def lived(sessions: Sequence[dict[str, Any]], deeds: Sequence[Deed]) -> list[dict[str, Any]]:
+    """The sessions, each until its worker was stopped if another one has opened the next before that woke.
+
+    The socket is closed only then; but what came of it meanwhile was heard by nobody, and nobody cuts its history.
+    """
+    stops = [
+        deed
+        for deed in deeds
+        if (deed.act.kind, deed.act.target) == ("stop", "aibridge") and deed.act.seconds >= HANDOVER_S
+    ]
+    ended = list(sessions)
+    for number, (session, successor) in enumerate(pairwise(sessions)):
+        for stop in stops:
+            closed_ns = session["closed_ns"]
+            if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
+                ended[number] = session | {"closed_ns": stop.began_ns}
+    return ended
+
+
 class _Call:
     """One call and the acts that could harm it."""
 
@@ -149,7 +169,7 @@ class _Call:
         self, call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, deeds: Sequence[Deed]
     ) -> None:
         self._call = call
-        self._sessions = sessions
+        self._sessions = sessions = lived(sessions, deeds)
         self._verdict = verdict
         self._deeds = deeds
         truths = read_sessions(sessions)

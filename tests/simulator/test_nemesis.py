@@ -12,7 +12,7 @@ from simulator.carrier import CallRecord, StreamRecord, VerbRecord
 from simulator.ear import Ear
 from simulator.judge import judge
 from simulator.nemesis import DECK, LONG_S, PAUSE_S, QUIET_S, schedule
-from simulator.nemesis_check import Act, Deed, problems_of
+from simulator.nemesis_check import Act, Deed, lived, problems_of
 
 MS = 1_000_000
 START = 1_000_000 * MS
@@ -161,3 +161,16 @@ def test_the_fallback_needs_an_act_shortly_before() -> None:
     late = deed("kill", "aibridge", -6_000)
     assert len(problems_of(record, [], verdict, [late])) == 1
     assert problems_of(record, [], verdict, [replace(late, ended_ns=START - 4_000 * MS)]) == []
+
+
+def test_a_session_ends_with_its_worker_that_was_stopped_until_another_took_over() -> None:
+    stop = deed("stop", "aibridge", 5_000, 5.9)
+    woke_ns = stop.ended_ns + 100 * MS
+    before = {"opened_ns": stop.began_ns - 4_000 * MS, "closed_ns": woke_ns}
+    successor = {"opened_ns": stop.began_ns + 3_200 * MS, "closed_ns": None}
+    assert lived([before, successor], [stop]) == [before | {"closed_ns": stop.began_ns}, successor]
+    assert lived([before], [stop]) == [before]
+    later = successor | {"opened_ns": woke_ns + MS}
+    assert lived([before, later], [stop]) == [before, later]
+    assert lived([before, successor], [deed("stop", "aibridge", 5_000, 2.0)]) == [before, successor]
+    assert lived([before, successor], [deed("stop", "gateway", 5_000, 5.9)]) == [before, successor]
