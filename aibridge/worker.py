@@ -312,13 +312,13 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.line_lost(message)
-            case GatewayHello(draining=draining):
+            case GatewayHello(draining=draining, number=number):
                 if draining:
                     self._draining.add(peer)
                 if peer not in self._gateways and self._adopted:
                     self._gateway_link.send([CallAdopted(call_sid) for call_sid in self._adopted], peer)
                 self._gateways[peer] = time.monotonic_ns()
-                self._tell_state(peer)
+                self._tell_state(peer, hello=number)
 
     def _from_pacer(self, _peer: str, message: Any) -> None:
         if isinstance(message, PacerState):
@@ -333,14 +333,15 @@ class Worker:
                 self._reporters[message.call].gap(message.gap_ns, continued=message.continued)
             call.playout(message)
 
-    def _tell_state(self, gateway: str) -> None:
+    def _tell_state(self, gateway: str, *, hello: int = 0) -> None:
         places = len(self._calls) + len(self._offers)
         lately_ns = time.monotonic_ns() - int(GATEWAY_LIVES_S * 1e9)
         others = sum(
             seen_ns > lately_ns and other != gateway and other not in self._draining
             for other, seen_ns in self._gateways.items()
         )
-        self._gateway_link.send((WorkerState(self._number, self._is_ready, places, self._epoch, others),), gateway)
+        state = WorkerState(self._number, self._is_ready, places, self._epoch, others, hello)
+        self._gateway_link.send((state,), gateway)
 
     def _on_pacer_state(self, state: PacerState) -> None:
         self._pacer_seen_ns = time.monotonic_ns()

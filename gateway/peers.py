@@ -90,7 +90,7 @@ class Peers:
         """Let the others know that no new call shall come here."""
         self._is_draining = True
         for outbox in self.bridges:
-            outbox.hint(GatewayHello(self._name, draining=True))
+            outbox.hello(self._name, draining=True)
 
     def close(self) -> None:
         if self._hello_timer is not None:
@@ -113,8 +113,9 @@ class Peers:
 
     def _hello(self) -> None:
         now_ns = monotonic_ns()
-        for outbox in (self.pacer, *self.bridges):
-            outbox.hint(GatewayHello(self._name, self._is_draining))
+        self.pacer.hint(GatewayHello(self._name, self._is_draining))
+        for outbox in self.bridges:
+            outbox.hello(self._name, draining=self._is_draining)
         self._metrics.pacer_up.set(self._cell.pacer_is_there(now_ns))
         self._metrics.bus_waiting["txpacer"].set(self.pacer.waiting)
         self._metrics.bus_waiting["aibridge"].set(sum(outbox.waiting for outbox in self.bridges))
@@ -151,6 +152,7 @@ class Peers:
         elif isinstance(message, CallOver):
             self.on_over(message)
         else:
+            bridge = self.bridges[worker]
             if self._cell.worker_answered(
                 worker,
                 ready=message.ready,
@@ -160,8 +162,10 @@ class Peers:
                 other_gateways=message.others,
             ):
                 self._metrics.worker_restarts.inc()
+                bridge.restarted()
                 self.on_worker_restarted(worker)
-            self.bridges[worker].back()
+            bridge.confirm(message.hello)
+            bridge.back()
 
 
 def _nobody(call: int, note: bytes) -> None:

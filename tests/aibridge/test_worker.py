@@ -284,6 +284,17 @@ def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.Mo
     run(scenario)
 
 
+def test_a_gateway_learns_which_of_its_hellos_is_answered() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.told.clear()
+            under_test.say(GatewayHello("gw", number=7), GatewayHello("gw", number=8))
+            await until(lambda: len(under_test.told) == 2)
+            assert [each.hello for each in under_test.told] == [7, 8]
+
+    run(scenario)
+
+
 def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     deal_with = worker.Call.model_event
     failed = []

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import uvloop
 import zmq
@@ -67,7 +68,10 @@ class FakePeer:
         if isinstance(message, GatewayHello):
             self.gateway = message.gateway
             if self.answer is not None:
-                self.link.send((self.answer,), peer)
+                answer = self.answer
+                if isinstance(answer, WorkerState):
+                    answer = msgspec.structs.replace(answer, hello=message.number)
+                self.link.send((answer,), peer)
         else:
             self.inbox.put_nowait(message)
 

@@ -694,6 +694,49 @@ def test_what_a_caller_says_while_the_worker_is_gone_moves_on_with_the_call(run)
     run(scenario, workers=2)
 
 
+def test_what_a_worker_that_stopped_has_not_read_moves_on_with_the_call(run):
+    async def scenario(cell):
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        cell.bridges[1].answer = WorkerState(1, True, 5)
+        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 0)
+        async with cell.call("CAone") as (socket, started):
+            await socket.send(cell.twilio.media_text(b"\x04" * 160))
+            assert await cell.caller_audio(160) == b"\x04" * 160
+            (call,) = cell.gateway.media.calls.values()
+            await cell.until(lambda: not any(call.number in batch for batch in call.bridge._sent))
+            await cell.until(lambda: not call.bridge._unconfirmed)
+            cell.bridges[0].answer = None
+            said = [bytes([n]) * 160 for n in range(10)]
+            for chunk in said:
+                await socket.send(cell.twilio.media_text(chunk))
+            # ZeroMQ has taken it all.
+            assert await cell.caller_audio(1_600) == b"".join(said)
+            await cell.until(lambda: call.worker == 1)
+            again = await cell.bridges[1].next(CallStarted)
+            assert (again.call, again.handover) == (started.call, 1)
+            assert await cell.caller_audio(1_600, bridge=cell.bridges[1]) == b"".join(said)
+            await socket.send(cell.twilio.media_text(b"\x20" * 160))
+            assert await cell.caller_audio(160, bridge=cell.bridges[1]) == b"\x20" * 160
+
+    run(scenario, workers=2)
+
+
+def test_what_a_worker_that_died_has_not_read_is_told_to_the_one_that_comes_back(run):
+    async def scenario(cell):
+        async with cell.call("CAone") as (socket, started):
+            cell.bridge.answer = None
+            await socket.send(cell.twilio.media_text(b"\x05" * 160))
+            assert await cell.caller_audio(160) == b"\x05" * 160
+            cell.bridge.answer = WorkerState(0, True, 0, epoch=1)
+            again = await cell.bridge.next(CallStarted)
+            assert (again.call, again.handover) == (started.call, 1)
+            assert await cell.caller_audio(160) == b"\x05" * 160
+            await socket.send(cell.twilio.media_text(b"\x06" * 160))
+            assert await cell.caller_audio(160) == b"\x06" * 160
+
+    run(scenario)
+
+
 def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
     monkeypatch.setattr("gateway.__main__.MEET_S", 0.0)
 

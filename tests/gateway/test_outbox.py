@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from gateway import outbox as module
 from gateway.metrics import DEFINITIONS, Metrics
 from gateway.outbox import Outbox
-from shared.messages import CallEnded, CallerAudio, CallerDtmf, Message
+from shared.messages import CallEnded, CallerAudio, CallerDtmf, GatewayHello, Message
 from shared.metrics import Page
 
 
@@ -144,5 +144,142 @@ def test_what_waits_is_not_offered_again_with_each_message_behind_it():
         box.back()
         box.post(CallerDtmf(1, "4"))
         assert link.sent == [[CallerDtmf(1, digit) for digit in "1234"]]
+
+    asyncio.run(scenario())
+
+
+def say(box: Outbox, call: int, data: bytes) -> None:
+    """Caller audio that is sent at once."""
+    box.audio(call, data)
+    box.post(CallerDtmf(9, "1"))
+
+
+def heard(link: FakeLink, call: int) -> bytes:
+    return b"".join(m.data for batch in link.sent for m in batch if isinstance(m, CallerAudio) and m.call == call)
+
+
+def test_what_was_sent_is_kept_until_a_hello_behind_it_is_answered():
+    async def scenario() -> None:
+        box, link, metrics = outbox()
+        say(box, 1, b"a")
+        box.hello("gw", draining=False)
+        say(box, 1, b"b")
+        say(box, 2, b"x")
+        box.hello("gw", draining=True)
+        say(box, 1, b"c")
+        hellos = [m for batch in link.sent for m in batch if isinstance(m, GatewayHello)]
+        assert hellos == [GatewayHello("gw", False, 1), GatewayHello("gw", True, 2)]
+        box.confirm(1)
+        # An answer to no hello.
+        box.confirm(0)
+        assert (box.take(1), box.take(1), box.take(2)) == (b"bc", b"", b"x")
+        say(box, 1, b"d")
+        box.hello("gw", draining=False)
+        box.confirm(3)
+        assert box.take(1) == b""
+        assert metrics.caller_audio_dropped_bytes.value == 0
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_leaves_a_stopped_worker_takes_along_whatever_that_has_not_read():
+    async def scenario() -> None:
+        box, link, _ = outbox()
+        said = b""
+        for turn in range(30):
+            for part in (bytes([turn, 1]), bytes([turn, 2])):
+                say(box, 1, part)
+                say(box, 2, b"-")
+                said += part if turn > 9 else b""
+            box.hello("gw", draining=False)
+            if turn == 9:
+                box.confirm(10)
+        link.full = True
+        say(box, 1, b"held")
+        box.audio(1, b" and more")
+        assert box.take(1) == said + b"held and more"
+        assert box.take(2) == b"-" * 40
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_was_only_slow_hears_nothing_twice():
+    async def scenario() -> None:
+        box, link, metrics = outbox()
+        say(box, 1, b"a")
+        box.hello("gw", draining=False)
+        say(box, 1, b"b")
+        link.full = True
+        box.audio(1, b"c")
+        box.hello("gw", draining=False)
+        box.audio(1, b"d")
+        link.full = False
+        # It wakes, reads, and answers.
+        box.confirm(1)
+        box.back()
+        say(box, 1, b"e")
+        assert heard(link, 1) == b"abcde"
+        assert metrics.caller_audio_dropped_bytes.value == 0
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_restarted_worker_is_sent_what_the_one_before_did_not_confirm():
+    async def scenario() -> None:
+        box, link, metrics = outbox()
+        say(box, 1, b"a")
+        box.hello("gw", draining=False)
+        box.confirm(1)
+        say(box, 1, b"b")
+        box.hello("gw", draining=False)
+        say(box, 1, b"c")
+        box.audio(1, b"d")
+        link.full = True
+        box.hello("gw", draining=False)
+        box.audio(1, b"e")
+        link.full = False
+        link.sent.clear()
+        box.restarted()
+        box.audio(1, b"f")
+        started = CallerDtmf(1, "the call again")
+        box.post(started)
+        box.confirm(3)
+        box.back()
+        await until_sent(link, 2)
+        assert link.sent == [[started], [CallerAudio(1, b"bcdef")]]
+        # And once more, should this one not read it either.
+        box.restarted()
+        assert box.take(1) == b"bcdef"
+        assert metrics.caller_audio_dropped_bytes.value == 0
+        box.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_call_is_missed_for_8_s_and_what_it_said_before_is_lost_only_if_nobody_wakes(monkeypatch):
+    monkeypatch.setattr(module, "UNCONFIRMED_HELLOS", 3)
+    monkeypatch.setattr(module, "HELD_BYTES", 4)
+
+    async def scenario() -> None:
+        box, _, metrics = outbox()
+        dropped = metrics.caller_audio_dropped_bytes
+        for said in (b"ab", b"c", b"d", b"e"):
+            say(box, 1, said)
+            say(box, 2, said)
+            box.hello("gw", draining=False)
+        say(box, 1, b"fg")
+        assert (box.take(1), dropped.value) == (b"defg", 3)
+        # It answers the hello behind what was too old to be kept.
+        box.confirm(1)
+        assert (box.take(2), dropped.value) == (b"cde", 3)
+        for said in (b"ab", b"c", b"d", b"e"):
+            say(box, 1, said)
+            box.hello("gw", draining=False)
+        box.restarted()
+        assert (box.take(1), dropped.value) == (b"cde", 5)
+        box.close()
 
     asyncio.run(scenario())

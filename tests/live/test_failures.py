@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from simulator.caller import AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier import CallRecord
 from simulator.carrier_client import Exchange
 from simulator.cell_processes import pacing, processes
@@ -160,6 +160,35 @@ def test_a_worker_killed_loses_no_conversation(stack: Stack) -> None:
     at_work = {each.truth.item_id for each in spoken if not each.session and each.response.done_ns is None}
     assert {cut.item_id for cut in verdict.cuts} <= at_work
     assert fresh_ns
+
+
+def test_what_a_stopped_worker_has_not_read_is_answered_by_its_successor(stack: Stack) -> None:
+    """The caller speaks to a worker that sleeps, and is silent again when another one takes the call."""
+    speaks_ms, stopped_s = 9_000, 5.0
+    caller = Caller([Say("auth-thankyou", AfterAnswer(ms=speaks_ms)), HangUp(AfterAnswer(ms=18_000))], seed=1)
+
+    async def run() -> CallRecord:
+        async with Exchange() as exchange:
+            placed = asyncio.create_task(exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller))
+            await asyncio.sleep(speaks_ms / 1e3 - 0.3)
+            pid = talker(stack)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(stopped_s)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            return await placed
+
+    record = asyncio.run(run())
+    sessions = stack.sessions(record.call_sid)
+    verdict = judge(record, sessions)
+    answers = [each for each in listen(record, read_sessions(sessions))[0] if each.session and each.heard]
+    (said,) = record.said
+    print(f"answered {[round((each.began_ns - said.at_ns) / 1e6) for each in answers]} ms after the words began")
+    assert len(sessions) == 2
+    assert len(answers) == 1
+    assert not verdict.unanswered
+    assert damage(verdict) == (0, 0, 0, 0)
 
 
 def test_every_process_is_replaced_in_turn_and_no_call_is_lost(stack: Stack) -> None:
