@@ -19,6 +19,8 @@ from shared.audio import FRAME_BYTES, FRAME_MS, SILENCE, linear_to_mulaw
 
 # A shorter break does not end a talkspurt: speech of one answer that arrives in pieces is still one answer.
 TALKSPURT_HANGOVER_MS: Final = 300
+# So long a caller waits for an answer who heard the AI go on behind their words: that may have been it.
+PATIENCE_MS: Final = 5_000
 # Line noise: peak of about -66 dBFS, which no voice activity detection takes for speech.
 _NOISE_PEAK: Final = 16
 _NOISE_FRAMES: Final = 50
@@ -223,7 +225,7 @@ class Caller:
             if self._talkspurts != when.talkspurt:
                 return self._talkspurts > when.talkspurt
         elif self._talkspurt_ms <= self._began_ms:
-            return False
+            return self._audible_ms >= self._ended_ms and silent_ms > PATIENCE_MS
         return self._heard_ms - FRAME_MS >= threshold or silent_ms > TALKSPURT_HANGOVER_MS
 
 

@@ -143,10 +143,13 @@ def problems_of(
     return list(_Call(call, sessions, verdict, own).problems())
 
 
-def lived(sessions: Sequence[dict[str, Any]], deeds: Sequence[Deed]) -> list[dict[str, Any]]:
+def lived(
+    sessions: Sequence[dict[str, Any]], deeds: Sequence[Deed], call_ended_ns: int | None = None
+) -> list[dict[str, Any]]:
     """The sessions, each until its worker was stopped if another one has opened the next before that woke.
 
-    The socket is closed only then; but what came of it meanwhile was heard by nobody, and nobody cuts its history.
+    Likewise the last one, if the call was over before that. The socket is closed only then; but what came of it
+    meanwhile was heard by nobody, and nobody cuts its history.
     """
     stops = [
         deed
@@ -159,6 +162,9 @@ def lived(sessions: Sequence[dict[str, Any]], deeds: Sequence[Deed]) -> list[dic
             closed_ns = session["closed_ns"]
             if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
                 ended[number] = session | {"closed_ns": stop.began_ns}
+    for stop in stops:
+        if ended and call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns:
+            ended[-1] = ended[-1] | {"closed_ns": min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns)}
     return ended
 
 
@@ -169,7 +175,14 @@ class _Call:
         self, call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, deeds: Sequence[Deed]
     ) -> None:
         self._call = call
-        self._sessions = sessions = lived(sessions, deeds)
+        self._sessions = sessions = lived(sessions, deeds, call.ended_ns)
+        # What a worker that woke said to a session that was another's by then: nobody's turn.
+        self._void_ns = {
+            event["at_ns"]
+            for session in sessions
+            for event in session.get("events", ())
+            if session.get("closed_ns") and event["at_ns"] > session["closed_ns"]
+        }
         self._verdict = verdict
         self._deeds = deeds
         truths = read_sessions(sessions)
@@ -200,7 +213,7 @@ class _Call:
         for cut in verdict.cuts:
             if not self._is_explained(cut):
                 yield f"{cut.missing_bytes // 8} ms of {cut.item_id} never came{self._when(cut.at_ns)}"
-        for at_ns in verdict.unanswered_ns:
+        for at_ns in sorted({*verdict.unanswered_ns} - self._void_ns):
             yield f"a turn got no answer{self._when(at_ns)}"
         yield from self._history()
         yield from forgotten(list(self._spoken.values()), self._sessions)
@@ -211,7 +224,7 @@ class _Call:
 
     def _leftovers(self) -> Iterator[str]:
         for each in self._verdict.interruptions:
-            if each.effective_ns is None:
+            if each.effective_ns is None or each.at_ns in self._void_ns:
                 continue
             # A frozen gateway hands over what the caller said at once: begin, end and the answer in one instant.
             if any(each.at_ns - self._created_ns.get(response, 0) <= ANSWER_NS for response in each.response_ids):

@@ -111,8 +111,10 @@ class Asking:
         asked = self._responses.server is Server.REQUESTED
         return self.requested if asked and (metadata or {}).get("purpose") == self.requested else "answer"
 
-    def created(self) -> None:
-        self.forgive()
+    def created(self, *, is_unwanted: bool) -> None:
+        """A response began; with `is_unwanted` it will be cancelled at once, and answers nobody."""
+        if not is_unwanted:
+            self.forgive()
         self._timers.cancel(Due.CREATED)
 
     def done(self, now_ns: int) -> None:

@@ -312,7 +312,7 @@ class Conversation:
             self.greeting.stage = Stage.MAKING
         elif self.greeting.stage is Stage.ASKED:
             self.greeting.stage = Stage.OVER  # the server's own response came first; ours is refused
-        self.asking.created()
+        self.asking.created(is_unwanted=self.floor.cancels_when_created)
         self.floor.created(now_ns)
 
     def _on_done(self, done: ServerResponse, now_ns: int) -> None:

@@ -129,6 +129,11 @@ class Floor:
         self._metrics.cancel.observe((now_ns - self._speech_ns) / 1e9)
         return True
 
+    @property
+    def cancels_when_created(self) -> bool:
+        """The caller spoke while a response was asked for that has no id yet."""
+        return self._cancel_when_created
+
     def created(self, now_ns: int) -> None:
         """A response has an id now."""
         if self._cancel_when_created:

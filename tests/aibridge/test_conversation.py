@@ -146,6 +146,24 @@ def test_speech_while_a_response_is_asked_for_cancels_it_when_it_has_an_id() -> 
     assert bench.all(CancelResponse)[-1] == CancelResponse("r3")
 
 
+def test_a_turn_that_ended_before_an_unwanted_response_has_an_id_is_answered_behind_it() -> None:
+    bench = Bench()
+    bench.answers()
+    bench.created("r2")
+    bench.speaks()
+    bench.stops()
+    bench.withdrawn(1, (1, 1_000))
+    bench.response_done("r2", "cancelled")
+    bench.wait(150)
+    assert len(bench.all(CreateResponse)) == 1
+    bench.speaks("u2")
+    bench.stops("u2")  # all of it in one instant, as a session hears what waited for it
+    bench.created("r3", "answer")
+    bench.response_done("r3", "cancelled")
+    bench.wait(150)
+    assert len(bench.all(CreateResponse)) == 2
+
+
 def test_a_cancel_that_crosses_the_end_is_harmless() -> None:
     bench = Bench()
     bench.created()

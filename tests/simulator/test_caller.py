@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from shared.audio import FRAME_BYTES, FRAME_MS, FRAME_NS, MULAW_TO_LINEAR, SILENCE
-from simulator.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Press, Say, Step, Wait
+from simulator.caller import PATIENCE_MS, AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Press, Say, Step, Wait
 
 CLIP = bytes(range(256)) * 2  # 3.2 frames
 
@@ -67,6 +67,11 @@ def test_the_second_talkspurt_can_be_meant_by_number_or_as_the_next_one() -> Non
 
     assert began_ms([say(AiHeard(200, talkspurt=2))], ai) == [4200]
     assert began_ms([say(AiHeard(200)), say(AiHeard(200))], ai) == [1200, 4200]
+
+
+def test_an_answer_that_followed_without_a_break_is_not_waited_for_for_ever() -> None:
+    first, second = began_ms([say(AfterAnswer(400)), say(AiHeard(1_000))], lambda ms: 200 <= ms < 2_000)
+    assert (first, second) == (400, 2_000 + PATIENCE_MS)
 
 
 def test_a_drawn_instant_lies_in_its_range_and_depends_on_the_seed_alone() -> None:
