@@ -26,7 +26,7 @@ from .pacing_run import steal
 
 # What the first calls bring is imported or allocated once, and no call's memory; ten of them meet all of it.
 WARM_UP_CALLS: Final = 10
-WARM_UP_S: Final = 4.0
+WARM_UP_S: Final = 12.0
 # For the processes to come to rest, behind the start and between two steps.
 REST_S: Final = 2.0
 SCRAPE_S: Final = 5.0
