@@ -131,7 +131,26 @@ def test_any_mark_name_is_ours_or_none(name: str) -> None:
 
 MEMORIES = [
     Memory(),
-    Memory([Turn(1, "ai", "item_1", 5, 9, "Hello", 800, 400, True)], {7: "item_1"}, 7, True),
+    Memory(
+        [
+            Turn(
+                1,
+                "ai",
+                "item_1",
+                started_ns=5,
+                gap_ns=2,
+                ended_ns=9,
+                text="Hello",
+                received_bytes=800,
+                heard_bytes=400,
+                text_bytes=800,
+                interrupted=True,
+            )
+        ],
+        {7: "item_1"},
+        7,
+        True,
+    ),
 ]
 
 
