@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +21,15 @@ def profiler(directory: Path, seconds: float) -> Callable[[dict[int, str]], None
 
     Raises ConfigError without py-spy.
     """
-    if shutil.which("py-spy") is None:
+    # Beside this Python, whatever is in the PATH.
+    py_spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if py_spy is None:
         raise ConfigError("--profile needs py-spy; .venv/bin/python -m pip install py-spy")
 
     def record(processes: dict[int, str]) -> None:
         """Sampling stops no process, so what it costs is the bench's."""
         stacks = {pid: directory / f"profile-{name}-{pid}.raw" for pid, name in processes.items()}
-        command = ["py-spy", "record", "--nonblocking", "--function", "--rate", "200", "--format", "raw"]
+        command = [py_spy, "record", "--nonblocking", "--function", "--rate", "200", "--format", "raw"]
         command += ["--duration", f"{seconds:.0f}"]
         started = [
             subprocess.Popen([*command, "--pid", str(pid), "--output", str(path)], stdout=subprocess.DEVNULL)
