@@ -15,10 +15,10 @@ install: .venv/installed
 	@touch $@
 
 demo: install  ## one judged call through the whole pipeline, with the simulated model
-	@$(BIN)/python -m simulator.demo
+	@$(BIN)/twentyms demo
 
 run: install  ## the pipeline for real; without OPENAI_API_KEY, with the simulated model
-	@exec $(BIN)/python -m simulator.stack
+	@exec $(BIN)/twentyms run
 
 test: install  ## the tests, live calls included
 	$(BIN)/pytest -m "not slow"

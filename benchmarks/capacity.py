@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.process import ConfigError, run
-from simulator.stack import Stack
+from twentyms.stack import Stack
 
 from .capacity_callers import ANSWER_MS, Callee
 from .capacity_figures import Figures

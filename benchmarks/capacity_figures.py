@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from simulator.carrier import CallRecord
-from simulator.carrier_client import TICK_NS
-from simulator.judge import judge
-from simulator.verdict import Verdict
+from proofs.judge import judge
+from proofs.verdict import Verdict
+from simulator.carrier.call import CallRecord
+from simulator.carrier.client import TICK_NS
 
 _MS: Final = 1_000_000
 # The bench saw something this late: what it says about the system's punctuality is void.

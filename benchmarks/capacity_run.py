@@ -16,8 +16,8 @@ from prometheus_client.samples import Sample
 
 from shared.metrics import PagesCollector
 from shared.settings import Settings
-from simulator.carrier import CallRecord
-from simulator.stack import get
+from simulator.carrier.call import CallRecord
+from twentyms.stack import get
 
 from .capacity_callers import Callee, carry
 from .capacity_figures import Figures

@@ -21,11 +21,11 @@ import uvloop
 from shared.audio import BYTE_NS, FRAME_NS
 from shared.isolation import PACER_PRIORITY
 from shared.metrics import PagesCollector
-from simulator.caller import AfterAnswer, Caller, HangUp
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.ear import EarRecord
-from simulator.stack import Stack
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AfterAnswer, Caller, HangUp
+from simulator.carrier.client import Exchange
+from simulator.carrier.ear import EarRecord
+from twentyms.stack import Stack
 
 # Calls a second that begin, before anything is measured.
 ARRIVALS: Final = 12

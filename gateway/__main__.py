@@ -1,4 +1,4 @@
-"""`python -m gateway [calls ...]`: wiring, signals, and the settings that have to be right before the port opens."""
+"""`python -m gateway`: wiring, signals, and the settings that have to be right before the port opens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from time import monotonic_ns
 from typing import Final
@@ -298,38 +297,5 @@ def main() -> None:
         uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 
-def command() -> None:
-    """Without arguments the server; with one, a tool for whoever runs it."""
-    match sys.argv[1:]:
-        case []:
-            main()
-        case ["calls", *arguments]:
-            # Not above: the server must not even load a database's library.
-            from .callbook import console
-
-            console.main(arguments)
-        case ["doctor"]:
-            from . import doctor
-
-            sys.exit(doctor.main())
-        case ["call", *arguments]:
-            from . import call_cli
-
-            sys.exit(call_cli.main(arguments))
-        case ["phone"]:
-            from .phone import link
-
-            link.main()
-        case ["timeline", *arguments]:
-            from .callbook.pages import picture
-
-            picture.main(arguments)
-        case _:
-            raise ConfigError(
-                "usage: python -m gateway [calls | timeline CALL | call | doctor | phone]; "
-                "without arguments it serves calls"
-            )
-
-
 if __name__ == "__main__":
-    process.run("gateway", command)
+    process.run("gateway", main)

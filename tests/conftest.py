@@ -11,8 +11,8 @@ HERE: Final = Path(__file__).parent
 SLOW: Final = frozenset(
     {
         "deploy/test_alerts_live.py",
-        "gateway/callbook/test_live.py",
-        "gateway/callbook/test_process.py",
+        "callbook/test_live.py",
+        "callbook/test_process.py",
         "live/test_failures.py",
         "live/test_hostile.py",
         "live/test_interruptions.py",

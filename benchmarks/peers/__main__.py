@@ -26,8 +26,8 @@ from benchmarks.capacity_report import machine, table, write_json
 from benchmarks.capacity_run import REST_S, Bench, fetch_sessions, forget_settings
 from benchmarks.pacing_run import go_before
 from shared.process import ConfigError, die_with_parent, run
-from simulator.carrier import CallRecord
-from simulator.stack import ROOT, Stack, free_port, get
+from simulator.carrier.call import CallRecord
+from twentyms.stack import ROOT, Stack, free_port, get
 
 from .blind import hear
 
@@ -134,7 +134,15 @@ def measure_peer(peer: Peer, chosen: argparse.Namespace, behaviour: Path) -> lis
         "MODEL_URL": f"ws://127.0.0.1:{model_port}/v1/realtime?model=gpt-realtime-2.1",
         "OPENAI_AGENTS_DISABLE_TRACING": "1",
     }
-    model = [sys.executable, "-m", "simulator.model_server", "--port", str(model_port), "--behaviour", str(behaviour)]
+    model = [
+        sys.executable,
+        "-m",
+        "simulator.model.server",
+        "--port",
+        str(model_port),
+        "--behaviour",
+        str(behaviour),
+    ]
     with (
         (chosen.out / f"{peer.name}.log").open("wb") as log,
         _process(model, base, log, model_port) as served,

@@ -12,9 +12,9 @@ from itertools import pairwise
 from typing import Any, Final
 
 from benchmarks.capacity_figures import Figures, Spread
+from proofs.judge import UNHEARD_END_NS
 from shared.audio import BYTE_NS, SILENCE
-from simulator.carrier import CallRecord
-from simulator.judge import UNHEARD_END_NS
+from simulator.carrier.call import CallRecord
 
 _MS: Final = 1_000_000
 # The greeting's first part may be protected, so nobody's reaction to a word in it is counted.

@@ -5,7 +5,7 @@ Three fences, because the phone places calls that cost money, and signatures can
 1. The page is there only when PHONE_PAGE says so; by default, only where nobody but this machine can reach it.
 2. A request has to be for one of the gateway's own origins (Host), and what changes something has to come from a page
    of that origin (Origin). So no other page in the same browser can call, not even under a DNS name of its own.
-3. A gateway that checks signatures lets in only who holds a key: a link from `python -m gateway phone`. One that does
+3. A gateway that checks signatures lets in only who holds a key: a link from `twentyms phone`. One that does
    not check takes calls from anyone who reaches it, phone or not.
 
 A media socket of the phone carries a ticket in place of Twilio's signature: made for one call, used once, worth nothing

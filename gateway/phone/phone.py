@@ -37,7 +37,7 @@ _CALL_SID: Final = re.compile(r"CA[0-9a-f]{32}")
 FROM: Final = "browser"
 LOCKED: Final = (
     "This phone is locked: the gateway is open to the internet, and only somebody who runs it may call from here.\n"
-    "On its machine, run\n\n    python -m gateway phone\n\nand open the link that it prints.\n"
+    "On its machine, run\n\n    twentyms phone\n\nand open the link that it prints.\n"
 )
 
 

@@ -38,8 +38,8 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.settings import Settings
-from simulator.behaviour import Behaviour
-from simulator.model_server import ModelServer
+from simulator.model.behaviour import Behaviour
+from simulator.model.server import ModelServer
 
 
 class Cell:

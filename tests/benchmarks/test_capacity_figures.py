@@ -6,8 +6,8 @@ from array import array
 
 from benchmarks.capacity_figures import Figures, Spread
 from benchmarks.capacity_report import table
-from simulator.carrier import CallRecord, Lag, StreamRecord
-from simulator.ear import Ear
+from simulator.carrier.call import CallRecord, Lag, StreamRecord
+from simulator.carrier.ear import Ear
 
 MS = 1_000_000
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from simulator.stack import free_port, get
+from twentyms.stack import free_port, get
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 WINDOW = "20s"

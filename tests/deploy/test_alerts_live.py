@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from shared.isolation import PACER_PRIORITY
-from simulator.caller import AiHeard, Caller, HangUp, Say
-from simulator.carrier_client import Exchange
-from simulator.stack import Stack
+from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 

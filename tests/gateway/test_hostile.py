@@ -9,9 +9,9 @@ from typing import Any
 
 from gateway import connections, media
 from gateway.core.media_streams import Kind
-from simulator import hostile
+from proofs import hostile
 
-from .conftest import AUTH_TOKEN, Cell
+from ..gateway.conftest import AUTH_TOKEN, Cell
 
 FRAME = bytes(160)
 

@@ -81,7 +81,7 @@ def test_a_locked_phone_says_how_to_open_it_and_offers_no_call(run):
     async def scenario(cell):
         for key in (None, "", "99999999999.aa"):
             status, _, body = await request(cell, "GET", "/", headers(key=key))
-            assert (status, "python -m gateway phone" in body) == (403, True)
+            assert (status, "twentyms phone" in body) == (403, True)
             assert (await request(cell, "POST", "/phone/call", headers(key=key)))[0] == 403
         assert (await request(cell, "GET", "/?key=1.a", headers()))[0] == 403
         assert cell.bridge.inbox.empty()

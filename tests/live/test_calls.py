@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from simulator.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.judge import judge
-from simulator.stack import Stack
+from proofs.judge import judge
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from simulator.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.cell_processes import pacing, processes
-from simulator.judge import judge, listen, read_sessions
-from simulator.retold import forgotten
-from simulator.stack import ROOT, Stack, get
-from simulator.verdict import Verdict
+from proofs.cell_processes import pacing, processes
+from proofs.judge import judge, listen, read_sessions
+from proofs.retold import forgotten
+from proofs.verdict import Verdict
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import ROOT, Stack, get
 
 pytestmark = [
     pytest.mark.live,

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from simulator.caller import AiHeard, Caller, HangUp, Say
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.hostile import REFUSALS
-from simulator.judge import judge
-from simulator.stack import ROOT, Stack, get
+from proofs.hostile import REFUSALS
+from proofs.judge import judge
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import ROOT, Stack, get
 
 pytestmark = [
     pytest.mark.live,
@@ -86,7 +86,7 @@ def test_a_thousand_hostile_connections_beside_twenty_calls_are_not_heard(tmp_pa
 
         asyncio.run(calls(CALLS))
         quiet = scrape(stack)
-        command = [sys.executable, "-m", "simulator.hostile", str(stack.gateway_port), "--count", str(HOSTILE)]
+        command = [sys.executable, "-m", "proofs.hostile", str(stack.gateway_port), "--count", str(HOSTILE)]
         with subprocess.Popen(command, cwd=ROOT, env=stack.env, stdout=subprocess.PIPE, text=True) as hostile:
             records = asyncio.run(calls(CALLS))
             attacked = scrape(stack)

@@ -1,10 +1,10 @@
-"""Interruptions and lost models through real processes; short versions of `python -m simulator.matrix_live`."""
+"""Interruptions and lost models through real processes; short versions of `python -m proofs.matrix_live`."""
 
 from __future__ import annotations
 
 import pytest
 
-from simulator.matrix_live import interruptions, losses
+from proofs.matrix_live import interruptions, losses
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 

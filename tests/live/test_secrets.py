@@ -20,12 +20,12 @@ import pytest
 import zmq
 
 from gateway.core.phone_access import mint_key, phone_key
-from simulator.caller import AfterAnswer, AiHeard, Caller, HangUp, Say
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.cell_processes import processes
-from simulator.stack import ROOT, Stack, free_port, get
+from proofs.cell_processes import processes
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AfterAnswer, AiHeard, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
 from simulator.voice import clip
+from twentyms.stack import ROOT, Stack, free_port, get
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
 
@@ -122,7 +122,7 @@ def test_a_database_that_cannot_be_had_is_named_without_its_password(tmp_path: P
         "METRICS_PORT": str(free_port()),
         "LOG_LEVEL": "DEBUG",
     }
-    command = [sys.executable, "-m", "gateway.callbook"]
+    command = [sys.executable, "-m", "callbook"]
     log = ""
     with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as callbook:
         assert callbook.stderr is not None

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from simulator.caller import AfterAnswer, Caller, HangUp
-from simulator.carrier_client import Exchange
-from simulator.cell_processes import LIVES, Process, lives, processes
-from simulator.stack import Stack, get
+from proofs.cell_processes import LIVES, Process, lives, processes
+from simulator.carrier.caller import AfterAnswer, Caller, HangUp
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack, get
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 

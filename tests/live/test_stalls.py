@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from simulator.caller import AiHeard, Caller, HangUp
-from simulator.carrier_client import Exchange
-from simulator.judge import judge
-from simulator.stack import Stack, get
-from simulator.verdict import Verdict
+from proofs.judge import judge
+from proofs.verdict import Verdict
+from simulator.carrier.caller import AiHeard, Caller, HangUp
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack, get
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.stack import ROOT, free_port, get
+from twentyms.stack import ROOT, free_port, get
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +86,7 @@ def test_a_port_in_use_is_named(run_dir: Path, tmp_path: Path) -> None:
 
 def test_a_key_that_the_model_refuses_ends_aibridge_with_one_line(run_dir: Path, tmp_path: Path) -> None:
     port = free_port()
-    model = subprocess.Popen([sys.executable, "-m", "simulator.model_server", "--port", str(port)], cwd=ROOT)
+    model = subprocess.Popen([sys.executable, "-m", "simulator.model.server", "--port", str(port)], cwd=ROOT)
     try:
         while get(port, "/healthz")[0] != 200:
             assert model.poll() is None
@@ -148,7 +148,7 @@ def test_however_it_ends_no_process_and_no_file_is_left(number: signal.Signals, 
     mark = uuid.uuid4().hex
     port = free_port()
     env = environment(tmp_path, GATEWAY_PORT=str(port), METRICS_PORT=str(free_port()), TMPDIR=str(tmp_path), MARK=mark)
-    stack = subprocess.Popen([sys.executable, "-m", "simulator.stack"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    stack = subprocess.Popen([sys.executable, "-m", "twentyms", "run"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     while get(port, "/readyz")[0] != 200:
         assert stack.poll() is None
         time.sleep(0.05)

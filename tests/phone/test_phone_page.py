@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from simulator.stack import Stack
+from twentyms.stack import Stack
 
 Launch = Callable[..., Browser]
 Microphone = Callable[[Sequence[tuple[float, str]], float], str]

@@ -20,11 +20,11 @@ import pytest
 import uvloop
 from playwright.sync_api import Browser, expect
 
-from simulator.caller import AiHeard, Caller, HangUp, Say
-from simulator.carrier import CallRecord
-from simulator.carrier_client import Exchange
-from simulator.judge import judge
-from simulator.stack import Stack, get
+from proofs.judge import judge
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack, get
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.audio import MULAW_TO_LINEAR
-from simulator.vad import Vad
+from simulator.model.vad import Vad
 from simulator.voice import VOICES, Clip, Voice, clip, clips
 
 

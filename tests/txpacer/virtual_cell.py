@@ -7,7 +7,7 @@ from collections import deque
 from shared.audio import FRAME_BYTES
 from shared.messages import CLEAR, Frames, Message, PlayoutFinished, WireAck, Withdrawn
 from shared.metrics import Page
-from simulator.ear import Ear, EarRecord
+from simulator.carrier.ear import Ear, EarRecord
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.pacer import GRID_NS, Pacer
 

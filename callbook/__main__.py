@@ -1,0 +1,233 @@
+"""`python -m callbook`: wiring, and the settings that have to be right before a call is lost to a typo."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import uvloop
+import zmq
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared import bus, process
+from shared.facts import ConversationBegan, Noted
+from shared.messages import UndecodableError, decode
+from shared.metrics import Page
+from shared.process import ConfigError
+from shared.settings import Settings, load, prepare_run_dir
+from shared.watch import CollectorPauses, LoopLag
+
+from .api import Api
+from .core.prices import Prices
+from .core.signing import key_of
+from .database import open_engine, url_of
+from .deliveries import Deliveries
+from .exporter import metrics_route
+from .intake import Intake
+from .metrics import DEFINITIONS, Metrics
+from .models import Recording
+from .pages.routes import Pages
+from .private_port import PrivatePort, listen
+from .recorder import Recorder
+from .records import Records
+from .retention import Retention
+from .spool import Spool
+from .twilio_rest import TwilioRest
+from .writer import Writer
+
+logger = logging.getLogger("callbook")
+
+# After SIGTERM, the processes that stop with us still have last words: until nothing came for QUIET_S, at most LAST_S.
+# honcho kills after 5 s.
+QUIET_S: Final = 1.0
+LAST_S: Final = 3.0
+NICE: Final = 10
+# More facts than any spool holds.
+_ALL: Final = 10_000_000
+
+
+class Callbook:
+    """Everything of the process; needs a running loop. `listener` is taken over."""
+
+    def __init__(self, settings: Settings, *, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:
+        self._engine = engine
+        self._cell = cell
+        self.metrics = metrics = Metrics(page)
+        self.spool = Spool(settings.data_dir / "spool", max_bytes=settings.spool_mb * 1_000_000)
+        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
+        self._rest = TwilioRest(settings) if settings.twilio_account_sid and settings.twilio_auth_token else None
+        self.intake = Intake(
+            self._context,
+            bus.callbook_url(settings.bus),
+            spool=self.spool,
+            metrics=metrics,
+            on_kept=self._on_kept,
+        )
+        self._recorder = Recorder(self._rest, note=self.intake.note, metrics=metrics)
+        records = Records(prices=Prices(settings.model_prices), deliveries=bool(settings.webhook_url), cell=cell)
+        self._writer = Writer(engine, spool=self.spool, records=records, metrics=metrics)
+        self._retention = Retention(engine, days=settings.retention_days, rest=self._rest, metrics=metrics)
+        self._deliveries: Deliveries | None = None
+        if settings.webhook_url:
+            key = key_of(settings.webhook_secret)
+            self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
+        self._port = PrivatePort(listener, routes, host=settings.metrics_host)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self._take_up(await asyncio.to_thread(self.spool.read, _ALL))
+        self._port.start()
+        for work in (self.intake.run(), self._writer.run(), self._when_caught_up()):
+            self._tasks.append(asyncio.create_task(work))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises what a task of ours failed with."""
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            task.result()
+
+    async def close(self) -> None:
+        """Hear the others' last words, write what can be written, and leave the rest on the disk."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LAST_S
+        while loop.time() < deadline:
+            if loop.time() - self.intake.heard_at >= QUIET_S and not self.spool.unread:
+                break
+            await asyncio.sleep(0.05)
+        await self._recorder.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._port.close()
+        if self._rest is not None:
+            await self._rest.close()
+        self._context.destroy(linger=0)
+        self.spool.close()
+        self._engine.dispose()
+
+    def _on_kept(self, new: Sequence[Noted]) -> None:
+        for noted in new:
+            fact = noted.fact
+            if isinstance(fact, ConversationBegan) and fact.record:
+                self._recorder.want(fact.call_sid, may_exist=fact.resumed)
+        self._writer.wake()
+
+    async def _take_up(self, left: tuple[list[bytes], object]) -> None:
+        """Go on with the recordings that an earlier callbook was told of and the database was not."""
+        for payload in left[0]:
+            try:
+                facts = [noted.fact for noted in decode(payload, Noted)]
+            except UndecodableError:
+                continue  # the writer counts it
+            for fact in facts:
+                if isinstance(fact, ConversationBegan) and fact.record:
+                    self._recorder.want(fact.call_sid, may_exist=True)
+
+    async def _when_caught_up(self) -> None:
+        """What needs a database: recordings that were wanted when an earlier callbook died, webhooks, retention."""
+        await self._writer.caught_up.wait()
+        while True:
+            try:
+                for call_sid in await asyncio.to_thread(self._wanted):
+                    self._recorder.want(call_sid, may_exist=True)
+                break
+            except SQLAlchemyError:
+                await asyncio.sleep(1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._retention.run())
+            if self._deliveries is not None:
+                group.create_task(self._deliveries.run())
+
+    def _wanted(self) -> list[str]:
+        with Session(self._engine) as session:
+            query = select(Recording.call_sid).where(Recording.state == "wanted", Recording.cell == self._cell)
+            return list(session.scalars(query))
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError for settings with which recordings or records would silently not be made."""
+    if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
+        raise ConfigError(
+            "RECORDING is on, but there is no account to record with; "
+            "set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or RECORDING=off"
+        )
+    try:
+        Prices(settings.model_prices)
+    except ValueError as exc:
+        raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
+    if settings.webhook_url:
+        if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
+            raise ConfigError("WEBHOOK_URL is no http:// or https:// URL; correct it, or leave it empty")
+        try:
+            key_of(settings.webhook_secret)
+        except ValueError as exc:
+            raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
+
+
+@contextmanager
+def data_directory(settings: Settings) -> Iterator[str]:
+    """Make DATA_DIR, be the only callbook in it, and say the name of its cell. Raises ConfigError."""
+    path: Path = settings.data_dir
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / "callbook.lock").open("w")
+    except OSError as exc:
+        raise ConfigError(
+            f"DATA_DIR {path} cannot be used ({exc.strerror}); set it to a directory of its own"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another callbook already uses DATA_DIR {path}; give each cell its own") from None
+        name = path / "cell"
+        if not name.exists():
+            name.write_text(secrets.token_hex(8))
+        yield name.read_text()
+
+
+async def serve(settings: Settings, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    LoopLag(page).start()
+    callbook = Callbook(settings, engine=engine, listener=listener, page=page, cell=cell)
+    await callbook.start()
+    logger.info("calls are on http://%s:%d/api/calls", *listener.getsockname()[:2])
+    try:
+        await callbook.run(stop)
+    finally:
+        await callbook.close()
+
+
+def main() -> None:
+    # Frames come first on a busy machine; nothing here is in a hurry.
+    os.nice(NICE)
+    settings = load()
+    check(settings)
+    engine = open_engine(url_of(settings))
+    run_dir = prepare_run_dir(settings)
+    with process.sole(run_dir, "callbook"), data_directory(settings) as cell:
+        listener = listen(settings)
+        page = Page.create(settings.metrics_dir, "callbook", DEFINITIONS)
+        CollectorPauses(page).start()
+        uvloop.run(serve(settings, engine, listener, page, cell))
+
+
+if __name__ == "__main__":
+    process.run("callbook", main)

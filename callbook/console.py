@@ -1,0 +1,92 @@
+"""`twentyms calls`: the newest calls as a table, or one call with its transcript."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared.process import ConfigError
+from shared.settings import load
+
+from .database import open_engine, url_of
+from .queries import page, whole
+
+HEAD = ("began (UTC)", "call", "from", "to", "s", "turns", "ended", "ear gap ms", "recording")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Raises ConfigError when there is no database to read, or no such call in it."""
+    parser = argparse.ArgumentParser(prog="twentyms calls", description=__doc__)
+    parser.add_argument("call_sid", nargs="?", default="", help="show this call whole")
+    parser.add_argument("-n", "--limit", type=int, default=20, help="how many calls (default 20)")
+    parser.add_argument("--json", action="store_true", help="as /api/calls prints it")
+    options = parser.parse_args(arguments)
+    url = url_of(load())
+    if url.get_backend_name() == "sqlite" and not _exists(url.database):
+        raise ConfigError(f"there are no records at {url.database} yet; callbook makes them with its first start")
+    try:
+        with Session(open_engine(url)) as session:
+            if options.call_sid:
+                call = whole(session, options.call_sid)
+                if call is None:
+                    raise ConfigError(f"there is no call {options.call_sid}")
+                print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
+                return
+            calls, _ = page(session, limit=max(1, options.limit))
+    except SQLAlchemyError as exc:
+        raise ConfigError(f"the database does not answer ({type(exc).__name__}); look at DATABASE_URL") from None
+    print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+
+
+def _exists(path: str | None) -> bool:
+    return path is not None and Path(path).exists()
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(call: dict[str, Any]) -> tuple[str, ...]:
+    transmission, recording = call["transmission"], call["recording"]
+    gap_ms = transmission["ear_gap_ms"]
+    return (
+        call["began_at"][:19].replace("T", " "),
+        call["call_sid"],
+        call["from_number"],
+        call["to_number"],
+        _seconds(call),
+        str(call["turns"]),
+        call["end_reason"] or "live",
+        "-" if gap_ms is None else f"{gap_ms:.0f}",
+        recording["state"] if recording is not None else "-",
+    )
+
+
+def _seconds(call: dict[str, Any]) -> str:
+    if call["duration_s"] is not None:
+        return str(call["duration_s"])
+    if call["ended_at"] is None:
+        return "-"
+    lasted = datetime.fromisoformat(call["ended_at"]) - datetime.fromisoformat(call["began_at"])
+    return f"{lasted.total_seconds():.0f}"
+
+
+def _whole(call: dict[str, Any]) -> list[str]:
+    lines = table([HEAD, _row(call | {"turns": len(call["turns"])})])
+    lines.append("")
+    for turn in call["turns"]:
+        cut = " [interrupted]" if turn["interrupted"] else ""
+        lines.append(f"{turn['role']:>6}: {turn['heard_text'] or '(not written down)'}{cut}")
+    for usage in call["usage"]:
+        cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
+        tokens_in, tokens_out = usage["text_in"] + usage["audio_in"], usage["text_out"] + usage["audio_out"]
+        lines.append(f"{usage['model']}: {tokens_in} tokens in, {tokens_out} out{cost}")
+    return lines

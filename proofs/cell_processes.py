@@ -1,0 +1,95 @@
+"""The processes of one cell as the kernel sees them: who is alive, what it holds, and what it left behind."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# As they stand in the command line behind `-m`.
+MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process. `number` counts from 1 among its kind."""
+
+    pid: int
+    name: str
+    number: int
+
+    def usage(self) -> tuple[int, int, int]:
+        """Resident kB, open descriptors, threads. Raises OSError when it is gone."""
+        path = Path(f"/proc/{self.pid}")
+        fields = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines() if ":" in line)
+        return int(fields["VmRSS"].split()[0]), len(list((path / "fd").iterdir())), int(fields["Threads"])
+
+    def descriptors(self) -> Counter[str]:
+        """How many of each kind it has open: files by their path without its numbers, the others by what they are."""
+        kinds: Counter[str] = Counter()
+        for path in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                target = str(path.readlink())
+            except OSError:  # closed just now
+                continue
+            kinds[re.sub(r"\d+", "N", target)] += 1
+        return kinds
+
+
+def descriptors(run_dir: Path) -> dict[str, Counter[str]]:
+    """The most that any process of a name has open of each kind."""
+    most: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for each in processes(run_dir):
+        most[each.name] |= each.descriptors()
+    return dict(most)
+
+
+# Gauges of what a call brings to life, one at least in each process that serves calls.
+LIVES: Final = ("gateway_calls", "bridge_calls", "bridge_sessions_open", "pacer_lines", "pacer_held_lines")
+
+
+def lives(metrics: str, names: tuple[str, ...] = LIVES) -> dict[str, float]:
+    """The series of these gauges in what /metrics says; empty unless all of them are there."""
+    found = {
+        series.removeprefix("twentyms_"): float(value)
+        for series, _, value in (line.rpartition(" ") for line in metrics.splitlines() if not line.startswith("#"))
+        if series.partition("{")[0].removeprefix("twentyms_") in names
+    }
+    return found if {series.partition("{")[0] for series in found} == set(names) else {}
+
+
+def processes(run_dir: Path) -> list[Process]:
+    """Those that run in `run_dir`, by name and number."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (path / "cmdline").read_bytes().decode().split("\0")
+            variables = (path / "environ").read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue
+        if f"RUN_DIR={run_dir}" not in variables or "-m" not in arguments:
+            continue
+        name = MODULES.get(arguments[arguments.index("-m") + 1])
+        if name is not None:
+            environment = dict(each.partition("=")[::2] for each in variables)
+            number = environment.get("HONCHO_PROCESS_NAME", "").rpartition(".")[2]
+            found.append(Process(int(path.name), name, int(number) if number.isdigit() else 1))
+    return sorted(found, key=lambda each: (each.name, each.number))
+
+
+def pacing_pids(run_dir: Path) -> set[int]:
+    """Who holds the lock of the txpacer that paces: nobody, while another one takes over."""
+    lock = (run_dir / "txpacer.lock").stat()
+    return {
+        int(line.split()[4])
+        for line in Path("/proc/locks").read_text().splitlines()
+        if "->" not in line and line.split()[5].endswith(f":{lock.st_ino}")
+    }
+
+
+def pacing(run_dir: Path) -> Process:
+    """The txpacer that paces, not the one that stands by. Raises StopIteration when there is none."""
+    owners = pacing_pids(run_dir)
+    return next(each for each in processes(run_dir) if each.name == "txpacer" and each.pid in owners)

@@ -1,0 +1,440 @@
+"""Judges one call: what the ear heard, against what the model said, when the caller spoke, and what the model believes.
+
+Nothing of the system under test is asked. The carrier's record says what was heard and when, the simulated model's
+record what was said and what its conversation holds now; both clocks are CLOCK_MONOTONIC of one machine.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+
+from shared.audio import BYTE_NS, BYTES_PER_MS, FRAME_BYTES, FRAME_NS, MULAW_TO_LINEAR, ms_of
+from simulator.carrier.call import CallRecord
+
+from .alignment import FILL, NO_ITEM, Piece, align
+from .verdict import Cut, Gap, Greeting, History, Interruption, Verdict
+
+_MS: Final = 1_000_000
+# An AI that has been silent for this long in the middle of an item is no longer "being heard" when someone speaks.
+_STARVED_NS: Final = 500 * _MS
+# Events of two machines' parts that lie this close together may be seen in either order.
+_RACE_NS: Final = 2 * FRAME_NS
+# What was on its way when the call ended: the lead, and the model's next words.
+_END_NS: Final = 300 * _MS
+# An answer created later than this before the end need not have come to the ear: 300 ms to its first delta (the model's
+# own time), the lead, and some lateness.
+UNHEARD_END_NS: Final = 500 * _MS
+_ANSWER_NS: Final = 5_000 * _MS
+
+
+class ItemTruth(msgspec.Struct, frozen=True):
+    """An item of the model's conversation: `audio_b64` is all of it that was sent, `held_ms` what it holds now."""
+
+    item_id: str
+    role: str | None = None
+    response_id: str | None = None
+    audio_b64: bytes = b""
+    held_ms: float = 0
+    deleted: bool = False
+    truncated_ms: float | None = None
+    transcript: str = ""
+    first_delta_ns: int = 0
+
+
+class ResponseTruth(msgspec.Struct, frozen=True):
+    id: str
+    status: str = ""
+    cancels: int = 0
+    created_ns: int = 0
+    done_ns: int | None = None
+
+
+class SpeechTruth(msgspec.Struct, frozen=True):
+    """The caller's speech as the model noticed it; `stopped_ns` is None when it never noticed the end."""
+
+    started_ns: int
+    stopped_ns: int | None = None
+
+
+class ErrorTruth(msgspec.Struct, frozen=True):
+    code: str | None = None
+    message: str = ""
+
+
+class SessionTruth(msgspec.Struct, frozen=True):
+    """The model server's record of one session of the call."""
+
+    items: list[ItemTruth] = []
+    responses: list[ResponseTruth] = []
+    speech: list[SpeechTruth] = []
+    errors: list[ErrorTruth] = []
+    closed_ns: int | None = None
+
+
+@dataclass
+class Spoken:
+    """One audio item of the model, and what became of it at the ear."""
+
+    truth: ItemTruth
+    response: ResponseTruth
+    # Number of its session within the call, and when that was closed.
+    session: int
+    closed_ns: int | None
+    heard: list[Piece] = field(default_factory=list)
+    # One byte for each byte of audio: 1 where it was heard.
+    coverage: bytearray = field(default_factory=bytearray)
+    doubled_bytes: int = 0
+    # The interruption that took the rest of it away, or could have; None while nothing did.
+    withdrawn_ns: int | None = None
+    # The call ended before it did.
+    ended_with_call: bool = False
+
+    @property
+    def heard_bytes(self) -> int:
+        return self.coverage.count(1)
+
+    @property
+    def reach(self) -> int:
+        """One past the last byte that was heard."""
+        return self.coverage.rfind(1) + 1
+
+    @property
+    def began_ns(self) -> int:
+        return self.heard[0].play_start_ns
+
+    @property
+    def ended_ns(self) -> int:
+        return max(piece.play_end_ns for piece in self.heard)
+
+    def reach_at(self, at_ns: int) -> int:
+        """How far the item had been heard at that instant, bytes."""
+        reach = 0
+        for piece in self.heard:
+            if piece.play_start_ns < at_ns:
+                played = -(-(min(at_ns, piece.play_end_ns) - piece.play_start_ns) // BYTE_NS)
+                reach = max(reach, piece.offset + played)
+        return reach
+
+    def is_being_heard(self, at_ns: int) -> bool:
+        """Begun, and neither finished nor silent for long."""
+        if not self.heard or self.began_ns > at_ns:
+            return False
+        return at_ns < self.ended_ns or (self.reach < len(self.coverage) and at_ns < self.ended_ns + _STARVED_NS)
+
+
+def read_sessions(sessions: Sequence[dict[str, Any]]) -> list[SessionTruth]:
+    """The records of the model server. Raises msgspec.ValidationError for what is none."""
+    return msgspec.convert(list(sessions), list[SessionTruth])
+
+
+def listen(call: CallRecord, sessions: Sequence[SessionTruth]) -> tuple[list[Spoken], list[Piece]]:
+    """Every audio item of the model with what was heard of it, and all pieces of the received audio in order."""
+    spoken: list[Spoken] = []
+    for number, session in enumerate(sessions):
+        responses = {each.id: each for each in session.responses}
+        for item in session.items:
+            if item.role == "assistant" and item.audio_b64:
+                response_id = item.response_id or ""
+                response = responses.get(response_id) or ResponseTruth(response_id)
+                coverage = bytearray(len(item.audio_b64))
+                spoken.append(Spoken(item, response, number, session.closed_ns, coverage=coverage))
+    pieces = align(call.ear, [each.truth.audio_b64 for each in spoken])
+    for piece in pieces:
+        if piece.item >= 0 and piece.heard:
+            each = spoken[piece.item]
+            each.heard.append(piece)
+            stretch = slice(piece.offset, piece.offset + piece.heard)
+            each.doubled_bytes += each.coverage[stretch].count(1)
+            each.coverage[stretch] = b"\1" * piece.heard
+    return spoken, pieces
+
+
+def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500) -> Verdict:
+    """The verdict on one call, from the carrier's record and the model server's records of its session or sessions.
+
+    `protect_ms` is the length of greeting that no interruption may cut. Raises msgspec.ValidationError for records that
+    are not the model server's.
+    """
+    truths = read_sessions(sessions)
+    spoken, pieces = listen(call, truths)
+    speech = sorted((each for truth in truths for each in truth.speech), key=lambda each: each.started_ns)
+    protection = _protection(spoken, protect_ms)
+    speaks = _speaks_at(call, speech, protection[1])
+    interruptions = _interruptions(spoken, speech, protection, speaks)
+    _excuse(spoken, speech, interruptions, protection, speaks)
+    _excuse_at_end(spoken, call)
+    cuts = _cuts(spoken, call)
+    heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
+    wire = _wire_gaps_ms(pieces)
+    errors = [each.code or "" for truth in truths for each in truth.errors]
+    answers, unanswered_ns = _answers(spoken, speech, call)
+    return Verdict(
+        call_sid=call.call_sid,
+        outcome=call.outcome,
+        duration_ms=(call.ended_ns - call.started_ns) / _MS,
+        first_audio_ms=(heard[0].play_start_ns - call.started_ns) / _MS if heard else None,
+        speech_ms=sum(piece.heard for piece in heard) / BYTES_PER_MS,
+        gaps=_gaps(spoken, heard),
+        cuts=cuts,
+        lost_bytes=sum(each.coverage[: each.reach].count(0) for each in spoken),
+        doubled_bytes=sum(each.doubled_bytes for each in spoken),
+        out_of_order_bytes=_out_of_order_bytes(spoken, heard),
+        invented_bytes=sum(piece.heard for piece in pieces if piece.item == NO_ITEM),
+        interruptions=tuple(interruptions),
+        greeting=_greeting(spoken, protection, interruptions, protect_ms),
+        history=tuple(_history(spoken)),
+        response_ms=answers,
+        unanswered_ns=unanswered_ns,
+        cancels=max((each.cancels for truth in truths for each in truth.responses), default=0),
+        cancel_not_active=errors.count("response_cancel_not_active"),
+        errors=tuple(code for code in errors if code != "response_cancel_not_active"),
+        wire_gaps_100=sum(ms > 100 for ms in wire),
+        wire_gaps_300=sum(ms > 300 for ms in wire),
+        wire_gap_max_ms=max(wire, default=0.0),
+        clears=len(call.ear.clears),
+        warnings=tuple(f"{each.code} {each.text}" for each in call.warnings),
+        lag_max_ms=max((lag.late_ns for lag in call.lags), default=0) / _MS,
+    )
+
+
+def _gaps(spoken: Sequence[Spoken], heard: Sequence[Piece]) -> tuple[Gap, ...]:
+    return tuple(
+        Gap(before.play_end_ns, (after.play_start_ns - before.play_end_ns) / _MS, spoken[after.item].truth.item_id)
+        for before, after in pairwise(heard)
+        if before.item == after.item and after.play_start_ns > before.play_end_ns
+    )
+
+
+def _wire_gaps_ms(pieces: Iterable[Piece]) -> list[float]:
+    received = (piece for piece in pieces if piece.item != FILL)
+    return [
+        (after.arrival_ns - before.arrival_ns) / _MS
+        for before, after in pairwise(received)
+        if before.item == after.item >= 0
+    ]
+
+
+def _out_of_order_bytes(spoken: Sequence[Spoken], heard: Iterable[Piece]) -> int:
+    """Bytes that came behind later ones. A repetition of what was heard already is doubled, not out of order."""
+    furthest = (-1, 0)
+    seen = [bytearray(len(each.coverage)) for each in spoken]
+    out_of_order = 0
+    for piece in heard:
+        stretch = slice(piece.offset, piece.offset + piece.heard)
+        if (piece.item, piece.offset) < furthest:
+            out_of_order += seen[piece.item][stretch].count(0)
+        seen[piece.item][stretch] = b"\1" * piece.heard
+        furthest = max(furthest, (piece.item, piece.offset + piece.heard))
+    return out_of_order
+
+
+def _protection(spoken: Sequence[Spoken], protect_ms: int) -> tuple[int, int]:
+    """When the protected part of the greeting began and ended at the ear; (0, 0) when nothing of it was heard."""
+    pieces = [piece for each in _greeting_items(spoken) for piece in each.heard]
+    left = protect_ms * BYTES_PER_MS
+    for piece in pieces:
+        if piece.heard >= left:
+            return pieces[0].play_start_ns, piece.play_start_ns + left * BYTE_NS
+        left -= piece.heard
+    return (pieces[0].play_start_ns, pieces[-1].play_end_ns) if pieces else (0, 0)
+
+
+def _greeting_items(spoken: Sequence[Spoken]) -> list[Spoken]:
+    return [each for each in spoken if each.session == 0 and each.response.id == spoken[0].response.id]
+
+
+def _speaks_at(call: CallRecord, speech: Sequence[SpeechTruth], at_ns: int) -> dict[int, bool | None]:
+    """For each speech, by its start: was the caller still speaking at `at_ns`? None: either may be said.
+
+    The server notices the end of speech half a second late, so the caller's own audio is looked at: what was sent in
+    the 200 ms before. It has to be clearly loud, or clearly not, against the loudest of the last second.
+    """
+    found: dict[int, bool | None] = {}
+    for each in speech:
+        stopped_ns = each.stopped_ns
+        if stopped_ns is not None and stopped_ns < at_ns - _RACE_NS:
+            found[each.started_ns] = False
+        elif stopped_ns is not None and stopped_ns < at_ns + _RACE_NS:
+            found[each.started_ns] = None
+        else:
+            found[each.started_ns] = True
+            levels = _levels(call, at_ns)
+            if levels:
+                loudest = max(levels)
+                if max(levels[-10:]) < max(140, loudest / 10):
+                    found[each.started_ns] = False
+                elif max(levels[-7:-1]) < max(400, loudest / 6):
+                    found[each.started_ns] = None
+    return found
+
+
+def _levels(call: CallRecord, at_ns: int) -> list[float]:
+    """Mean amplitudes of the caller's 20 ms frames in the second before `at_ns`; empty when nothing is known."""
+    said = [each for each in call.said if each.at_ns < at_ns and each.audio]
+    if not said:
+        return []
+    levels = []
+    for back in range(50, 0, -1):
+        from_ns = at_ns - back * FRAME_NS
+        frame = b""
+        for each in said:
+            offset = (from_ns - each.at_ns) // BYTE_NS
+            if 0 <= offset < len(each.audio):
+                frame = each.audio[offset : offset + FRAME_BYTES]
+        levels.append(sum(abs(MULAW_TO_LINEAR[code]) for code in frame) / len(frame) if frame else 0.0)
+    return levels
+
+
+def _interruptions(
+    spoken: Sequence[Spoken],
+    speech: Sequence[SpeechTruth],
+    protection: tuple[int, int],
+    speaks: dict[int, bool | None],
+) -> list[Interruption]:
+    began_ns, until_ns = protection
+    withdrawn: set[str] = set()
+    interruptions = []
+    for each in speech:
+        at_ns = each.started_ns
+        if not any(item.is_being_heard(at_ns) and item.response.id not in withdrawn for item in spoken):
+            continue
+        is_protected = began_ns <= at_ns < until_ns
+        effective_ns: int | None = max(at_ns, until_ns) if is_protected else at_ns
+        if is_protected and not speaks[each.started_ns]:
+            effective_ns = None
+        # What else the model had begun to answer goes with the answer that is being heard.
+        gone = {
+            item.response.id
+            for item in spoken
+            if item.response.created_ns <= at_ns and item.reach_at(at_ns) < len(item.coverage)
+        } - withdrawn
+        after: list[tuple[float, float]] = []
+        if effective_ns is not None:
+            withdrawn |= gone
+            after = [
+                (max(0, piece.play_start_ns - effective_ns) / _MS, (piece.play_end_ns - effective_ns) / _MS)
+                for item in spoken
+                if item.response.id in gone
+                for piece in item.heard
+                if piece.play_end_ns > effective_ns
+            ]
+        silence_ms = max((end for _, end in after), default=0.0)
+        interruptions.append(
+            Interruption(at_ns, effective_ns, is_protected, tuple(sorted(gone)), silence_ms, tuple(after))
+        )
+    return interruptions
+
+
+def _excuse(
+    spoken: Sequence[Spoken],
+    speech: Sequence[SpeechTruth],
+    interruptions: Sequence[Interruption],
+    protection: tuple[int, int],
+    speaks: dict[int, bool | None],
+) -> None:
+    """Note for each item that was not heard to its end which interruption was, or may have been, the reason."""
+    unfinished = [item for item in spoken if item.reach < len(item.coverage)]
+    for interruption in interruptions:
+        at_ns = interruption.effective_ns
+        if at_ns is None and speaks[interruption.at_ns] is None:
+            at_ns = protection[1]  # it stopped just as the protection ended: either may have been seen first
+        for item in unfinished:
+            if at_ns is not None and item.response.id in interruption.response_ids:
+                item.withdrawn_ns = item.withdrawn_ns or at_ns
+    for each in speech:
+        for item in unfinished:
+            # Someone spoke when the first sample was on its way: the system may take that for an interruption.
+            first_ns = item.began_ns if item.heard else item.response.created_ns + _ANSWER_NS
+            if item.response.created_ns - _RACE_NS <= each.started_ns <= first_ns:
+                item.withdrawn_ns = item.withdrawn_ns or each.started_ns
+
+
+def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
+    """Note which items could not be heard to their end because the call ended.
+
+    The end of an earlier stream excuses nothing: what was not heard of an item then is due on the next one.
+    """
+    if not call.streams:
+        return
+    end_ns = call.streams[-1].ended_ns
+    was_busy = any(
+        item.heard and item.began_ns <= end_ns <= item.ended_ns + _END_NS and item.withdrawn_ns is None
+        for item in spoken
+    )
+    for item in spoken:
+        if item.reach == len(item.coverage):
+            continue
+        if item.heard:
+            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + _END_NS
+        else:
+            created_ns = item.response.created_ns
+            item.ended_with_call = created_ns > end_ns or was_busy or end_ns - created_ns < UNHEARD_END_NS
+
+
+def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
+    return tuple(
+        Cut(
+            item.ended_ns if item.heard else item.response.created_ns,
+            item.truth.item_id,
+            len(item.coverage) - item.reach,
+        )
+        for item in spoken
+        if item.reach < len(item.coverage) and item.withdrawn_ns is None and not item.ended_with_call
+    )
+
+
+def _history(spoken: Iterable[Spoken]) -> Iterable[History]:
+    """Each item whose end, or interruption, lies before the end of its session: afterwards nobody corrects anything."""
+    for item in spoken:
+        if item.ended_with_call:
+            continue
+        if item.closed_ns is not None and item.withdrawn_ns is not None and item.withdrawn_ns >= item.closed_ns:
+            continue
+        yield History(item.truth.item_id, int(item.truth.held_ms), ms_of(item.heard_bytes))
+
+
+def _greeting(
+    spoken: Sequence[Spoken],
+    protection: tuple[int, int],
+    interruptions: Sequence[Interruption],
+    protect_ms: int,
+) -> Greeting | None:
+    items = _greeting_items(spoken)
+    if not items:
+        return None
+    total_ms = sum(len(item.coverage) for item in items) / BYTES_PER_MS
+    heard_ms = sum(item.heard_bytes for item in items) / BYTES_PER_MS
+    protected_ms = min(total_ms, protect_ms)
+    ended = any(item.ended_with_call for item in items)
+    is_breached = heard_ms < protected_ms and not ended and any(each.is_protected for each in interruptions)
+    return Greeting(total_ms, heard_ms, protected_ms, *protection, is_breached)
+
+
+def _answers(
+    spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], call: CallRecord
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """The time to each answer, and the ends of the turns that got none although there was time for it."""
+    begun = sorted((item.began_ns, item.response.created_ns) for item in spoken if item.heard)
+    times = []
+    unanswered_ns = []
+    for number, each in enumerate(speech):
+        if each.stopped_ns is None:
+            continue
+        until_ns = speech[number + 1].started_ns if number + 1 < len(speech) else call.ended_ns
+        at = bisect_right(begun, (each.stopped_ns, 0))
+        answer = next((began for began, created in begun[at:] if created >= each.stopped_ns - _RACE_NS), None)
+        still_speaking = [item.ended_ns for item in spoken if item.is_being_heard(each.stopped_ns)]
+        if answer is not None and answer <= until_ns:
+            if not still_speaking:
+                times.append((answer - each.stopped_ns) / _MS)
+        elif until_ns - max([each.stopped_ns, *still_speaking]) > _ANSWER_NS:
+            unanswered_ns.append(each.stopped_ns)
+    return tuple(times), tuple(unanswered_ns)

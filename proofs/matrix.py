@@ -1,0 +1,137 @@
+"""`python -m proofs.matrix`: every scenario of turn taking, judged; exit 1 when one promise is broken.
+
+In virtual time by default, which takes seconds and is what CI runs. `--live` carries the same calls through real
+processes, once for each set of settings, with the simulated model behind a socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aibridge.core.rules import Rules
+from shared.process import run
+from shared.settings import Settings
+from simulator.voice import clip
+
+from .judge import judge
+from .scenarios import Scenario, Sessions, all_scenarios
+from .verdict import TOLERANCE_MS, Verdict
+from .virtual import MS, Result, VirtualCall, default_agent
+
+# In virtual time nothing is late by accident: hops of 8 ms, a tick of 5 and a caller's frame are all there is.
+VIRTUAL_TOLERANCE_MS: Final = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scenario's outcome."""
+
+    name: str
+    verdict: Verdict
+    problems: list[str]
+
+
+def rules_of(env: dict[str, str]) -> Rules:
+    """The conversation's rules under these settings, as aibridge's worker makes them."""
+    values = {name.lower(): value for name, value in env.items()}
+    settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
+    return Rules(
+        protect_ns=settings.greeting_protect_ms * MS,
+        barge_in=settings.barge_in,
+        confirm_ns=settings.barge_in_confirm_ms * MS,
+        lead_ns=settings.tx_lead_ms * MS,
+        reconnect_ns=settings.model_reconnect_seconds * 1_000 * MS,
+        renew_ns=int(settings.model_session_minutes * 60e9),
+    )
+
+
+def carry(scenario: Scenario, *, seed: int = 1) -> Result:
+    """One call of the scenario, in virtual time."""
+    fields = dict(scenario.agent)
+    if fields.pop("greeting_file", ""):
+        fields["greeting_audio"] = clip("demo-congrats").audio
+    return VirtualCall(
+        scenario.script,
+        behaviours=scenario.behaviours,
+        agent=default_agent(fields),
+        rules=rules_of(scenario.env),
+        ring_ms=scenario.ring_ms,
+        seed=seed,
+        events=scenario.events,
+    ).run()
+
+
+def row(scenario: Scenario, record: Any, sessions: Sessions, *, tolerance_ms: int) -> Row:
+    """Judge one call; sessions that are left open after it count as a problem."""
+    verdict = judge(record, sessions, protect_ms=int(scenario.env.get("GREETING_PROTECT_MS", "500")))
+    problems = scenario.problems(verdict, sessions, tolerance_ms=tolerance_ms)
+    left = sum(session["closed_ns"] is None for session in sessions)
+    if left:
+        problems.append(f"{left} model sockets were left open after the call.")
+    return Row(scenario.name, verdict, problems)
+
+
+def virtual(scenarios: Iterable[Scenario]) -> list[Row]:
+    rows = []
+    for scenario in scenarios:
+        result = carry(scenario)
+        rows.append(row(scenario, result.record, result.sessions, tolerance_ms=VIRTUAL_TOLERANCE_MS))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One line a scenario."""
+    width = max(len(each.name) for each in rows)
+    heads = ("scenario".ljust(width), "interrupts", "silent ms", "history ms", "cancels", "answers", "gap ms", "")
+    lines = ["  ".join(heads)]
+    for each in rows:
+        verdict = each.verdict
+        silence = verdict.silence_max_ms
+        cells = (
+            f"{sum(i.effective_ns is not None for i in verdict.interruptions):>10}",
+            f"{'-' if silence is None else round(silence):>9}",
+            f"{verdict.history_error_ms:>10}",
+            f"{verdict.cancels:>7}",
+            f"{len(verdict.response_ms):>7}",
+            f"{verdict.gap_ms:>6.0f}",
+        )
+        lines.append("  ".join((each.name.ljust(width), *cells, "BROKEN" if each.problems else "ok")))
+        lines += [f"    {problem}" for problem in each.problems]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m proofs.matrix", description=__doc__)
+    parser.add_argument("--live", action="store_true", help="through real processes, in real time (about 10 minutes)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios whose name contains it")
+    arguments = parser.parse_args()
+    scenarios = [each for each in all_scenarios() if arguments.only in each.name]
+    began = time.monotonic()
+    if arguments.live:
+        from .matrix_live import live
+
+        rows = live([each for each in scenarios if not (each.virtual_only or each.events)], tolerance_ms=TOLERANCE_MS)
+    else:
+        rows = virtual(scenarios)
+    if not rows:
+        sys.exit("no such scenario")
+    print(table(rows))
+    broken = sum(bool(each.problems) for each in rows)
+    crossed = sum(each.verdict.cancel_not_active for each in rows)
+    kind = "live" if arguments.live else "in virtual time"
+    print(
+        f"\n{len(rows)} scenarios {kind} in {time.monotonic() - began:.0f} s: {broken} broken; "
+        f"history error {max(each.verdict.history_error_ms for each in rows)} ms at most, "
+        f"{max(each.verdict.cancels for each in rows)} cancel a response at most, "
+        f"{crossed} cancels crossed the end of their response."
+    )
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    run("matrix", main)

@@ -1,0 +1,268 @@
+"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
+
+The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
+sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record
+afterwards: every byte at the ear is of that call, in order, and fresh; what is not, an act nearby explains; the model
+believes what was heard; every turn is answered; no process, descriptor or file is left.
+
+`--check FOLDER` judges a record again: of a run of your own, because a record is a pickle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import pickle
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from shared.process import run
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import Exchange, sid
+from twentyms.stack import Stack, get
+
+from .cell_processes import descriptors, lives, pacing_pids, processes
+from .nemesis_check import Act, Deed, check
+
+# Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
+PAUSE_S: Final = (4.0, 9.0)
+# Quiet at both ends: for the calls to begin, and for the last act to be survived.
+QUIET_S: Final = 5.0
+# How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
+# loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
+AT_ONCE: Final = (0.0, 0.0)
+SHORT_S: Final = (0.05, 2.0)
+LONG_S: Final = (3.5, 6.0)
+# All of it comes, in an order that the seed gives, before any of it comes again.
+DECK: Final = (
+    *2 * (("kill", "txpacer", AT_ONCE),),
+    *2 * (("kill", "aibridge", AT_ONCE),),
+    *2 * (("kill", "gateway", AT_ONCE),),
+    ("kill", "callbook", AT_ONCE),
+    ("stop", "txpacer", SHORT_S),
+    ("stop", "aibridge", SHORT_S),
+    ("stop", "aibridge", LONG_S),
+    ("stop", "gateway", SHORT_S),
+    ("stop", "callbook", SHORT_S),
+    *2 * (("lose", "media", AT_ONCE),),
+    ("lose", "model", AT_ONCE),
+    ("slow", "media", SHORT_S),
+    ("slow", "media", LONG_S),
+    ("slow", "model", SHORT_S),
+)
+# A caller who heard the fallback tries again so soon.
+REDIAL_S: Final = 3.0
+# Less than half a second of a call, so that an unread socket is felt at the gateway.
+RECEIVE_BUFFER_BYTES: Final = 4_096
+# For sessions and lines that wait for their caller to come back, behind the last call.
+SETTLE_S: Final = 30.0
+# So many calls first: what each process opens with its first call is not left by the others.
+WARM_UP_CALLS: Final = 8
+
+_CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
+
+
+def schedule(seed: int, seconds: float) -> list[Act]:
+    """The acts of one run, in order."""
+    rng = random.Random(seed)
+    acts: list[Act] = []
+    deck: list[tuple[str, str, tuple[float, float]]] = []
+    at_s = QUIET_S
+    while at_s < seconds - QUIET_S:
+        deck = deck or rng.sample(DECK, len(DECK))
+        kind, target, length = deck.pop()
+        lasting = round(rng.uniform(*length), 2)
+        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), lasting))
+        at_s += lasting + rng.uniform(*PAUSE_S)
+    return acts
+
+
+def script(rng: random.Random) -> Caller:
+    """A call of half a minute or so: questions, polite and not."""
+    steps: list[Any] = [Say(rng.choice(_CLIPS), AiSilent(ms=400))]
+    for _ in range(3):
+        when = AiHeard(ms=1_000, upto_ms=5_000) if rng.random() < 0.5 else AiSilent(ms=400)
+        steps.append(Say(rng.choice(_CLIPS), when))
+    return Caller([*steps, HangUp(AiHeard(ms=2_000))], seed=rng.getrandbits(32))
+
+
+class Nemesis:
+    """Carries out a schedule on a running stack. `phones` are the calls of its phones, by number."""
+
+    def __init__(self, stack: Stack, exchange: Exchange, phones: list[str]) -> None:
+        self.deeds: list[Deed] = []
+        self._stack = stack
+        self._exchange = exchange
+        self._phones = phones
+
+    async def run(self, acts: list[Act], began: float) -> None:
+        for act in acts:
+            await asyncio.sleep(max(0.0, began + act.at_s - time.monotonic()))
+            call_sid = "" if act.kind in ("kill", "stop") else self._phones[act.which % len(self._phones)]
+            began_ns = time.monotonic_ns()
+            failure = await self._harm(act, call_sid)
+            self.deeds.append(Deed(act, began_ns, time.monotonic_ns(), call_sid, failure))
+            print(f"{act.at_s:6.1f} s  {act.kind} {act.target} {act.seconds or ''} {failure}".rstrip(), flush=True)
+
+    async def _harm(self, act: Act, call_sid: str) -> str:
+        """Why nothing was done; empty when it was."""
+        if act.kind in ("kill", "stop"):
+            return await self._harm_process(act)
+        if act.target == "model":
+            path = f"/simulator/harm?request_id={call_sid}&seconds={act.seconds}"
+            _, body = await asyncio.to_thread(get, self._stack.model_port, path)
+            await asyncio.sleep(act.seconds)
+            return "" if body and msgspec.json.decode(body)["harmed"] else "(it had no session)"
+        return await self._harm_socket(act, call_sid)
+
+    async def _harm_process(self, act: Act) -> str:
+        run_dir = self._stack.run_dir
+        found = [each.pid for each in processes(run_dir) if each.name == act.target]
+        if act.target == "txpacer":
+            found = [pid for pid in found if pid in pacing_pids(run_dir)]
+        if not found:
+            return "(there was none)"
+        pid = found[act.which % len(found)]
+        # It may die by itself at any time.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGSTOP)
+            try:
+                await asyncio.sleep(act.seconds)
+            finally:
+                if act.kind == "stop":
+                    os.kill(pid, signal.SIGCONT)
+            return ""
+        return "(it was gone)"
+
+    async def _harm_socket(self, act: Act, call_sid: str) -> str:
+        socket = self._exchange.socket_of(call_sid)
+        if socket is None:
+            return "(it had no socket)"
+        if act.kind == "lose":
+            socket.transport.abort()
+            return ""
+        socket.transport.pause_reading()
+        try:
+            await asyncio.sleep(act.seconds)
+        finally:
+            if not socket.transport.is_closing():
+                socket.transport.resume_reading()
+        return ""
+
+
+async def _carry(
+    stack: Stack, acts: list[Act], seed: int, calls: int, seconds: float
+) -> tuple[list[CallRecord], list[Deed]]:
+    records: list[CallRecord] = []
+    phones = [""] * calls
+    async with Exchange(receive_buffer_bytes=RECEIVE_BUFFER_BYTES) as exchange:
+        began = time.monotonic()
+
+        async def phone(number: int) -> None:
+            """Calls again as long as there is time."""
+            rng = random.Random(seed * 1_000 + number)
+            await asyncio.sleep(number * 3.0 / calls)
+            while time.monotonic() - began < seconds - QUIET_S:
+                phones[number] = sid("CA")
+                records.append(
+                    await exchange.place_call(
+                        stack.webhook_url,
+                        stack.auth_token,
+                        caller=script(rng),
+                        call_sid=phones[number],
+                        limit_s=120,
+                    )
+                )
+                if not records[-1].streams:  # it got the fallback
+                    await asyncio.sleep(REDIAL_S)
+
+        nemesis = Nemesis(stack, exchange, phones)
+        harm = asyncio.create_task(nemesis.run(acts, began))
+        await asyncio.gather(*(phone(number) for number in range(calls)))
+        await harm
+    return records, nemesis.deeds
+
+
+async def _warm_up(stack: Stack) -> None:
+    caller = (Caller([HangUp(AiHeard(ms=500))]) for _ in range(WARM_UP_CALLS))
+    async with Exchange() as exchange:
+        await asyncio.gather(
+            *(exchange.place_call(stack.webhook_url, stack.auth_token, caller=each) for each in caller)
+        )
+
+
+def _settled(stack: Stack) -> list[str]:
+    """What of the calls still lives when it should be gone, a sentence each."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        found = lives(get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode())
+        left = [f"{name} is {value:g} behind the last call" for name, value in found.items() if value]
+        if (found and not left) or time.monotonic() > deadline:
+            return left if found else ["nobody says what still lives"]
+        time.sleep(0.2)
+
+
+def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
+    """Descriptors that a process holds beyond those of its like before the first act."""
+    return [
+        f"{each.name} {each.number} holds {count} of {kind} too many"
+        for each in processes(stack.run_dir)
+        for kind, count in (each.descriptors() - idle[each.name]).items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m proofs.nemesis", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("out/nemesis"))
+    parser.add_argument("--check", type=Path, metavar="FOLDER", help="judge a record again")
+    arguments = parser.parse_args()
+    folder: Path = arguments.check or arguments.out
+    if not arguments.check:
+        _record(folder, arguments.seed, arguments.seconds, arguments.calls)
+    problems = check(folder)
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    acts = schedule(seed, seconds)
+    with Stack(log=folder / "processes.log", model=("--speed", "5"), supervised=True) as stack:
+        uvloop.run(_warm_up(stack))
+        left = _settled(stack)
+        idle = descriptors(stack.run_dir)
+        records, deeds = uvloop.run(_carry(stack, acts, seed, calls, seconds))
+        left += _settled(stack)
+        left += _too_many(stack, idle)
+        for record in records:
+            (folder / f"{record.call_sid}.call").write_bytes(pickle.dumps(record))
+            sessions = msgspec.json.encode(stack.sessions(record.call_sid))
+            (folder / f"{record.call_sid}.sessions").write_bytes(sessions)
+        run_dir = stack.run_dir
+    left += [f"process {each.pid} ({each.name}) is left" for each in processes(run_dir)]
+    left += [f"{path} is left" for path in stack.left]
+    if "Traceback" in (folder / "processes.log").read_text(errors="replace"):
+        left.append("a process logged a traceback: see processes.log")
+    (folder / "deeds.json").write_bytes(msgspec.json.format(msgspec.json.encode(deeds)))
+    (folder / "left.json").write_bytes(msgspec.json.encode(left))
+
+
+if __name__ == "__main__":
+    run("nemesis", main)

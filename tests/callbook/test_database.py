@@ -1,0 +1,60 @@
+"""The schema: from nothing to today and back, the same as the models, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from callbook.database import migrate, url_of
+from callbook.models import Base
+from shared.process import ConfigError
+from shared.settings import Settings
+
+
+def tables(engine):
+    return set(inspect(engine).get_table_names())
+
+
+def test_migrations_go_from_empty_to_head_and_back(empty):
+    assert tables(empty) == set()
+    migrate(empty)
+    assert tables(empty) == {*Base.metadata.tables, "alembic_version"}
+    migrate(empty, "base")
+    assert tables(empty) == {"alembic_version"}
+    migrate(empty)
+    migrate(empty)
+
+
+def test_the_migrations_make_what_the_models_say(engine):
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_that_cannot_keep_records_is_refused_in_one_line(url):
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        url_of(Settings(_env_file=None, database_url=url))
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@ss:w0rd@host/db", "postgresql://u:hunter2:x@h:y/db"])
+def test_a_password_that_breaks_the_url_is_not_shown(url):
+    with pytest.raises(ConfigError, match="DATABASE_URL is not a URL") as caught:
+        url_of(Settings(_env_file=None, database_url=url))
+    assert caught.value.__suppress_context__
+    assert "w0rd" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_a_statement_held_stands_in_no_error(engine):
+    with pytest.raises(SQLAlchemyError) as caught, engine.connect() as connection:
+        connection.execute(text("SELECT * FROM nothing WHERE words = :words"), {"words": "what a caller says"})
+    assert "what a caller says" not in str(caught.value)
+
+
+def test_the_drivers_are_ours_to_choose():
+    url = url_of(Settings(_env_file=None, database_url="postgresql://u:p@h/n"))
+    assert url.drivername == "postgresql+psycopg"
+    assert url_of(Settings(_env_file=None)).database == "data/calls.db"

@@ -1,0 +1,109 @@
+"""The calls page's own routes, and the timeline as a picture."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+
+import httpx2
+import pytest
+from sqlalchemy.orm import Session
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from callbook import models
+from callbook.pages import picture, routes
+from shared.process import ConfigError
+from shared.settings import Settings
+
+SID = "CA" + 32 * "a"
+T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def get(app: Starlette, path: str) -> httpx2.Response:
+    async def ask() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://calls") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture
+def app(engine):
+    account = {"twilio_account_sid": "AC1", "twilio_auth_token": "secret", "twilio_api_url": "http://twilio"}
+    return Starlette(routes=routes.Pages(engine, Settings(_env_file=None, **account)).routes())
+
+
+def record(engine, state):
+    with Session(engine) as session, session.begin():
+        session.add(models.Call(call_sid=SID, began_at=T0))
+        session.flush()
+        session.add(models.Recording(call_sid=SID, state=state, recording_sid="RE1", cell="", updated_at=T0))
+
+
+def test_list_and_call_are_one_page_and_its_files_are_there(app):
+    page = get(app, "/calls")
+    assert page.text == get(app, f"/calls/{SID}").text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in re.findall(r"/calls/static/[\w.]+", page.text):
+        assert get(app, name).status_code == 200
+    assert get(app, "/calls/static/routes.py").status_code == 404
+
+
+def test_the_recording_comes_from_twilio_with_the_accounts_token(app, engine, monkeypatch):
+    record(engine, "completed")
+    asked = []
+
+    async def answer(request):
+        asked.append((str(request.url.path), request.url.query, request.headers["authorization"]))
+        return Response(b"RIFF....", media_type="audio/wav")
+
+    twilio = Starlette(routes=[Route("/2010-04-01/Accounts/AC1/Recordings/{name}", answer)])
+    made = httpx2.AsyncClient
+
+    class Client(made):
+        def __init__(self, **options):
+            super().__init__(**({"transport": httpx2.ASGITransport(twilio)} | options))
+
+    monkeypatch.setattr(routes.httpx2, "AsyncClient", Client)
+    got = get(app, f"/calls/{SID}/recording.wav")
+    assert (got.status_code, got.content, got.headers["content-type"]) == (200, b"RIFF....", "audio/wav")
+    ((path, query, authorization),) = asked
+    assert (path, query) == ("/2010-04-01/Accounts/AC1/Recordings/RE1.wav", "RequestedChannels=2")
+    assert authorization.startswith("Basic ")
+
+
+@pytest.mark.parametrize("state", ["wanted", "in-progress", "deleted"])
+def test_a_recording_that_is_not_there_is_no_error(app, engine, state):
+    record(engine, state)
+    assert get(app, f"/calls/{SID}/recording.wav").status_code == 404
+
+
+def test_the_timeline_is_a_png(tmp_path):
+    at = "2026-01-02T03:04:{:06.3f}Z".format
+    turn = {"text": "one two", "heard_text": "one", "interrupted": True, "spoken_ms": 4_000, "heard_ms": 2_000}
+    call = {
+        "began_at": at(5),
+        "ended_at": at(20),
+        "from_number": "",
+        "to_number": "+1555",
+        "transmission": {"ear_gaps": 1},
+        "turns": [
+            {**turn, "role": "ai", "began_at": at(6), "ended_at": at(8)},
+            {**turn, "role": "caller", "began_at": at(7.9), "ended_at": at(9)},
+            {**turn, "role": "ai", "began_at": at(10), "ended_at": None},
+            {**turn, "role": "ai", "began_at": None, "ended_at": None},
+        ],
+        "interruptions": [{"at": at(7.9), "silent_ms": 120}],
+        "streams": [{"first_frame_at": at(5.3), "ended_at": at(20), "end_reason": "lost", "ear_gaps": 1}],
+    }
+    picture.draw(call, tmp_path / "call.png")
+    assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_call_that_is_not_there_is_said(tmp_path, monkeypatch, engine):
+    monkeypatch.setattr(picture, "open_engine", lambda url: engine)
+    with pytest.raises(ConfigError, match="there is no call CA1"):
+        picture.main(["CA1"])

@@ -1,0 +1,182 @@
+"""Facts into rows: each once, in any order, on both databases."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from callbook import models
+from callbook.core.prices import Prices
+from callbook.queries import BadCursorError, page, whole
+from callbook.records import Records
+from shared.facts import (
+    CallStatus,
+    ConversationBegan,
+    ConversationEnded,
+    Interruption,
+    ModelUsage,
+    Noted,
+    RecordingMove,
+    RecordingStatus,
+    StreamBegan,
+    StreamEnded,
+    Turn,
+)
+
+T0 = 1_790_000_000_000
+SID = "CA" + "1" * 32
+
+
+def facts_of(sid=SID, t0=T0):
+    stream = "MZ" + sid[2:]
+    return [
+        StreamBegan(sid, stream, "AC1", "+15005550006", "+15005550001", False, t0, t0 + 300),
+        ConversationBegan(sid, stream, "gpt-realtime-2.1", True, False, t0 + 310),
+        RecordingMove(sid, "started", "RE1" + sid, 1, "", t0 + 500),
+        Turn(sid, "item_1", 1, "ai", t0 + 300, t0 + 2_000, "Hello there", "Hello", 1_700, 900, True),
+        Interruption(sid, t0 + 1_000, 120, False, True),
+        Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "", "", 0, 0, False),
+        Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "Wait\0", "Wait\0", 0, 0, False),
+        StreamEnded(sid, stream, t0 + 9_000, "stop", 400, 21_500, 0, 1),
+        ModelUsage(sid, 7, "gpt-realtime-2.1", 2, 100, 200, 0, 50, 300, t0 + 9_001),
+        ConversationEnded(sid, stream, "stop", 0, 0, t0 + 9_002),
+        CallStatus(sid, "AC1", "+15005550006", "+15005550001", "completed", 9, t0 + 9_500),
+        CallStatus(sid, "AC1", "", "", "in-progress", -1, t0 + 9_600),
+        RecordingStatus(sid, "RE1" + sid, "completed", 8, 2, "", t0 + 20_000),
+    ]
+
+
+def noted(facts, source=1):
+    return [Noted(source, seq, fact) for seq, fact in enumerate(facts, 1)]
+
+
+def write(engine, records, batch):
+    with Session(engine) as session, session.begin():
+        return records.write(session, batch)
+
+
+def read(engine, sid=SID):
+    with Session(engine) as session:
+        return whole(session, sid)
+
+
+def count(engine, table):
+    with Session(engine) as session:
+        return session.scalar(select(func.count()).select_from(table))
+
+
+def test_a_call_reads_back_whole(engine, records):
+    write(engine, records, noted(facts_of()))
+    call = read(engine)
+    assert (call["from_number"], call["end_reason"], call["status"], call["duration_s"]) == (
+        "+15005550006",
+        "stop",
+        "completed",
+        9,
+    )
+    assert [(t["role"], t["heard_text"], t["interrupted"]) for t in call["turns"]] == [
+        ("ai", "Hello", True),
+        ("caller", "Wait", False),
+    ]
+    assert call["recording"]["state"] == "completed"
+    assert call["recording"]["duration_s"] == 8
+    assert call["transmission"] == {
+        "streams": 1,
+        "frames": 400,
+        "wire_gap_max_ms": 21.5,
+        "stalls": 0,
+        "late_frames": 1,
+        "ear_gaps": 0,
+        "ear_gap_ms": 0,
+    }
+    assert call["interruptions"][0]["silent_ms"] == 120
+    assert call["usage"][0]["audio_out"] == 300
+    assert call["began_at"] == "2026-09-21T14:13:20.000Z"
+
+
+def test_what_is_delivered_twice_is_written_once(engine, records):
+    batch = noted(facts_of())
+    assert write(engine, records, batch) == len(batch)
+    before = read(engine)
+    assert write(engine, records, batch) == 0
+    assert write(engine, records, batch[3:] + batch) == 0
+    assert read(engine) == before
+
+
+def test_every_split_into_batches_writes_the_same(engine, records):
+    facts = facts_of()
+    rng = random.Random(5)
+    for number in range(8):
+        sid = f"CA{number:032d}"
+        batch = noted(facts_of(sid), source=100 + number)
+        at = 0
+        while at < len(batch):
+            size = rng.randint(1, 4)
+            # The batch before comes again, as after a crash between its commit and its acknowledgement.
+            write(engine, records, batch[max(0, at - 2) : at + size])
+            at += size
+        assert len(read(engine, sid)["turns"]) == 2
+    assert len(facts) == 13
+
+
+def test_facts_of_two_processes_may_come_in_any_order(engine, records):
+    facts = facts_of()
+    gateway = [f for f in facts if isinstance(f, StreamBegan | StreamEnded | CallStatus | RecordingStatus)]
+    bridge = [f for f in facts if f not in gateway]
+    write(engine, records, noted(bridge, source=2))
+    write(engine, records, noted(gateway, source=3))
+    call = read(engine)
+    assert call["began_at"] == "2026-09-21T14:13:20.000Z"
+    assert (call["status"], call["recording"]["state"]) == ("completed", "completed")
+
+
+def test_a_lost_stream_and_its_successor_are_one_call_and_one_webhook(engine):
+    records = Records(prices=Prices(""), deliveries=True, cell="c")
+    lost = StreamEnded(SID, "MZ1", T0 + 5_000, "lost", 10, 0, 0, 0)
+    again = StreamBegan(SID, "MZ2", "AC1", "+1", "+2", True, T0 + 6_000, T0 + 6_200)
+    ended = StreamEnded(SID, "MZ2", T0 + 9_000, "stop", 20, 0, 0, 0)
+    write(engine, records, noted([StreamBegan(SID, "MZ1", "AC1", "+1", "+2", False, T0, T0 + 1), lost]))
+    assert count(engine, models.Delivery) == 1
+    write(engine, records, noted([again], source=2))
+    assert count(engine, models.Delivery) == 0
+    assert read(engine)["ended_at"] is None
+    write(engine, records, noted([ended], source=3))
+    assert count(engine, models.Delivery) == 1
+    call = read(engine)
+    assert (call["transmission"]["streams"], call["transmission"]["frames"], call["end_reason"]) == (2, 30, "stop")
+
+
+def test_a_recording_that_somebody_else_asked_for_is_not_ours(engine, records):
+    write(engine, records, noted(facts_of()[:3]))
+    other = RecordingStatus(SID, "RE-other", "completed", 3, 1, "", T0)
+    write(engine, records, noted([other], source=9))
+    assert read(engine)["recording"]["state"] == "started"
+
+
+def test_the_cost_is_known_where_prices_are(engine):
+    prices = Prices("text_in=4,audio_in=32,cached_in=0.4,text_out=16,audio_out=64")
+    records = Records(prices=prices, deliveries=False, cell="c")
+    write(engine, records, noted([ModelUsage(SID, 1, "m", 1, 1_000, 1_000, 1_000, 1_000, 1_000, T0)]))
+    # Half of each input was cached: 500 * 4 + 500 * 32 + 1000 * 0.4 + 1000 * 16 + 1000 * 64, in millionths.
+    assert read(engine)["usage"][0]["cost_usd"] == pytest.approx(0.0984)
+
+
+def test_pages_cover_every_call_once_newest_first(engine, records):
+    sids = [f"CA{number:032d}" for number in range(7)]
+    # Pairs that began in the same millisecond.
+    batches = [facts_of(sid, T0 + 1_000 * (number // 2))[:1] for number, sid in enumerate(sids)]
+    write(engine, records, noted(list(itertools.chain.from_iterable(batches))))
+    seen, before = [], ""
+    with Session(engine) as session:
+        while True:
+            calls, before = page(session, limit=2, before=before)
+            seen += [call["call_sid"] for call in calls]
+            if not before:
+                break
+        with pytest.raises(BadCursorError):
+            page(session, limit=2, before="nonsense")
+    assert seen == sids[::-1]

@@ -1,0 +1,84 @@
+"""The spool: what was appended is read, in order, whatever the end of the process or of the file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callbook.core.segments import TornError, frame, records
+from callbook.spool import Spool
+
+
+def opened(path, **options):
+    return Spool(path, **{"max_bytes": 1_000_000, **options})
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8), st.data())
+def test_a_torn_end_costs_only_what_is_torn(payloads, data):
+    whole = b"".join(map(frame, payloads))
+    cut = whole[: data.draw(st.integers(0, len(whole)))]
+    found = []
+    try:
+        for payload, _ in records(cut):
+            found.append(payload)
+    except TornError:
+        assert len(cut) < len(whole)
+    assert found == payloads[: len(found)]
+    assert sum(len(frame(each)) for each in found) <= len(cut)
+
+
+def test_a_flipped_bit_is_seen():
+    data = bytearray(frame(b"one") + frame(b"two"))
+    data[-1] ^= 1
+    with pytest.raises(TornError):
+        list(records(bytes(data)))
+
+
+def test_what_is_not_done_is_read_again_after_a_crash(tmp_path):
+    spool = opened(tmp_path)
+    spool.append([b"1", b"2"])
+    spool.append([b"3"])
+    found, _ = spool.read(2)
+    assert found == [b"1", b"2"]
+    # No close: the process is gone.
+    again = opened(tmp_path)
+    assert again.append([b"4"])
+    found, position = again.read(10)
+    assert found == [b"1", b"2", b"3", b"4"]
+    again.done(position)
+    assert not again.unread
+    assert again.held_bytes == 0
+    assert opened(tmp_path).read(10)[0] == []
+
+
+def test_nothing_is_appended_behind_a_torn_record(tmp_path):
+    spool = opened(tmp_path)
+    spool.append([b"kept"])
+    spool.close()
+    (segment,) = tmp_path.glob("*.spool")
+    segment.write_bytes(segment.read_bytes() + frame(b"torn")[:-2])
+    again = opened(tmp_path)
+    again.append([b"after"])
+    assert again.read(10)[0] == [b"kept", b"after"]
+    assert again.torn == 1
+
+
+def test_a_full_spool_refuses_and_takes_again_when_it_was_read(tmp_path):
+    spool = opened(tmp_path, max_bytes=100)
+    assert spool.append([b"x" * 60])
+    assert not spool.append([b"y" * 60])
+    spool.done(spool.read(10)[1])
+    assert spool.append([b"y" * 60])
+
+
+def test_segments_go_as_they_are_read(tmp_path):
+    spool = opened(tmp_path, segment_bytes=50)
+    for number in range(10):
+        spool.append([b"%030d" % number])
+    assert len(list(tmp_path.glob("*.spool"))) == 10
+    found, position = spool.read(5)
+    spool.done(position)
+    assert len(found) == 5
+    assert len(list(tmp_path.glob("*.spool"))) <= 6
+    assert [int(each) for each in spool.read(100)[0]] == [5, 6, 7, 8, 9]

@@ -1,0 +1,26 @@
+"""What processes hold, as the kernel says."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from proofs.cell_processes import LIVES, Process, lives
+
+
+def test_descriptors_are_counted_by_what_they_are(tmp_path: Path) -> None:
+    own = Process(os.getpid(), "tests", 1)
+    before = own.descriptors()
+    with socket.socket(), (tmp_path / "a1").open("w"), (tmp_path / "a22").open("w"):
+        more = own.descriptors() - before
+    assert sorted(more.values()) == [1, 2]
+    assert more["socket:[N]"] == 1
+    assert own.descriptors() == before
+
+
+def test_a_gauge_that_is_missing_is_noticed() -> None:
+    lines = [f'twentyms_{name}{{process="p"}} 0.0' for name in LIVES]
+    assert set(lives("\n".join(["# HELP x y", *lines])).values()) == {0.0}
+    assert lives("\n".join(lines[1:])) == {}
+    assert lives("") == {}

@@ -1,0 +1,60 @@
+"""What a successor's session has to be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proofs.alignment import Piece
+from proofs.judge import ItemTruth, ResponseTruth, Spoken
+from proofs.retold import forgotten
+
+S = 1_000_000_000
+WORDS = "one two three four five six seven eight nine ten"
+
+
+def heard(ms: int, *, at_s: int = 1) -> Spoken:
+    """An item of 5 s of which so much was heard."""
+    item = Spoken(ItemTruth("item_1", "assistant", "r", b"", transcript=WORDS), ResponseTruth("r"), 0, 10 * S)
+    item.coverage = bytearray(b"\1" * (ms * 8)).ljust(40_000, b"\0")
+    item.heard = [Piece(0, 0, ms * 8, ms * 8, at_s * S, at_s * S)]
+    return item
+
+
+def sessions(told: str, *, turns: int = 0, deleted: bool = False) -> list[dict[str, Any]]:
+    speech = [{"started_ns": 7 * S, "stopped_ns": 8 * S}]
+    texts = [{"role": "assistant", "text": told, "deleted": deleted}]
+    texts += turns * [{"role": "user", "text": "yes", "deleted": False}]
+    return [
+        {"closed_ns": 10 * S, "speech": speech},
+        {"opened_ns": 12 * S, "closed_ns": 30 * S, "speech": [], "told": texts},
+    ]
+
+
+def test_a_session_that_was_told_what_was_heard_has_forgotten_nothing() -> None:
+    assert list(forgotten([heard(5_000)], sessions(WORDS, turns=1))) == []
+    assert list(forgotten([heard(2_500)], sessions("one two three four five", turns=1))) == []
+
+
+def test_words_that_were_not_heard_or_not_told_are_noticed() -> None:
+    assert len(list(forgotten([heard(2_000)], sessions(WORDS, turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions("one two", turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions("two three four five six seven eight nine ten", turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions("(something)", turns=1)))) == 1
+    assert len(list(forgotten([heard(5_000)], sessions(WORDS, turns=1, deleted=True)))) == 1
+
+
+def test_a_turn_of_the_caller_that_was_not_told_is_noticed() -> None:
+    assert len(list(forgotten([heard(5_000)], sessions(WORDS)))) == 1
+
+
+def test_words_that_were_made_within_the_last_second_may_have_died_with_their_session() -> None:
+    item = heard(5_000)
+    item.truth = msgspec.structs.replace(item.truth, first_delta_ns=8 * S)
+    assert list(forgotten([item], sessions("one two three four", turns=1))) == []
+    assert len(list(forgotten([item], sessions("", turns=1)))) == 1
+
+
+def test_what_is_only_heard_later_need_not_have_been_told() -> None:
+    assert list(forgotten([heard(5_000, at_s=13)], sessions("", turns=1))) == []

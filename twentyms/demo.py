@@ -1,0 +1,55 @@
+"""`make demo`: one call through the whole pipeline, judged by the ear, with a recording and a picture of it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from proofs.judge import judge
+from proofs.picture import write_timeline, write_wav
+from shared.settings import Settings
+from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import place_call
+
+from .stack import Stack
+
+# About 40 s: the greeting interrupted before it may be (it waits), an answer interrupted while the model still makes
+# it (one cancel), a polite turn, and an answer interrupted when the model has long finished it (no cancel).
+SCRIPT = (
+    Say("tt-weasels", AiHeard(ms=100, talkspurt=1)),
+    Say("vm-sorry", AiHeard(ms=1_500)),
+    Say("auth-thankyou", AiSilent(ms=600)),
+    Say("hello", AiHeard(ms=6_000)),
+    HangUp(AiHeard(ms=8_000)),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="twentyms demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where call.wav and timeline.png go")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    defaults = Settings.model_fields
+    lead_ms = int(defaults["tx_lead_ms"].default)
+    print(
+        "Starting gateway, txpacer, aibridge and the simulated model; then one call of about 40 seconds ...", flush=True
+    )
+    with Stack(log=out / "processes.log") as stack:
+        call = uvloop.run(place_call(stack.webhook_url, stack.auth_token, caller=Caller(SCRIPT, seed=1)))
+        sessions = stack.sessions(call.call_sid)
+    verdict = judge(call, sessions)
+    write_wav(call, out / "call.wav")
+    write_timeline(call, sessions, verdict, out / "timeline.png")
+    problems = verdict.problems(lead_ms=lead_ms)
+    print("\n".join(verdict.lines(lead_ms=lead_ms)))
+    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI) and look at {out / 'timeline.png'}.")
+    for problem in problems:
+        print(f"BROKEN: {problem}")
+    return 1 if problems else 0

@@ -1,0 +1,322 @@
+"""`twentyms doctor`: is everything here that a call needs, and if not, what to do.
+
+Everything is tried, nothing assumed: the model is asked for a word, the webhook is called over the public address with
+a signature, the media socket is opened the way Twilio does. No call comes of it, and no secret is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import httpx2
+from openai import AsyncOpenAI, OpenAIError
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from aibridge import agent
+from gateway.core.signatures import SIGNATURE_HEADER
+from gateway.core.twiml import VOICE_PATH, media_url
+from shared.isolation import PACER_PRIORITY
+from shared.process import ConfigError
+from shared.settings import Settings, load
+
+TIMEOUT_S: Final = 10.0
+# Twilio and OpenAI sign and expire by the clock; their own tolerance is minutes, ours shows a clock that nobody sets.
+CLOCK_S: Final = 5.0
+# A model that takes longer to its first sound than this makes callers say "hello?".
+SLOW_MS: Final = 1_500
+TWILIO_API: Final = "https://api.twilio.com"
+
+# No call comes of it: no CallSid looks like this.
+_NO_CALL: Final = {"CallSid": "-"}
+
+Outcome = Literal["ok", "note", "bad"]
+_SIGNS: Final[dict[Outcome, str]] = {"ok": "ok  ", "note": "note", "bad": "BAD "}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing; `advice` says what to do, where something is to be done."""
+
+    outcome: Outcome
+    what: str
+    text: str
+    advice: str = ""
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Print each finding as soon as it is there. The exit status: 1 when something is bad."""
+    try:
+        settings = load()
+    except ConfigError as exc:
+        print(f"BAD   settings       {exc}")
+        return 1
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    return asyncio.run(_examine(settings))
+
+
+async def _examine(settings: Settings) -> int:
+    outcomes = set()
+    checks: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
+        keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock
+    )  # fmt: skip
+    for check in checks:
+        for found in await check(settings):
+            outcomes.add(found.outcome)
+            print(f"{_SIGNS[found.outcome]}  {found.what:<15}{found.text}", flush=True)
+            if found.advice:
+                print(f"{'':21}-> {found.advice}", flush=True)
+    print("\nSomething has to be done." if "bad" in outcomes else "\nReady for calls.")
+    return 1 if "bad" in outcomes else 0
+
+
+async def keys(settings: Settings) -> list[Finding]:
+    found = []
+    if settings.openai_api_key:
+        found.append(Finding("ok", "OpenAI key", "set"))
+    else:
+        found.append(
+            Finding("note", "OpenAI key", "not set: `make run` uses the simulated model", "set OPENAI_API_KEY in .env")
+        )
+    if settings.twilio_auth_token:
+        found.append(Finding("ok", "Twilio token", "set"))
+    elif settings.allow_unsigned == "on":
+        advice = "set TWILIO_AUTH_TOKEN and ALLOW_UNSIGNED=off before anybody else can reach the port"
+        found.append(Finding("note", "Twilio token", "not set; ALLOW_UNSIGNED=on takes calls from anyone", advice))
+    else:
+        advice = "copy the Auth Token of console.twilio.com, Account Dashboard, into TWILIO_AUTH_TOKEN"
+        found.append(Finding("bad", "Twilio token", "not set: nobody's requests can be checked", advice))
+    return found
+
+
+async def ports(settings: Settings) -> list[Finding]:
+    """The public port and the private one: ours, free, or somebody else's."""
+    found = []
+    status, text = await _get(f"http://127.0.0.1:{settings.gateway_port}/readyz")
+    what = f"port {settings.gateway_port}"
+    if status == 200:
+        found.append(Finding("ok", what, "the gateway runs and is ready"))
+    elif status == 503 and "missing" in text:
+        found.append(Finding("bad", what, f"the gateway runs and is not ready: {text}", "look at the other processes"))
+    elif status:
+        advice = "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
+        found.append(Finding("bad", what, f"somebody else answers there (HTTP {status})", advice))
+    elif _is_free(settings.gateway_port):
+        found.append(Finding("bad", what, "free: nothing runs", "start it: make run, or the units of deploy/"))
+    else:
+        found.append(Finding("bad", what, "taken by something that speaks no HTTP", "stop it, or set GATEWAY_PORT"))
+    what = f"port {settings.metrics_port}"
+    status, text = await _get(f"http://127.0.0.1:{settings.metrics_port}/metrics")
+    if status == 200 and "twentyms_" in text:
+        found.append(Finding("ok", what, "metrics are there"))
+    elif status or not _is_free(settings.metrics_port):
+        found.append(Finding("bad", what, "taken by something else", "stop it, or set METRICS_PORT to another one"))
+    else:
+        found.append(Finding("note", what, "free: no metrics and no call records", "start callbook with the others"))
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+async def realtime(settings: Settings) -> list[Finding]:
+    """Whether SCHED_FIFO is permitted."""
+    if settings.tx_realtime == "off":
+        return [Finding("note", "real time", "TX_REALTIME=off: a busy machine will be heard", "set TX_REALTIME=auto")]
+    if await asyncio.to_thread(_may_be_realtime):
+        return [Finding("ok", "real time", "SCHED_FIFO is permitted")]
+    advice = "give the user CAP_SYS_NICE or RLIMIT_RTPRIO 40 (the units of deploy/ do); docs/pacing.md has the numbers"
+    outcome: Outcome = "bad" if settings.tx_realtime == "on" else "note"
+    return [Finding(outcome, "real time", "SCHED_FIFO is not permitted to this user", advice)]
+
+
+def _may_be_realtime() -> bool:
+    """Tried in a child, so that this process stays as it is."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PACER_PRIORITY))
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+async def model(settings: Settings) -> list[Finding]:
+    """One session: opened, configured as for a call, and asked for a word."""
+    if not settings.openai_api_key:
+        return []
+    client = AsyncOpenAI(api_key=settings.openai_api_key, base_url=settings.openai_base_url or None)
+    name = settings.openai_realtime_model
+    try:
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            return await _ask(client, name, agent.load(settings.agent_file).session(name))
+    except ConfigError as exc:
+        return [Finding("bad", "agent", str(exc))]
+    except InvalidStatus as exc:
+        advice = (
+            "check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL, and the account's access to the model"
+        )
+        return [Finding("bad", "model", f"refuses us: HTTP {exc.response.status_code}", advice)]
+    except (OSError, TimeoutError, WebSocketException, OpenAIError) as exc:
+        advice = "see that this machine may open connections to it: port 443, no proxy that breaks WebSockets"
+        return [Finding("bad", "model", f"cannot be reached ({type(exc).__name__})", advice)]
+
+
+async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
+    begun = time.perf_counter()
+    async with client.realtime.connect(model=name) as connection:
+        opened = time.perf_counter()
+        await connection.session.update(session=config)
+        configured = spoke = 0.0
+        async for event in connection:
+            if event.type == "session.updated":
+                configured = time.perf_counter()
+                await connection.response.create(response={"instructions": "Say: hello."})
+            elif event.type == "response.output_audio.delta":
+                spoke = time.perf_counter()
+                break
+            elif event.type == "response.done":
+                details = event.response.status_details
+                reason = details.error.code if details is not None and details.error is not None else "no audio"
+                advice = "look at platform.openai.com: quota, billing, access to the model"
+                return [Finding("bad", "model", f"{name} does not answer: {reason}", advice)]
+            elif event.type == "error":
+                advice = "compare AGENT_FILE with aibridge/agent.toml"
+                return [Finding("bad", "model", f"does not take our session: {event.error.code}", advice)]
+    round_trip_ms = (configured - opened) * 1e3
+    first_ms = (spoke - configured) * 1e3
+    text = f"{name} answers: open {(opened - begun) * 1e3:.0f} ms, round trip {round_trip_ms:.0f} ms, "
+    text += f"first sound {first_ms:.0f} ms"
+    if first_ms > SLOW_MS:
+        advice = "callers wait for it at every turn: lower reasoning_effort in AGENT_FILE, or take a smaller model"
+        return [Finding("note", "model", text, advice)]
+    return [Finding("ok", "model", text)]
+
+
+async def twilio(settings: Settings) -> list[Finding]:
+    """The account's credentials, and whether a number leads here."""
+    sid, token = settings.twilio_account_sid, settings.twilio_auth_token
+    if not sid or not token:
+        return []
+    base = f"{settings.twilio_api_url or TWILIO_API}/2010-04-01/Accounts/{sid}"
+    status, _ = await _get(f"{base}.json", auth=(sid, token))
+    if status == 401:
+        advice = "copy both anew from console.twilio.com: Account SID and Auth Token (not an API key)"
+        return [Finding("bad", "Twilio account", "refuses the pair of SID and token", advice)]
+    if status != 200:
+        return [Finding("bad", "Twilio account", f"no answer from its API (HTTP {status})", "see that 443 is open")]
+    found = [Finding("ok", "Twilio account", "SID and token are right")]
+    url = settings.origin + VOICE_PATH
+    status, text = await _get(f"{base}/IncomingPhoneNumbers.json?PageSize=1000", auth=(sid, token))
+    numbers = text.count('"phone_number"')
+    if status == 200 and f'"{url}"' in text.replace("\\/", "/"):
+        found.append(Finding("ok", "Twilio number", "a number's webhook leads here"))
+    elif status == 200:
+        advice = f"twilio phone-numbers:update +1555... --voice-url={url}   (docs/going-live.md)"
+        found.append(Finding("bad", "Twilio number", f"none of {numbers} numbers has our webhook", advice))
+    return found
+
+
+async def public_address(settings: Settings) -> list[Finding]:
+    parts = urlsplit(settings.origin)
+    if not settings.public_url:
+        if not settings.twilio_auth_token:
+            return [Finding("note", "PUBLIC_URL", "not set: nobody but this machine can call")]
+        advice = "set it to the https:// origin under which Twilio reaches this port (a tunnel's, while developing)"
+        return [Finding("bad", "PUBLIC_URL", "not set", advice)]
+    status, text = await _get(f"{settings.origin}/healthz")
+    if status == 200 and text.strip() == "ok":
+        if parts.scheme != "https":
+            return [Finding("note", "PUBLIC_URL", "answers, without TLS: Twilio opens media sockets over TLS only")]
+        return [Finding("ok", "PUBLIC_URL", f"{settings.origin} leads here, its certificate is valid")]
+    reason = f"HTTP {status}" if status else text
+    advice = f"point its DNS name and proxy (or tunnel) to port {settings.gateway_port} of this machine"
+    return [Finding("bad", "PUBLIC_URL", f"{settings.origin} does not lead to a gateway ({reason})", advice)]
+
+
+async def webhook(settings: Settings) -> list[Finding]:
+    """Over the public address: signed, for a CallSid that is none and is refused as such; and unsigned."""
+    if not settings.twilio_auth_token:
+        return []
+    url = settings.origin + VOICE_PATH
+    signature = RequestValidator(settings.twilio_auth_token).compute_signature(url, _NO_CALL)
+    status, text = await _post(url, _NO_CALL, {SIGNATURE_HEADER: signature})
+    if status == 403:
+        advice = "PUBLIC_URL must be exactly what Twilio calls; a proxy must not change path or query"
+        return [Finding("bad", "webhook", "refuses a request that is signed as Twilio signs", advice)]
+    if status != 400:
+        return [Finding("bad", "webhook", f"{url}: {f'HTTP {status}' if status else text}", "see PUBLIC_URL above")]
+    unsigned, _ = await _post(url, _NO_CALL, {})
+    if unsigned != 403:
+        advice = "set ALLOW_UNSIGNED=off, or anybody can place calls at your cost"
+        return [Finding("bad", "webhook", "takes requests that nobody signed", advice)]
+    return [Finding("ok", "webhook", f"{url} takes Twilio's signature and no other")]
+
+
+async def media_socket(settings: Settings) -> list[Finding]:
+    """The handshake that Twilio makes; the socket is closed again before a call begins."""
+    if not settings.twilio_auth_token:
+        return []
+    url = media_url(settings.origin)
+    signature = RequestValidator(settings.twilio_auth_token).compute_signature(url, {})
+    try:
+        async with connect(url, additional_headers={SIGNATURE_HEADER: signature}, open_timeout=TIMEOUT_S):
+            return [Finding("ok", "media socket", f"{url} opens")]
+    except InvalidStatus as exc:
+        advice = "let the proxy pass WebSockets through: HTTP/1.1, and the headers Upgrade and Connection"
+        return [Finding("bad", "media socket", f"{url} is refused: HTTP {exc.response.status_code}", advice)]
+    except (OSError, TimeoutError, WebSocketException) as exc:
+        return [Finding("bad", "media socket", f"{url}: {type(exc).__name__}", "see PUBLIC_URL above")]
+
+
+async def clock(settings: Settings) -> list[Finding]:
+    """Against the Date of whoever else has a clock."""
+    for url in (TWILIO_API, "https://api.openai.com"):
+        try:
+            async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
+                date = (await client.head(url)).headers.get("date", "")
+            theirs = email.utils.parsedate_to_datetime(date).timestamp()
+        except (httpx2.HTTPError, OSError, ValueError):
+            continue
+        off_s = time.time() - theirs
+        if abs(off_s) <= CLOCK_S:
+            return [Finding("ok", "clock", f"right to {max(1.0, abs(off_s)):.0f} s")]
+        return [
+            Finding("bad", "clock", f"off by {off_s:+.0f} s", "switch time synchronisation on: timedatectl set-ntp 1")
+        ]
+    return [Finding("note", "clock", "nobody could be reached to compare it with")]
+
+
+async def _get(url: str, *, auth: tuple[str, str] | None = None) -> tuple[int, str]:
+    """(status, body); status 0 and the reason when nobody answers."""
+    return await _request("GET", url, auth=auth)
+
+
+async def _post(url: str, form: dict[str, str], headers: dict[str, str]) -> tuple[int, str]:
+    return await _request("POST", url, data=form, headers=headers)
+
+
+async def _request(method: str, url: str, **options: Any) -> tuple[int, str]:
+    try:
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
+            response = await client.request(method, url, **options)
+            return response.status_code, response.text
+    except (httpx2.HTTPError, OSError) as exc:
+        return 0, type(exc).__name__
