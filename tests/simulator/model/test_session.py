@@ -797,7 +797,7 @@ def emitted_by_the_source() -> set[str]:
     """Every event type that is written in the simulator's core and is not one of a client's."""
     names = set()
     for path in Path(model.__file__).parent.glob("*.py"):
-        if path.name != "model_server.py":
+        if path.name != "server.py":
             names |= {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
     kind = "conversation.item.input_audio_transcription"
     return (names | {f"{kind}.{end}" for end in ("delta", "completed", "failed")} | {"response.output_audio.delta"}) & {

@@ -1,0 +1,51 @@
+"""What goes in and what comes out of a call: the plan that it starts with, and the order that it ends with."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+
+class CallPlan(msgspec.Struct, frozen=True, array_like=True):
+    """All that is known about a call before it starts.
+
+    The webhook makes it once; every message that begins or hands over a call carries it, and nobody changes it.
+    """
+
+    direction: Literal["inbound", "outbound"] = "inbound"
+    account_sid: str = ""
+    # As the carrier writes them: E.164, a SIP address, or "" when it does not say.
+    from_number: str = ""
+    to_number: str = ""
+    # The name of the agent that answers; "" is the default agent.
+    agent: str = ""
+    # Values for the placeholders in the agent's instructions and greeting.
+    variables: dict[str, str] = {}
+
+
+class HangUp(msgspec.Struct, frozen=True, array_like=True, tag="hang-up"):
+    """The conversation is over: end the call."""
+
+
+class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
+    """Connect the caller to somebody else; when that fails or ends, Twilio comes back with the call."""
+
+    # E.164 number or SIP address.
+    to: str
+    # The number that the called party sees; "" leaves the choice to the carrier.
+    caller_id: str = ""
+    timeout_s: int = 30
+
+
+class Conference(msgspec.Struct, frozen=True, array_like=True, tag="conference"):
+    """Put the caller into the conference of this name."""
+
+    name: str
+
+
+class Fallback(msgspec.Struct, frozen=True, array_like=True, tag="fallback"):
+    """No model can go on with the call: give the caller what the settings name (a sentence, a number, or neither)."""
+
+
+CallOrder: TypeAlias = HangUp | Dial | Conference | Fallback
