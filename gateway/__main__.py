@@ -22,7 +22,7 @@ from shared.facts import unix_ms
 from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load, misspelt, prepare_run_dir
 from shared.watch import CollectorPauses, LoopLag
 
 from .core.admission import Admission
@@ -286,6 +286,9 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
 def main() -> None:
     settings = load()
+    # The other processes read the same settings: one of them says this for all.
+    for line in misspelt():
+        logger.warning(line)
     check(settings)
     run_dir = prepare_run_dir(settings)
     if settings.allow_unsigned == "on":
