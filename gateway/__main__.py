@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from shared import process
+from shared import pages, process
 from shared.bus import callbook_url
 from shared.courier import Courier
 from shared.facts import unix_ms
@@ -297,7 +297,7 @@ def main() -> None:
     name = f"gateway-{index}"
     with process.sole(run_dir, name):
         listener = listen(listen_host(settings), settings.gateway_port, shared=settings.gateways > 1)
-        uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
+        uvloop.run(serve(settings, listener, pages.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 
 if __name__ == "__main__":
