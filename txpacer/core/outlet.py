@@ -169,7 +169,7 @@ class Outlet:
     # --- what the gateway says ---
 
     def hello(self, now_ns: int) -> None:
-        """The gateway is there. Batches that two hellos find unacknowledged for LOST_NS are lost: its connection is new.
+        """The gateway is there. Batches that two hellos find unacknowledged for LOST_NS are lost.
 
         One hello proves nothing: a gateway that stood still says hello first, and reads what waits for it afterwards.
         """
