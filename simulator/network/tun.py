@@ -185,7 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m simulator.network.tun", description=__doc__)
     parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="one way: half of the round trip")
     parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="up to this much more for each packet")
-    parser.add_argument("--loss", type=float, default=0.0, help="the share of packets with which a loss begins (0 to 1)")
+    parser.add_argument(
+        "--loss", type=float, default=0.0, help="the share of packets with which a loss begins (0 to 1)"
+    )
     parser.add_argument("--burst", type=int, default=1, help="packets in a row that each loss takes")
     parser.add_argument("--stall", type=float, default=0.0, metavar="MS", help="the path stands still for so long")
     parser.add_argument("--stall-every", type=float, default=0.0, metavar="MS", help="how often it does")
