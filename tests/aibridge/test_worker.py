@@ -146,7 +146,7 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    run(scenario)
+    asyncio.run(scenario())
 
 
 @pytest.fixture(autouse=True)
