@@ -17,8 +17,8 @@ import uvloop
 
 from shared import pages, process
 from shared.bus import callbook_url
+from shared.clock import unix_ms
 from shared.courier import Courier
-from shared.facts import unix_ms
 from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
