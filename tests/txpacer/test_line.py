@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
 from shared.messages import CLEAR
+from txpacer.core.lead import Lead
 from txpacer.core.line import REBUFFER_BYTES, Line
 from txpacer.core.reports import CaughtUp, Finished, Shifted, Started, Starved
 
@@ -22,7 +23,7 @@ CALL = 7
 
 
 def make() -> Line:
-    return Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS, call=CALL)
+    return Line(Lead(LEAD_MS * MS, min_ns=LEAD_MS * MS, max_ns=LEAD_MS * MS, step_ns=GRID_NS), grid_ns=GRID_NS, call=CALL)
 
 
 def speech(ms: int, seed: int = 1) -> bytes:

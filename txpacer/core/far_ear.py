@@ -22,6 +22,7 @@ silent next. That is why doubt wins.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 _MS: Final = 1_000_000
@@ -33,10 +34,33 @@ NOISE_NS: Final = 10 * _MS
 PENDING_MAX: Final = 64
 
 
+@dataclass(frozen=True)
+class Lag:
+    """The ear lags by `lag_ns` more than was known.
+
+    `audible`: the ear ran dry inside the talkspurt; otherwise the talkspurt began late. `continued`: the echo before
+    showed the first part of the same gap.
+    """
+
+    lag_ns: int
+    audible: bool
+    continued: bool
+
+
 class FarEar:
     """Marks, echoes and pings of one line. Times are ns, monotonic. `seq` is the number of the frame after a mark."""
 
-    __slots__ = ("_base_ns", "_cause_ns", "_least_ping_ns", "_marks", "_previous_ns", "missing", "strange")
+    __slots__ = (
+        "_base_ns",
+        "_began_late_ns",
+        "_cause_ns",
+        "_least_ping_ns",
+        "_marks",
+        "_previous_ns",
+        "_was_lag",
+        "missing",
+        "strange",
+    )
 
     def __init__(self) -> None:
         # Marks that wait for their echo: (seq, when the line believes the audio before it was played).
@@ -47,6 +71,10 @@ class FarEar:
         # In this talkspurt: the longest delay of a ping beyond the least, and the delay of the echo before.
         self._cause_ns = 0
         self._previous_ns: int | None = None
+        # The delay of its first echo, less what is known: the talkspurt began this late, and no silence inside it did.
+        self._began_late_ns = 0
+        # The echo before showed a lag.
+        self._was_lag = False
         # Echoes that never came, and echoes of no known mark (doubled, or of before a `clear`).
         self.missing = 0
         self.strange = 0
@@ -55,6 +83,8 @@ class FarEar:
         """The silent ear begins to play again: no lag outlives silence."""
         self._cause_ns = 0
         self._previous_ns = None
+        self._began_late_ns = 0
+        self._was_lag = False
 
     def mark(self, seq: int, played_ns: int) -> None:
         """A mark leaves after the frame before `seq`, which the line believes to be played at `played_ns`."""
@@ -80,26 +110,31 @@ class FarEar:
         self._cause_ns = max(self._cause_ns, excess_ns)
         return excess_ns
 
-    def echo(self, seq: int, at_ns: int) -> int:
-        """The mark of `seq` was echoed at `at_ns`. Returns by how much the ear lags, as far as that is believed."""
+    def echo(self, seq: int, at_ns: int) -> Lag | None:
+        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
         played_ns = self._settle(seq)
         if played_ns is None:
             self.strange += 1
-            return 0
+            return None
         delay_ns = at_ns - played_ns
         if self._base_ns is None or delay_ns < self._base_ns:
             self._base_ns = delay_ns
         late_ns = delay_ns - self._base_ns
         previous_ns, self._previous_ns = self._previous_ns, late_ns
         if previous_ns is None:
-            return 0
+            self._began_late_ns = late_ns
+            return None
         lag_ns = min(previous_ns, late_ns)
         believed_ns = max(min(lag_ns, self._cause_ns), lag_ns - DOUBT_NS)
+        continued, self._was_lag = self._was_lag, believed_ns >= NOISE_NS
         if believed_ns < NOISE_NS:
-            return 0
+            return None
         # The line moves its belief by this: what the next echo shows is the rest.
         self._previous_ns -= believed_ns
-        return believed_ns
+        # A talkspurt that began late has no gap, as long as it lags by no more than its beginning did.
+        audible = lag_ns > self._began_late_ns + NOISE_NS
+        self._began_late_ns = max(0, self._began_late_ns - believed_ns)
+        return Lag(believed_ns, audible, continued)
 
     def _settle(self, seq: int) -> int | None:
         """When the audio before this mark was played, as believed; the marks before it will not be echoed any more."""

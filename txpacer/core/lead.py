@@ -28,12 +28,12 @@ FIRST_FALL_NS: Final = 500 * _MS
 class Lead:
     """The target lead of one line. Times are ns, monotonic; `step_ns` divides all of them."""
 
-    __slots__ = ("_falls_ns", "_is_proven", "_max_ns", "_min_ns", "_step_ns", "needed_ns", "target_ns")
+    __slots__ = ("_falls_ns", "_is_proven", "_max_ns", "_min_ns", "needed_ns", "step_ns", "target_ns")
 
     def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int) -> None:
         self._min_ns = min_ns
         self._max_ns = max_ns
-        self._step_ns = step_ns
+        self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
         # The lead that would have hidden every delay so far, whatever the maximum; 0: none was seen.
         self.needed_ns = 0
@@ -48,7 +48,7 @@ class Lead:
         if need_ns > self._min_ns:
             self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
-        wanted_ns = min(-(-need_ns // self._step_ns) * self._step_ns, self._max_ns)
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
         if wanted_ns >= self.target_ns and need_ns > self._min_ns:
             self.target_ns = wanted_ns
             self._is_proven = True
@@ -56,7 +56,7 @@ class Lead:
         elif not self._falls_ns:
             self._falls_ns = now_ns + FIRST_FALL_NS
         elif now_ns >= self._falls_ns:
-            self.target_ns = max(self._min_ns, wanted_ns, self.target_ns - self._step_ns)
+            self.target_ns = max(self._min_ns, wanted_ns, self.target_ns - self.step_ns)
             self._falls_ns = now_ns + (FALL_NS if self._is_proven else FIRST_FALL_NS)
 
 
