@@ -60,12 +60,15 @@ class Act:
 
 @dataclass(frozen=True)
 class Deed:
-    """An act as it was carried out. `call_sid` is whose socket it was; `failure` says why nothing was done."""
+    """An act as it was carried out. `victims` are the calls that it hit: that the process held, or the socket's.
+
+    `failure` says why nothing was done.
+    """
 
     act: Act
     began_ns: int
     ended_ns: int
-    call_sid: str = ""
+    victims: tuple[str, ...] = ()
     failure: str = ""
 
     @property
@@ -135,7 +138,7 @@ def problems_of(
     call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, deeds: Iterable[Deed]
 ) -> list[str]:
     """What is wrong with one call and no act near it explains."""
-    own = [deed for deed in deeds if not deed.failure and deed.call_sid in ("", call.call_sid)]
+    own = [deed for deed in deeds if not deed.failure and call.call_sid in deed.victims]
     if is_refused(call, verdict):
         at_ns = call.verbs[0].at_ns
         if any(deed.began_ns <= at_ns <= deed.ended_ns + REFUSED_NS for deed in own):
@@ -244,7 +247,7 @@ class _Call:
         """Whether what was interrupted had begun before this call's socket was read again."""
         began_ns = min((self._created_ns.get(each, 0) for each in interruption.response_ids), default=0)
         return any(
-            (deed.act.kind, deed.act.target, deed.call_sid) == ("slow", "media", self._call.call_sid)
+            (deed.act.kind, deed.act.target) == ("slow", "media")
             and began_ns <= deed.ended_ns <= interruption.at_ns
             for deed in self._deeds
         )
