@@ -8,8 +8,8 @@ Pure.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -20,7 +20,8 @@ from shared.audio import BYTE_NS, BYTES_PER_MS, FRAME_BYTES, FRAME_NS, MULAW_TO_
 from simulator.carrier.call import CallRecord
 
 from .alignment import FILL, NO_ITEM, Piece, align
-from .verdict import Cut, Gap, Greeting, History, Interruption, Verdict
+from .inbound import Inbound, compare
+from .verdict import ALREADY_ACTIVE, Answer, Cut, Damage, ErrorSeen, Gap, Greeting, History, Interruption, Verdict
 
 _MS: Final = 1_000_000
 # An AI that has been silent for this long in the middle of an item is no longer "being heard" when someone speaks.
@@ -32,7 +33,12 @@ _END_NS: Final = 300 * _MS
 # An answer created later than this before the end need not have come to the ear: 300 ms to its first delta (the model's
 # own time), the lead, and some lateness.
 UNHEARD_END_NS: Final = 500 * _MS
+# A caller who waited this long got no answer.
 _ANSWER_NS: Final = 5_000 * _MS
+# The same where nobody even asked the model for one: the server asks by itself at once, unless a response is active.
+_ASKED_NS: Final = 1_000 * _MS
+# From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
+_ON_ITS_WAY_NS: Final = 250 * _MS
 
 
 class ItemTruth(msgspec.Struct, frozen=True):
@@ -67,6 +73,7 @@ class SpeechTruth(msgspec.Struct, frozen=True):
 class ErrorTruth(msgspec.Struct, frozen=True):
     code: str | None = None
     message: str = ""
+    at_ns: int = 0
 
 
 class SessionTruth(msgspec.Struct, frozen=True):
@@ -76,7 +83,10 @@ class SessionTruth(msgspec.Struct, frozen=True):
     responses: list[ResponseTruth] = []
     speech: list[SpeechTruth] = []
     errors: list[ErrorTruth] = []
+    opened_ns: int = 0
     closed_ns: int | None = None
+    # All that the session heard of the caller; None: its server does not keep it.
+    input_b64: bytes | None = None
 
 
 @dataclass
@@ -174,7 +184,7 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
     wire = _wire_gaps_ms(pieces)
-    errors = [each.code or "" for truth in truths for each in truth.errors]
+    errors = [ErrorSeen(each.at_ns, each.code or "") for truth in truths for each in _unforced(truth)]
     answers, unanswered_ns = _answers(spoken, speech, call)
     return Verdict(
         call_sid=call.call_sid,
@@ -184,18 +194,16 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
         speech_ms=sum(piece.heard for piece in heard) / BYTES_PER_MS,
         gaps=_gaps(spoken, heard),
         cuts=cuts,
-        lost_bytes=sum(each.coverage[: each.reach].count(0) for each in spoken),
-        doubled_bytes=sum(each.doubled_bytes for each in spoken),
-        out_of_order_bytes=_out_of_order_bytes(spoken, heard),
-        invented_bytes=sum(piece.heard for piece in pieces if piece.item == NO_ITEM),
+        damages=tuple(sorted(_damages(spoken, pieces), key=lambda each: each.at_ns)),
+        inbound=_inbound(call, truths),
         interruptions=tuple(interruptions),
         greeting=_greeting(spoken, protection, interruptions, protect_ms),
         history=tuple(_history(spoken)),
-        response_ms=answers,
+        answers=answers,
         unanswered_ns=unanswered_ns,
         cancels=max((each.cancels for truth in truths for each in truth.responses), default=0),
-        cancel_not_active=errors.count("response_cancel_not_active"),
-        errors=tuple(code for code in errors if code != "response_cancel_not_active"),
+        cancel_not_active=sum(each.code == "response_cancel_not_active" for each in errors),
+        errors=tuple(each for each in errors if each.code != "response_cancel_not_active"),
         wire_gaps_100=sum(ms > 100 for ms in wire),
         wire_gaps_300=sum(ms > 300 for ms in wire),
         wire_gap_max_ms=max(wire, default=0.0),
@@ -222,18 +230,45 @@ def _wire_gaps_ms(pieces: Iterable[Piece]) -> list[float]:
     ]
 
 
-def _out_of_order_bytes(spoken: Sequence[Spoken], heard: Iterable[Piece]) -> int:
-    """Bytes that came behind later ones. A repetition of what was heard already is doubled, not out of order."""
+def _damages(spoken: Sequence[Spoken], pieces: Sequence[Piece]) -> Iterator[Damage]:
+    """Bytes that were lost, heard twice, out of order, or of no item; each where the ear noticed it.
+
+    A repetition of what was heard already is no disorder.
+    """
     furthest = (-1, 0)
     seen = [bytearray(len(each.coverage)) for each in spoken]
-    out_of_order = 0
-    for piece in heard:
+    for piece in pieces:
+        if not piece.heard or piece.item == FILL:
+            continue
+        if piece.item == NO_ITEM:
+            yield Damage("invented", piece.play_start_ns, "", piece.heard)
+            continue
+        item_id = spoken[piece.item].truth.item_id
         stretch = slice(piece.offset, piece.offset + piece.heard)
-        if (piece.item, piece.offset) < furthest:
-            out_of_order += seen[piece.item][stretch].count(0)
+        again = seen[piece.item][stretch].count(1)
+        if again:
+            yield Damage("twice", piece.play_start_ns, item_id, again)
+        # What was not heard yet although something later was.
+        passed = piece.heard if piece.item < furthest[0] else min(piece.heard, max(0, furthest[1] - piece.offset))
+        if piece.item <= furthest[0] and (late := seen[piece.item][piece.offset : piece.offset + passed].count(0)):
+            yield Damage("order", piece.play_start_ns, item_id, late)
         seen[piece.item][stretch] = b"\1" * piece.heard
         furthest = max(furthest, (piece.item, piece.offset + piece.heard))
-    return out_of_order
+    for each in spoken:
+        for hole in re.finditer(b"\0+", each.coverage[: each.reach]):
+            at_ns = min(piece.play_start_ns for piece in each.heard if piece.offset >= hole.end())
+            yield Damage("lost", at_ns, each.truth.item_id, len(hole[0]))
+
+
+def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None:
+    inputs = [truth.input_b64 for truth in truths if truth.input_b64 is not None]
+    return compare(call, inputs, truths[-1].closed_ns) if inputs else None
+
+
+def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
+    """The errors of a session but those that it raised itself: a turn ended while a response was in its way."""
+    stops = {speech.stopped_ns for speech in truth.speech}
+    return (each for each in truth.errors if each.code != ALREADY_ACTIVE or each.at_ns not in stops)
 
 
 def _protection(spoken: Sequence[Spoken], protect_ms: int) -> tuple[int, int]:
@@ -352,7 +387,7 @@ def _excuse(
     for each in speech:
         for item in unfinished:
             # Someone spoke when the first sample was on its way: the system may take that for an interruption.
-            first_ns = item.began_ns if item.heard else item.response.created_ns + _ANSWER_NS
+            first_ns = item.began_ns if item.heard else _due_ns(item, spoken)
             if item.response.created_ns - _RACE_NS <= each.started_ns <= first_ns:
                 item.withdrawn_ns = item.withdrawn_ns or each.started_ns
 
@@ -418,23 +453,41 @@ def _greeting(
     return Greeting(total_ms, heard_ms, protected_ms, *protection, is_breached)
 
 
+def _due_ns(item: Spoken, spoken: Sequence[Spoken]) -> int:
+    """When the first sample of an item that was never heard was due: once it was made, and the line was free."""
+    made_ns = item.truth.first_delta_ns or item.response.created_ns
+    busy = [piece.play_end_ns for other in spoken for piece in other.heard if piece.arrival_ns <= made_ns]
+    return max([made_ns, *busy]) + _ON_ITS_WAY_NS
+
+
 def _answers(
     spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], call: CallRecord
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """The time to each answer, and the ends of the turns that got none although there was time for it."""
-    begun = sorted((item.began_ns, item.response.created_ns) for item in spoken if item.heard)
-    times = []
+) -> tuple[tuple[Answer, ...], tuple[int, ...]]:
+    """How long each answer took, and the ends of the turns that got none although there was time for it."""
+    items = sorted((item for item in spoken if item.heard), key=lambda item: item.began_ns)
+    created = [item.response.created_ns for item in spoken]
+    answers = []
     unanswered_ns = []
     for number, each in enumerate(speech):
         if each.stopped_ns is None:
             continue
+        stopped_ns = each.stopped_ns
         until_ns = speech[number + 1].started_ns if number + 1 < len(speech) else call.ended_ns
-        at = bisect_right(begun, (each.stopped_ns, 0))
-        answer = next((began for began, created in begun[at:] if created >= each.stopped_ns - _RACE_NS), None)
-        still_speaking = [item.ended_ns for item in spoken if item.is_being_heard(each.stopped_ns)]
-        if answer is not None and answer <= until_ns:
-            if not still_speaking:
-                times.append((answer - each.stopped_ns) / _MS)
-        elif until_ns - max([each.stopped_ns, *still_speaking]) > _ANSWER_NS:
-            unanswered_ns.append(each.stopped_ns)
-    return tuple(times), tuple(unanswered_ns)
+        answer = next(
+            (
+                item
+                for item in items
+                if item.began_ns >= stopped_ns and item.response.created_ns >= stopped_ns - _RACE_NS
+            ),
+            None,
+        )
+        # The AI was still being heard: the caller waits from its end on.
+        from_ns = max([stopped_ns, *(item.ended_ns for item in spoken if item.is_being_heard(stopped_ns))])
+        if answer is not None and answer.began_ns <= until_ns:
+            made_ns = max(0, answer.truth.first_delta_ns - answer.response.created_ns)
+            answers.append(Answer(stopped_ns, (answer.began_ns - from_ns) / _MS, made_ns / _MS))
+            continue
+        is_asked = any(stopped_ns - _RACE_NS <= at_ns <= until_ns for at_ns in created)
+        if until_ns - from_ns > (_ANSWER_NS if is_asked else _ASKED_NS):
+            unanswered_ns.append(stopped_ns)
+    return tuple(answers), tuple(unanswered_ns)

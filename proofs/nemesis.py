@@ -32,8 +32,9 @@ from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange, sid
 from twentyms.stack import Stack, get
 
+from .acts import Act, Deed
 from .cell_processes import connections, descriptors, lives, pacing_pids, processes
-from .nemesis_check import Act, Deed, check
+from .nemesis_check import check
 
 # Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
 PAUSE_S: Final = (4.0, 9.0)

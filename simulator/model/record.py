@@ -34,6 +34,8 @@ class Record:
         self.appended_bytes = 0
         # All that the client appended, where it is to be kept.
         self.input = bytearray() if keeps_input else None
+        # When, and how many bytes it was then.
+        self.input_at: list[tuple[int, int]] = []
         self.deltas = 0
         self.transcript_deltas = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
@@ -50,11 +52,12 @@ class Record:
         if now_ns - due_ns > LAG_NS:
             self.lags.append({"at_ns": now_ns, "late_ns": now_ns - due_ns})
 
-    def appended(self, audio: bytes) -> None:
+    def appended(self, audio: bytes, now_ns: int) -> None:
         self.appends += 1
         self.appended_bytes += len(audio)
         if self.input is not None:
             self.input += audio
+            self.input_at.append((now_ns, len(self.input)))
 
     def received(self, type: str, event: Any, now_ns: int) -> None:
         note = {"at_ns": now_ns, "dir": "in", "type": type}
@@ -104,6 +107,7 @@ class Record:
             "lags": list(self.lags),
             "appends": self.appends,
             "appended_bytes": self.appended_bytes,
+            "input_at": self.input_at,
             "input_b64": None if self.input is None else base64.b64encode(self.input).decode(),
             "deltas": self.deltas,
             "transcript_deltas": self.transcript_deltas,

@@ -217,7 +217,7 @@ class ModelSession:
 
     def _append(self, audio: bytes) -> bool:
         """Whether speech began or ended in it."""
-        self._record.appended(audio)
+        self._record.appended(audio, self._outbox.now_ns)
         edges = self._caller.append(audio)
         for edge in edges:
             if edge.kind == "started":
