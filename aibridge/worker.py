@@ -265,7 +265,8 @@ class Worker:
                     f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
                 ) from None
             except (OSError, TimeoutError, WebSocketException) as exc:
-                log.warning("the model cannot be reached (%s); trying again, no calls until then", exc)
+                address = self._client.base_url.netloc.decode()
+                log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
                 await asyncio.sleep(PROBE_RETRY_S)
             else:
                 self._is_ready = True

@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from shared.facts import StreamEnded, unix_ms
+from shared.clock import unix_ms
+from shared.facts import StreamEnded
 from shared.isolation import QuietCollector
 from shared.messages import (
     CallEnded,

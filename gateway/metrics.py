@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.courier import DEFINITIONS as COURIER
-from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME
+from shared.metrics import (
+    FACTS,
+    GC_PAUSE,
+    LOOP_LAG,
+    LOOP_TASKS,
+    REALTIME,
+    Counter,
+    Definition,
+    Page,
+    counter,
+    gauge,
+    histogram,
+)
 
 from .core.admission import Answer, Why
 from .core.media_streams import Kind
@@ -24,7 +34,7 @@ HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
 STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
-    *COURIER,
+    *FACTS,
     gauge("gateway_calls", "Live calls: media sockets that said `start`"),
     counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),

@@ -449,12 +449,13 @@ class VirtualCall:
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
             case OpenLine(call, gateway, _, ask):
-                pacer.open(call, gateway, "bridge", ask=ask)
+                pacer.open(call, gateway, "bridge", now_ns, ask=ask)
             case RestoreLine(call, gateway, _, seq, utterance, paced_bytes, ear_ns, _, ask):
                 pacer.restore(
                     call,
                     gateway,
                     "bridge",
+                    now_ns,
                     seq=seq,
                     utterance=utterance,
                     paced_bytes=paced_bytes,
