@@ -80,16 +80,17 @@ def compare(call: CallRecord, inputs: Sequence[bytes], last_closed_ns: int | Non
     """`inputs` is what each session was given, in order; `last_closed_ns` is when the last session ended."""
     sent = call.sent_audio()
     heard: list[Heard] = []
-    repeated = invented = 0
+    repeated = invented = expected = 0
     for number, received in enumerate(inputs):
         reach = 0
-        for size, begin in _stretches(sent, received):
+        for size, begin in _stretches(sent, received, expected):
             if begin < 0:
                 invented += size
                 continue
             repeated += max(0, min(begin + size, reach) - begin)
             reach = max(reach, begin + size)
             heard.append(Heard(number, begin, begin + size))
+        expected = max(expected, reach)
     end_ns = min(call.ended_ns, last_closed_ns or call.ended_ns) - END_NS
     due = sum(at_ns < end_ns for at_ns in call.sent_ns) * FRAME_BYTES
     missing = tuple(
@@ -100,14 +101,16 @@ def compare(call: CallRecord, inputs: Sequence[bytes], last_closed_ns: int | Non
     return Inbound(len(sent), tuple(heard), missing, repeated, invented, twice)
 
 
-def _stretches(sent: bytes, received: bytes) -> Iterator[tuple[int, int]]:
-    """`received` as stretches of `sent`: (size, where it begins, or -1 for what was never sent)."""
+def _stretches(sent: bytes, received: bytes, expected: int) -> Iterator[tuple[int, int]]:
+    """`received` as stretches of `sent`: (size, where it begins, or -1 for what was never sent).
+
+    `expected` is where it begins if nothing went wrong.
+    """
     at = unknown = 0
-    expected = -1
     while at < len(received):
-        size = _equal_bytes(received, at, sent, expected) if expected >= 0 else 0
+        size = _equal_bytes(received, at, sent, expected)
         if size < min(FRAME_BYTES, len(received) - at):
-            size, expected = _longest(received, at, sent, max(expected, 0))
+            size, expected = _longest(received, at, sent, expected)
         if size:
             if unknown:
                 yield unknown, -1
@@ -120,21 +123,21 @@ def _stretches(sent: bytes, received: bytes) -> Iterator[tuple[int, int]]:
         yield unknown, -1
 
 
-def _longest(received: bytes, at: int, sent: bytes, after: int) -> tuple[int, int]:
+def _longest(received: bytes, at: int, sent: bytes, expected: int) -> tuple[int, int]:
     """The longest stretch that stands here, and where in what was sent: a caller may say one recording several times.
 
-    Of two that are equally long, the first behind `after`. (0, `after`): what stands here was never sent.
+    Of two that are equally long, the nearer to `expected`. (0, `expected`): what stands here was never sent.
     """
     found = []
     probe = received[at : at + FRAME_BYTES]
     begin = sent.find(probe)
     while begin >= 0:
-        found.append((_equal_bytes(received, at, sent, begin), begin >= after, -begin))
+        found.append((_equal_bytes(received, at, sent, begin), -abs(begin - expected), begin))
         begin = sent.find(probe, begin + 1)
     if not found:
-        return 0, after
+        return 0, expected
     size, _, begin = max(found)
-    return size, -begin
+    return size, begin
 
 
 def _equal_bytes(received: bytes, at: int, sent: bytes, begin: int) -> int:

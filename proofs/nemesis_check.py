@@ -21,8 +21,9 @@ from simulator.carrier.call import STREAM_CLOSED, STREAM_REFUSED, WEBHOOK_FAILED
 
 from .acts import NEAR_NS, Deed
 from .excuses import HANDOVER_S, Account, Damage, Ledger
-from .judge import Spoken, judge, listen, read_sessions
+from .judge import judge
 from .retold import forgotten
+from .spoken import Spoken, listen, read_sessions
 from .verdict import ALREADY_ACTIVE, ANSWER_MS, Cut, Interruption, Verdict
 
 _MS: Final = 1_000_000

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from shared.audio import BYTES_PER_MS
 
-from .judge import Spoken
+from .spoken import Spoken
 
 _MS: Final = 1_000_000
 # A worker hands its memory on once a second: what the model made within the last one may die with the worker.
