@@ -143,7 +143,8 @@ class Gateway:
         self._peers.on_frames = self._wire.write
         self._lag = LoopLag(page)
         self._peers.is_anothers = self.media.is_anothers
-        self._peers.on_hang_up = self.media.hang_up
+        self._peers.on_end_call = self.media.end_call
+        self._peers.on_refuse_call = self.media.refuse_call
         self._peers.on_taken = self.media.taken_elsewhere
         self._peers.on_over = self.media.over
         self._peers.on_pacer_restarted = self.media.lines_lost
