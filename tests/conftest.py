@@ -1,4 +1,4 @@
-"""The order of the tests. A test of minutes is marked `slow` in its file: `make prove` runs it, `make test` does not."""
+"""The order of the tests. A test of minutes is marked `slow` in its file: `make prove` runs it, `make test` not."""
 
 from __future__ import annotations
 
