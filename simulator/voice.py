@@ -55,7 +55,7 @@ def _all() -> dict[str, Clip]:
 def _samples(path: Path) -> bytes:
     """The sample bytes of a mu-law WAV file; the standard library's `wave` reads PCM only."""
     data = path.read_bytes()
-    at = 12  # behind "RIFF", size, "WAVE"
+    at = 12  # after "RIFF", size, "WAVE"
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if name == b"data":
