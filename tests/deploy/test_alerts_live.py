@@ -20,7 +20,7 @@ from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy/grafana/twentyms.json"
 # A scrape and an evaluation of the rules.

@@ -16,7 +16,7 @@ from twentyms.stack import Stack
 Launch = Callable[..., Browser]
 Microphone = Callable[[Sequence[tuple[float, str]], float], str]
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 # Seconds of the microphone's recording, which begins with the call: the greeting takes six.
 TURN_S = 7.0

@@ -26,7 +26,7 @@ from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(150)]
 
 CALLS = 20
 STAGGER_S = 0.1
