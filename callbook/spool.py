@@ -122,7 +122,7 @@ class Spool:
             position = Position(following, 0)
 
     def done(self, position: Position) -> None:
-        """Everything before `position` is in the database: delete the segments that hold nothing else. Raises OSError."""
+        """Everything before `position` is in the database: delete segments without anything else. Raises OSError."""
         with self._lock:
             self._read = position
             if position.segment == self._writing and self._sizes.get(self._writing, 0) <= position.offset:

@@ -77,6 +77,8 @@ class Channel:
         self.taken = 0
         self._acknowledged = 0
         self._misses = False
+        # The number of the first message that `receive` returned last.
+        self.first_returned = 0
         # Whether the peer has to learn something before the next hello.
         self.owes_answer = False
 
@@ -195,6 +197,7 @@ class Channel:
             return hints, restarted
         self._misses = False
         new = batch[1 - missing :] if -missing < header.count else hints
+        self.first_returned = header.first - missing
         self.taken = max(self.taken, header.first + header.count - 1)
         if self._acknowledges_at_once:
             self._acknowledged = self.taken

@@ -21,8 +21,8 @@ class ChannelLink(Link):
     """`post` numbered messages, and say `hello` periodically: it acknowledges, and finds what was lost.
 
     `make` opens the channel to a peer: "" on a DEALER, the peer's name on a ROUTER. `on_restart(peer)` is called when
-    another incarnation of the peer answers, before its messages are handled. `dropped` counts what a channel had no
-    room for, and hints that were refused.
+    another incarnation of the peer answers, before its messages are handled. `dropped` counts the
+    weight that a channel had no room for.
     """
 
     def __init__(
@@ -59,20 +59,25 @@ class ChannelLink(Link):
         """The peer is gone for good."""
         self._channels.pop(peer, None)
 
-    def post(self, messages: Sequence[Any], peer: str = "", *, weight: int = 1) -> bool:
-        """Send `messages`, which must not change afterwards, and repeat them as needed. False: there is no room."""
+    def put(self, messages: Sequence[Any], peer: str = "", *, weight: int = 1) -> bool:
+        """Number `messages`, which must not change afterwards; `flush` sends them. False: there is no room."""
         channel = self.channel(peer)
         dropped = channel.dropped
         taken = channel.put(messages, weight=weight)
         if channel.dropped != dropped:
             self._dropped.inc(channel.dropped - dropped)
+        return taken
+
+    def post(self, messages: Sequence[Any], peer: str = "", *, weight: int = 1) -> bool:
+        """`put` and `flush`, but nothing is offered to a peer that has just refused: it is tried again soon."""
+        taken = self.put(messages, peer, weight=weight)
         if peer not in self._refusing:
             self.flush(peer)
         return taken
 
     def hello(self, peer: str = "", hints: Sequence[Any] = ()) -> bool:
         """Say what the peer should have, and `hints`: messages that are worthless a moment later."""
-        return self.send((self.channel(peer).hello(), *hints), peer)
+        return self._take(peer, encode((self.channel(peer).hello(), *hints)))
 
     def flush(self, peer: str = "") -> None:
         """Send what was not sent, as far as the peer takes it."""

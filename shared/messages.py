@@ -385,9 +385,14 @@ GatewayToPacer = GatewayHello | WireAck | CloseLine
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def encode(messages: Iterable[Message]) -> bytes:
+def encode(messages: Iterable[Message | msgspec.Raw]) -> bytes:
     """One ZeroMQ message holding `messages` in order."""
     return _encoder.encode([VERSION, *messages])
+
+
+def encode_one(message: Message) -> bytes:
+    """One message alone: a part of a later batch, as `msgspec.Raw`."""
+    return _encoder.encode(message)
 
 
 def encode_into(buffer: bytearray, messages: Iterable[Message]) -> None:

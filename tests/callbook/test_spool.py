@@ -105,7 +105,7 @@ def test_a_spool_whose_disk_failed_takes_again_when_the_disk_does(tmp_path, monk
         broken.setattr(os, "fdatasync", fail)
         # The write fails, and then the spool cannot be reopened.
         for _ in range(3):
-            with pytest.raises(OSError, match="error|space"):
+            with pytest.raises(OSError, match=r"error|space"):
                 spool.append([b"not acknowledged"])
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fail)
