@@ -15,7 +15,7 @@ from .channel_link import ChannelLink
 from .facts import Fact, Leaving
 from .liveness import FACTS_HELLO_S
 from .messages import Header, encode_one
-from .metrics import Counter, Definition, Page, counter
+from .metrics import Counter, Page
 
 # Facts that wait while callbook is away. A call makes about one in two seconds: 150 calls fill it in four minutes, with
 # 10 MB. callbook's own spool covers its database's absence, so only a dead callbook is bridged here.
@@ -25,12 +25,6 @@ BATCH_MAX: Final = 32
 # Sent and not acknowledged: callbook holds them in memory until they are on its disk.
 WINDOW: Final = 128
 HWM: Final = WINDOW // BATCH_MAX
-
-DEFINITIONS: Final[tuple[Definition, ...]] = (
-    counter("facts_noted", "Facts about calls that were queued for callbook"),
-    counter("facts_lost", "Facts that were dropped, oldest first, because callbook stayed away too long"),
-    counter("facts_undecodable", "Answers of callbook that are not of this version"),
-)
 
 
 class Courier:

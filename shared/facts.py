@@ -10,8 +10,6 @@ as `Noted`: `(source, seq)` makes at-least-once delivery an exactly-once record.
 
 from __future__ import annotations
 
-import time
-
 from .messages import Message
 
 
@@ -163,8 +161,3 @@ class Noted(Message, frozen=True, array_like=True, tag=60):
 
 class Leaving(Message, frozen=True, array_like=True, tag=61):
     """Sent by gateway and aibridge to callbook as their last message: no more facts come from this process."""
-
-
-def unix_ms(monotonic_ns: int) -> int:
-    """The wall clock's time at a moment of CLOCK_MONOTONIC."""
-    return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000

@@ -12,10 +12,9 @@ from callbook.intake import Intake
 from callbook.metrics import DEFINITIONS, Metrics
 from callbook.spool import Spool
 from shared import bus
-from shared.courier import DEFINITIONS as COURIER_DEFINITIONS
 from shared.courier import Courier
 from shared.facts import CallStatus
-from shared.metrics import Page
+from shared.metrics import FACTS, Page
 
 
 def status(number: int) -> CallStatus:
@@ -45,12 +44,12 @@ def test_a_full_spool_delays_the_acknowledgement_and_loses_and_doubles_nothing(c
         url = bus.callbook_url(tmp_path)
         intake = Intake(context, url, spool=spool, metrics=metrics, on_kept=kept.extend)
         running = asyncio.create_task(intake.run())
-        courier = Courier(context, url, name="sender", page=Page.in_memory(COURIER_DEFINITIONS))
+        courier = Courier(context, url, name="sender", page=Page.in_memory(FACTS))
         courier.start()
         for number in range(3):
             courier.note(status(number))
         intake.note(status(3))
-        await until(lambda: metrics.spool_refused.value >= 3)
+        await until(lambda: metrics.spool_refused.value >= 3 and intake.senders.sources())
         assert (courier.waiting, kept) == (3, [])
         assert len(intake.senders.sources()) == 1
         spool._max_bytes = 1_000_000

@@ -13,9 +13,9 @@ import zmq
 from shared import bus
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
-from shared.courier import DEFINITIONS, WINDOW, Courier
+from shared.courier import WINDOW, Courier
 from shared.facts import CallStatus, Fact, Leaving
-from shared.metrics import Page, counter
+from shared.metrics import FACTS, Page, counter
 from tests.on_a_loop import on_a_loop
 
 PAGE = Page.in_memory((counter("dropped", ""), counter("undecodable", "")))
@@ -72,7 +72,7 @@ def test_a_fact_that_cannot_be_encoded_is_lost_alone(
 ) -> None:
     @on_a_loop
     async def scenario() -> None:
-        page = Page.in_memory(DEFINITIONS)
+        page = Page.in_memory(FACTS)
         url = bus.callbook_url(tmp_path)
         callbook = Callbook(context, url)
         courier = courier_to(context, url, page)
@@ -98,7 +98,7 @@ def test_a_restarted_callbook_gets_what_its_predecessor_had_not_kept(
     async def scenario() -> None:
         url = bus.callbook_url(tmp_path)
         callbook = Callbook(context, url)
-        courier = courier_to(context, url, Page.in_memory(DEFINITIONS))
+        courier = courier_to(context, url, Page.in_memory(FACTS))
         courier.note(status("CA1"))
         await until(lambda: callbook.got == ["CA1"])
         callbook.keep()
@@ -125,7 +125,7 @@ def test_callbook_holds_no_more_than_a_window_that_is_not_on_its_disk(
     async def scenario() -> None:
         url = bus.callbook_url(tmp_path)
         callbook = Callbook(context, url)
-        courier = courier_to(context, url, Page.in_memory(DEFINITIONS))
+        courier = courier_to(context, url, Page.in_memory(FACTS))
         for number in range(WINDOW + 50):
             courier.note(status(f"CA{number}"))
         await until(lambda: len(callbook.got) == WINDOW)
