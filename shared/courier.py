@@ -94,9 +94,10 @@ class Courier:
         deadline = loop.time() + timeout_s
         while self.waiting and self._channel.peer_epoch and loop.time() < deadline:  # noqa: ASYNC110  # at the exit only
             await asyncio.sleep(0.01)
-        self._link.hello(hints=(Leaving(),))
-        # For ZeroMQ's thread to hand it over; linger is 0.
-        await asyncio.sleep(0.01)
+        if self._loop is not None:
+            self._link.hello(hints=(Leaving(),))
+            # For ZeroMQ's thread to hand it over; linger is 0.
+            await asyncio.sleep(0.01)
         return self.waiting
 
     def close(self) -> None:
