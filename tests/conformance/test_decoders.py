@@ -25,7 +25,7 @@ UNIONS = {
     if name
     in ("GatewayToBridge", "BridgeToGateway", "BridgeToPacer", "PacerToBridge", "PacerToGateway", "GatewayToPacer")
     for value in [getattr(messages, name)]
-} | {"GatewayToCallbook": facts.Noted, "CallbookToGateway": facts.Kept}
+} | {"GatewayToCallbook": facts.Fact | facts.Leaving, "CallbookToGateway": messages.Header, "spool": facts.Noted}
 
 scalars = (
     st.none()
