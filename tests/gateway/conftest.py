@@ -26,8 +26,8 @@ import zmq
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from gateway.__main__ import Gateway
-from gateway.metrics import DEFINITIONS
+from gateway.core.metrics import DEFINITIONS
+from gateway.gateway import Gateway
 from shared.bus import Link, calls_url, frames_url, router
 from shared.messages import (
     CallerAudio,

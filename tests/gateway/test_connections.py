@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from gateway import connections, media
-from gateway.core.media_streams import Kind
+from gateway.core.media_streams import Violation
 from shared.messages import CallEnded
 
 FRAME = bytes(range(160))
@@ -148,7 +148,7 @@ def test_a_flood_ends_that_call_alone(run, kind):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
             await quiet.send(cell.twilio.media_text(FRAME))
             assert await cell.caller_audio(160) == FRAME
 
@@ -164,7 +164,7 @@ def test_more_audio_than_time_ends_that_call(run):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
 
     run(scenario)
 
@@ -191,10 +191,10 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
         async with cell.call() as (quiet, other), cell.call() as (deaf, started):
             deaf.transport.pause_reading()
             deaf.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             seq = 0
             async with asyncio.timeout(15):
-                while started.call in cell.gateway.media.calls:
+                while started.call in cell.gateway.calls.by_number:
                     entries = ((started.call, seq, FRAME * 10, 0), (other.call, seq, FRAME, 0))
                     cell.frames(monotonic_ns(), *entries)
                     await asyncio.wait_for(quiet.recv(), 1)
@@ -214,10 +214,10 @@ def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (_, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             # As a hiccup leaves it that ended behind the last frame of an utterance.
             call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
             await cell.until(lambda: call.stuck_since_ns == 0)
-            assert started.call in cell.gateway.media.calls
+            assert started.call in cell.gateway.calls.by_number
 
     run(scenario)

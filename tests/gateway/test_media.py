@@ -13,8 +13,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 
 from gateway.core import plans
-from gateway.core.cell import SILENT_NS
-from gateway.core.media_streams import Kind
+from gateway.core.media_streams import Violation
+from gateway.core.neighbours import SILENT_NS
 from gateway.core.tokens import Tokens, shared_key
 from shared.facts import StreamBegan
 from shared.messages import (
@@ -66,7 +66,7 @@ def test_caller_audio_keys_and_stop_reach_the_bridge_in_order(run):
             await socket.send(cell.twilio.text("stop", stop={"accountSid": "AC", "callSid": "CAone"}))
             assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "stop")
             assert await cell.pacer.next(CloseLine) == CloseLine(started.call)
-        assert cell.gateway.media.calls == {}
+        assert cell.gateway.calls.by_number == {}
 
     run(scenario)
 
@@ -112,7 +112,7 @@ def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
             await received(socket)
             await cell.bridge.next(FirstFrameSent)
             cell.bridge.send(EndCall(started.call, HangUp(), 1))
-            await cell.until(lambda: cell.gateway.media.calls[started.call].hang_up_after == 1)
+            await cell.until(lambda: cell.gateway.calls.by_number[started.call].hang_up_after == 1)
             await socket.send(cell.twilio.text("mark", mark={"name": "0.1"}))
             await cell.bridge.next(MarkHeard)
             assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
@@ -143,7 +143,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
 def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_or_a_pause_is_not(run):
     async def scenario(cell):
         async with cell.call() as (_, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await cell.ack()
             call.last_wire_ns -= 301_000_000
@@ -166,7 +166,7 @@ def test_a_gap_inside_an_utterance_is_a_stall_and_one_behind_it_or_a_pause_is_no
 def test_a_stall_on_the_wire_is_counted_and_nothing_else_happens(run, caplog):
     async def scenario(cell):
         async with cell.call() as (socket, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await received(socket)
             await cell.ack()
@@ -180,7 +180,7 @@ def test_a_stall_on_the_wire_is_counted_and_nothing_else_happens(run, caplog):
             assert caplog.records == []
             assert cell.bridge.inbox.empty()
             assert cell.pacer.inbox.empty()
-            assert started.call in cell.gateway.media.calls
+            assert started.call in cell.gateway.calls.by_number
 
     with caplog.at_level("DEBUG", logger="gateway"):
         run(scenario)
@@ -192,7 +192,7 @@ def test_what_a_socket_does_not_take_is_told_until_it_does(run, mark):
 
     async def scenario(cell):
         async with cell.call() as (socket, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             transport = call.connection.transport
             socket.transport.pause_reading()
             seq = 0
@@ -228,7 +228,7 @@ def test_a_caller_who_does_not_read_delays_nobody(run):
     async def scenario(cell):
         async with cell.call("CAslow") as (slow, stuck), cell.call("CAfast") as (fast, started):
             slow.transport.pause_reading()
-            call = cell.gateway.media.calls[stuck.call]
+            call = cell.gateway.calls.by_number[stuck.call]
             for batch in range(20):
                 call.last_wire_ns -= 60_000_000  # as if it were behind its pace
                 cell.frames(
@@ -250,14 +250,14 @@ def test_a_socket_that_is_lost_ends_its_call_once_and_takes_no_frame_with_it(run
             for seq in range(20):
                 cell.frames(monotonic_ns(), (gone.call, seq, FRAME, 0), (started.call, seq, FRAME, 0))
                 await received(fast)
-            await cell.until(lambda: gone.call not in cell.gateway.media.calls)
+            await cell.until(lambda: gone.call not in cell.gateway.calls.by_number)
         ended = []
         while len(ended) < 2:
             message = await asyncio.wait_for(cell.bridge.inbox.get(), 5)
             if isinstance(message, CallEnded):
                 ended.append((message.call, message.reason))
         assert ended == [(gone.call, "lost"), (started.call, "lost")]
-        assert cell.gateway.media.calls == {}
+        assert cell.gateway.calls.by_number == {}
 
     run(scenario)
 
@@ -315,7 +315,7 @@ def test_how_a_call_ended_at_another_gateway_is_known_here(run):
     async def scenario(cell):
         cell.bridge.send(CallOver("CAbye", HangUp()), CallOver("CAfail", Fallback()), CallTaken("CAother"))
         cell.bridge.answer = WorkerState(0, True, 1)
-        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 1)
+        await cell.until(lambda: cell.gateway.calls.neighbours.calls(monotonic_ns()) == 1)
         assert "<Response><Hangup /></Response>" in await cell.twilio.voice("CAbye", resume=True)
         assert "<Say>" in await cell.twilio.voice("CAfail", resume=True)
 
@@ -326,9 +326,9 @@ def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
     async def scenario(cell):
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[1].answer = WorkerState(1, True, 5)
-        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 5)
+        await cell.until(lambda: cell.gateway.calls.neighbours.calls(monotonic_ns()) == 5)
         async with cell.call() as (_, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             stranger = cell.bridges[1]
             stranger.send(
                 EndCall(started.call, HangUp(), 0), CallMemory(started.call, b"x"), CallNote(started.call, b"{}")
@@ -336,7 +336,7 @@ def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
             await cell.until(lambda: cell.gateway.metrics.bus_foreign.value == 3)
             cell.bridge.send(CallMemory(started.call, b"mine"))
             await cell.until(lambda: call.memory == b"mine")
-            assert started.call in cell.gateway.media.calls
+            assert started.call in cell.gateway.calls.by_number
 
     run(scenario, workers=2)
 
@@ -355,7 +355,7 @@ def test_a_goodbye_without_its_mark_is_closed_after_silence_only(run, monkeypatc
                 await cell.ack()
                 seq += 1
                 await asyncio.sleep(0.02)  # the pace of speech
-            assert started.call in cell.gateway.media.calls
+            assert started.call in cell.gateway.calls.by_number
             await cell.bridge.next(FirstFrameSent)
             assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
             assert monotonic_ns() > spoken_until + 200_000_000
@@ -373,7 +373,7 @@ def test_marks_of_before_a_clear_do_not_hang_up(run):
                 await socket.send(cell.twilio.text("mark", mark={"name": name}))
             assert (await cell.bridge.next(MarkHeard)).generation == 0
             assert (await cell.bridge.next(MarkHeard)).utterance == 1
-            assert started.call in cell.gateway.media.calls
+            assert started.call in cell.gateway.calls.by_number
             assert cell.gateway.metrics.marks_unknown.value == 1
             await socket.send(cell.twilio.text("mark", mark={"name": "1.2"}))
             await cell.bridge.next(MarkHeard)
@@ -436,7 +436,7 @@ def test_a_draining_gateway_waits_for_live_calls(run):
     async def scenario(cell):
         async with cell.call("CAlive") as (socket, started):
             draining = asyncio.create_task(cell.gateway.drain(20))
-            await cell.until(lambda: cell.gateway.media.draining)
+            await cell.until(lambda: cell.gateway.calls.offers.draining)
             assert "<Say>" in await cell.twilio.voice("CAnew")
             assert "<Connect>" in await cell.twilio.voice("CAlive", resume=True)
             cell.bridge.send(CallTaken("CAlive"))
@@ -454,7 +454,7 @@ def test_a_call_that_was_offered_before_the_drain_is_taken(run):
         parameters = await cell.twilio.parameters("CA1")
         await cell.bridge.next(CallOffered)
         draining = asyncio.create_task(cell.gateway.drain(20))
-        await cell.until(lambda: cell.gateway.media.draining)
+        await cell.until(lambda: cell.gateway.calls.offers.draining)
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
             await socket.send(cell.twilio.start_text("CA1", parameters))
@@ -469,7 +469,9 @@ def test_a_call_that_was_offered_before_the_drain_is_taken(run):
 def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gateway(run, others, reason):
     async def scenario(cell):
         cell.bridge.answer = WorkerState(0, True, 0, 0, others)
-        await cell.until(lambda: cell.gateway.cell.another_gateway_takes_calls(monotonic_ns()) == bool(others))
+        await cell.until(
+            lambda: cell.gateway.calls.neighbours.another_gateway_takes_calls(monotonic_ns()) == bool(others)
+        )
         async with cell.call() as (socket, started):
             await cell.gateway.drain(0)
             await cell.gateway.close()
@@ -492,9 +494,9 @@ def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_
             kept.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200" in await proxy.readline()
             cell.bridge.answer = WorkerState(0, True, 0, 0, 1)
-            await cell.until(lambda: cell.gateway.cell.another_gateway_takes_calls(monotonic_ns()))
+            await cell.until(lambda: cell.gateway.calls.neighbours.another_gateway_takes_calls(monotonic_ns()))
             draining = asyncio.create_task(cell.gateway.drain(20))
-            await cell.until(lambda: cell.gateway.media.draining)
+            await cell.until(lambda: cell.gateway.calls.offers.draining)
             assert "<Connect>" in await reaches()
             while await reaches() != "refused":  # noqa: ASYNC110 - no message tells
                 await asyncio.sleep(0.01)
@@ -510,14 +512,14 @@ def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_
 
 
 def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
-    monkeypatch.setattr("gateway.core.cell.SILENT_NS", 300_000_000)
+    monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
     monkeypatch.setattr("gateway.media._SWEEP_S", 0.05)
 
     async def scenario(cell):
         async with cell.call("CAalone") as (socket, started):
             cell.bridge.answer = None
-            await cell.until(lambda: not cell.gateway.cell.worker_is_there(0, monotonic_ns()))
-            assert started.call in cell.gateway.media.calls
+            await cell.until(lambda: not cell.gateway.calls.neighbours.worker_is_there(0, monotonic_ns()))
+            assert started.call in cell.gateway.calls.by_number
             assert await _closed_with(socket) == 1000
         assert "<Say>" in await cell.twilio.voice("CAalone", resume=True)
 
@@ -587,10 +589,10 @@ def test_sockets_without_start_are_bounded(run):
 @pytest.mark.parametrize(
     ("message", "code", "kind"),
     [
-        ('{"event":"media","streamSid":"MZ2","media":{"payload":""}}', 1008, Kind.WRONG_STREAM),
-        ("x" * 70_000, 1009, Kind.OVERSIZED),
-        (INVALID_UTF8, 1007, Kind.INVALID_UTF8),
-        (UNMASKED, 1002, Kind.FRAMING),
+        ('{"event":"media","streamSid":"MZ2","media":{"payload":""}}', 1008, Violation.WRONG_STREAM),
+        ("x" * 70_000, 1009, Violation.OVERSIZED),
+        (INVALID_UTF8, 1007, Violation.INVALID_UTF8),
+        (UNMASKED, 1002, Violation.FRAMING),
     ],
 )
 def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
@@ -603,13 +605,13 @@ def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
                     socket.transport.write(message)
                 assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "lost")
                 assert await _closed_with(socket) == code
-            assert list(cell.gateway.media.calls) == [other.call]
+            assert list(cell.gateway.calls.by_number) == [other.call]
         assert cell.gateway.metrics.violations[kind].value == 1
 
     run(scenario)
 
 
-@pytest.mark.parametrize(("data", "kind"), [(INVALID_UTF8, Kind.INVALID_UTF8), (UNMASKED, Kind.FRAMING)])
+@pytest.mark.parametrize(("data", "kind"), [(INVALID_UTF8, Violation.INVALID_UTF8), (UNMASKED, Violation.FRAMING)])
 def test_what_is_no_websocket_message_is_counted_before_start_too(run, data, kind):
     async def scenario(cell):
         async with cell.twilio.socket() as socket:
@@ -633,7 +635,7 @@ def test_a_call_whose_peer_neither_closes_nor_reads_is_over_at_once(run, monkeyp
 
     async def scenario(cell):
         async with cell.call() as (socket, started):
-            call = cell.gateway.media.calls[started.call]
+            call = cell.gateway.calls.by_number[started.call]
             socket.transport.pause_reading()
             socket.transport.write(data)
             async with asyncio.timeout(0.5):
@@ -662,13 +664,13 @@ def test_a_call_goes_to_the_worker_that_dialled_ahead_and_to_another_when_it_is_
         cell.bridges[0].answer = WorkerState(0, True, 5)
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[0].send(WorkerState(0, True, 5))
-        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 1)
+        await cell.until(lambda: cell.gateway.calls.neighbours.pick(monotonic_ns()) == 1)
         parameters = await cell.twilio.parameters("CA1")
         await cell.bridges[1].next(CallOffered)
         cell.bridges[1].answer = None
         gone_ns = monotonic_ns() + SILENT_NS
         cell.bridges[1].link.close()
-        await cell.until(lambda: not cell.gateway.cell.worker_is_there(1, monotonic_ns()))
+        await cell.until(lambda: not cell.gateway.calls.neighbours.worker_is_there(1, monotonic_ns()))
         assert monotonic_ns() < gone_ns + 1_000_000_000
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
@@ -682,12 +684,12 @@ def test_what_a_caller_says_while_the_worker_is_gone_moves_on_with_the_call(run)
     async def scenario(cell):
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[1].answer = WorkerState(1, True, 5)
-        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 0)
+        await cell.until(lambda: cell.gateway.calls.neighbours.pick(monotonic_ns()) == 0)
         cell.bridges[1].send(WorkerState(1, True, 5))
         async with cell.call("CAone") as (socket, started):
             cell.bridges[0].answer = None
             cell.bridges[0].link.close()
-            (call,) = cell.gateway.media.calls.values()
+            (call,) = cell.gateway.calls.by_number.values()
             # Until ZeroMQ knows that it is gone, nothing is refused.
             await cell.until(lambda: not call.bridge.link.send(()))
             await socket.send(cell.twilio.media_text(b"\x05" * 160))
@@ -704,11 +706,11 @@ def test_what_a_worker_that_stopped_has_not_read_moves_on_with_the_call(run):
     async def scenario(cell):
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[1].answer = WorkerState(1, True, 5)
-        await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 0)
+        await cell.until(lambda: cell.gateway.calls.neighbours.pick(monotonic_ns()) == 0)
         async with cell.call("CAone") as (socket, started):
             await socket.send(cell.twilio.media_text(b"\x04" * 160))
             assert await cell.caller_audio(160) == b"\x04" * 160
-            (call,) = cell.gateway.media.calls.values()
+            (call,) = cell.gateway.calls.by_number.values()
             await cell.until(lambda: not any(call.number in batch for batch in call.bridge._sent))
             await cell.until(lambda: not call.bridge._unconfirmed)
             cell.bridges[0].answer = None
@@ -780,11 +782,11 @@ def test_a_socket_brings_the_plan_that_another_gateway_made(run):
 
 
 def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
-    monkeypatch.setattr("gateway.__main__.MEET_S", 0.0)
+    monkeypatch.setattr("gateway.gateway.MEET_S", 0.0)
 
     async def scenario(cell):
         cell.bridge.answer = None
-        await cell.until(lambda: not cell.gateway.cell.worker_is_there(0, monotonic_ns()))
+        await cell.until(lambda: not cell.gateway.calls.neighbours.worker_is_there(0, monotonic_ns()))
         # Another gateway of the cell, which knew the worker, had answered the webhook.
         parameters = _from_another_gateway(cell, "CA1", CallPlan())
         async with cell.twilio.socket() as socket:
@@ -793,7 +795,7 @@ def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatc
             await socket.wait_closed()
         assert cell.gateway.metrics.starts_refused["no_worker"].value == 1
         cell.bridge.answer = WorkerState(0, True, 0)
-        await cell.until(lambda: cell.gateway.cell.worker_is_ready(0, monotonic_ns()))
+        await cell.until(lambda: cell.gateway.calls.neighbours.worker_is_ready(0, monotonic_ns()))
         assert "<Stream" in await cell.twilio.voice("CA1", resume=True)
 
     run(scenario)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from gateway import outbox as module
-from gateway.metrics import DEFINITIONS, Metrics
+from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.outbox import Outbox
 from shared.messages import CallEnded, CallerAudio, CallerDtmf, GatewayHello, Message
 from shared.metrics import Page
