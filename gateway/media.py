@@ -31,7 +31,7 @@ from .core.commands import (
     ToPacer,
     ToWorker,
 )
-from .core.hangup import Event, Stage
+from .core.hangup import Event
 from .core.media_streams import Dtmf, Mark, MediaStream, Outbound, Start, Stop, Violation, ViolationError
 from .core.metrics import Metrics
 from .links import Links
@@ -52,18 +52,20 @@ _CLOSED_FOR: Final[Mapping[int, Violation]] = {
 class MediaSocket:
     """The media socket of one live call."""
 
-    __slots__ = ("bridge", "call", "closing", "connection", "frames", "outbound")
+    __slots__ = ("audio_rate", "bridge", "call", "closing", "connection", "frames", "is_released", "outbound")
 
     def __init__(self, call: Call, connection: MediaConnection, links: Links) -> None:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
-        # The call's own, one step nearer for each frame.
-        self.frames = call.frames
+        # The call's own, one step nearer for each frame and each message.
+        self.frames, self.audio_rate = call.frames, call.audio_rate
         # The way to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
         self.closing: asyncio.Task[None] | None = None
+        # The call is over.
+        self.is_released = False
 
 
 class MediaSockets:
@@ -141,24 +143,23 @@ class MediaSockets:
 
     def _received(self, socket: MediaSocket, stream: MediaStream, data: bytes, is_text: bool) -> Literal[True] | None:
         """A message of a call; True when no more are wanted."""
-        call = socket.call
-        if call.stage is Stage.OVER:
+        if socket.is_released:
             return None  # we closed it; read on until the other end agrees
         try:
             message = stream.receive_text(data) if is_text else stream.receive(data)
         except ViolationError as exc:
             self._metrics.violations[exc.kind].inc()
-            return self._meaningless(call) if exc.fatal else None
+            return self._meaningless(socket.call) if exc.fatal else None
         if isinstance(message, bytes):
             if message:
-                if not call.audio_rate.allows(len(message), socket.connection.heard_ns):
+                if not socket.audio_rate.allows(len(message), socket.connection.heard_ns):
                     self._metrics.violations[Violation.FLOOD].inc()
-                    return self._meaningless(call)
+                    return self._meaningless(socket.call)
                 self._metrics.caller_audio_bytes.inc(len(message))
-                socket.bridge.audio(call.number, message)
+                socket.bridge.audio(socket.call.number, message)
             return None
         assert isinstance(message, Mark | Dtmf | Stop)  # the table of MediaStream allows nothing else here
-        self.carry_out(self._calls.received(call, message, monotonic_ns()))
+        self.carry_out(self._calls.received(socket.call, message, monotonic_ns()))
         return True if isinstance(message, Stop) else None
 
     def _meaningless(self, call: Call) -> Literal[True]:
@@ -210,7 +211,7 @@ class MediaSockets:
         socket.closing = asyncio.get_running_loop().create_task(socket.connection.close(code))
 
     def _release(self, call: int, worker: int) -> None:
-        del self.sockets[call]
+        self.sockets.pop(call).is_released = True
         self._links.bridges[worker].take(call)
         self._feeds.ended(call)
         self._collector.ended()

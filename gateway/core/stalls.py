@@ -54,7 +54,7 @@ class FrameLog:
     def written(self, seq: int, count: int, deadline_ns: int, wire_ns: int) -> bool:
         """`count` frames from `seq` on were written; whether they are the call's first."""
         metrics = self._metrics
-        metrics.frame_lateness.observe(max(0, wire_ns - deadline_ns) / 1e9, count)
+        metrics.frame_lateness.observe((wire_ns - deadline_ns) / 1e9 if wire_ns > deadline_ns else 0.0, count)
         self.frames += count
         before_ns = self.last_wire_ns
         if seq == self._next_seq:

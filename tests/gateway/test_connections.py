@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gateway import connections, media
+from gateway import connections
 from gateway.core.media_streams import Violation
+from gateway.core.stalls import UNREAD_NS
 from shared.messages import CallEnded
 
 FRAME = bytes(range(160))
@@ -170,8 +171,8 @@ def test_more_audio_than_time_ends_that_call(run):
 
 
 def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
-    monkeypatch.setattr(media, "IDLE_S", 0.2)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.calls.IDLE_NS", 200_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell):
         async with cell.call() as (_, started):
@@ -184,14 +185,14 @@ def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
 def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "UNREAD_S", 0.5)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (quiet, other), cell.call() as (deaf, started):
             deaf.transport.pause_reading()
             deaf.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            call = cell.gateway.calls.by_number[started.call]
+            connection = cell.gateway.media.sockets[started.call].connection
             seq = 0
             async with asyncio.timeout(15):
                 while started.call in cell.gateway.calls.by_number:
@@ -201,7 +202,7 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
                     seq += 10
                     await asyncio.sleep(0.002)
             assert cell.gateway.metrics.calls_cut["unread"].value == 1
-            assert call.connection.transport.is_closing()
+            assert connection.transport.is_closing()
             deaf.transport.abort()
 
     run(scenario)
@@ -210,14 +211,14 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
 def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "_SWEEP_S", 0.01)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.01)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (_, started):
-            call = cell.gateway.calls.by_number[started.call]
-            # As a hiccup leaves it that ended behind the last frame of an utterance.
-            call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
-            await cell.until(lambda: call.stuck_since_ns == 0)
+            frames = cell.gateway.calls.by_number[started.call].frames
+            # As after a hiccup that ended with the last frame of an utterance.
+            frames.stuck_since_ns = monotonic_ns() - 2 * UNREAD_NS
+            await cell.until(lambda: frames.stuck_since_ns == 0)
             assert started.call in cell.gateway.calls.by_number
 
     run(scenario)
