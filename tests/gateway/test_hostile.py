@@ -45,7 +45,8 @@ def test_every_kind_of_harm_is_refused_in_its_way_and_counted(run, monkeypatch):
 
     async def scenario(cell):
         speaking = asyncio.create_task(speak(cell))
-        done = await hostile.attack(cell.twilio.port, AUTH_TOKEN, 5 * hostile.COSTLY_EVERY)
+        done, held = await hostile.attack(cell.twilio.port, AUTH_TOKEN, 5 * hostile.COSTLY_EVERY)
+        assert not held
         expected: Counter[tuple[str, str]] = Counter()
         for kind, refusal in hostile.REFUSALS.items():
             assert done[kind]
