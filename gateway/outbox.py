@@ -80,9 +80,9 @@ class Outbox:
         else:
             self._send(message)
 
-    def hint(self, message: Message) -> None:
-        """Send a message that is worthless a moment later: a refusal is final."""
-        self.link.send((message,))
+    def hint(self, *messages: Message) -> None:
+        """Send messages that are worthless a moment later: a refusal is final."""
+        self.link.send(messages)
 
     def hello(self, gateway: str, *, draining: bool) -> None:
         """Ask the peer what it has read: everything before this, once it answers (`confirm`)."""

@@ -34,6 +34,7 @@ from gateway.core.media_streams import Mark, MediaStream, Outbound, Start, Stop,
 from shared.audio import FRAME_BYTES
 from shared.messages import (
     CLEAR,
+    PROGRESS,
     CallMemory,
     EndCall,
     Frames,
@@ -353,7 +354,11 @@ class VirtualCall:
     def _on_mark(self, name: str) -> None:
         parsed = parse_mark(name)
         assert parsed is not None
-        generation, utterance = parsed
+        generation, utterance, seq = parsed
+        echoes, pacer = ((CALL, seq, self.now_ns),), self._pacer
+        self.after(self.hops.pacer_ms, lambda: pacer.path_seen(echoes, (), self.now_ns))
+        if not utterance:
+            return
         mark = MarkHeard(CALL, generation, utterance, self.now_ns)
         self.after(self.hops.bridge_ms, lambda: self.call.mark(mark))
         gateway = self._gateway
@@ -415,8 +420,10 @@ class VirtualCall:
                 self._to_carrier(gateway.outbound.clear)
                 gateway.generation += 1
                 gateway.heard = 0
+            elif mark == PROGRESS:
+                self._to_carrier(gateway.outbound.mark(gateway.generation, 0, gateway.seq))
             elif mark:
-                self._to_carrier(gateway.outbound.mark(gateway.generation, mark))
+                self._to_carrier(gateway.outbound.mark(gateway.generation, mark, seq + len(audio) // FRAME_BYTES))
                 gateway.marks.append((mark, gateway.frames_since_mark))
                 gateway.frames_since_mark = 0
         pacer, wire_ns = self._pacer, self.now_ns

@@ -26,6 +26,7 @@ from shared.messages import (
     Message,
     OpenLine,
     PacerState,
+    PathSeen,
     PauseLine,
     RestoreLine,
     ResumeLine,
@@ -57,7 +58,13 @@ class Loop:
 
     def __init__(self, settings: Settings, metrics: PacerMetrics, io_priority: int | None = None) -> None:
         self._metrics = metrics
-        self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
+        least_ms, most_ms = settings.lead_bounds_ms
+        self._pacer = Pacer(
+            lead_ns=settings.tx_lead_ms * 1_000_000,
+            min_ns=least_ms * 1_000_000,
+            max_ns=most_ms * 1_000_000,
+            metrics=metrics,
+        )
         # Drawn at each start: others see by it that all lines are gone.
         self._epoch = int.from_bytes(os.urandom(6), "big")
         self._context = context(io_priority)
@@ -212,5 +219,7 @@ class Loop:
             case GatewayHello():
                 pacer.hello(gateway, now_ns)
                 self._send(self._frames, gateway, [PacerState(self._epoch, len(pacer))])
+            case PathSeen(echoes, pings):
+                pacer.path_seen(echoes, pings, now_ns)
             case _:
                 pacer.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)

@@ -22,6 +22,14 @@ class ToPacer(NamedTuple):
     message: Message
 
 
+class EarEcho(NamedTuple):
+    """Tell txpacer that Twilio echoed the mark before frame `seq`."""
+
+    call: int
+    seq: int
+    at_ns: int
+
+
 class MoveAudio(NamedTuple):
     """Send caller audio that one worker has not confirmed to another one, and all that follows, too."""
 
@@ -69,5 +77,7 @@ class Log(NamedTuple):
     text: str
 
 
-Command: TypeAlias = ToWorker | ToPacer | MoveAudio | CloseSocket | AbortSocket | Release | Note | ShowNote | Log
+Command: TypeAlias = (
+    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | AbortSocket | Release | Note | ShowNote | Log
+)
 Commands: TypeAlias = Sequence[Command]

@@ -88,7 +88,7 @@ class _Side(asyncio.Protocol):
 
 
 class StallingProxy:
-    """An asynchronous context manager: listens on `port` (0: any; see `port` then) of loopback, and hands on to `to`."""
+    """An asynchronous context manager: listens on `port` of loopback (0: any, which `port` then tells) for `to`."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Real TCP over a bad path: two TUN devices, one in a network namespace of its own, and a program between them.
 
-`python -m simulator.network.tun --delay 60 --loss 0.01` sets the path up, prints one line of JSON (namespace, near and far
-address) and carries packets until SIGTERM or until its standard input closes. What runs in the namespace reaches the
-near address over the path. Needs Linux, root and `ip` (iproute2).
+`python -m simulator.network.tun --delay 60 --loss 0.01` sets the path up, prints one line of JSON (namespace, near and
+far address) and carries packets until SIGTERM. What runs in the namespace reaches the near address over the path. Needs
+Linux, root and `ip` (iproute2).
 
 The kernel's own netem would do the same; many kernels, those of containers and small virtual machines, lack it.
 """
@@ -126,7 +126,7 @@ def _ip(*arguments: str, namespace: str = "") -> None:
 
 @contextmanager
 def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
-    """Namespace, near and far address, and both descriptors; all gone afterwards. `tag` (0 to 255) tells paths apart."""
+    """Namespace, near and far address, and both descriptors, until the end. `tag` (0 to 255) tells paths apart."""
     namespace, near, far = f"twentyms-{tag}", f"10.213.{tag}.1", f"10.213.{tag}.2"
     near_name, far_name = f"tms{tag}n", f"tms{tag}f"
     _ip("netns", "add", namespace)

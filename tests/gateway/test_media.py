@@ -65,7 +65,7 @@ def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
             await cell.bridge.next(FirstFrameSent)
             cell.bridge.send(EndCall(started.call, HangUp(), 1))
             await cell.until(lambda: cell.gateway.calls.by_number[started.call].stage is Stage.LEAVING)
-            await socket.send(cell.twilio.text("mark", mark={"name": "0.1"}))
+            await socket.send(cell.twilio.text("mark", mark={"name": "0.1.1"}))
             await cell.bridge.next(MarkHeard)
             assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
             await asyncio.wait_for(socket.wait_closed(), 5)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
-from shared.messages import CLEAR
+from shared.messages import CLEAR, PROGRESS
 from txpacer.core.lead import Lead
 from txpacer.core.line import REBUFFER_BYTES, Line
 from txpacer.core.reports import CaughtUp, Finished, Shifted, Started, Starved
@@ -23,7 +23,9 @@ CALL = 7
 
 
 def make() -> Line:
-    return Line(Lead(LEAD_MS * MS, min_ns=LEAD_MS * MS, max_ns=LEAD_MS * MS, step_ns=GRID_NS), grid_ns=GRID_NS, call=CALL)
+    return Line(
+        Lead(LEAD_MS * MS, min_ns=LEAD_MS * MS, max_ns=LEAD_MS * MS, step_ns=GRID_NS), grid_ns=GRID_NS, call=CALL
+    )
 
 
 def speech(ms: int, seed: int = 1) -> bytes:
@@ -38,7 +40,7 @@ def tick(line: Line, now_ns: int) -> list[Piece]:
     """What leaves at `now_ns`, as `(seq, audio, mark)`."""
     entries = line.tick(now_ns)
     assert {call for call, *_ in entries} <= {CALL}
-    return [(seq, audio, mark) for _, seq, audio, mark in entries]
+    return [(seq, audio, 0 if mark == PROGRESS else mark) for _, seq, audio, mark in entries]
 
 
 def frame_or_tick(line: Line, now_ns: int) -> list[Piece]:

@@ -184,7 +184,7 @@ class Cell:
                     late.append((call, seq))
             if mark == CLEAR:
                 self.unsent[call].append(b"")
-            elif mark:
+            elif mark > 0:
                 self.marks[call].append(mark)
                 self._look_soon()
             if now_ns >= self.socket_stops_ns.get(call, 0):

@@ -23,7 +23,7 @@ RESERVOIR_LIMIT_BYTES = 4_800_000
 # ear is, and two marks a second cost less than one percent.
 MARK_FRAMES = 25
 
-# One entry of a batch: call, number of the first frame, whole frames, mark after them (0, CLEAR and PROGRESS: see Frames).
+# One entry of a batch: call, number of the first frame, whole frames, mark after them (0 and others: see Frames).
 Entry = tuple[int, int, bytes, int]
 
 
