@@ -5,7 +5,6 @@ Everything here blocks, for seconds if the database does: it is called in thread
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +16,6 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
 
 from shared.process import ConfigError
 from shared.settings import Settings
-
-# It reports each look at the schema at INFO, into the terminal of whoever only wants to read calls.
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 # How long a statement may wait for another process's lock, and a connection for a server: then it is tried again.

@@ -323,8 +323,9 @@ async def _serve_until_told(server: ModelServer) -> None:
         await stop.wait()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
+def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `parser`: the caller's own, with its name and text. Raises ConfigError."""
+    parser = parser or argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--speed", type=float, help="audio comes so many times faster than real time (default 5)")

@@ -1,10 +1,13 @@
-"""`twentyms calls`: the newest calls as a table, or one call with its transcript."""
+"""List the newest calls, or show one with its transcript and its cost.
+
+The list says of each call how it ended, how many turns it had, and how long the caller heard silence in mid-speech.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,41 +15,50 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from callbook.database import open_engine, url_of
+from callbook.queries import page, whole
 from shared.process import ConfigError
-from shared.settings import load
 
-from .database import open_engine, url_of
-from .queries import page, whole
+from . import here
+from .arguments import Parser
 
 HEAD = ("began (UTC)", "call", "from", "to", "s", "turns", "ended", "ear gap ms", "recording")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     """Raises ConfigError when there is no database to read, or no such call in it."""
-    parser = argparse.ArgumentParser(prog="twentyms calls", description=__doc__)
-    parser.add_argument("call_sid", nargs="?", default="", help="show this call whole")
-    parser.add_argument("-n", "--limit", type=int, default=20, help="how many calls (default 20)")
-    parser.add_argument("--json", action="store_true", help="as /api/calls prints it")
+    parser = Parser("calls", __doc__)
+    parser.add_argument("call_sid", metavar="CALL", nargs="?", default="", help="show the call with this CallSid")
+    parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many calls (default 20)")
+    parser.add_argument("--json", action="store_true", help="print what /api/calls answers")
     options = parser.parse_args(arguments)
-    url = url_of(load())
-    if url.get_backend_name() == "sqlite" and not _exists(url.database):
-        raise ConfigError(f"there are no records at {url.database} yet; callbook makes them with its first start")
+    with records() as session:
+        if options.call_sid:
+            call = whole(session, options.call_sid)
+            if call is None:
+                raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")
+            print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
+            return 0
+        calls, _ = page(session, limit=max(1, options.limit))
+    print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+    return 0
+
+
+@contextmanager
+def records() -> Iterator[Session]:
+    """The call records of the twentyms that runs here. Raises ConfigError when they cannot be read."""
+    settings = here.settings()
+    url = url_of(settings)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        where = "" if settings.database_url else f" DATA_DIR is {settings.data_dir}: set it, or go where twentyms runs."
+        path = Path(url.database or "").absolute()
+        raise ConfigError(f"there are no call records at {path}; callbook makes them at its first start.{where}")
     try:
         with Session(open_engine(url)) as session:
-            if options.call_sid:
-                call = whole(session, options.call_sid)
-                if call is None:
-                    raise ConfigError(f"there is no call {options.call_sid}")
-                print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
-                return
-            calls, _ = page(session, limit=max(1, options.limit))
+            yield session
     except SQLAlchemyError as exc:
-        raise ConfigError(f"the database does not answer ({type(exc).__name__}); look at DATABASE_URL") from None
-    print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
-
-
-def _exists(path: str | None) -> bool:
-    return path is not None and Path(path).exists()
+        shown = url.render_as_string(hide_password=True)
+        raise ConfigError(f"the database {shown} does not answer ({type(exc).__name__}); see DATABASE_URL") from None
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
