@@ -41,8 +41,8 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     handler = ImpatientHandler(STDERR)
     handler.setFormatter(_Stamped("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # At INFO, alembic lists its plugins, and the others log whole URLs, which may hold a token.
-    for library in ("httpx2", "httpcore2", "aiohttp", "alembic"):
+    # At INFO these log whole URLs, which may hold a token.
+    for library in ("httpx2", "httpcore2", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         main()

@@ -1,6 +1,4 @@
-"""How long a process was kept from its work, by its garbage collector or by what held up its loop, and how many tasks
-the loop has.
-"""
+"""What holds up a process: garbage collections, lag of the event loop, and the number of tasks on the loop."""
 
 from __future__ import annotations
 
@@ -9,23 +7,15 @@ import gc
 from time import monotonic_ns
 from typing import Final, Literal
 
-from .metrics import Definition, Page, gauge, histogram
+from .metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
 
-_PAUSE: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-# uvloop's clock has steps of 1 ms, so less than that says nothing.
-_LAG: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LAG_PERIOD_S: Final = 0.1
-# Tasks are counted with every tenth of these timers: a count looks at each of them.
+# Tasks are counted at every tenth timer only, because counting visits each task.
 _TASKS_EVERY: Final = 10
-
-GC_PAUSE: Final[Definition] = histogram("gc_pause_seconds", "Garbage collections, by how long they took", _PAUSE)
-REALTIME: Final[Definition] = gauge("realtime_scheduling", "1 when the process runs under SCHED_FIFO")
-LOOP_LAG: Final[Definition] = histogram("loop_lag_seconds", "How late a timer of the event loop fired", _LAG)
-LOOP_TASKS: Final[Definition] = gauge("loop_tasks", "Tasks that live on the event loop, once a second")
 
 
 class CollectorPauses:
-    """Counts every collection of this process, from `start` on."""
+    """Measures every garbage collection of this process after `start`."""
 
     def __init__(self, page: Page) -> None:
         self._pause = page.histogram(GC_PAUSE.name)
@@ -42,7 +32,7 @@ class CollectorPauses:
 
 
 class LoopLag:
-    """A timer of the running loop that starts itself again ten times a second and counts how late it was.
+    """A timer of the running loop, ten times a second, that measures how late it fires.
 
     Once a second it counts the loop's tasks.
     """

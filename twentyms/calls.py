@@ -6,16 +6,11 @@ The list says of each call how it ended, how many turns it had, and how long the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
-
-from callbook.database import open_engine, url_of
+from callbook.database import reading
 from callbook.queries import page, whole
 from shared.process import ConfigError
 
@@ -32,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many calls (default 20)")
     parser.add_argument("--json", action="store_true", help="print what /api/calls answers")
     options = parser.parse_args(arguments)
-    with records() as session:
+    with reading(here.settings()) as session:
         if options.call_sid:
             call = whole(session, options.call_sid)
             if call is None:
@@ -42,23 +37,6 @@ def main(arguments: Sequence[str]) -> int:
         calls, _ = page(session, limit=max(1, options.limit))
     print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
     return 0
-
-
-@contextmanager
-def records() -> Iterator[Session]:
-    """The call records of the twentyms that runs here. Raises ConfigError when they cannot be read."""
-    settings = here.settings()
-    url = url_of(settings)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        where = "" if settings.database_url else f" DATA_DIR is {settings.data_dir}: set it, or go where twentyms runs."
-        path = Path(url.database or "").absolute()
-        raise ConfigError(f"there are no call records at {path}; callbook makes them at its first start.{where}")
-    try:
-        with Session(open_engine(url)) as session:
-            yield session
-    except SQLAlchemyError as exc:
-        shown = url.render_as_string(hide_password=True)
-        raise ConfigError(f"the database {shown} does not answer ({type(exc).__name__}); see DATABASE_URL") from None
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,11 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from callbook.database import reading
 from callbook.queries import whole
 from shared.process import ConfigError
 
+from . import here
 from .arguments import Parser
-from .calls import records
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("call_sid", metavar="CALL", help="the CallSid; `twentyms calls` lists them")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="the file to write (default: CALL.png)")
     options = parser.parse_args(arguments)
-    with records() as session:
+    with reading(here.settings()) as session:
         call = whole(session, options.call_sid)
     if call is None:
         raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shared.plan import CallOrder
+
 from .responses import Purpose
 
 # --- to the model ---
@@ -128,9 +130,9 @@ class ResumeSpeech:
 
 @dataclass(frozen=True)
 class EndCall:
-    """Close the media socket once `after_utterance` was heard (0: at once); without `goodbye`, to the fallback."""
+    """Close the media socket once `after_utterance` was heard (0: at once); `order` says what follows."""
 
-    goodbye: bool
+    order: CallOrder
     after_utterance: int
     reason: str
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
+from shared.plan import CallOrder, Fallback, HangUp
 
 from .asking import REPEAT_NS, STALL_AGAIN_NS, STALLED_NS, Asking
 from .caller_audio import CallerAudio
@@ -502,7 +503,7 @@ class Conversation:
         ):
             self.greeting.stage = Stage.ASKED
         if self._hanging_up and self.responses.server is Server.IDLE and not self.playout.unheard():
-            self._end_call(goodbye=True, after_utterance=self.playout.unconfirmed(), reason="hang_up")
+            self._end_call(HangUp(), after_utterance=self.playout.unconfirmed(), reason="hang_up")
         elif self.sessions.line is Line.STANDBY and self._is_at_rest():
             self._metrics.renewals.inc()
             self.caller.turn_started()  # what was said last is heard by the new session, too
@@ -537,8 +538,8 @@ class Conversation:
         if self._script.fallback_audio:
             after = self._say_recording("fallback", self._script.fallback_text, self._script.fallback_audio, now_ns)
         ends = bool(self._script.fallback_audio) and self._script.fallback_ends_call
-        self._end_call(goodbye=ends, after_utterance=after, reason=reason)
+        self._end_call(HangUp() if ends else Fallback(), after_utterance=after, reason=reason)
 
-    def _end_call(self, *, goodbye: bool, after_utterance: int, reason: str) -> None:
+    def _end_call(self, order: CallOrder, *, after_utterance: int, reason: str) -> None:
         self.ended = True
-        self.commands.append(EndCall(goodbye, after_utterance, reason))
+        self.commands.append(EndCall(order, after_utterance, reason))

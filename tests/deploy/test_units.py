@@ -1,4 +1,4 @@
-"""The supervisors' files: what they start and stop, in which order, and with which settings."""
+"""The files for supervisord and systemd: the processes that they start, and with which settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def module(command: str) -> str:
 
 
 def variables(command: str) -> dict[str, str]:
-    """The variables that `env` gives to the process that it starts."""
+    """The variables that `env` sets in a command line."""
     return dict(word.split("=", 1) for word in shlex.split(command) if re.match(r"[A-Z_]+=", word))
 
 
@@ -43,7 +43,7 @@ def test_procfile_supervisord_and_systemd_start_the_same_processes():
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_the_settings_file_does_not_override_a_units_own_settings(unit):
+def test_a_units_own_settings_override_the_common_file(unit):
     (command,) = directives(unit, "ExecStart")
     given = variables(command)
     assert set(given) == {"GATEWAYS", "AIBRIDGE_WORKERS", "RUN_DIR", "DATA_DIR"}
@@ -60,7 +60,7 @@ def test_supervisord_starts_as_many_processes_as_the_settings_say():
     assert PROGRAMS["program:aibridge"]["numprocs"] == given["AIBRIDGE_WORKERS"]
 
 
-def test_a_process_that_ends_is_started_again_unless_a_setting_is_wrong():
+def test_a_process_that_ends_is_restarted_unless_a_setting_is_wrong():
     for unit in UNITS:
         assert directives(unit, "Restart") == ["always"]
         assert directives(unit, "RestartPreventExitStatus") == ["78"]

@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -26,8 +27,10 @@ import zmq
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from gateway.__main__ import Gateway
-from gateway.metrics import DEFINITIONS
+from gateway.core import plans
+from gateway.core.metrics import DEFINITIONS
+from gateway.core.tokens import Tokens, shared_key
+from gateway.gateway import Gateway
 from shared.bus import Link, calls_url, frames_url, router
 from shared.messages import (
     CallerAudio,
@@ -41,6 +44,7 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page, counter
+from shared.plan import CallPlan
 from shared.settings import Settings
 
 AUTH_TOKEN = "twilio-auth-token-of-the-tests"
@@ -131,10 +135,11 @@ class FakeTwilio:
         assert status == 200, text
         return text
 
-    async def token(self, call_sid: str) -> str:
-        parameter = ElementTree.fromstring(await self.voice(call_sid)).find("./Connect/Stream/Parameter")
-        assert parameter is not None
-        return parameter.attrib["value"]
+    async def parameters(self, call_sid: str) -> dict[str, str]:
+        """What a connected call's media socket has to show."""
+        found = ElementTree.fromstring(await self.voice(call_sid)).findall("./Connect/Stream/Parameter")
+        assert found
+        return {each.attrib["name"]: each.attrib["value"] for each in found}
 
     @contextlib.asynccontextmanager
     async def socket(
@@ -147,7 +152,7 @@ class FakeTwilio:
         ) as connection:
             yield connection
 
-    def start_text(self, call_sid: str, token: str | None, stream_sid: str = "MZ1") -> str:
+    def start_text(self, call_sid: str, parameters: Mapping[str, str], stream_sid: str = "MZ1") -> str:
         return json.dumps(
             {
                 "event": "start",
@@ -159,7 +164,7 @@ class FakeTwilio:
                     "callSid": call_sid,
                     "tracks": ["inbound"],
                     "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                    "customParameters": {} if token is None else {"token": token},
+                    "customParameters": dict(parameters),
                 },
             }
         )
@@ -174,6 +179,7 @@ class FakeTwilio:
         return json.dumps({"event": event, "sequenceNumber": "4", "streamSid": stream_sid, **fields})
 
 
+FRAME = bytes(range(160))
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 
@@ -209,11 +215,11 @@ class Cell:
     async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
         """A live call: its media socket, and what aibridge heard of it."""
         sid = call_sid or "CA" + secrets.token_hex(16)
-        token = await self.twilio.token(sid)
+        parameters = await self.twilio.parameters(sid)
         offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)
         async with self.twilio.socket() as connection:
             await connection.send(CONNECTED)
-            await connection.send(self.twilio.start_text(sid, token))
+            await connection.send(self.twilio.start_text(sid, parameters))
             started = await self.bridge.next(CallStarted)
             assert started.token_id == offered.token_id
             yield connection, started
@@ -232,6 +238,24 @@ class Cell:
         while len(heard) < length:
             heard += (await (bridge or self.bridge).next(CallerAudio)).data
         return heard
+
+
+async def received(connection: Any) -> Any:
+    return json.loads(await asyncio.wait_for(connection.recv(), 5))
+
+
+async def closed_with(socket: Any) -> int:
+    await asyncio.wait_for(socket.wait_closed(), 5)
+    code: int = socket.close_code
+    return code
+
+
+def from_another_gateway(cell: Cell, call_sid: str, plan: CallPlan) -> dict[str, str]:
+    """The `<Parameter>`s of a call whose webhook another gateway of the cell answered."""
+    packed = plans.pack(plan)
+    tokens = Tokens(shared_key(AUTH_TOKEN))
+    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, monotonic_ns(), packed_plan=packed, resumed=True)
+    return plans.parameters(token, packed)
 
 
 @contextlib.asynccontextmanager

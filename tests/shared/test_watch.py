@@ -4,8 +4,8 @@ import asyncio
 import gc
 import time
 
-from shared.metrics import Page
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, CollectorPauses, LoopLag
+from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
+from shared.watch import CollectorPauses, LoopLag
 
 
 def test_every_collection_is_counted() -> None:
@@ -20,7 +20,7 @@ def test_every_collection_is_counted() -> None:
         gc.callbacks.remove(pauses._on_phase)
 
 
-def test_a_loop_that_was_held_up_says_for_how_long() -> None:
+def test_the_lag_of_a_blocked_loop_is_measured() -> None:
     page = Page.in_memory((LOOP_LAG, LOOP_TASKS))
 
     async def scenario() -> None:

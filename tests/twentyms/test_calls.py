@@ -28,8 +28,8 @@ def test_records_are_found_from_another_directory(home, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("verb", [calls, timeline])
 def test_a_database_that_does_not_exist_is_named_with_its_path(verb, home):
-    where = re.escape(f"{home}/data/calls.db; callbook makes them at its first start. DATA_DIR is {home}/data:")
-    with pytest.raises(ConfigError, match=f"there are no call records at {where}"):
+    where = re.escape(f"{home}/data/calls.db: callbook makes them at its first start")
+    with pytest.raises(ConfigError, match=f"there are no records at {where}"):
         verb.main(["CA1"])
 
 
@@ -39,10 +39,3 @@ def test_a_call_without_a_record_is_named(verb, home):
     migrate(open_engine(url_of(load())))
     with pytest.raises(ConfigError, match="there is no call CA1; `twentyms calls` lists them"):
         verb.main(["CA1"])
-
-
-def test_a_database_that_does_not_answer_is_named_without_its_password(home, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@127.0.0.1:9/name")
-    with pytest.raises(ConfigError, match=r"postgresql.*@127.0.0.1:9/name does not answer") as caught:
-        calls.main([])
-    assert "secret" not in str(caught.value)
