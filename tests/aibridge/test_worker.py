@@ -181,6 +181,18 @@ def test_a_repeated_webhook_dials_the_model_once_and_any_of_its_tokens_gets_the_
     run(scenario)
 
 
+def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worker() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            under_test.say(CallTaken("CA1"), CallTaken("CA2"))
+            await until(lambda: under_test.model.open_sessions == 0)
+            assert under_test.page.counter("bridge_sessions", "unused").value == 1
+
+    run(scenario)
+
+
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "OFFER_S", 0.3)
 
