@@ -9,10 +9,10 @@ import uvloop
 import zmq
 from openai import AsyncOpenAI
 
-from shared import process, settings
+from shared import pages, process, settings
 from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtime
-from shared.metrics import Page
-from shared.watch import REALTIME, CollectorPauses, LoopLag
+from shared.metrics import REALTIME, Page
+from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
 from .core.metrics import DEFINITIONS
@@ -34,7 +34,7 @@ def main() -> None:
         )
     client = AsyncOpenAI(api_key=config.openai_api_key, base_url=config.openai_base_url or None)
     with process.sole(run_dir, f"aibridge-{number}"):
-        page = Page.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
+        page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
         # Its notice, where this is not permitted, is txpacer's.
         refused = realtime(config.tx_realtime, BRIDGE_PRIORITY)
         page.gauge(REALTIME.name).set(not refused)

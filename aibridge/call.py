@@ -10,11 +10,11 @@ from typing import Final, Protocol, assert_never
 from msgspec import structs
 from openai.types.realtime import RealtimeClientEventParam
 
+from shared import messages
 from shared.audio import BYTE_NS
 from shared.messages import (
     CallMemory,
     CallNote,
-    HangUp,
     LineLost,
     LineState,
     MarkHeard,
@@ -128,8 +128,8 @@ class Call:
         # The hash of what the gateway was told last to remember.
         self._remembered = 0
         self._handover = 0
-        # The last HangUp, for a gateway that takes over.
-        self.hang_up: HangUp | None = None
+        # The last EndCall, for a gateway that takes over.
+        self.end_call: messages.EndCall | None = None
         # When caller audio last came: the ear of a media socket that is gone stopped about then.
         self.caller_heard_ns = 0
         self._follower: Follower | None = None
@@ -214,8 +214,8 @@ class Call:
         else:
             self._lost = LineLost(call, epoch, (), 0, 0, 0)
             self._restore(*heard_until(self.conversation.playout.ledger.open(), self.caller_heard_ns), is_moved=True)
-        if self.hang_up is not None:
-            self._to_gateway(structs.replace(self.hang_up, call=call))
+        if self.end_call is not None:
+            self._to_gateway(structs.replace(self.end_call, call=call))
 
     def ask_again(self, epoch: int) -> None:
         """txpacer, which is `epoch` now, has not answered: it was another one, or its answer is late."""
@@ -409,9 +409,9 @@ class Call:
                 if self._session is not None:
                     self._session.close()
                 self._session, self._coming = self._coming, None
-            case EndCall(goodbye, after_utterance, reason):
+            case EndCall(order, after_utterance, reason):
                 log.info("call %s: ending (%s)", self.call_sid, reason)
-                self.hang_up = HangUp(self.call, goodbye, after_utterance)
-                self._to_gateway(self.hang_up)
+                self.end_call = messages.EndCall(self.call, order, after_utterance)
+                self._to_gateway(self.end_call)
             case _:
                 assert_never(command)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.audio import BYTE_NS, ms_of
+from shared.clock import unix_ms
 from shared.facts import (
     ConversationBegan,
     ConversationEnded,
     Fact,
     Interruption,
     ModelUsage,
-    unix_ms,
 )
 from shared.facts import Turn as TurnFact
 

@@ -32,11 +32,11 @@ from shared.messages import (
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     FirstFrameSent,
     FollowCall,
     GatewayHello,
     GatewayToBridge,
-    HangUp,
     LineLost,
     LineState,
     MarkHeard,
@@ -44,9 +44,11 @@ from shared.messages import (
     PacerState,
     PacerToBridge,
     PlayoutShifted,
+    RefuseCall,
     WorkerState,
 )
 from shared.metrics import Page
+from shared.plan import CallOrder
 from shared.process import ConfigError
 from shared.settings import Settings
 
@@ -140,7 +142,7 @@ class Worker:
         self._reporters: dict[int, Reporter] = {}
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
-        # By token, until the media socket comes.
+        # By CallSid, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
         # When each gateway last said hello, ns; and those of them that drain.
         self._gateways: dict[str, int] = {}
@@ -152,9 +154,9 @@ class Worker:
         self._adopted: set[str] = set()
         # Those of them that are parked only because their gateway is silent.
         self._silenced: set[int] = set()
-        # Tokens of calls that began, and hang-ups of calls that we ended: gateways share neither.
+        # Tokens of calls that began, and orders of calls that we ended: gateways share neither.
         self._tokens: OrderedDict[str, int] = OrderedDict()
-        self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
+        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._pacer_epoch: int | None = None
         # When it last answered, ns.
@@ -265,7 +267,8 @@ class Worker:
                     f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
                 ) from None
             except (OSError, TimeoutError, WebSocketException) as exc:
-                log.warning("the model cannot be reached (%s); trying again, no calls until then", exc)
+                address = self._client.base_url.netloc.decode()
+                log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
                 await asyncio.sleep(PROBE_RETRY_S)
             else:
                 self._is_ready = True
@@ -357,14 +360,17 @@ class Worker:
     # --- calls ---
 
     def _on_offered(self, offer: CallOffered) -> None:
-        if offer.call_sid in self._by_sid or offer.call_sid in self._hung_up:
+        if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
             return  # its conversation is here, session and all
-        dialled = self._dial(offer.call_sid, resumed=offer.resumed)
-        self._offers[offer.token_id] = dialled
-        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.token_id)
+        dialled = self._offers.get(offer.call_sid)
+        if dialled is None:
+            dialled = self._offers[offer.call_sid] = self._dial(offer.call_sid, resumed=offer.resumed)
+        elif dialled.expiry is not None:  # Twilio repeated the webhook
+            dialled.expiry.cancel()
+        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.call_sid)
 
-    def _expire(self, token_id: str) -> None:
-        dialled = self._offers.pop(token_id, None)
+    def _expire(self, call_sid: str) -> None:
+        dialled = self._offers.pop(call_sid, None)
         if dialled is not None:
             self._count_session("unused")
             dialled.session.close()
@@ -374,18 +380,16 @@ class Worker:
             return
         if not self._is_first(started.token_id, started.call):
             log.warning("call %s: refused, its stream token was used before, at another gateway", started.call_sid)
-            refusal = HangUp(started.call, goodbye=False, after_utterance=0, refused=True)
-            self._say_to_gateway(started.gateway, refusal)
+            self._say_to_gateway(started.gateway, RefuseCall(started.call))
             return
         self._say_to_gateways(CallTaken(started.call_sid), but=started.gateway)
-        if started.call_sid in self._hung_up:
-            hang_up = self._hung_up[started.call_sid]
-            self._say_to_gateway(started.gateway, HangUp(started.call, hang_up.goodbye, 0))
+        if started.call_sid in self._orders:
+            self._say_to_gateway(started.gateway, EndCall(started.call, self._orders[started.call_sid], 0))
             return
         if started.call_sid in self._by_sid:
             self._on_back(self._by_sid[started.call_sid], started)
             return
-        dialled = self._offers.pop(started.token_id, None)
+        dialled = self._offers.pop(started.call_sid, None)
         if dialled is None:
             # This worker was restarted between the webhook and the media socket.
             dialled = self._dial(started.call_sid, resumed=True)
@@ -461,7 +465,7 @@ class Worker:
         """While this worker slept, the call was given to another one: it is not over, and not ours."""
         ended = self._calls.get(call)
         if ended is not None:
-            ended.hang_up = None
+            ended.end_call = None
             self._on_ended(call, "moved")
 
     def _park(self, call: int) -> None:
@@ -495,11 +499,11 @@ class Worker:
             timer.cancel()
         del self._by_sid[ended.call_sid]
         self._adopted.discard(ended.call_sid)
-        if ended.hang_up is not None:
-            self._hung_up[ended.call_sid] = ended.hang_up
-            if len(self._hung_up) > REMEMBERED_MAX:
-                self._hung_up.popitem(last=False)
-            self._say_to_gateways(CallOver(ended.call_sid, ended.hang_up.goodbye))
+        if ended.end_call is not None:
+            order = self._orders[ended.call_sid] = ended.end_call.order
+            if len(self._orders) > REMEMBERED_MAX:
+                self._orders.popitem(last=False)
+            self._say_to_gateways(CallOver(ended.call_sid, order))
         if reason == "moved":
             self._pacer_link.forget(call)
         else:

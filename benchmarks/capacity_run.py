@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
-from shared.metrics import PagesCollector
+from callbook.exporter import PagesCollector
 from shared.settings import Settings
 from simulator.carrier.call import CallRecord
 from twentyms.stack import get

@@ -18,9 +18,9 @@ from typing import Final
 
 import uvloop
 
+from callbook.exporter import PagesCollector
 from shared.audio import BYTE_NS, FRAME_NS
 from shared.isolation import PACER_PRIORITY
-from shared.metrics import PagesCollector
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AfterAnswer, Caller, HangUp
 from simulator.carrier.client import Exchange

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared import bus, process
+from shared import bus, pages, process
 from shared.facts import ConversationBegan, Noted
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
@@ -224,7 +224,7 @@ def main() -> None:
     run_dir = prepare_run_dir(settings)
     with process.sole(run_dir, "callbook"), data_directory(settings) as cell:
         listener = listen(settings)
-        page = Page.create(settings.metrics_dir, "callbook", DEFINITIONS)
+        page = pages.create(settings.metrics_dir, "callbook", DEFINITIONS)
         CollectorPauses(page).start()
         uvloop.run(serve(settings, engine, listener, page, cell))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.metrics import Definition, Page, counter, gauge
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS
+from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Definition, Page, counter, gauge
 
 OUTCOMES: Final = ("started", "found", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")

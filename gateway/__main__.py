@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from shared import process
+from shared import pages, process
 from shared.bus import callbook_url
+from shared.clock import unix_ms
 from shared.courier import Courier
-from shared.facts import unix_ms
 from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load, misspelt, prepare_run_dir
 from shared.watch import CollectorPauses, LoopLag
 
 from .core.admission import Admission
@@ -143,7 +143,8 @@ class Gateway:
         self._peers.on_frames = self._wire.write
         self._lag = LoopLag(page)
         self._peers.is_anothers = self.media.is_anothers
-        self._peers.on_hang_up = self.media.hang_up
+        self._peers.on_end_call = self.media.end_call
+        self._peers.on_refuse_call = self.media.refuse_call
         self._peers.on_taken = self.media.taken_elsewhere
         self._peers.on_over = self.media.over
         self._peers.on_pacer_restarted = self.media.lines_lost
@@ -286,6 +287,9 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
 def main() -> None:
     settings = load()
+    # The other processes read the same settings: one of them says this for all.
+    for line in misspelt():
+        logger.warning(line)
     check(settings)
     run_dir = prepare_run_dir(settings)
     if settings.allow_unsigned == "on":
@@ -294,7 +298,7 @@ def main() -> None:
     name = f"gateway-{index}"
     with process.sole(run_dir, name):
         listener = listen(listen_host(settings), settings.gateway_port, shared=settings.gateways > 1)
-        uvloop.run(serve(settings, listener, Page.create(settings.metrics_dir, name, DEFINITIONS), index))
+        uvloop.run(serve(settings, listener, pages.create(settings.metrics_dir, name, DEFINITIONS), index))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.plan import CallPlan
+
 from .connections import MediaConnection
 from .core.limits import AudioRate
 from .core.media_streams import Outbound
@@ -29,6 +31,7 @@ class Call:
     started_ns: int
     stream_sid: str
     audio_rate: AudioRate = field(default_factory=AudioRate)
+    plan: CallPlan = field(default_factory=CallPlan)
     # What the worker wants its successor to know, and what it was told when the call started.
     memory: bytes = b""
     handovers: int = 0

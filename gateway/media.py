@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from shared.facts import StreamEnded, unix_ms
+from shared.clock import unix_ms
+from shared.facts import StreamEnded
 from shared.isolation import QuietCollector
 from shared.messages import (
     CallEnded,
@@ -25,15 +26,18 @@ from shared.messages import (
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     FollowCall,
-    HangUp,
     LineLost,
     MarkHeard,
+    RefuseCall,
 )
+from shared.plan import Fallback
 
 from .call import Call
 from .connections import MediaConnection
-from .core.admission import Admission, Ending
+from .core import plans
+from .core.admission import Admission
 from .core.cell import Cell
 from .core.chronicle import Chronicle
 from .core.media_streams import (
@@ -205,10 +209,15 @@ class MediaSockets:
         if token is None:
             self._metrics.starts_refused["no_token"].inc()
             return None
+        packed = plans.packed_in(fields.custom_parameters)
         try:
-            accepted = self._tokens.use(token, fields.call_sid, fields.account_sid, now_ns)
+            accepted = self._tokens.use(token, fields.call_sid, fields.account_sid, now_ns, packed_plan=packed)
+            plan = plans.unpack(packed)
         except TokenError as exc:
             self._metrics.starts_refused[str(exc)].inc()
+            return None
+        except plans.PlanError:
+            self._metrics.starts_refused["malformed"].inc()
             return None
         worker = self._worker_for(accepted, now_ns)
         if worker is None:
@@ -228,14 +237,16 @@ class MediaSockets:
             now_ns,
             start.stream_sid,
         )
-        call.token_id = accepted.token_id
-        self._chronicle.began(call.call_sid, call.stream_sid, unix_ms(now_ns))
+        call.token_id, call.plan = accepted.token_id, plan
+        self._chronicle.stream_began(
+            call.call_sid, call.stream_sid, plan, resumed=accepted.resumed, started_ms=unix_ms(now_ns)
+        )
         self.calls[call.number] = self._by_sid[call.call_sid] = call
         self._admission.started(call.call_sid, accepted.source)
         self._metrics.calls.set(len(self.calls))
         self._metrics.calls_started.inc()
         call.bridge.post(
-            CallStarted(call.number, self._name, accepted.token_id, call.call_sid, start.stream_sid, now_ns)
+            CallStarted(call.number, self._name, accepted.token_id, call.call_sid, start.stream_sid, now_ns, plan)
         )
         if self.phone is not None and self.phone.began(call.number, call.call_sid):
             call.bridge.post(FollowCall(call.number))
@@ -286,23 +297,25 @@ class MediaSockets:
             if 0 < call.hang_up_after <= call.heard_utterance:
                 self._close(call, "hung-up")
 
-    def hang_up(self, order: HangUp) -> None:
-        """End a call on aibridge's word, once the caller has heard what belongs before it."""
-        call = self.calls.get(order.call)
+    def end_call(self, message: EndCall) -> None:
+        """End a call at aibridge's request, after the caller has heard everything queued before it."""
+        call = self.calls.get(message.call)
         if call is None:
             return
-        if order.refused:
-            # A stranger's: how the call itself ends is not said by it.
-            self._metrics.starts_refused["used"].inc()
-            self._close(call, "hung-up", CloseCode.POLICY_VIOLATION)
-            return
-        self._admission.ending(call.call_sid, Ending.GOODBYE if order.goodbye else Ending.FALLBACK)
-        if order.after_utterance <= call.heard_utterance:
+        self._admission.ordered(call.call_sid, message.order)
+        if message.after_utterance <= call.heard_utterance:
             self._close(call, "hung-up")
             return
-        call.hang_up_after = order.after_utterance
+        call.hang_up_after = message.after_utterance
         if call.hang_up_timer is None:
             call.hang_up_timer = self._loop.call_later(MARK_S, self._mark_is_due, call)
+
+    def refuse_call(self, message: RefuseCall) -> None:
+        """Close a socket that is not its call's: nothing is learned about how the call itself ends."""
+        call = self.calls.get(message.call)
+        if call is not None:
+            self._metrics.starts_refused["used"].inc()
+            self._close(call, "hung-up", CloseCode.POLICY_VIOLATION)
 
     def is_anothers(self, call: int, worker: int) -> bool:
         """Whether a call is here, and another worker's than `worker`."""
@@ -314,7 +327,7 @@ class MediaSockets:
 
     def over(self, over: CallOver) -> None:
         """Whichever gateway hung up: Twilio's next request for the call may reach this one."""
-        self._admission.ending(over.call_sid, Ending.GOODBYE if over.goodbye else Ending.FALLBACK)
+        self._admission.ordered(over.call_sid, over.order)
 
     def start(self) -> None:
         """Look once a second for calls whose other end is gone."""
@@ -326,7 +339,7 @@ class MediaSockets:
                 if other is not None:
                     self._move(call, other)
                 elif self._unserved_sweeps > self._unserved_sweeps_max:
-                    self._admission.ending(call.call_sid, Ending.FALLBACK)
+                    self._admission.ordered(call.call_sid, Fallback())
                     self._close(call, "hung-up")
                     continue
             if now_ns - call.connection.heard_ns > IDLE_S * 1e9:
@@ -385,6 +398,7 @@ class MediaSockets:
                 call.call_sid,
                 call.stream_sid,
                 call.started_ns,
+                call.plan,
                 call.handovers,
                 call.memory,
             )
@@ -434,7 +448,7 @@ class MediaSockets:
         self._peers.pacer.post(CloseLine(call.number))
         if self.phone is not None:
             self.phone.ended(call.number)
-        self._chronicle.ended(
+        self._chronicle.stream_ended(
             StreamEnded(
                 call.call_sid,
                 call.stream_sid,

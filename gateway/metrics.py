@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from shared.courier import DEFINITIONS as COURIER
-from shared.metrics import Counter, Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME
+from shared.metrics import (
+    FACTS,
+    GC_PAUSE,
+    LOOP_LAG,
+    LOOP_TASKS,
+    REALTIME,
+    Counter,
+    Definition,
+    Page,
+    counter,
+    gauge,
+    histogram,
+)
+from shared.plan import Conference, Dial, Fallback, HangUp
 
-from .core.admission import Answer, Why
+from .core.admission import FallbackCause
 from .core.media_streams import Kind
 from .core.tokens import REASONS
 
@@ -21,10 +33,18 @@ CUTS: Final = ("idle", "unread")
 PEERS: Final = ("txpacer", "aibridge")
 HOOKS: Final = ("voice", "status", "recording")
 HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
+# By the type of the order that the voice webhook answers with; None connects the call.
+ANSWERS: Final[Mapping[type, str]] = {
+    type(None): "connect",
+    HangUp: "hang_up",
+    Dial: "dial",
+    Conference: "conference",
+    Fallback: "fallback",
+}
 STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
-    *COURIER,
+    *FACTS,
     gauge("gateway_calls", "Live calls: media sockets that said `start`"),
     counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
@@ -33,8 +53,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_half_open_ended", "Connections cut: request or reading took too long, or one too many"),
     counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
     counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
-    counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(a.value for a in Answer)),
-    counter("gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(why.value for why in Why)),
+    counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(ANSWERS.values())),
+    counter(
+        "gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(cause.value for cause in FallbackCause)
+    ),
     counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
@@ -87,8 +109,8 @@ class Metrics:
         self.half_open_ended = page.counter("gateway_half_open_ended")
         self.starts_refused = _family(page, "gateway_starts_refused", STARTS)
         self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
-        self.voice_answers = {answer: page.counter("gateway_voice_answers", answer.value) for answer in Answer}
-        self.fallbacks = {why: page.counter("gateway_fallbacks", why.value) for why in Why}
+        self.voice_answers = {kind: page.counter("gateway_voice_answers", answer) for kind, answer in ANSWERS.items()}
+        self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
         self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Kind}

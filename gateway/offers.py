@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic_ns
 
 from shared.messages import CallOffered
+from shared.plan import CallOrder, CallPlan
 
-from .core.admission import Admission, Answer
+from .core import plans
+from .core.admission import Admission
 from .core.cell import Cell
 from .core.chronicle import Chronicle
 from .core.limits import Lateness
@@ -18,13 +21,13 @@ from .peers import Peers
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Who calls, as the carrier says. The numbers may be empty."""
+class Answer:
+    """What to do with a call: `order`, or None to connect it with these `<Parameter>`s."""
 
-    call_sid: str
-    account_sid: str
-    from_number: str = ""
-    to_number: str = ""
+    order: CallOrder | None
+    # The worker that holds the conversation, where that is known.
+    worker: int | None
+    parameters: Mapping[str, str]
 
 
 class Offers:
@@ -51,46 +54,51 @@ class Offers:
         self._chronicle = chronicle
         self._lateness = lateness
 
-    def take(self, caller: Caller, *, resumed: bool = False, worker: int | None = None) -> tuple[Answer, str]:
-        """What to answer, and with CONNECT the stream token; aibridge dials the model ahead from then on.
+    def take(
+        self,
+        call_sid: str,
+        plan: CallPlan,
+        *,
+        resumed: bool = False,
+        after_order: bool = False,
+        worker: int | None = None,
+    ) -> Answer:
+        """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
         `worker` is the one that holds the conversation of a call that comes back; another one takes it if that is gone.
         """
         now_ns = monotonic_ns()
-        home = self._cell.home(caller.call_sid) if resumed else None
-        worker = worker if home is None else home
+        dials_already = self._admission.offered_to(call_sid)
+        home = self._cell.home(call_sid) if resumed else dials_already
+        holder = worker = worker if home is None else home
         # One that comes back is live, and has the time that live calls have.
         if self._media.draining and not resumed and not self._cell.another_gateway_takes_calls(now_ns):
             worker = None
         elif worker is None or not self._cell.worker_is_ready(worker, now_ns):
             worker = self._cell.pick(now_ns)
-        source = self._tokens.source(caller.from_number)
-        answer, why = self._admission.answer(
-            caller.call_sid,
+        source = self._tokens.source(plan.from_number)
+        order, cause = self._admission.answer(
+            call_sid,
             source=source,
             resumed=resumed,
+            after_order=after_order,
             ready=worker is not None,
             late=self._lateness.is_full(now_ns),
             cell_calls=self._cell.calls(now_ns),
             now_ns=now_ns,
         )
-        self._metrics.voice_answers[answer].inc()
-        if why is not None:
-            self._metrics.fallbacks[why].inc()
-        if answer is not Answer.CONNECT or worker is None:
-            return answer, ""
-        token, token_id = self._tokens.mint(worker, caller.call_sid, caller.account_sid, now_ns, source)
-        self._admission.offered(caller.call_sid, now_ns, source)
-        self._cell.offered(worker)
-        self._chronicle.expect(
-            caller.call_sid,
-            account_sid=caller.account_sid,
-            from_number=caller.from_number,
-            to_number=caller.to_number,
-            resumed=resumed,
-            now_ns=now_ns,
+        self._metrics.voice_answers[type(order)].inc()
+        if cause is not None:
+            self._metrics.fallbacks[cause].inc()
+        if order is not None or worker is None:
+            return Answer(order, holder, {})
+        packed = plans.pack(plan)
+        token, token_id = self._tokens.mint(
+            worker, call_sid, plan.account_sid, now_ns, packed_plan=packed, resumed=resumed, source=source
         )
-        self._peers.bridges[worker].post(
-            CallOffered(token_id, caller.call_sid, caller.from_number, caller.to_number, resumed)
-        )
-        return answer, token
+        self._admission.offered(call_sid, worker, now_ns, source)
+        if worker != dials_already:
+            self._cell.offered(worker)
+        self._chronicle.expect(call_sid, now_ns)
+        self._peers.bridges[worker].post(CallOffered(token_id, call_sid, plan, resumed))
+        return Answer(None, worker, plans.parameters(token, packed))

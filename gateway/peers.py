@@ -18,11 +18,12 @@ from shared.messages import (
     CallNote,
     CallOver,
     CallTaken,
+    EndCall,
     Frames,
     GatewayHello,
-    HangUp,
     PacerState,
     PacerToGateway,
+    RefuseCall,
     WorkerState,
 )
 from shared.settings import Settings
@@ -57,7 +58,8 @@ class Peers:
         self.on_frames: Callable[[Frames], None]
         # Whether a call is here, and another worker's than this one.
         self.is_anothers: Callable[[int, int], bool]
-        self.on_hang_up: Callable[[HangUp], None]
+        self.on_end_call: Callable[[EndCall], None]
+        self.on_refuse_call: Callable[[RefuseCall], None]
         # A call began at another gateway, or was ended by its worker.
         self.on_taken: Callable[[CallTaken], None]
         self.on_over: Callable[[CallOver], None]
@@ -133,14 +135,16 @@ class Peers:
         self,
         worker: int,
         _: str,
-        message: WorkerState | HangUp | CallNote | CallMemory | CallAdopted | CallTaken | CallOver,
+        message: WorkerState | EndCall | RefuseCall | CallNote | CallMemory | CallAdopted | CallTaken | CallOver,
     ) -> None:
-        if isinstance(message, HangUp | CallNote | CallMemory):
+        if isinstance(message, EndCall | RefuseCall | CallNote | CallMemory):
             if self.is_anothers(message.call, worker):
                 # It slept, and the call went on without it.
                 self._metrics.bus_foreign.inc()
-            elif isinstance(message, HangUp):
-                self.on_hang_up(message)
+            elif isinstance(message, EndCall):
+                self.on_end_call(message)
+            elif isinstance(message, RefuseCall):
+                self.on_refuse_call(message)
             elif isinstance(message, CallNote):
                 self.on_note(message.call, message.note)
             else:

@@ -19,14 +19,14 @@ from starlette.routing import Route
 from shared.settings import Settings
 
 from .core import twiml
-from .core.admission import Answer
 from .core.cell import Cell
+from .core.orders import Orders
 from .core.phone_access import hosts
+from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
-from .core.tokens import worker_of
 from .media import MediaSockets
 from .metrics import Metrics
-from .offers import Caller, Offers
+from .offers import Offers
 from .phone.phone import Phone, origins
 
 Form = ImmutableMultiDict[str, str]
@@ -68,7 +68,7 @@ class Web:
         # Without signatures a form is enough for a call's token, and any page can post one. To read the answer, in a
         # browser that reaches this port, it would need a name of its own for it (DNS rebinding).
         self._hosts = hosts(origins(settings, loopback=True)) if signatures is None else None
-        self._fallback = twiml.fallback(settings.fallback_say, settings.fallback_dial)
+        self._orders = Orders(settings.origin, settings.fallback_say, settings.fallback_dial)
 
     def app(self) -> Starlette:
         app = Starlette(
@@ -90,16 +90,20 @@ class Web:
         call_sid = fields.get("CallSid", "")
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
-        caller = Caller(call_sid, fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
+        plan = inbound(fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
         query = request.query_params
-        answer, token = self._offers.take(
-            caller, resumed=query.get("resume") == "1", worker=_WORKERS.get(query.get("worker", ""))
+        answer = self._offers.take(
+            call_sid,
+            plan,
+            resumed=query.get("resume") == "1",
+            after_order=query.get("after") == "order",
+            worker=_WORKERS.get(query.get("worker", "")),
         )
-        if answer is Answer.HANG_UP:
-            return _xml(twiml.hang_up())
-        if answer is Answer.FALLBACK:
-            return _xml(self._fallback)
-        return _xml(twiml.connect(self._settings.origin, token, worker_of(token)))
+        if answer.order is not None:
+            text = self._orders.twiml(answer.order, answer.worker)
+        else:
+            text = twiml.connect(self._settings.origin, answer.parameters, answer.worker)
+        return Response(text, media_type="text/xml")
 
     async def _status(self, request: Request) -> Response:
         return await self._callback(request, "status")
@@ -172,7 +176,3 @@ def _fields(encoded: str) -> Form:
         return Form(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
         raise HTTPException(400, "too many fields") from None
-
-
-def _xml(text: str) -> Response:
-    return Response(text, media_type="text/xml")

@@ -12,7 +12,7 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.audio import FRAME_BYTES, SILENCE
-from shared.facts import unix_ms
+from shared.clock import unix_ms
 from shared.messages import CLEAR, FirstFrameSent, Frames, WireAck
 
 from .call import Call

@@ -107,8 +107,8 @@ class Hostile:
     async def forged_token(self) -> None:
         async with self._socket() as peer:
             await peer.send(_CONNECTED)
-            token = f"{secrets.token_urlsafe(12)}.0.9999999999.{secrets.token_hex(8)}.{secrets.token_hex(32)}"
-            await peer.send(_start("CA" + secrets.token_hex(16), token))
+            token = f"{secrets.token_urlsafe(12)}.0.9999999999.0.{secrets.token_hex(8)}.{secrets.token_hex(32)}"
+            await peer.send(_start("CA" + secrets.token_hex(16), {"token": token}))
             await self._until_ended(peer)
 
     async def oversized(self) -> None:
@@ -184,11 +184,14 @@ class Hostile:
             b"Content-Type: application/x-www-form-urlencoded\r\nX-Twilio-Signature: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (self._validator.compute_signature(url, form).encode(), len(body), body)
         )
-        token = re.search(rb'name="token" value="([^"]+)"', answer)
-        assert token is not None, "the webhook gave no call"
+        parameters = {
+            name.decode(): value.decode()
+            for name, value in re.findall(rb'Parameter name="(\w+)" value="([^"]+)"', answer)
+        }
+        assert parameters, "the webhook gave no call"
         async with self._socket(sock=sock) as peer:
             await peer.send(_CONNECTED)
-            await peer.send(_start(call_sid, token[1].decode()))
+            await peer.send(_start(call_sid, parameters))
             await peer.recv()  # the first frame of the greeting
             yield peer
 
@@ -220,11 +223,11 @@ class Hostile:
             writer.transport.abort()
 
 
-def _start(call_sid: str, token: str) -> str:
+def _start(call_sid: str, parameters: Mapping[str, str]) -> str:
     return (
         f'{{"event":"start","streamSid":"MZ1","start":{{"accountSid":"{_ACCOUNT_SID}","callSid":"{call_sid}",'
         '"streamSid":"MZ1","mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},'
-        f'"customParameters":{{"token":"{token}"}}}}}}'
+        f'"customParameters":{json.dumps(parameters)}}}}}'
     )
 
 

@@ -35,8 +35,8 @@ from shared.audio import FRAME_BYTES
 from shared.messages import (
     CLEAR,
     CallMemory,
+    EndCall,
     Frames,
-    HangUp,
     LineLost,
     LineState,
     MarkHeard,
@@ -89,7 +89,7 @@ class Result:
     sessions: list[dict[str, Any]]
     conversation: Conversation
     page: Page
-    hang_up: HangUp | None
+    end_call: EndCall | None
     # Everything that aibridge asked of txpacer, and when.
     to_pacer: list[tuple[int, Message]]
     # What was sent to the model, audio apart: (time, session number, event type).
@@ -185,7 +185,7 @@ class _Gateway:
     outbound: Outbound = field(default_factory=lambda: Outbound("MZ1"))
     generation: int = 0
     heard: int = 0
-    hang_up: HangUp | None = None
+    end_call: EndCall | None = None
     last_wire_ns: int = 0
     seq: int = 0
     frames_since_mark: int = 0
@@ -247,7 +247,7 @@ class VirtualCall:
             greeting_instructions=self.agent.greeting_instructions(),
             conversation=self.conversation,
             to_pacer=self._say_to_pacer,
-            to_gateway=lambda message: self.after(self.hops.bridge_ms, lambda: self._on_hang_up(message)),
+            to_gateway=lambda message: self.after(self.hops.bridge_ms, lambda: self._on_end_call(message)),
             dial=lambda _: self._dial(),
             on_due=self._arm_call,
             clock=lambda: self.now_ns,
@@ -283,7 +283,7 @@ class VirtualCall:
             [session.record() for session in self.sessions],
             self.conversation,
             self._page,
-            self._gateway.hang_up,
+            self._gateway.end_call,
             self.to_pacer,
             self.to_model,
         )
@@ -354,16 +354,16 @@ class VirtualCall:
         gateway = self._gateway
         if generation == gateway.generation:
             gateway.heard = max(gateway.heard, utterance)
-            if gateway.hang_up is not None and gateway.hang_up.after_utterance <= gateway.heard:
+            if gateway.end_call is not None and gateway.end_call.after_utterance <= gateway.heard:
                 self._close()
 
-    def _on_hang_up(self, order: Message) -> None:
-        if isinstance(order, CallMemory):
+    def _on_end_call(self, message: Message) -> None:
+        if isinstance(message, CallMemory):
             return  # for a successor; no worker dies here
-        assert isinstance(order, HangUp)
+        assert isinstance(message, EndCall)
         gateway = self._gateway
-        gateway.hang_up = gateway.hang_up or order
-        if order.after_utterance <= gateway.heard:
+        gateway.end_call = gateway.end_call or message
+        if message.after_utterance <= gateway.heard:
             self._close()
         else:
             self.after(MARK_NS / MS, self._mark_is_due)
@@ -444,12 +444,13 @@ class VirtualCall:
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
             case OpenLine(call, gateway, _, ask):
-                pacer.open(call, gateway, "bridge", ask=ask)
+                pacer.open(call, gateway, "bridge", now_ns, ask=ask)
             case RestoreLine(call, gateway, _, seq, utterance, paced_bytes, ear_ns, _, ask):
                 pacer.restore(
                     call,
                     gateway,
                     "bridge",
+                    now_ns,
                     seq=seq,
                     utterance=utterance,
                     paced_bytes=paced_bytes,

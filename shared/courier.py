@@ -12,7 +12,7 @@ import zmq
 from . import bus
 from .facts import Fact, Kept, Noted
 from .messages import encode
-from .metrics import Counter, Definition, Page, counter
+from .metrics import Counter, Page
 
 # Facts that wait while callbook is away. A call makes about one in two seconds: 150 calls fill it in four minutes, with
 # 10 MB. callbook's own spool covers its database's absence, so only a dead callbook is bridged here.
@@ -23,13 +23,6 @@ BATCH_MAX: Final = 32
 AGAIN_S: Final = 1.0
 # No more than a few repetitions may queue up in front of a callbook that is frozen.
 HWM: Final = 4
-
-DEFINITIONS: Final[tuple[Definition, ...]] = (
-    counter("facts_noted", "Facts about calls that were queued for callbook"),
-    counter("facts_lost", "Facts that were dropped, oldest first, because callbook stayed away too long"),
-    counter("facts_refused_sends", "Sends that callbook was too busy, or not there, to take; they are repeated"),
-    counter("facts_undecodable", "Answers of callbook that are none of this version"),
-)
 
 
 class Courier:

@@ -10,8 +10,6 @@ at least once a record exactly once.
 
 from __future__ import annotations
 
-import time
-
 from .messages import Message
 
 
@@ -166,8 +164,3 @@ class Kept(Message, frozen=True, array_like=True, tag=61):
 
     source: int
     through: int
-
-
-def unix_ms(monotonic_ns: int) -> int:
-    """The wall clock's time at a moment of CLOCK_MONOTONIC."""
-    return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from .plan import CallOrder, CallPlan
+
 # Raised when a field changes its place or meaning; a receiver drops and counts what has another.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class UndecodableError(ValueError):
@@ -43,8 +45,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
 
     token_id: str  # the public part of the stream token; CallStarted repeats it
     call_sid: str
-    from_number: str
-    to_number: str
+    plan: CallPlan
     resumed: bool  # Twilio came back through the <Redirect> after </Connect>
 
 
@@ -57,8 +58,9 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     call_sid: str
     stream_sid: str
     started_ns: int  # when `start` was read
-    # How often the call was given to another worker, or said again to one that restarted; and what the one before had
-    # sent as CallMemory.
+    plan: CallPlan
+    # How often the call was handed to another worker, or again to its worker after a restart; and the last CallMemory
+    # of the worker before.
     handover: int = 0
     memory: bytes = b""
 
@@ -150,22 +152,27 @@ class CallTaken(Message, frozen=True, array_like=True, tag=25):
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when a call ended by its HangUp: why, should Twilio come back with it."""
+    """Sent by aibridge to every gateway when an EndCall has ended a call: any of them may get Twilio's next request."""
 
     call_sid: str
-    goodbye: bool  # HangUp's
+    order: CallOrder  # EndCall's
 
 
-class HangUp(Message, frozen=True, array_like=True, tag=21):
-    """Sent by aibridge to gateway when the call shall end: close the media socket.
+class EndCall(Message, frozen=True, array_like=True, tag=21):
+    """Sent by aibridge to gateway when the conversation is over: close the media socket, then carry out the order."""
 
-    With `goodbye` Twilio then hangs up; without, it goes on with the TwiML behind `</Connect>` (the fallback).
+    call: int
+    order: CallOrder
+    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+
+
+class RefuseCall(Message, frozen=True, array_like=True, tag=27):
+    """Sent by aibridge to gateway when a media socket showed a token that was used at another gateway.
+
+    The socket is not the call's: close it, and keep what is known of the call.
     """
 
     call: int
-    goodbye: bool
-    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
-    refused: bool = False  # the socket showed a token that was used at another gateway: it is not the call's
 
 
 class CallNote(Message, frozen=True, array_like=True, tag=22):
@@ -359,7 +366,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
 )
-BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | HangUp | CallNote
+BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )

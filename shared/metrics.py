@@ -1,29 +1,18 @@
-"""Metrics as plain memory writes: each process owns one page of doubles, another process exports all pages.
+"""Metrics as plain memory writes: definitions, and the counters, gauges and histograms of one process.
 
-A page is a file on a memory file system that its process maps and writes in place; nothing is locked, formatted or sent
-when something is counted (how much that is: docs/pacing.md). The exporter reads the same files whenever Prometheus
-asks. A page is made anew at each start of its process, which keeps it locked; one that is not locked belongs to nobody
-any more and is skipped, so a restart leaves no stale series behind.
+The page of a process is one array of doubles. Counting writes into it and does nothing else: no lock, no formatting, no
+I/O (docs/pacing.md has the cost). `shared/pages.py` puts the array into a file that callbook exports.
 
-Labels take their values from a fixed list that is written down with the metric, so their number is bounded, and no
-label can ever hold a call id.
+The values of a label are a fixed list in the metric's definition. The number of series is therefore bounded, and no
+label can hold a call's id.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import mmap
-import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-
-HEADER_BYTES = 16_384  # JSON: process name, and the definitions; padded with spaces
+from typing import Final, Literal
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ class Definition:
     buckets: tuple[float, ...] = ()
 
     def cells(self) -> int:
-        """How many doubles it takes: a histogram has one a bucket, +Inf and the sum, for each label value."""
+        """Doubles on a page. For each label value, a histogram has one per bucket, one for +Inf and one for the sum."""
         each = len(self.buckets) + 2 if self.kind == "histogram" else 1
         return each * max(1, len(self.values))
 
@@ -95,7 +84,7 @@ class Gauge:
 
 
 class Histogram:
-    """Counts observations in buckets, in the metric's own unit (seconds, nearly always)."""
+    """Counts observations in buckets, in the metric's own unit, usually seconds."""
 
     __slots__ = ("_at", "_buckets", "_cells", "_sum_at")
 
@@ -116,7 +105,7 @@ class Histogram:
 
 
 class Page:
-    """The metrics of one process. `Page.create` maps a file; `Page.in_memory` serves tests and tools."""
+    """The metrics of one process. `shared.pages.create` maps a file; `Page.in_memory` serves tests and tools."""
 
     def __init__(self, definitions: Sequence[Definition], cells: memoryview[float]) -> None:
         self._cells = cells
@@ -130,26 +119,6 @@ class Page:
     def in_memory(cls, definitions: Sequence[Definition]) -> Page:
         size = sum(d.cells() for d in definitions)
         return cls(definitions, memoryview(bytearray(8 * size)).cast("d"))
-
-    @classmethod
-    def create(cls, directory: Path, process: str, definitions: Sequence[Definition]) -> Page:
-        """Make `directory`/`process`.page, empty, in place of one that an earlier process left."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        size = sum(d.cells() for d in definitions)
-        header = json.dumps({"process": process, "definitions": [_as_json(d) for d in definitions]}).encode()
-        if len(header) > HEADER_BYTES:
-            raise ValueError(
-                f"the metric definitions of {process} take {len(header)} bytes, {HEADER_BYTES} is the limit"
-            )
-        path = directory / f"{process}.page"
-        temporary = directory / f".{process}.{os.getpid()}"
-        temporary.write_bytes(header.ljust(HEADER_BYTES) + bytes(8 * size))
-        with temporary.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # It keeps a duplicate of the descriptor, and with it the lock.
-            mapped = mmap.mmap(file.fileno(), HEADER_BYTES + 8 * size)
-        temporary.replace(path)
-        return cls(definitions, memoryview(mapped)[HEADER_BYTES:].cast("d"))
 
     def counter(self, name: str, value: str = "") -> Counter:
         return Counter(self._cells, self._find("counter", name, value)[1])
@@ -172,73 +141,24 @@ class Page:
         return definition, at
 
 
-def _as_json(definition: Definition) -> list[object]:
-    return [
-        definition.kind,
-        definition.name,
-        definition.help,
-        definition.label,
-        list(definition.values),
-        list(definition.buckets),
-    ]
+# --- what every process, or every process with an event loop, measures ----------------------------------------------
 
-
-class PagesCollector:
-    """A prometheus_client collector over every live page in `directory`. Series carry the label `process`."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for path in sorted(self._directory.glob("*.page")):
-            try:
-                data = _read_if_alive(path)
-                header = json.loads(data[:HEADER_BYTES])
-            except (OSError, ValueError):
-                continue
-            cells = memoryview(data)[HEADER_BYTES:].cast("d")
-            at = 0
-            for kind, name, help_text, label, values, buckets in header["definitions"]:
-                definition = Definition(kind, name, help_text, label, tuple(values), tuple(buckets))
-                family = families.get(name)
-                if family is None:
-                    family = families[name] = _family(definition)
-                each = definition.cells() // max(1, len(definition.values))
-                for value in definition.values or ("",):
-                    labels = [header["process"], value] if label else [header["process"]]
-                    _add(family, definition, labels, cells[at : at + each])
-                    at += each
-        yield from families.values()
-
-
-def _read_if_alive(path: Path) -> bytes:
-    """The bytes of a page that its process still holds. Raises OSError when it does not."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read()
-    raise ProcessLookupError(f"{path} belongs to no process")
-
-
-def _family(definition: Definition) -> Metric:
-    labels = ["process", definition.label] if definition.label else ["process"]
-    name = f"twentyms_{definition.name}"
-    if definition.kind == "counter":
-        return CounterMetricFamily(name, definition.help, labels=labels)
-    if definition.kind == "gauge":
-        return GaugeMetricFamily(name, definition.help, labels=labels)
-    return HistogramMetricFamily(name, definition.help, labels=labels)
-
-
-def _add(family: Metric, definition: Definition, labels: list[str], cells: memoryview[float]) -> None:
-    if isinstance(family, HistogramMetricFamily):
-        total = 0.0
-        buckets = []
-        for bound, count in zip([*map(str, definition.buckets), "+Inf"], cells, strict=False):
-            total += count
-            buckets.append((bound, total))
-        family.add_metric(labels, buckets, sum_value=cells[-1])
-    elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-        family.add_metric(labels, cells[0])
+GC_PAUSE: Final = histogram(
+    "gc_pause_seconds",
+    "Garbage collections, by how long they took",
+    (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
+)
+REALTIME: Final = gauge("realtime_scheduling", "1 when the process runs under SCHED_FIFO")
+# uvloop's clock has steps of 1 ms, so smaller buckets would say nothing.
+LOOP_LAG: Final = histogram(
+    "loop_lag_seconds",
+    "How late a timer of the event loop fired",
+    (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+)
+LOOP_TASKS: Final = gauge("loop_tasks", "Tasks that live on the event loop, once a second")
+FACTS: Final = (
+    counter("facts_noted", "Facts about calls that were queued for callbook"),
+    counter("facts_lost", "Facts that were dropped, oldest first, because callbook stayed away too long"),
+    counter("facts_refused_sends", "Sends that callbook was too busy, or not there, to take; they are repeated"),
+    counter("facts_undecodable", "Answers of callbook that are not of this version"),
+)

@@ -1,4 +1,4 @@
-"""What every process does at its start: say its errors in one line, log in one form, die with its parent."""
+"""What every process does at its start and end: log, report an error in one line, be the only one of its name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -19,8 +20,9 @@ from typing import Final, NoReturn
 EX_CONFIG: Final = 78
 # sysexits.h: it may succeed later. A supervisor starts the process again.
 EX_TEMPFAIL: Final = 75
-# How long a process waits for the end of the one before it: they end within seconds of their supervisor's death.
+# How long a process waits for an earlier one of its name, which ends within seconds of its supervisor's death.
 HANDOVER_S: Final = 10.0
+PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook")
 _PR_SET_PDEATHSIG: Final = 1
 STDERR: Final = 2
 
@@ -36,21 +38,41 @@ class BusyError(ConfigError):
 def run(name: str, main: Callable[[], None]) -> NoReturn:
     """Run `main` as the process `name` and exit: 0, or with a line on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()
-    level = logging.getLevelName(os.environ.get("LOG_LEVEL", "INFO").upper())
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[ImpatientHandler(STDERR)])
-    # Libraries: at DEBUG they write down keys, numbers and words, and these at INFO whole URLs, which may hold a token.
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.INFO))
+    handler = ImpatientHandler(STDERR)
+    handler.setFormatter(_Stamped("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # At INFO these log whole URLs, which may hold a token.
     for library in ("httpx2", "httpcore2", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    logging.getLogger(name).setLevel(level)
     try:
         main()
     except ConfigError as exc:
-        print(f"{name}: {exc}", file=sys.stderr, flush=True)
+        print(f"{_stamp(time.time())}{name}: {exc}", file=sys.stderr, flush=True)
         sys.exit(EX_TEMPFAIL if isinstance(exc, BusyError) else EX_CONFIG)
     except KeyboardInterrupt:
         sys.exit(0)
     sys.exit(0)
+
+
+def log_at(level: str) -> None:
+    """Log from `level` on. Libraries log from INFO on at most: at DEBUG they write down keys, numbers and words."""
+    logging.getLogger().setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
+    for name in PROCESSES:
+        logging.getLogger(name).setLevel(level)
+
+
+class _Stamped(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _stamp(record.created) + super().format(record)
+
+
+def _stamp(unix_s: float) -> str:
+    """Time and instance, where supervisord passes lines on as they are. honcho and journald add both themselves."""
+    instance_name = os.environ.get("SUPERVISOR_PROCESS_NAME")
+    if not instance_name:
+        return ""
+    at = datetime.fromtimestamp(unix_s, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z {instance_name} "
 
 
 class ImpatientHandler(logging.Handler):

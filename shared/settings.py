@@ -1,18 +1,25 @@
-"""Every setting, from the environment and `.env`. What each means for a user stands in `.env.example`."""
+"""Every setting, from the environment and `.env`. `.env.example` says what each means for a user."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import bus
-from .process import ConfigError
+from .process import ConfigError, log_at
+
+# How alike a name and a setting's name have to be (1: the same) for the one to be the other, misspelt. The environment
+# holds variables of other programs: TWILIO_API_KEY and TWILIO_API_URL are 0.79 alike.
+ALIKE_IN_FILE: Final = 0.7
+ALIKE_IN_ENVIRONMENT: Final = 0.85
 
 
 def _default_run_dir() -> Path:
@@ -48,7 +55,7 @@ class Settings(BaseSettings):
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
 
-    # Deadlines are on the grid of txpacer's ticks.
+    # On the grid of txpacer's ticks.
     tx_lead_ms: int = Field(default=120, ge=40, le=2_000, multiple_of=10)
     tx_realtime: Literal["auto", "on", "off"] = "auto"
     tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
@@ -60,13 +67,14 @@ class Settings(BaseSettings):
     model_session_minutes: float = Field(default=55.0, gt=0, le=59)
 
     fallback_say: str = "We are sorry, we cannot take your call right now. Please try again in a few minutes."
-    fallback_dial: str = ""
+    # With or without the country, and with the usual signs between the digits.
+    fallback_dial: str = Field(default="", pattern=r"^(\+?\(?\d([ ().-]*\d){2,14})?$")
     max_calls: int = Field(default=150, ge=1)
     max_calls_per_source: int = Field(default=20, ge=1)
     drain_seconds: int = Field(default=600, ge=0)
 
     recording: Literal["off", "on"] = "off"
-    # In it: calls.db (unless DATABASE_URL says otherwise) and what waits to be written to the database.
+    # Holds calls.db (unless DATABASE_URL names another database) and the facts that wait for the database.
     data_dir: Path = Path("data")
     # May hold a password.
     database_url: str = Field(default="", repr=False)
@@ -82,6 +90,12 @@ class Settings(BaseSettings):
     run_dir: Path = Field(default_factory=_default_run_dir)
     bus_url: str = Field(default="", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
     bus_secret_key: str = Field(default="", repr=False, pattern=r"^(.{40})?$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("public_url")
     @classmethod
@@ -95,7 +109,7 @@ class Settings(BaseSettings):
 
     @property
     def origin(self) -> str:
-        """PUBLIC_URL, or this machine's own address."""
+        """PUBLIC_URL, or the address of this machine."""
         return self.public_url or f"http://localhost:{self.gateway_port}"
 
     @property
@@ -113,15 +127,38 @@ class Settings(BaseSettings):
         return self.run_dir / "metrics"
 
 
-def load() -> Settings:
-    """Read the settings. Raises ConfigError, one line, for one that cannot be used."""
+def load(directory: Path = Path()) -> Settings:
+    """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
+
+    Relative paths in the settings belong to `directory`. Raises ConfigError, one line, for a value that cannot be used.
+    """
     try:
-        return Settings()
+        settings = Settings(_env_file=directory / ".env")  # type: ignore[call-arg]  # mypy does not know pydantic's own
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]).upper() if first["loc"] else "settings"
         reason = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{name} {reason}; set it in .env or the environment") from None
+    log_at(settings.log_level)
+    paths = {"data_dir": settings.data_dir, "agent_file": settings.agent_file, "run_dir": settings.run_dir}
+    return settings.model_copy(
+        update={name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()}
+    )
+
+
+def misspelt(directory: Path = Path()) -> list[str]:
+    """A line for each name in the `.env` of `directory` or the environment that is nearly a setting's name."""
+    known = [name.upper() for name in Settings.model_fields]
+    sources = (
+        (".env", dotenv_values(directory / ".env"), ALIKE_IN_FILE),
+        ("the environment", os.environ, ALIKE_IN_ENVIRONMENT),
+    )
+    return [
+        f"{name} in {source} is not a setting and is not used; did you mean {nearest[0]}?"
+        for source, names, alike in sources
+        for name in names
+        if name.upper() not in known and (nearest := difflib.get_close_matches(name.upper(), known, 1, alike))
+    ]
 
 
 def prepare_run_dir(settings: Settings) -> Path:

@@ -9,19 +9,11 @@ import gc
 from time import monotonic_ns
 from typing import Final, Literal
 
-from .metrics import Definition, Page, gauge, histogram
+from .metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
 
-_PAUSE: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-# uvloop's clock has steps of 1 ms, so less than that says nothing.
-_LAG: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LAG_PERIOD_S: Final = 0.1
 # Tasks are counted with every tenth of these timers: a count looks at each of them.
 _TASKS_EVERY: Final = 10
-
-GC_PAUSE: Final[Definition] = histogram("gc_pause_seconds", "Garbage collections, by how long they took", _PAUSE)
-REALTIME: Final[Definition] = gauge("realtime_scheduling", "1 when the process runs under SCHED_FIFO")
-LOOP_LAG: Final[Definition] = histogram("loop_lag_seconds", "How late a timer of the event loop fired", _LAG)
-LOOP_TASKS: Final[Definition] = gauge("loop_tasks", "Tasks that live on the event loop, once a second")
 
 
 class CollectorPauses:

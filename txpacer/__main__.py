@@ -7,8 +7,7 @@ import logging
 
 import zmq
 
-from shared import process, settings
-from shared.metrics import Page
+from shared import pages, process, settings
 from shared.watch import CollectorPauses
 
 from .core.metrics import DEFINITIONS, PacerMetrics
@@ -25,7 +24,7 @@ def main() -> None:
     config = settings.load()
     run_dir = settings.prepare_run_dir(config)
     with process.sole(run_dir, "txpacer", standby=standby):
-        page = Page.create(config.metrics_dir, "txpacer", DEFINITIONS)
+        page = pages.create(config.metrics_dir, "txpacer", DEFINITIONS)
         metrics = PacerMetrics(page)
         metrics.lead.set(config.tx_lead_ms / 1e3)
         try:

@@ -40,7 +40,8 @@ from shared.messages import (
 from shared.settings import Settings
 
 from .core.metrics import PacerMetrics
-from .core.pacer import GRID_NS, Pacer
+from .core.outlet import GRID_NS
+from .core.pacer import Pacer
 
 # Messages read from one socket before the other one has its turn.
 DRAIN_LIMIT: Final = 100
@@ -182,13 +183,14 @@ class Loop:
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
             case OpenLine(call, gateway, handover, ask):
-                pacer.open(call, gateway, bridge, handover=handover, ask=ask)
+                pacer.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
             case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
                 if epoch == self._epoch:
                     pacer.restore(
                         call,
                         gateway,
                         bridge,
+                        now_ns,
                         seq=seq,
                         utterance=utterance,
                         paced_bytes=paced_bytes,

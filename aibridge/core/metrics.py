@@ -1,12 +1,10 @@
-"""What aibridge counts. See shared/metrics.py for how it gets out. Times in seconds; no series carries a call's id."""
+"""What aibridge counts. `shared/pages.py` exports it. Times in seconds; no series carries a call's id."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from shared.courier import DEFINITIONS as COURIER
-from shared.metrics import Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME
+from shared.metrics import FACTS, GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME, Definition, Page, counter, gauge, histogram
 
 # From speech_started to silence: the promise is 150 ms.
 _SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
@@ -15,7 +13,7 @@ _ERROR_S: Final = (0.0, 0.001, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 5.0)
 _RESPONSE_S: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
-    *COURIER,
+    *FACTS,
     counter("bridge_interruptions", "Times the caller's speech stopped the AI"),
     counter("bridge_protected_interruptions", "Interruptions that waited for the end of greeting protection"),
     counter("bridge_false_alarms", "Interruptions that BARGE_IN_CONFIRM_MS found not to last; the sentence went on"),

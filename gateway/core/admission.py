@@ -1,4 +1,4 @@
-"""Which calls are taken, and what becomes of one that comes back through the `<Redirect>` behind `</Connect>`."""
+"""Which calls are taken, and what becomes of a call that comes back through the `<Redirect>` after `</Connect>`."""
 
 from __future__ import annotations
 
@@ -6,35 +6,22 @@ from collections import Counter, OrderedDict
 from enum import Enum
 from typing import Final, NamedTuple, TypeVar
 
+from shared.plan import CallOrder, Conference, Dial, Fallback
+
 from .tokens import LIFE_NS
 
-# A call whose socket was lost so often within so long gets the fallback: another try will not mend what is broken.
+# A call that lost its socket this often within this long gets the fallback: another try will not mend what is broken.
 RESUMES_MAX: Final = 3
 RESUMES_NS: Final = 60_000_000_000
 # CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
-# Twilio opens the socket within a second or two of our TwiML; whoever has not by then has hung up.
+# Twilio opens the socket within a second or two of our TwiML. A caller without a socket by then has hung up.
 PROMPT_NS: Final = 3_000_000_000
 
 _V = TypeVar("_V")
 
 
-class Ending(Enum):
-    """How this gateway ended a call on purpose."""
-
-    GOODBYE = "goodbye"
-    FALLBACK = "fallback"
-
-
-class Answer(Enum):
-    """What the voice webhook says. The values are a metric's labels."""
-
-    CONNECT = "connect"
-    FALLBACK = "fallback"
-    HANG_UP = "hang_up"
-
-
-class Why(Enum):
+class FallbackCause(Enum):
     """Why a call got the fallback. The values are a metric's labels."""
 
     NOT_READY = "not_ready"  # draining, or txpacer or every aibridge worker is missing
@@ -46,12 +33,15 @@ class Why(Enum):
 
 
 class Decision(NamedTuple):
-    answer: Answer
-    why: Why | None = None
+    """What the voice webhook says. `order` None: connect the call to a media socket."""
+
+    order: CallOrder | None
+    cause: FallbackCause | None = None
 
 
-class _Place(NamedTuple):
+class _Offer(NamedTuple):
     source: str
+    worker: int
     expiry_ns: int
 
 
@@ -68,10 +58,11 @@ class Admission:
         # By CallSid, each call's source.
         self._live: dict[str, str] = {}
         # By CallSid, oldest first.
-        self._offers: OrderedDict[str, _Place] = OrderedDict()
+        self._offers: OrderedDict[str, _Offer] = OrderedDict()
         # Offers and live calls of each source: the caller's number, as stream tokens carry it.
         self._sources: Counter[str] = Counter()
-        self._endings: OrderedDict[str, Ending] = OrderedDict()
+        # By CallSid, how each conversation that is over hands its call on.
+        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         # When each call came back the last few times.
         self._resumes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
@@ -85,6 +76,7 @@ class Admission:
         *,
         source: str = "",
         resumed: bool,
+        after_order: bool = False,
         ready: bool,
         late: bool = False,
         cell_calls: int = 0,
@@ -94,45 +86,51 @@ class Admission:
 
         `ready`: this gateway takes calls, and a worker is there for this one. `late`: the machine is full, whatever
         MAX_CALLS says. `cell_calls`: places that the workers know of, at all gateways. A call that comes back is taken
-        though the cell is full: it had its place, perhaps at a gateway that is gone.
+        though the cell is full: it had its place, perhaps at a gateway that is gone. `after_order`: its order was
+        carried out, and the call goes on with its agent.
         """
-        ending = self._endings.get(call_sid) if resumed else None
-        if ending is Ending.GOODBYE:
-            return Decision(Answer.HANG_UP)
-        if ending is Ending.FALLBACK:
-            return Decision(Answer.FALLBACK, Why.GIVEN_UP)
+        if after_order:
+            self._carried_out(call_sid)
+        order = self._orders.get(call_sid) if resumed else None
+        if order is not None:
+            return Decision(order, FallbackCause.GIVEN_UP if isinstance(order, Fallback) else None)
         if not ready:
-            return Decision(Answer.FALLBACK, Why.NOT_READY)
+            return Decision(Fallback(), FallbackCause.NOT_READY)
         self._forget_expired(now_ns)
         if resumed:
             resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
             _remember(self._resumes, call_sid, (*resumes, now_ns))
             if len(resumes) >= RESUMES_MAX:
-                return Decision(Answer.FALLBACK, Why.LOST_TOO_OFTEN)
-            return Decision(Answer.CONNECT)
+                return Decision(Fallback(), FallbackCause.LOST_TOO_OFTEN)
+            return Decision(None)
         if late:
-            return Decision(Answer.FALLBACK, Why.LATE)
+            return Decision(Fallback(), FallbackCause.LATE)
         # A call that asks again because our first answer got lost has its place already.
         if call_sid not in self._offers and call_sid not in self._live:
             # The workers' count is a moment old; what this gateway holds is not.
             if max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls:
-                return Decision(Answer.FALLBACK, Why.FULL)
+                return Decision(Fallback(), FallbackCause.FULL)
             if self._sources[source] >= self._max_calls_per_source:
-                return Decision(Answer.FALLBACK, Why.SOURCE)
-        return Decision(Answer.CONNECT)
+                return Decision(Fallback(), FallbackCause.SOURCE)
+        return Decision(None)
 
-    def offered(self, call_sid: str, now_ns: int, source: str = "") -> None:
-        """A token was given out for this call."""
+    def offered(self, call_sid: str, worker: int, now_ns: int, source: str = "") -> None:
+        """A token was given out for this call, and its worker dials the model."""
         self._withdraw_offer(call_sid)
-        self._offers[call_sid] = _Place(source, now_ns + LIFE_NS)
+        self._offers[call_sid] = _Offer(source, worker, now_ns + LIFE_NS)
         self._sources[source] += 1
+
+    def offered_to(self, call_sid: str) -> int | None:
+        """The worker that dials the model for this call already; Twilio repeats a webhook whose answer was lost."""
+        offer = self._offers.get(call_sid)
+        return offer.worker if offer is not None else None
 
     def started(self, call_sid: str, source: str = "") -> None:
         """Its media socket said `start`, whichever gateway made the offer.
 
         A call that is live already, on a socket before this one, stays so.
         """
-        self._withdraw_offer(call_sid)
+        self.taken_elsewhere(call_sid)
         self.ended(call_sid)
         self._live[call_sid] = source
         self._sources[source] += 1
@@ -143,23 +141,28 @@ class Admission:
         return newest is not None and now_ns - (newest.expiry_ns - LIFE_NS) < PROMPT_NS
 
     def taken_elsewhere(self, call_sid: str) -> None:
-        """The media socket that was offered here went to another gateway."""
+        """The media socket of this call is at another gateway."""
         self._withdraw_offer(call_sid)
+        self._carried_out(call_sid)
 
     def ended(self, call_sid: str) -> None:
         source = self._live.pop(call_sid, None)
         if source is not None:
             self._release(source)
 
-    def ending(self, call_sid: str, ending: Ending) -> None:
-        """Remember how to answer when Twilio asks what comes behind `</Connect>`."""
-        _remember(self._endings, call_sid, ending)
+    def ordered(self, call_sid: str, order: CallOrder) -> None:
+        """Remember the answer for when Twilio asks what follows `</Connect>`."""
+        _remember(self._orders, call_sid, order)
 
-    def _withdraw_offer(self, call_sid: str) -> _Place | None:
+    def _carried_out(self, call_sid: str) -> None:
+        """The call is back from another party, or its conversation goes on: a later loss of its socket is none."""
+        if isinstance(self._orders.get(call_sid), Dial | Conference):
+            del self._orders[call_sid]
+
+    def _withdraw_offer(self, call_sid: str) -> None:
         offer = self._offers.pop(call_sid, None)
         if offer is not None:
             self._release(offer.source)
-        return offer
 
     def _release(self, source: str) -> None:
         self._sources[source] -= 1

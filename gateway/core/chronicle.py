@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.facts import CallStatus, Fact, RecordingStatus, StreamBegan, StreamEnded
+import msgspec
 
+from shared.facts import CallStatus, Fact, RecordingStatus, StreamBegan, StreamEnded
+from shared.plan import CallPlan
+
+from .plans import FIELD_MAX
 from .tokens import LIFE_NS
 
 # Calls between webhook and first frame: 160 new ones a second. The oldest is let go first.
 EXPECTED_MAX: Final = 10_000
 # Callbacks that wait for one call's first frame: Twilio sends queued, initiated, ringing and in-progress.
 CALLBACKS_MAX: Final = 16
-# Anything that Twilio says in a field of its callbacks; numbers, states and SIDs are far shorter.
-FIELD_MAX: Final = 128
 # Twilio's words for a call that is over.
 FINAL: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
@@ -32,14 +34,10 @@ _SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 class _Expected:
     """A call whose first frame has not left yet."""
 
-    account_sid: str
-    from_number: str
-    to_number: str
-    resumed: bool
     # Until then a media socket may come for it; None: it came.
     until_ns: int | None
-    stream_sid: str = ""
-    started_ms: int = 0
+    # What its StreamBegan will say, but for the first frame; None until the media socket comes.
+    began: StreamBegan | None = None
     callbacks: list[Fact] = field(default_factory=list)
 
 
@@ -50,39 +48,34 @@ class Chronicle:
         self._note = note
         self._expected: OrderedDict[str, _Expected] = OrderedDict()
 
-    def expect(
-        self, call_sid: str, *, account_sid: str, from_number: str, to_number: str, resumed: bool, now_ns: int
-    ) -> None:
+    def expect(self, call_sid: str, now_ns: int) -> None:
         """A webhook was answered with a media socket."""
         self._let_go(now_ns)
         before = self._expected.pop(call_sid, None)
-        numbers = (from_number[:FIELD_MAX], to_number[:FIELD_MAX])
-        expected = _Expected(account_sid[:FIELD_MAX], *numbers, resumed, now_ns + LIFE_NS)
+        expected = self._expected[call_sid] = _Expected(now_ns + LIFE_NS)
         if before is not None:
             expected.callbacks = before.callbacks
-        self._expected[call_sid] = expected
 
-    def began(self, call_sid: str, stream_sid: str, started_ms: int) -> None:
-        """The media socket is there."""
-        expected = self._expected.get(call_sid)
-        if expected is None:  # another gateway answered the webhook
-            expected = self._expected[call_sid] = _Expected("", "", "", False, None)
+    def stream_began(self, call_sid: str, stream_sid: str, plan: CallPlan, *, resumed: bool, started_ms: int) -> None:
+        """The media socket is there, whichever gateway answered the webhook."""
+        expected = self._expected.setdefault(call_sid, _Expected(None))
         expected.until_ns = None
-        expected.stream_sid = stream_sid
-        expected.started_ms = started_ms
+        expected.began = StreamBegan(
+            call_sid, stream_sid, plan.account_sid, plan.from_number, plan.to_number, resumed, started_ms, 0
+        )
 
     def first_frame(self, call_sid: str, at_ms: int) -> None:
         """The first frame was written to Twilio's socket: slow work may start."""
         expected = self._expected.pop(call_sid, None)
         if expected is not None:
-            self._tell(call_sid, expected, at_ms)
+            self._tell(expected, at_ms)
 
-    def ended(self, fact: StreamEnded) -> None:
+    def stream_ended(self, fact: StreamEnded) -> None:
         """The media socket is gone."""
         expected = self._expected.get(fact.call_sid)
-        if expected is not None and expected.stream_sid == fact.stream_sid:
+        if expected is not None and expected.began is not None and expected.began.stream_sid == fact.stream_sid:
             del self._expected[fact.call_sid]
-            self._tell(fact.call_sid, expected, 0)
+            self._tell(expected, 0)
         self._note(fact)
 
     def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> None:
@@ -92,7 +85,7 @@ class Chronicle:
         if fact is None:
             return
         expected = self._expected.get(fact.call_sid)
-        if expected is not None and not expected.stream_sid and _is_final(fact):
+        if expected is not None and expected.began is None and _is_final(fact):
             # It is over before its media socket came.
             for earlier in self._expected.pop(fact.call_sid).callbacks:
                 self._note(earlier)
@@ -102,19 +95,9 @@ class Chronicle:
         elif len(expected.callbacks) < CALLBACKS_MAX:
             expected.callbacks.append(fact)
 
-    def _tell(self, call_sid: str, expected: _Expected, first_frame_ms: int) -> None:
-        self._note(
-            StreamBegan(
-                call_sid,
-                expected.stream_sid,
-                expected.account_sid,
-                expected.from_number,
-                expected.to_number,
-                expected.resumed,
-                expected.started_ms,
-                first_frame_ms,
-            )
-        )
+    def _tell(self, expected: _Expected, first_frame_ms: int) -> None:
+        if expected.began is not None:
+            self._note(msgspec.structs.replace(expected.began, first_frame_ms=first_frame_ms))
         for fact in expected.callbacks:
             self._note(fact)
 

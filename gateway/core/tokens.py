@@ -1,8 +1,8 @@
 """One-time tokens that tie a media socket to the signed webhook that asked for it.
 
-Any gateway of the cell can check a token that another one minted: everything in it is covered by an HMAC under a key
-that they share, CallSid and AccountSid included, which the token does not even carry. Only the memory of used tokens is
-each gateway's own.
+Any gateway of the cell can check a token that another one minted. An HMAC under a key that they share covers everything
+in it, and also the CallSid, the AccountSid and the packed plan, which travel beside it. Only the memory of used tokens
+is each gateway's own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LIFE_NS: Final = 60_000_000_000
 # Used tokens that are remembered until they expire: 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 
-# token_id.worker.expiry in ms.source.mac; below the 500 characters that a <Parameter> may have.
-_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
+# token_id.worker.expiry in ms.resumed.source.mac; below the 500 characters that a <Parameter> may have.
+_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([01])\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
 
 
 def shared_key(auth_token: str) -> bytes:
@@ -37,6 +37,8 @@ class StreamToken:
 
     token_id: str
     worker: int
+    # An earlier media socket of the call was lost.
+    resumed: bool
     source: str
 
 
@@ -45,11 +47,6 @@ class TokenError(Exception):
 
 
 REASONS: Final = ("malformed", "forged", "expired", "used", "full")
-
-
-def worker_of(token: str) -> int:
-    """The aibridge worker that a token of ours names. It proves nothing."""
-    return int(token.split(".")[1])
 
 
 class Tokens:
@@ -64,22 +61,31 @@ class Tokens:
         """What stands for a caller's number in a token: the same at every gateway, and not the number."""
         return hmac.digest(self._key, b"source:" + number.encode("utf-8", "surrogatepass"), "sha256")[:8].hex()
 
-    def mint(self, worker: int, call_sid: str, account_sid: str, now_ns: int, source: str = "") -> tuple[str, str]:
+    def mint(
+        self,
+        worker: int,
+        call_sid: str,
+        account_sid: str,
+        now_ns: int,
+        *,
+        packed_plan: str = "",
+        resumed: bool = False,
+        source: str = "",
+    ) -> tuple[str, str]:
         """`(token, token_id)` for a call from `source` that aibridge worker `worker` was offered."""
         token_id = secrets.token_urlsafe(12)
-        expiry_ms = (now_ns + LIFE_NS) // 1_000_000
-        mac = self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid)
-        return f"{token_id}.{worker}.{expiry_ms}.{source}.{mac}", token_id
+        signed = f"{token_id}.{worker}.{(now_ns + LIFE_NS) // 1_000_000}.{resumed:d}.{source}"
+        return f"{signed}.{self._mac(signed, call_sid, account_sid, packed_plan)}", token_id
 
-    def use(self, token: str, call_sid: str, account_sid: str, now_ns: int) -> StreamToken:
+    def use(self, token: str, call_sid: str, account_sid: str, now_ns: int, *, packed_plan: str = "") -> StreamToken:
         """Accept `token` for this call, now and never again. Raises TokenError."""
         match = _SHAPE.fullmatch(token)
         if match is None:
             raise TokenError("malformed")
-        token_id, worker, expiry_ms, source = match[1], int(match[2]), int(match[3]), match[4]
-        if not hmac.compare_digest(self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid), match[5]):
+        token_id, expiry_ns = match[1], int(match[3]) * 1_000_000
+        mac = self._mac(token.rpartition(".")[0], call_sid, account_sid, packed_plan)
+        if not hmac.compare_digest(mac, match[6]):
             raise TokenError("forged")
-        expiry_ns = expiry_ms * 1_000_000
         if now_ns >= expiry_ns:
             raise TokenError("expired")
         self._forget_expired(now_ns)
@@ -88,11 +94,10 @@ class Tokens:
         if len(self._used) >= USED_MAX:
             raise TokenError("full")
         self._used[token_id] = expiry_ns
-        return StreamToken(token_id, worker, source)
+        return StreamToken(token_id, int(match[2]), match[4] == "1", match[5])
 
-    def _mac(self, token_id: str, worker: int, expiry_ms: int, source: str, call_sid: str, account_sid: str) -> str:
+    def _mac(self, *fields: str) -> str:
         # Lengths first, so that no two different lists of fields can spell the same bytes.
-        fields = (token_id, str(worker), str(expiry_ms), source, call_sid, account_sid)
         text = "".join(f"{len(field)}:{field}" for field in fields)
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 

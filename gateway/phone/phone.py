@@ -18,12 +18,12 @@ from websockets.http11 import Request as Handshake
 
 from shared.settings import Settings
 
-from ..core.admission import Answer
 from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAccess, cookie, phone_key
+from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
 from ..core.twiml import MEDIA_PATH
 from ..metrics import Metrics
-from ..offers import Caller, Offers
+from ..offers import Offers
 from .feeds import Feeds
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -132,13 +132,13 @@ class Phone:
         self._check(request)
         if not self._rules.is_own_origin(request.headers.get("Origin")):
             self._refuse("call from a page of another origin")
-        caller = Caller("CA" + secrets.token_hex(16), self._account_sid, FROM)
-        answer, token = self._offers.take(caller)
-        if answer is not Answer.CONNECT:
+        call_sid = "CA" + secrets.token_hex(16)
+        answer = self._offers.take(call_sid, inbound(self._account_sid, FROM, ""))
+        if answer.order is not None:
             return self._json({"error": self._sorry}, 503)
-        self._feeds.open(caller.call_sid)
-        said = {"callSid": caller.call_sid, "accountSid": caller.account_sid, "token": token, "media": MEDIA_PATH}
-        reply = self._json(said, 200)
+        self._feeds.open(call_sid)
+        said = {"callSid": call_sid, "accountSid": self._account_sid, "media": MEDIA_PATH}
+        reply = self._json(said | {"parameters": answer.parameters}, 200)
         ticket = self._rules.ticket(time.monotonic_ns())
         life_s = LIFE_NS // 1_000_000_000
         self._set(reply, request, TICKET_COOKIE, ticket, max_age_s=life_s, path=MEDIA_PATH, same_site="strict")

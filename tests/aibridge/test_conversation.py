@@ -25,6 +25,7 @@ from aibridge.core.ledger import UNHEARD_MAX_BYTES
 from aibridge.core.realtime import Item, OutputItemDone, TranscriptDelta
 from aibridge.core.rules import Rules, Script
 from shared.messages import PlayoutShifted
+from shared.plan import Fallback, HangUp
 
 from .bench import MS, Bench
 
@@ -307,7 +308,7 @@ def test_failed_responses_are_asked_for_again_and_in_the_end_the_caller_gets_the
         bench.created(f"r{number}", "greeting")
         bench.response_done(f"r{number}", "failed", code="rate_limit_exceeded")
         bench.wait(3_000)
-    assert bench.all(EndCall) == [EndCall(False, 1, "the model fails")]
+    assert bench.all(EndCall) == [EndCall(Fallback(), 1, "the model fails")]
     assert bench.all(Speak) == [Speak(1, bytes(800))]
 
 
@@ -315,7 +316,7 @@ def test_a_recorded_fallback_behind_which_nobody_is_dialled_ends_the_call() -> N
     script = Script(greets=False, fallback_text="Sorry.", fallback_audio=bytes(800), fallback_ends_call=True)
     bench = Bench(script=script)
     bench.error("insufficient_quota")
-    assert bench.all(EndCall) == [EndCall(True, 1, "the model is gone")]
+    assert bench.all(EndCall) == [EndCall(HangUp(), 1, "the model is gone")]
 
 
 def test_a_fatal_error_ends_the_call_with_the_fallback_and_others_do_not() -> None:
@@ -336,7 +337,7 @@ def test_hang_up_waits_until_the_goodbye_was_heard() -> None:
     assert bench.all(AnswerFunction) == [AnswerFunction("c1", '{"ok": true}')]
     assert bench.all(EndCall) == []
     bench.heard()
-    assert bench.all(EndCall) == [EndCall(True, 1, "hang_up")]
+    assert bench.all(EndCall) == [EndCall(HangUp(), 1, "hang_up")]
 
 
 def test_a_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
@@ -434,7 +435,7 @@ def test_a_model_that_stays_away_ends_in_the_fallback_after_the_reservoir() -> N
         bench.wait(400)
         bench.talk.dial_failed(bench.ns)
     bench.wait(2_000)
-    assert bench.all(EndCall) == [EndCall(False, 1, "the model is gone")]
+    assert bench.all(EndCall) == [EndCall(Fallback(), 1, "the model is gone")]
     assert 3 <= len(bench.all(Dial)) <= 6
 
 

@@ -140,13 +140,14 @@ class Cell:
         for message in messages:
             match message:
                 case OpenLine(call, gateway, handover, ask):
-                    pacer.open(call, gateway, "bridge", handover=handover, ask=ask)
+                    pacer.open(call, gateway, "bridge", now_ns, handover=handover, ask=ask)
                 case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
                     if epoch == self.epoch:
                         pacer.restore(
                             call,
                             gateway,
                             "bridge",
+                            now_ns,
                             seq=seq,
                             utterance=utterance,
                             paced_bytes=paced_bytes,

@@ -21,9 +21,9 @@ from callbook import models
 from callbook.__main__ import check
 from callbook.database import open_engine
 from shared import bus
-from shared.courier import DEFINITIONS, Courier
+from shared.courier import Courier
 from shared.facts import StreamBegan, StreamEnded, Turn
-from shared.metrics import Page
+from shared.metrics import FACTS, Page
 from shared.process import ConfigError
 from shared.settings import Settings
 from twentyms.stack import free_port, get
@@ -75,7 +75,7 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(url, tmp_path, wait_u
             nonlocal process
             rng = random.Random(3)
             context = zmq.Context()
-            courier = Courier(context, bus.callbook_url(run_dir), name="sender", page=Page.in_memory(DEFINITIONS))
+            courier = Courier(context, bus.callbook_url(run_dir), name="sender", page=Page.in_memory(FACTS))
             courier.start()
             kills = 0
             for number, fact in enumerate(facts(calls)):
@@ -143,7 +143,7 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(url, tmp_path, wait_u
 
 def test_a_courier_whose_callbook_stays_away_keeps_the_newest_and_counts_the_rest():
     async def scenario():
-        page = Page.in_memory(DEFINITIONS)
+        page = Page.in_memory(FACTS)
         context = zmq.Context()
         courier = Courier(context, "ipc:///tmp/nobody-listens-here.ipc", name="x", page=page, max_waiting=10)
         courier.start()

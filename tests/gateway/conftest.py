@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -131,10 +131,11 @@ class FakeTwilio:
         assert status == 200, text
         return text
 
-    async def token(self, call_sid: str) -> str:
-        parameter = ElementTree.fromstring(await self.voice(call_sid)).find("./Connect/Stream/Parameter")
-        assert parameter is not None
-        return parameter.attrib["value"]
+    async def parameters(self, call_sid: str) -> dict[str, str]:
+        """What a connected call's media socket has to show."""
+        found = ElementTree.fromstring(await self.voice(call_sid)).findall("./Connect/Stream/Parameter")
+        assert found
+        return {each.attrib["name"]: each.attrib["value"] for each in found}
 
     @contextlib.asynccontextmanager
     async def socket(
@@ -147,7 +148,7 @@ class FakeTwilio:
         ) as connection:
             yield connection
 
-    def start_text(self, call_sid: str, token: str | None, stream_sid: str = "MZ1") -> str:
+    def start_text(self, call_sid: str, parameters: Mapping[str, str], stream_sid: str = "MZ1") -> str:
         return json.dumps(
             {
                 "event": "start",
@@ -159,7 +160,7 @@ class FakeTwilio:
                     "callSid": call_sid,
                     "tracks": ["inbound"],
                     "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                    "customParameters": {} if token is None else {"token": token},
+                    "customParameters": dict(parameters),
                 },
             }
         )
@@ -209,11 +210,11 @@ class Cell:
     async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
         """A live call: its media socket, and what aibridge heard of it."""
         sid = call_sid or "CA" + secrets.token_hex(16)
-        token = await self.twilio.token(sid)
+        parameters = await self.twilio.parameters(sid)
         offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)
         async with self.twilio.socket() as connection:
             await connection.send(CONNECTED)
-            await connection.send(self.twilio.start_text(sid, token))
+            await connection.send(self.twilio.start_text(sid, parameters))
             started = await self.bridge.next(CallStarted)
             assert started.token_id == offered.token_id
             yield connection, started

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.core.chronicle import CALLBACKS_MAX, Chronicle
 from gateway.core.tokens import LIFE_NS
 from shared.facts import CallStatus, RecordingStatus, StreamBegan, StreamEnded
+from shared.plan import CallPlan
 
 SID = "CA" + "1" * 32
 
@@ -15,7 +16,11 @@ def chronicle():
 
 
 def expect(it, sid=SID, now_ns=0):
-    it.expect(sid, account_sid="AC1", from_number="+1", to_number="+2", resumed=False, now_ns=now_ns)
+    it.expect(sid, now_ns)
+
+
+def began(it, stream="MZ1", started_ms=10):
+    it.stream_began(SID, stream, CallPlan("inbound", "AC1", "+1", "+2"), resumed=False, started_ms=started_ms)
 
 
 def status(it, word, sid=SID, now_ns=0):
@@ -34,22 +39,29 @@ def test_nothing_leaves_before_the_first_frame():
     it, noted = chronicle()
     expect(it)
     status(it, "ringing")
-    it.began(SID, "MZ1", 10)
+    began(it)
     status(it, "in-progress")
     assert noted == []
     it.first_frame(SID, 20)
     assert noted[0] == StreamBegan(SID, "MZ1", "AC1", "+1", "+2", False, 10, 20)
     assert [fact.status for fact in noted[1:]] == ["ringing", "in-progress"]
     status(it, "completed")
-    it.ended(ended())
+    it.stream_ended(ended())
     assert kinds(noted)[3:] == [CallStatus, StreamEnded]
+
+
+def test_a_record_has_the_numbers_of_a_call_whose_webhook_another_gateway_answered():
+    it, noted = chronicle()
+    began(it)
+    it.first_frame(SID, 20)
+    assert noted == [StreamBegan(SID, "MZ1", "AC1", "+1", "+2", False, 10, 20)]
 
 
 def test_a_call_without_a_frame_is_told_at_its_end():
     it, noted = chronicle()
     expect(it)
-    it.began(SID, "MZ1", 10)
-    it.ended(ended())
+    began(it)
+    it.stream_ended(ended())
     assert kinds(noted) == [StreamBegan, StreamEnded]
     assert noted[0].first_frame_ms == 0
 
@@ -57,9 +69,9 @@ def test_a_call_without_a_frame_is_told_at_its_end():
 def test_the_end_of_a_lost_stream_does_not_speak_for_its_successor():
     it, noted = chronicle()
     expect(it)
-    it.began(SID, "MZ1", 10)
-    it.began(SID, "MZ2", 20)
-    it.ended(ended(stream="MZ1"))
+    began(it)
+    began(it, "MZ2", 20)
+    it.stream_ended(ended(stream="MZ1"))
     assert kinds(noted) == [StreamEnded]
     it.first_frame(SID, 30)
     assert noted[1].stream_sid == "MZ2"
@@ -79,7 +91,7 @@ def test_a_call_that_never_comes_is_let_go():
 def test_what_waits_for_a_call_is_bounded_and_a_long_call_does_not_hold_others_up():
     it, noted = chronicle()
     expect(it)
-    it.began(SID, "MZ1", 10)
+    began(it)
     for _ in range(3 * CALLBACKS_MAX):
         status(it, "in-progress")
     for number in range(5):

@@ -110,7 +110,7 @@ def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run,
         slow = [await opened(cell.twilio.port) for _ in range(60)]
         for _, writer in slow:
             writer.write(b"GET / HTTP/1.1\r\n")
-        assert await cell.twilio.token("CAone")
+        assert await cell.twilio.parameters("CAone")
         assert await is_cut(slow[0][0])
         assert cell.gateway.metrics.half_open_ended.value >= 40
         for _, writer in slow:

@@ -12,9 +12,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 
+from gateway.core import plans
 from gateway.core.cell import SILENT_NS
 from gateway.core.media_streams import Kind
 from gateway.core.tokens import Tokens, shared_key
+from shared.facts import StreamBegan
 from shared.messages import (
     CLEAR,
     CallEnded,
@@ -26,11 +28,13 @@ from shared.messages import (
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     FirstFrameSent,
-    HangUp,
     MarkHeard,
+    RefuseCall,
     WorkerState,
 )
+from shared.plan import CallPlan, Fallback, HangUp
 
 from .conftest import AUTH_TOKEN
 
@@ -107,7 +111,7 @@ def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
             await received(socket)
             await received(socket)
             await cell.bridge.next(FirstFrameSent)
-            cell.bridge.send(HangUp(started.call, True, 1))
+            cell.bridge.send(EndCall(started.call, HangUp(), 1))
             await cell.until(lambda: cell.gateway.media.calls[started.call].hang_up_after == 1)
             await socket.send(cell.twilio.text("mark", mark={"name": "0.1"}))
             await cell.bridge.next(MarkHeard)
@@ -272,11 +276,11 @@ def test_a_lost_call_comes_back_as_the_same_conversation(run):
 def test_a_second_socket_of_a_call_replaces_the_first(run):
     async def scenario(cell):
         async with cell.call("CAtwice") as (first, before):
-            token = await cell.twilio.token("CAtwice")
+            parameters = await cell.twilio.parameters("CAtwice")
             await cell.bridge.next(CallOffered)
             async with cell.twilio.socket() as second:
                 await second.send(CONNECTED)
-                await second.send(cell.twilio.start_text("CAtwice", token))
+                await second.send(cell.twilio.start_text("CAtwice", parameters))
                 assert await cell.bridge.next(CallEnded) == CallEnded(before.call, "lost")
                 assert (await cell.bridge.next(CallStarted)).call == before.call + 1
                 await asyncio.wait_for(first.wait_closed(), 5)
@@ -284,10 +288,10 @@ def test_a_second_socket_of_a_call_replaces_the_first(run):
     run(scenario)
 
 
-def test_a_hang_up_without_goodbye_goes_on_with_the_fallback(run):
+def test_a_call_whose_order_is_the_fallback_gets_the_fallback_when_twilio_comes_back(run):
     async def scenario(cell):
         async with cell.call("CAfail") as (socket, started):
-            cell.bridge.send(HangUp(started.call, False, 0))
+            cell.bridge.send(EndCall(started.call, Fallback(), 0))
             assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
             await asyncio.wait_for(socket.wait_closed(), 5)
         assert "<Say>" in await cell.twilio.voice("CAfail", resume=True)
@@ -298,7 +302,7 @@ def test_a_hang_up_without_goodbye_goes_on_with_the_fallback(run):
 def test_a_socket_with_a_token_used_elsewhere_goes_and_says_nothing_of_the_call(run):
     async def scenario(cell):
         async with cell.call("CAtwo") as (socket, started):
-            cell.bridge.send(HangUp(started.call, False, 0, refused=True))
+            cell.bridge.send(RefuseCall(started.call))
             await cell.bridge.next(CallEnded)
             assert await _closed_with(socket) == 1008
         assert cell.gateway.metrics.starts_refused["used"].value == 1
@@ -309,7 +313,7 @@ def test_a_socket_with_a_token_used_elsewhere_goes_and_says_nothing_of_the_call(
 
 def test_how_a_call_ended_at_another_gateway_is_known_here(run):
     async def scenario(cell):
-        cell.bridge.send(CallOver("CAbye", True), CallOver("CAfail", False), CallTaken("CAother"))
+        cell.bridge.send(CallOver("CAbye", HangUp()), CallOver("CAfail", Fallback()), CallTaken("CAother"))
         cell.bridge.answer = WorkerState(0, True, 1)
         await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 1)
         assert "<Response><Hangup /></Response>" in await cell.twilio.voice("CAbye", resume=True)
@@ -326,7 +330,9 @@ def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
         async with cell.call() as (_, started):
             call = cell.gateway.media.calls[started.call]
             stranger = cell.bridges[1]
-            stranger.send(HangUp(started.call, True, 0), CallMemory(started.call, b"x"), CallNote(started.call, b"{}"))
+            stranger.send(
+                EndCall(started.call, HangUp(), 0), CallMemory(started.call, b"x"), CallNote(started.call, b"{}")
+            )
             await cell.until(lambda: cell.gateway.metrics.bus_foreign.value == 3)
             cell.bridge.send(CallMemory(started.call, b"mine"))
             await cell.until(lambda: call.memory == b"mine")
@@ -340,7 +346,7 @@ def test_a_goodbye_without_its_mark_is_closed_after_silence_only(run, monkeypatc
 
     async def scenario(cell):
         async with cell.call() as (socket, started):
-            cell.bridge.send(HangUp(started.call, True, 1))
+            cell.bridge.send(EndCall(started.call, HangUp(), 1))
             spoken_until = monotonic_ns() + 600_000_000
             seq = 0
             while monotonic_ns() < spoken_until:
@@ -362,7 +368,7 @@ def test_marks_of_before_a_clear_do_not_hang_up(run):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, b"", CLEAR))
             await cell.ack()
-            cell.bridge.send(HangUp(started.call, True, 2))
+            cell.bridge.send(EndCall(started.call, HangUp(), 2))
             for name in ("0.2", "elsewhere", "1.1"):
                 await socket.send(cell.twilio.text("mark", mark={"name": name}))
             assert (await cell.bridge.next(MarkHeard)).generation == 0
@@ -445,13 +451,13 @@ def test_a_draining_gateway_waits_for_live_calls(run):
 
 def test_a_call_that_was_offered_before_the_drain_is_taken(run):
     async def scenario(cell):
-        token = await cell.twilio.token("CA1")
+        parameters = await cell.twilio.parameters("CA1")
         await cell.bridge.next(CallOffered)
         draining = asyncio.create_task(cell.gateway.drain(20))
         await cell.until(lambda: cell.gateway.media.draining)
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
-            await socket.send(cell.twilio.start_text("CA1", token))
+            await socket.send(cell.twilio.start_text("CA1", parameters))
             assert (await cell.bridge.next(CallStarted)).call_sid == "CA1"
             assert not draining.done()
         await asyncio.wait_for(draining, 5)
@@ -527,21 +533,21 @@ async def _closed_with(socket: Any) -> int:
 def test_no_token_no_call(run):
     async def scenario(cell):
         refused = cell.gateway.metrics.starts_refused
-        used = await cell.twilio.token("CAfirst")
+        used = await cell.twilio.parameters("CAfirst")
         await cell.bridge.next(CallOffered)
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
             await socket.send(cell.twilio.start_text("CAfirst", used))
             await cell.bridge.next(CallStarted)
-            for token, call_sid, reason in (
-                (None, "CAfirst", "no_token"),
-                ("x", "CAfirst", "malformed"),
+            for shown, call_sid, reason in (
+                ({}, "CAfirst", "no_token"),
+                ({"token": "x"}, "CAfirst", "malformed"),
                 (used, "CAother", "forged"),
                 (used, "CAfirst", "used"),
             ):
                 async with cell.twilio.socket() as stranger:
                     await stranger.send(CONNECTED)
-                    await stranger.send(cell.twilio.start_text(call_sid, token))
+                    await stranger.send(cell.twilio.start_text(call_sid, shown))
                     assert await _closed_with(stranger) == 1008
                 assert refused[reason].value == 1
             assert cell.bridge.inbox.empty()
@@ -657,7 +663,7 @@ def test_a_call_goes_to_the_worker_that_dialled_ahead_and_to_another_when_it_is_
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[0].send(WorkerState(0, True, 5))
         await cell.until(lambda: cell.gateway.cell.pick(monotonic_ns()) == 1)
-        token = await cell.twilio.token("CA1")
+        parameters = await cell.twilio.parameters("CA1")
         await cell.bridges[1].next(CallOffered)
         cell.bridges[1].answer = None
         gone_ns = monotonic_ns() + SILENT_NS
@@ -666,7 +672,7 @@ def test_a_call_goes_to_the_worker_that_dialled_ahead_and_to_another_when_it_is_
         assert monotonic_ns() < gone_ns + 1_000_000_000
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
-            await socket.send(cell.twilio.start_text("CA1", token))
+            await socket.send(cell.twilio.start_text("CA1", parameters))
             assert (await cell.bridges[0].next(CallStarted)).call_sid == "CA1"
 
     run(scenario, workers=2)
@@ -737,6 +743,42 @@ def test_what_a_worker_that_died_has_not_read_is_told_to_the_one_that_comes_back
     run(scenario)
 
 
+def _from_another_gateway(cell, call_sid, plan):
+    """The `<Parameter>`s of a call whose webhook another gateway of the cell answered."""
+    packed = plans.pack(plan)
+    tokens = Tokens(shared_key(AUTH_TOKEN))
+    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, monotonic_ns(), packed_plan=packed, resumed=True)
+    return plans.parameters(token, packed)
+
+
+def test_a_socket_brings_the_plan_that_another_gateway_made(run):
+    async def scenario(cell):
+        noted = []
+        cell.gateway._courier.note = cell.gateway._chronicle._note = noted.append
+        variables = {"name": "Zoë", "notes": "x" * 2_000}
+        plan = CallPlan("inbound", cell.twilio.account_sid, "+15550001", "+15550002", "sales", variables)
+        parameters = _from_another_gateway(cell, "CA1", plan)
+        assert all(len(name) + len(value) <= 500 for name, value in parameters.items())
+        for shown in (parameters | {"plan1": parameters["plan2"]}, {"token": parameters["token"]}):
+            async with cell.twilio.socket() as socket:
+                await socket.send(CONNECTED)
+                await socket.send(cell.twilio.start_text("CA1", shown))
+                assert await _closed_with(socket) == 1008
+        assert cell.gateway.metrics.starts_refused["forged"].value == 2
+        async with cell.twilio.socket() as socket:
+            await socket.send(CONNECTED)
+            await socket.send(cell.twilio.start_text("CA1", parameters))
+            started = await cell.bridge.next(CallStarted)
+            assert started.plan == plan
+            cell.frames(monotonic_ns(), (started.call, 0, bytes(160), 0))
+            await cell.bridge.next(FirstFrameSent)
+        (began,) = [fact for fact in noted if isinstance(fact, StreamBegan)]
+        assert (began.account_sid, began.from_number, began.to_number) == (plan.account_sid, "+15550001", "+15550002")
+        assert began.resumed
+
+    run(scenario)
+
+
 def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
     monkeypatch.setattr("gateway.__main__.MEET_S", 0.0)
 
@@ -744,10 +786,10 @@ def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatc
         cell.bridge.answer = None
         await cell.until(lambda: not cell.gateway.cell.worker_is_there(0, monotonic_ns()))
         # Another gateway of the cell, which knew the worker, had answered the webhook.
-        token, _ = Tokens(shared_key(AUTH_TOKEN)).mint(0, "CA1", cell.twilio.account_sid, monotonic_ns())
+        parameters = _from_another_gateway(cell, "CA1", CallPlan())
         async with cell.twilio.socket() as socket:
             await socket.send(CONNECTED)
-            await socket.send(cell.twilio.start_text("CA1", token))
+            await socket.send(cell.twilio.start_text("CA1", parameters))
             await socket.wait_closed()
         assert cell.gateway.metrics.starts_refused["no_worker"].value == 1
         cell.bridge.answer = WorkerState(0, True, 0)

@@ -123,7 +123,7 @@ def test_a_phones_socket_opens_with_its_ticket_alone_once_and_its_call_is_follow
     async def scenario(cell):
         said, ticket = await offer(cell)
         offered = await cell.bridge.next(CallOffered)
-        assert (offered.call_sid, offered.from_number) == (said["callSid"], "browser")
+        assert (offered.call_sid, offered.plan.from_number) == (said["callSid"], "browser")
         url = f"ws://127.0.0.1:{cell.twilio.port}/twilio/media"
         asked = {"Cookie": ticket}
         with pytest.raises(InvalidStatus, match="403"):
@@ -135,7 +135,7 @@ def test_a_phones_socket_opens_with_its_ticket_alone_once_and_its_call_is_follow
                 await connect(url, origin="https://voice.example.com", additional_headers=asked)
             await socket.send('{"event":"connected","protocol":"Call","version":"1.0.0"}')
             await socket.send(
-                cell.twilio.start_text(said["callSid"], said["token"])
+                cell.twilio.start_text(said["callSid"], said["parameters"])
                 if cell.twilio.account_sid == said["accountSid"]
                 else ""
             )
@@ -163,7 +163,7 @@ def test_a_ticket_without_the_stream_token_is_no_call(run):
         url = f"ws://127.0.0.1:{cell.twilio.port}/twilio/media"
         async with connect(url, origin="https://voice.example.com", additional_headers={"Cookie": ticket}) as socket:
             await socket.send('{"event":"connected","protocol":"Call","version":"1.0.0"}')
-            await socket.send(cell.twilio.start_text(said["callSid"], None))
+            await socket.send(cell.twilio.start_text(said["callSid"], {}))
             await socket.wait_closed()
         assert cell.bridge.inbox.empty()
 

@@ -28,9 +28,9 @@ def test_a_token_is_good_once():
 
 def test_another_gateway_of_the_cell_accepts_it():
     minting, other = Tokens(shared_key("auth token")), Tokens(shared_key("auth token"))
-    token, _ = minting.mint(0, "CA1", "AC1", 0, minting.source("+15550001"))
+    token, _ = minting.mint(0, "CA1", "AC1", 0, source=minting.source("+15550001"), resumed=True)
     accepted = other.use(token, "CA1", "AC1", 1)
-    assert (accepted.worker, accepted.source) == (0, other.source("+15550001"))
+    assert (accepted.worker, accepted.source, accepted.resumed) == (0, other.source("+15550001"), True)
     assert accepted.source != other.source("")
     assert refusal(Tokens(shared_key("another")), token) == "forged"
 
@@ -49,10 +49,19 @@ def test_a_token_is_for_its_call_its_account_and_a_minute():
     assert tokens.use(token, "CA1", "AC1", 1)  # none of the refusals used it up
 
 
+def test_a_token_is_for_its_plan():
+    tokens = Tokens(KEY)
+    token, _ = tokens.mint(0, "CA1", "AC1", 0, packed_plan="plan")
+    for other in ("", "pla", "plan0"):
+        with pytest.raises(TokenError, match="forged"):
+            tokens.use(token, "CA1", "AC1", 0, packed_plan=other)
+    assert tokens.use(token, "CA1", "AC1", 0, packed_plan="plan")
+
+
 @given(st.integers(0, 499), st.characters())
 def test_no_changed_token_passes(place, character):
     tokens = Tokens(KEY)
-    token, _ = tokens.mint(1, "CA1", "AC1", 0, tokens.source("+15550001"))
+    token, _ = tokens.mint(1, "CA1", "AC1", 0, source=tokens.source("+15550001"))
     at = place % len(token)
     if token[at] != character:
         assert refusal(tokens, token[:at] + character + token[at + 1 :]) in ("malformed", "forged")

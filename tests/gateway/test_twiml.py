@@ -19,30 +19,12 @@ def test_the_media_socket_is_under_the_origin(origin, url):
 
 
 def test_a_call_is_connected_and_comes_back_when_the_socket_ends():
-    root = ElementTree.fromstring(twiml.connect("https://voice.example.com", 'a<&"', 3))
+    root = ElementTree.fromstring(twiml.connect("https://voice.example.com", {"token": 'a<&"', "plan0": "x"}, 3))
     assert [child.tag for child in root] == ["Connect", "Redirect"]
     stream, redirect = root.find("./Connect/Stream"), root.find("Redirect")
     assert stream is not None
     assert redirect is not None
     assert stream.attrib == {"url": "wss://voice.example.com/twilio/media"}
-    assert [(p.attrib["name"], p.attrib["value"]) for p in stream] == [("token", 'a<&"')]
+    assert [(p.attrib["name"], p.attrib["value"]) for p in stream] == [("token", 'a<&"'), ("plan0", "x")]
     assert redirect.attrib == {"method": "POST"}
     assert redirect.text == "https://voice.example.com/twilio/voice?resume=1&worker=3"
-
-
-@pytest.mark.parametrize(
-    ("say", "dial", "verbs"),
-    [
-        ("Sorry", "", ["Say", "Hangup"]),
-        ("Sorry", "+15550100", ["Say", "Dial"]),
-        ("", "+15550100", ["Dial"]),
-        ("", "", ["Reject"]),
-    ],
-)
-def test_the_fallback_says_dials_or_rejects(say, dial, verbs):
-    root = ElementTree.fromstring(twiml.fallback(say, dial))
-    assert [child.tag for child in root] == verbs
-
-
-def test_a_goodbye_hangs_up():
-    assert [child.tag for child in ElementTree.fromstring(twiml.hang_up())] == ["Hangup"]

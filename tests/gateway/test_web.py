@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.core import limits
-from gateway.core.admission import Why
+from gateway.core.admission import FallbackCause
 from gateway.core.limits import LATENESS_FRAMES
-from shared.messages import CallOffered, WorkerState
+from shared.messages import CallOffered, CallOver, WorkerState
+from shared.plan import CallPlan, Dial
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -24,7 +25,8 @@ def test_a_signed_webhook_dials_ahead_and_connects(run):
         assert f'<Stream url="{url}"><Parameter name="token" value="' in twiml
         assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1&amp;worker=0</Redirect>' in twiml
         offered = await cell.bridge.next(CallOffered)
-        assert (offered.call_sid, offered.from_number, offered.to_number) == ("CAone", "+15550001", "+15550002")
+        assert offered.call_sid == "CAone"
+        assert offered.plan == CallPlan("inbound", cell.twilio.account_sid, "+15550001", "+15550002")
         assert not offered.resumed
         assert offered.token_id in twiml
 
@@ -39,7 +41,7 @@ def test_the_webhook_may_be_a_get(run):
         headers = {"X-Twilio-Signature": cell.twilio.sign(cell.twilio.origin + target, {})}
         status, text = await cell.twilio.request("GET", target, headers=headers)
         assert (status, "<Connect>" in text) == (200, True)
-        assert (await cell.bridge.next(CallOffered)).from_number == "+15550001"
+        assert (await cell.bridge.next(CallOffered)).plan.from_number == "+15550001"
         assert (await cell.twilio.request("GET", target + "&x=1", headers=headers))[0] == 403
 
     run(scenario)
@@ -140,7 +142,7 @@ def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
             cell.frames(monotonic_ns() - 200_000_000, (started.call, 0, bytes(160 * frames), 0))
             await cell.ack()
             assert "<Say>" in await cell.twilio.voice("CAnew")
-            assert cell.gateway.metrics.fallbacks[Why.LATE].value == 1
+            assert cell.gateway.metrics.fallbacks[FallbackCause.LATE].value == 1
             assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
             socket.transport.abort()
 
@@ -186,6 +188,32 @@ def test_a_call_that_keeps_coming_back_gets_the_fallback(run):
         answers = [await cell.twilio.voice("CAloop", resume=True) for _ in range(4)]
         assert ["<Connect>" in answer for answer in answers] == [True, True, True, False]
         assert [(await cell.bridge.next(CallOffered)).resumed for _ in range(3)] == [True] * 3
+
+    run(scenario)
+
+
+def test_a_repeated_webhook_holds_one_place_and_asks_the_same_worker(run):
+    async def scenario(cell):
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        for _ in range(3):
+            assert "<Connect>" in await cell.twilio.voice("CAagain")
+        await cell.until(lambda: sorted(bridge.inbox.qsize() for bridge in cell.bridges) == [0, 3])
+        assert "<Connect>" in await cell.twilio.voice("CAother")
+
+    run(scenario, workers=2, max_calls=2)
+
+
+def test_a_dialled_call_comes_back_to_its_agent(run):
+    async def scenario(cell):
+        cell.bridge.send(CallOver("CAdial", Dial("+15550100", "+15550002", 20)))
+        await cell.until(lambda: "CAdial" in cell.gateway._admission._orders)
+        answer = await cell.twilio.voice("CAdial", resume=True)
+        action = f"{cell.twilio.origin}/twilio/voice?resume=1&amp;after=order"
+        assert f'<Dial action="{action}" callerId="+15550002" method="POST" timeout="20"><Number>+15550100<' in answer
+        status, text = await cell.twilio.post(
+            "/twilio/voice?resume=1&after=order", CallSid="CAdial", AccountSid=cell.twilio.account_sid
+        )
+        assert (status, "<Connect>" in text) == (200, True)
 
     run(scenario)
 

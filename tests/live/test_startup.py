@@ -54,6 +54,7 @@ def run_dir() -> Iterator[Path]:
     [
         ("gateway", {"GATEWAY_PORT": "eighty"}, "GATEWAY_PORT"),
         ("gateway", {"ALLOW_UNSIGNED": "off"}, "TWILIO_AUTH_TOKEN"),
+        *((each, {"LOG_LEVEL": "VERBOSE"}, "LOG_LEVEL") for each in ("gateway", "txpacer", "aibridge", "callbook")),
         ("gateway", {"TWILIO_AUTH_TOKEN": "x"}, "PUBLIC_URL is not set"),
         ("gateway", {"TWILIO_AUTH_TOKEN": "x", "PUBLIC_URL": "http://example.com"}, "not https"),
         ("txpacer", {"TX_LEAD_MS": "1"}, "TX_LEAD_MS"),
@@ -103,6 +104,20 @@ def test_a_key_that_the_model_refuses_ends_aibridge_with_one_line(run_dir: Path,
     finally:
         model.terminate()
         model.wait()
+
+
+def test_a_model_that_cannot_be_reached_is_named_by_its_address(run_dir: Path, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    env = environment(run_dir, OPENAI_API_KEY="sk-fine", OPENAI_BASE_URL=f"http://{address}/v1", NO_PROXY="127.0.0.1")
+    command = [sys.executable, "-m", "aibridge"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=env | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        warning = next(line for line in process.stderr if b"cannot be reached" in line)
+        assert address.encode() in warning
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
 
 
 def test_a_second_pacer_in_a_run_dir_gives_up_and_leaves_the_first_alone(run_dir: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from proofs.matrix import carry, row, rules_of
 from proofs.scenarios import Scenario, all_scenarios
 from proofs.virtual import VirtualCall
+from shared.plan import Fallback
 
 TOLERANCE_MS = 10
 SCENARIOS = {scenario.name: scenario for scenario in all_scenarios()}
@@ -68,8 +69,8 @@ def test_a_renewal_is_not_heard() -> None:
 
 def test_a_model_that_never_comes_back_leaves_the_call_to_the_twiml_within_ten_seconds() -> None:
     result = carry(SCENARIOS["loss: the model never comes back"])
-    assert result.hang_up is not None
-    assert not result.hang_up.goodbye
+    assert result.end_call is not None
+    assert result.end_call.order == Fallback()
     lost_ns = result.sessions[0]["closed_ns"]
     assert 0 < result.record.ended_ns - lost_ns <= 10_500_000_000
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import zmq
 
-from shared.courier import DEFINITIONS, Courier
+from shared.courier import Courier
 from shared.facts import CallStatus, Kept, Noted
 from shared.messages import decode, encode
-from shared.metrics import Page
+from shared.metrics import FACTS, Page
 from tests.on_a_loop import on_a_loop
 
 
@@ -39,7 +39,7 @@ def status(call_sid: str, duration_s: int = 1) -> CallStatus:
 @on_a_loop
 async def test_a_fact_that_cannot_be_said_is_lost_alone(unsayable: CallStatus) -> None:
     context: zmq.Context[Any] = zmq.Context()
-    page = Page.in_memory(DEFINITIONS)
+    page = Page.in_memory(FACTS)
     courier = Courier(context, "inproc://callbook", name="sender", page=page)
     courier._link.close()
     link: Any = FakeLink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 
 from shared import process
 from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, ImpatientHandler, instance, sole
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
@@ -72,16 +75,48 @@ def test_a_process_waits_for_the_one_before_it_to_end(tmp_path: Path) -> None:
     end.join()
 
 
-def test_a_library_that_logs_whole_urls_is_not_listened_to() -> None:
-    script = (
-        "import logging\nfrom shared.process import run\n"
-        "def main():\n    for name in ('httpx2', 'httpcore2.http11', 'aiohttp.client', 'other'):\n"
-        "        logging.getLogger(name).info('POST https://example.com/?token=%s', name)\n"
-        "run('callbook', main)"
-    )
-    env = {**os.environ, "LOG_LEVEL": "DEBUG"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, env=env)
-    assert done.stderr == "INFO other: POST https://example.com/?token=other\n"
+SPEAKS = (
+    "import logging\nfrom shared.process import run\nfrom shared.settings import load\n"
+    "def main():\n    load()\n"
+    "    for name in ('httpx2', 'httpcore2.http11', 'aiohttp.client', 'other', 'callbook'):\n"
+    "        logging.getLogger(name).debug('POST https://example.com/?token=%s', name)\n"
+    "        logging.getLogger(name).info('POST https://example.com/?token=%s', name)\n"
+    "run('callbook', main)"
+)
+
+
+def lines_of(script: str, directory: Path, **env: str) -> list[str]:
+    """What a process that runs `script` in `directory` says on stderr."""
+    command, path = [sys.executable, "-c", script], {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=path | env, cwd=directory)
+    return done.stderr.splitlines()
+
+
+def test_a_library_that_logs_whole_urls_is_not_listened_to(tmp_path: Path) -> None:
+    assert lines_of(SPEAKS, tmp_path, LOG_LEVEL="DEBUG") == [
+        "INFO other: POST https://example.com/?token=other",
+        "DEBUG callbook: POST https://example.com/?token=callbook",
+        "INFO callbook: POST https://example.com/?token=callbook",
+    ]
+
+
+def test_the_log_level_of_the_settings_file_counts(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=warning\n")
+    assert lines_of(SPEAKS, tmp_path) == []
+
+
+def test_a_log_level_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    (line,) = lines_of(SPEAKS, tmp_path, LOG_LEVEL="VERBOSE")
+    assert line.startswith("callbook: LOG_LEVEL ")
+    assert "'DEBUG'" in line
+
+
+def test_under_supervisord_each_line_begins_with_time_and_instance(tmp_path: Path) -> None:
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z callbook\.2 "
+    said = lines_of(SPEAKS, tmp_path, SUPERVISOR_PROCESS_NAME="callbook.2")
+    assert [bool(re.fullmatch(stamp + "INFO (other|callbook): .*", line)) for line in said] == [True, True]
+    (refusal,) = lines_of(SPEAKS, tmp_path, SUPERVISOR_PROCESS_NAME="callbook.2", LOG_LEVEL="VERBOSE")
+    assert re.match(stamp + "callbook: LOG_LEVEL ", refusal)
 
 
 def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(

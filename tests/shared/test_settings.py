@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load, misspelt, prepare_run_dir
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,6 +46,10 @@ def test_the_origin_is_the_public_url_or_this_machine(monkeypatch: pytest.Monkey
         ("BARGE_IN", "flush"),
         ("PUBLIC_URL", "voice.example.com"),
         ("PUBLIC_URL", "https://example.com/path"),
+        ("LOG_LEVEL", "VERBOSE"),
+        ("FALLBACK_DIAL", "abc"),
+        ("FALLBACK_DIAL", "+"),
+        ("FALLBACK_DIAL", "12"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +58,55 @@ def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: 
         load()
     assert str(caught.value).startswith(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["+15550100", "112", "415-123-4567", "+44 (20) 7946 0018"])
+def test_a_fallback_number_may_be_written_in_any_usual_way(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FALLBACK_DIAL", number)
+    assert load().fallback_dial == number
+
+
+def test_log_level_is_read_from_the_file_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=debug\n")
+    assert load().log_level == "DEBUG"
+
+
+def test_a_relative_path_belongs_to_the_directory_of_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".env").write_text("DATA_DIR=records\nAGENT_FILE=agent.toml\n")
+    settings = load(home)
+    assert (settings.data_dir, settings.agent_file) == (home / "records", home / "agent.toml")
+    assert load().data_dir == tmp_path / "data"
+    monkeypatch.setenv("DATA_DIR", "/var/lib/twentyms")
+    assert load(home).data_dir == Path("/var/lib/twentyms")
+
+
+def test_a_misspelt_setting_is_named_with_the_nearest_right_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "TWILIO_AUTH_TOKN=x\nLEAD_MS=200\nOPENAI_MODEL=x\nGATEWAY_PORT=80\nCOMPOSE_PROJECT_NAME=x\nHTTPS_PROXY=x\n"
+    (tmp_path / ".env").write_text(text)
+    monkeypatch.setenv("RECORDNG", "on")
+    assert misspelt() == [
+        "TWILIO_AUTH_TOKN in .env is not a setting and is not used; did you mean TWILIO_AUTH_TOKEN?",
+        "LEAD_MS in .env is not a setting and is not used; did you mean TX_LEAD_MS?",
+        "OPENAI_MODEL in .env is not a setting and is not used; did you mean OPENAI_REALTIME_MODEL?",
+        "RECORDNG in the environment is not a setting and is not used; did you mean RECORDING?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["TWILIO_API_KEY", "TWILIO_API_SECRET", "OPENAI_API_BASE", "OPENAI_ORG_ID", "LOGNAME", "GATEWAY_SERVICE_PORT"],
+)
+def test_a_variable_that_other_programs_use_is_not_taken_for_a_misspelt_setting(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert misspelt() == []
 
 
 def test_secrets_are_not_shown() -> None:
@@ -85,8 +138,8 @@ def test_a_run_dir_too_long_for_a_socket_is_an_error(tmp_path: Path) -> None:
 def test_the_example_file_names_every_setting_and_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE))
-    assert set(example) - {"LOG_LEVEL"} == {name.upper() for name in Settings.model_fields}
-    given = {name.lower(): value for name, value in example.items() if value and name != "LOG_LEVEL"}
+    assert set(example) == {name.upper() for name in Settings.model_fields}
+    given = {name.lower(): value for name, value in example.items() if value}
     assert Settings(**given) == Settings()
     for name, field in Settings.model_fields.items():
         assert name in given or field.default_factory or not field.default, name

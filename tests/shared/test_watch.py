@@ -4,8 +4,8 @@ import asyncio
 import gc
 import time
 
-from shared.metrics import Page
-from shared.watch import GC_PAUSE, LOOP_LAG, LOOP_TASKS, CollectorPauses, LoopLag
+from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
+from shared.watch import CollectorPauses, LoopLag
 
 
 def test_every_collection_is_counted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -10,16 +11,18 @@ from hypothesis import strategies as st
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
 from shared.messages import CLEAR
-from txpacer.core.line import REBUFFER_BYTES, CaughtUp, Finished, Line, Shifted, Started, Starved
+from txpacer.core.line import REBUFFER_BYTES, Line
+from txpacer.core.reports import CaughtUp, Finished, Shifted, Started, Starved
 
 MS = 1_000_000
 LEAD_MS = 120
 GRID_NS = 5 * MS
 T0 = 1_000_000 * MS
+CALL = 7
 
 
 def make() -> Line:
-    return Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS)
+    return Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS, call=CALL)
 
 
 def speech(ms: int, seed: int = 1) -> bytes:
@@ -27,12 +30,32 @@ def speech(ms: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(ms * 8)
 
 
-def run(line: Line, until_ns: int, *, start_ns: int = T0) -> list[tuple[int, int, bytes, int]]:
-    """Tick at every due time on the grid until `until_ns`; what came out, with its time."""
+Piece = tuple[int, bytes, int]
+
+
+def tick(line: Line, now_ns: int) -> list[Piece]:
+    """What leaves at `now_ns`, as `(seq, audio, mark)`."""
+    entries = line.tick(now_ns)
+    assert {call for call, *_ in entries} <= {CALL}
+    return [(seq, audio, mark) for _, seq, audio, mark in entries]
+
+
+def frame_or_tick(line: Line, now_ns: int) -> list[Piece]:
+    """The same, through `frame` at a deadline whenever the line gives one, as the pacer does."""
+    due = line.next_due_ns()
+    if due is not None and 0 <= now_ns - due < GRID_NS and (entry := line.frame()) is not None:
+        return [entry[1:]]
+    return tick(line, now_ns)
+
+
+def run(
+    line: Line, until_ns: int, *, start_ns: int = T0, step: Callable[[Line, int], list[Piece]] = tick
+) -> list[tuple[int, int, bytes, int]]:
+    """Step at every due time on the grid until `until_ns`; what came out, with its time."""
     out = []
     now = start_ns
     while True:
-        out += [(now, *piece) for piece in line.tick(now)]
+        out += [(now, *piece) for piece in step(line, now)]
         due = line.next_due_ns()
         if due is None:
             return out
@@ -41,30 +64,10 @@ def run(line: Line, until_ns: int, *, start_ns: int = T0) -> list[tuple[int, int
             return out
 
 
-def taken(line: Line, until_ns: int, *, start_ns: int = T0) -> list[tuple[int, int, bytes, int]]:
-    """The same, with frames taken from the line's run wherever it has one, as the pacer does."""
-    out = []
-    now = start_ns
-    while now <= until_ns:
-        due = line.next_due_ns()
-        on_time = due is not None and 0 <= now - due < line.patience_ns
-        if on_time and line.run is not None and (entry := next(line.run, None)) is not None:
-            call, *piece = entry
-            assert call == 7
-            out.append((now, *piece))
-        else:
-            out += [(now, *piece) for piece in line.tick(now)]
-        due = line.next_due_ns()
-        if due is None:
-            break
-        now = max(now, -(-due // GRID_NS) * GRID_NS)
-    return out
-
-
 def test_the_first_frame_leaves_at_once_and_the_ear_is_filled_up_to_the_lead() -> None:
     line = make()
     line.push(1, speech(1000))
-    pieces = line.tick(T0)
+    pieces = tick(line, T0)
     assert sum(len(audio) for _, audio, _ in pieces) == LEAD_MS * 8
     assert line.reports == [Started(1, T0)]
 
@@ -82,7 +85,7 @@ def test_after_the_lead_one_frame_leaves_every_20_ms_without_drift() -> None:
 def test_the_deadline_grid_is_that_of_the_ticks_whenever_the_first_frame_came() -> None:
     line = make()
     line.push(1, speech(1000))
-    line.tick(T0 + 3 * MS + 17)
+    tick(line, T0 + 3 * MS + 17)
     assert line.next_due_ns() == T0 + 20 * MS
 
 
@@ -103,21 +106,21 @@ def test_the_bytes_that_leave_are_the_bytes_that_came_however_ragged() -> None:
 def test_only_the_end_of_an_utterance_is_padded_and_carries_its_mark() -> None:
     line = make()
     line.push(1, b"\x01" * 250)
-    assert line.tick(T0) == [(0, b"\x01" * 160, 0)]
+    assert tick(line, T0) == [(0, b"\x01" * 160, 0)]
     line.end(1)
-    assert line.tick(T0 + 20 * MS) == [(1, b"\x01" * 90 + SILENCE * 70, 1)]
+    assert tick(line, T0 + 20 * MS) == [(1, b"\x01" * 90 + SILENCE * 70, 1)]
 
 
 def test_an_end_that_comes_after_the_last_frame_still_sends_the_mark() -> None:
     line = make()
     line.push(1, speech(20))
-    line.tick(T0)
+    tick(line, T0)
     line.end(1)
-    assert line.tick(T0 + 5 * MS) == [(1, b"", 1)]
+    assert tick(line, T0 + 5 * MS) == [(1, b"", 1)]
 
 
-def test_what_is_taken_from_a_run_is_what_a_tick_would_have_given() -> None:
-    lines = [Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS, call=7) for _ in range(2)]
+def test_frame_gives_what_tick_would_have_given() -> None:
+    lines = [make() for _ in range(2)]
     outs: list[list[tuple[int, int, bytes, int]]] = [[], []]
     rng = random.Random(11)
     now = T0
@@ -128,11 +131,11 @@ def test_what_is_taken_from_a_run_is_what_a_tick_would_have_given() -> None:
         while at < len(data) or now < whole_at:
             size = rng.randrange(1, 3_000)
             passed_ns = rng.randrange(1, 300) * MS
-            for line, out, go in zip(lines, outs, (run, taken), strict=True):
+            for line, out, step in zip(lines, outs, (tick, frame_or_tick), strict=True):
                 line.push(utterance, data[at : at + size])
                 if at + size >= len(data):
                     line.end(utterance)
-                out += go(line, now + passed_ns, start_ns=now)
+                out += run(line, now + passed_ns, start_ns=now, step=step)
             assert lines[0].ear_ns == lines[1].ear_ns
             assert lines[0].seq == lines[1].seq
             assert lines[0].reservoir_bytes == lines[1].reservoir_bytes
@@ -169,9 +172,9 @@ def test_an_utterance_is_finished_when_the_ear_has_played_its_last_sample() -> N
 def test_woken_late_by_less_than_the_ear_holds_nothing_is_heard(stall_ms: int) -> None:
     line = make()
     line.push(1, speech(2_000))
-    line.tick(T0)
+    tick(line, T0)
     late = T0 + 20 * MS + stall_ms * MS
-    pieces = line.tick(late)
+    pieces = tick(line, late)
     assert sum(len(p[1]) for p in pieces) == (stall_ms // 20 + 1) * FRAME_BYTES
     assert not any(isinstance(r, Shifted) for r in line.reports)
     assert any(isinstance(r, CaughtUp) for r in line.reports) == (stall_ms > 20)
@@ -182,9 +185,9 @@ def test_woken_late_by_less_than_the_ear_holds_nothing_is_heard(stall_ms: int) -
 def test_woken_after_the_ear_ran_dry_the_lead_is_restored_and_the_gap_counted(stall_ms: int) -> None:
     line = make()
     line.push(1, speech(20_000))
-    line.tick(T0)
+    tick(line, T0)
     late = T0 + 20 * MS + stall_ms * MS
-    pieces = line.tick(late)
+    pieces = tick(line, late)
     assert sum(len(p[1]) for p in pieces) == LEAD_MS * 8
     assert Shifted(1, late - (T0 + LEAD_MS * MS), True) in line.reports
     assert line.ear_ns == late + LEAD_MS * MS
@@ -193,24 +196,24 @@ def test_woken_after_the_ear_ran_dry_the_lead_is_restored_and_the_gap_counted(st
 def test_starved_and_fed_before_the_ear_ran_dry_nothing_is_heard() -> None:
     line = make()
     line.push(1, speech(100))
-    line.tick(T0)
-    assert line.tick(T0 + 20 * MS) == []
+    tick(line, T0)
+    assert tick(line, T0 + 20 * MS) == []
     assert Starved(1) in line.reports
     assert line.next_due_ns() is None
     line.push(1, speech(20, 2))
-    assert line.tick(T0 + 90 * MS) == [(5, speech(20, 2), 0)]
+    assert tick(line, T0 + 90 * MS) == [(5, speech(20, 2), 0)]
     assert not any(isinstance(r, Shifted | CaughtUp) for r in line.reports)
 
 
 def test_starved_until_dry_it_rebuffers_before_it_goes_on() -> None:
     line = make()
     line.push(1, speech(100))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)
     line.push(1, speech(40, 2))
-    assert line.tick(T0 + 300 * MS) == []
+    assert tick(line, T0 + 300 * MS) == []
     line.push(1, speech(20, 3))
-    pieces = line.tick(T0 + 310 * MS)
+    pieces = tick(line, T0 + 310 * MS)
     assert sum(len(p[1]) for p in pieces) == REBUFFER_BYTES
     assert Shifted(1, 210 * MS, True) in line.reports
 
@@ -218,22 +221,22 @@ def test_starved_until_dry_it_rebuffers_before_it_goes_on() -> None:
 def test_starved_until_dry_an_ended_utterance_is_not_held_back() -> None:
     line = make()
     line.push(1, speech(100))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)
     line.push(1, b"\x02" * 30)
     line.end(1)
-    assert line.tick(T0 + 300 * MS) == [(5, b"\x02" * 30 + SILENCE * 130, 1)]
+    assert tick(line, T0 + 300 * MS) == [(5, b"\x02" * 30 + SILENCE * 130, 1)]
 
 
 def test_a_withdrawal_keeps_what_was_paced_and_nothing_else() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)
     cut = line.withdraw(1, T0 + 25 * MS)
     assert cut.heard_bytes == ((1, 140 * 8),)
     assert cut.silent_ns == T0 + 140 * MS
-    assert line.tick(T0 + 25 * MS) == [(7, b"", 1)]
+    assert tick(line, T0 + 25 * MS) == [(7, b"", 1)]
     assert run(line, T0 + 1_000 * MS, start_ns=T0 + 30 * MS) == []
     assert line.reports[-1] == Finished(1, T0 + 140 * MS)
     assert line.reservoir_bytes == 0
@@ -252,7 +255,7 @@ def test_a_withdrawal_names_the_items_that_nobody_heard() -> None:
     line = make()
     line.push(1, speech(500, 1))
     line.push(2, speech(500, 2))
-    line.tick(T0)
+    tick(line, T0)
     cut = line.withdraw(2, T0 + 1 * MS)
     assert cut.heard_bytes == ((1, LEAD_MS * 8),)
 
@@ -261,14 +264,14 @@ def test_an_item_that_is_paced_but_still_heard_is_named_whole() -> None:
     line = make()
     line.push(1, speech(60, 1))
     line.push(2, speech(500, 2))
-    line.tick(T0)
+    tick(line, T0)
     assert line.withdraw(2, T0 + 1 * MS).heard_bytes == ((1, 60 * 8), (2, 60 * 8))
 
 
 def test_after_a_withdrawal_new_speech_follows_the_tail() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
+    tick(line, T0)
     line.withdraw(1, T0 + 1 * MS)
     line.push(2, speech(200, 2))
     line.end(2)
@@ -281,18 +284,18 @@ def test_after_a_withdrawal_new_speech_follows_the_tail() -> None:
 def test_a_clear_takes_from_heard_what_the_ear_still_held() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
+    tick(line, T0)
     cut = line.withdraw(1, T0 + 50 * MS, clear=True)
     assert cut.heard_bytes == ((1, 50 * 8),)
     assert cut.silent_ns == T0 + 50 * MS
-    assert line.tick(T0 + 50 * MS) == [(6, b"", CLEAR), (6, b"", 1)]
+    assert tick(line, T0 + 50 * MS) == [(6, b"", CLEAR), (6, b"", 1)]
 
 
 def test_a_clear_with_two_items_in_the_ear_takes_from_the_last_first() -> None:
     line = make()
     line.push(1, b"\x01" * (60 * 8 - 3))
     line.push(2, speech(500, 2))
-    line.tick(T0)
+    tick(line, T0)
     cut = line.withdraw(2, T0 + 20 * MS, clear=True)
     assert cut.heard_bytes == ((1, 20 * 8), (2, 0))
 
@@ -300,8 +303,8 @@ def test_a_clear_with_two_items_in_the_ear_takes_from_the_last_first() -> None:
 def test_a_wire_that_fell_behind_moves_ear_and_schedule_by_the_gap() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)  # frame 6; the ear is thought to hold until T0 + 140
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)  # frame 6; the ear is thought to hold until T0 + 140
     line.wire_late(6, T0 + 400 * MS)
     assert Shifted(1, 280 * MS, True) in line.reports
     assert line.ear_ns == T0 + 420 * MS
@@ -311,8 +314,8 @@ def test_a_wire_that_fell_behind_moves_ear_and_schedule_by_the_gap() -> None:
 def test_a_wire_that_was_late_within_the_ear_changes_nothing() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)
     line.wire_late(6, T0 + 119 * MS)
     assert line.ear_ns == T0 + 140 * MS
     assert line.reports == [Started(1, T0)]
@@ -322,7 +325,7 @@ def test_a_gap_in_one_utterance_moves_those_behind_it_too() -> None:
     line = make()
     line.push(1, speech(60))
     line.push(2, speech(500, 2))
-    line.tick(T0)
+    tick(line, T0)
     line.wire_late(1, T0 + 100 * MS)
     shifts = [r for r in line.reports if isinstance(r, Shifted)]
     assert shifts == [Shifted(1, 80 * MS, True), Shifted(2, 80 * MS, False)]
@@ -331,9 +334,9 @@ def test_a_gap_in_one_utterance_moves_those_behind_it_too() -> None:
 def test_late_reports_of_one_burst_count_one_gap() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
+    tick(line, T0)
     for n in range(1, 6):
-        line.tick(T0 + n * 20 * MS)
+        tick(line, T0 + n * 20 * MS)
     for seq in range(6, 11):
         line.wire_late(seq, T0 + 400 * MS)
     assert [r for r in line.reports if isinstance(r, Shifted)] == [Shifted(1, 280 * MS, True)]
@@ -344,7 +347,7 @@ def test_late_reports_of_one_burst_count_one_gap() -> None:
 def test_a_first_frame_that_left_late_moves_the_start_but_is_no_gap() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
+    tick(line, T0)
     line.wire_late(0, T0 + 50 * MS)
     assert line.reports == [Started(1, T0), Shifted(1, 50 * MS, False)]
 
@@ -356,7 +359,7 @@ def test_a_frame_of_an_earlier_spurt_that_left_late_moves_what_is_behind_it(late
     line.end(1)
     run(line, T0 + 500 * MS)
     line.push(2, speech(200))
-    line.tick(T0 + 1_000 * MS)
+    tick(line, T0 + 1_000 * MS)
     line.reports.clear()
     line.wire_late(0, T0 + late_ms * MS)
     assert line.reports == ([Shifted(2, moved_ms * MS, False)] if moved_ms else [])
@@ -366,8 +369,8 @@ def test_a_frame_of_an_earlier_spurt_that_left_late_moves_what_is_behind_it(late
 def test_a_line_that_began_again_on_a_wire_that_takes_a_while_has_one_gap() -> None:
     line = make()
     line.push(1, speech(20_000))
-    line.tick(T0)
-    ((seq, _, _),) = line.tick(T0 + 500 * MS)
+    tick(line, T0)
+    ((seq, _, _),) = tick(line, T0 + 500 * MS)
     line.wire_late(seq, T0 + 501 * MS)
     shifts = [r for r in line.reports if isinstance(r, Shifted)]
     assert shifts == [Shifted(1, 380 * MS, True), Shifted(1, 1 * MS, True, continued=True)]
@@ -381,7 +384,7 @@ def test_a_silence_that_was_meant_stays_so_when_it_turns_out_to_be_longer() -> N
     run(line, T0 + 100 * MS)
     line.pause()
     line.resume()
-    ((seq, _, _),) = line.tick(T0 + 500 * MS)
+    ((seq, _, _),) = tick(line, T0 + 500 * MS)
     line.wire_late(seq, T0 + 501 * MS)
     assert [(r.audible, r.continued) for r in line.reports if isinstance(r, Shifted)] == [(False, False), (False, True)]
 
@@ -399,15 +402,15 @@ def test_a_tail_that_left_after_it_was_thought_heard_is_a_gap() -> None:
 def test_what_a_clear_threw_away_was_late_to_nobody() -> None:
     line = make()
     line.push(1, speech(5_000))
-    line.tick(T0)
-    line.tick(T0 + 20 * MS)
+    tick(line, T0)
+    tick(line, T0 + 20 * MS)
     line.withdraw(1, T0 + 30 * MS, clear=True)
     line.push(2, speech(500, 2))
     line.reports.clear()
     line.wire_late(6, T0 + 400 * MS)
     assert line.reports == []
     assert line.ear_ns == T0 + 30 * MS
-    line.tick(T0 + 31 * MS)
+    tick(line, T0 + 31 * MS)
     line.wire_late(6, T0 + 40 * MS)
     assert line.reports == [Started(2, T0 + 31 * MS), Finished(1, T0 + 30 * MS), Shifted(2, 9 * MS, False)]
 
@@ -416,7 +419,7 @@ def test_a_line_goes_on_where_another_one_stopped_and_the_silence_is_a_gap() -> 
     line = make()
     line.restore(seq=50, utterance=3, paced_bytes=10 * FRAME_BYTES, ear_ns=T0)
     line.push(3, speech(500))
-    pieces = line.tick(T0 + 300 * MS)
+    pieces = tick(line, T0 + 300 * MS)
     assert pieces[0][0] == 50
     assert line.reports == [Shifted(3, 300 * MS, True)]
 
@@ -426,7 +429,7 @@ def test_a_line_that_is_not_told_when_its_utterance_began_calls_it_begun_and_no_
     line.restore(seq=50, utterance=3, paced_bytes=10 * FRAME_BYTES, ear_ns=0)
     line.push(3, speech(500))
     assert line.unheard() == [(3, 660 * 8 + 40 * 8, 1_600, False, 0)]
-    line.tick(T0)
+    tick(line, T0)
     assert line.reports == [Started(3, T0 - 200 * MS)]
 
 
@@ -465,7 +468,7 @@ def test_any_order_of_events_keeps_bytes_order_and_ear(script: list[tuple[str, i
     def collect() -> None:
         nonlocal next_seq, pauses
         ear_before = line.ear_ns
-        pieces = line.tick(now)
+        pieces = tick(line, now)
         for seq, audio, _mark in pieces:
             assert 0 <= seq - next_seq <= pauses
             assert len(audio) % FRAME_BYTES == 0
@@ -548,7 +551,7 @@ def test_a_paused_line_goes_on_exactly_where_it_stopped_and_calls_the_silence_no
     line.end(1)
     before = run(line, T0 + 500 * MS)
     line.pause()
-    assert line.tick(T0 + 520 * MS) == []
+    assert tick(line, T0 + 520 * MS) == []
     assert line.next_due_ns() is None
     line.resume()
     after = run(line, T0 + 5_000 * MS, start_ns=T0 + 900 * MS)
@@ -577,7 +580,7 @@ def test_a_gap_after_a_resume_is_a_gap_again() -> None:
     line.pause()
     line.resume()
     run(line, T0 + 300 * MS, start_ns=T0 + 120 * MS)
-    line.tick(line.ear_ns + 50 * MS)
+    tick(line, line.ear_ns + 50 * MS)
     assert [report.audible for report in line.reports if isinstance(report, Shifted)] == [True]
 
 
@@ -589,4 +592,4 @@ def test_a_withdrawal_ends_a_pause() -> None:
     cut = line.withdraw(1, T0 + 110 * MS)
     assert cut.heard_bytes == ((1, line.seq * FRAME_BYTES),)
     line.push(2, speech(100, 2))
-    assert line.tick(T0 + 120 * MS)
+    assert tick(line, T0 + 120 * MS)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import zmq
 
+from callbook.exporter import PagesCollector
 from shared import bus
 from shared.messages import (
     BridgeHello,
@@ -32,7 +33,6 @@ from shared.messages import (
     decode,
     encode,
 )
-from shared.metrics import PagesCollector
 from shared.process import EX_TEMPFAIL
 
 TIMEOUT_MS = 10_000

@@ -9,15 +9,19 @@ from txpacer.core.pacer import Pacer
 
 MS = 1_000_000
 T0 = 1_000_000 * MS
+LEAD_NS = 120 * MS
+FRAME_NS = 20 * MS
 SPEECH = bytes(range(256)) * 40
 
 
 def make() -> Pacer:
-    return Pacer(lead_ns=120 * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
+    return Pacer(lead_ns=LEAD_NS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
 
 
 def restore(pacer: Pacer, bridge: str, handover: int, ask: int = 1) -> None:
-    pacer.restore(1, "gateway", bridge, seq=50, utterance=3, paced_bytes=800, ear_ns=T0 - 1, handover=handover, ask=ask)
+    pacer.restore(
+        1, "gateway", bridge, T0, seq=50, utterance=3, paced_bytes=800, ear_ns=T0 - 1, handover=handover, ask=ask
+    )
 
 
 def states(pacer: Pacer) -> list[tuple[str, LineState]]:
@@ -26,12 +30,12 @@ def states(pacer: Pacer) -> list[tuple[str, LineState]]:
 
 def test_a_line_says_what_it_was_given_and_to_a_successor_what_it_has_of_it() -> None:
     pacer = make()
-    pacer.open(1, "gateway", "one", ask=1)
+    pacer.open(1, "gateway", "one", T0, ask=1)
     pacer.speech(1, 1, SPEECH, T0)
     pacer.tick(T0)
     pacer.take_reports()
-    pacer.open(1, "gateway", "one", ask=2)
-    pacer.open(1, "gateway", "two", handover=1, ask=1)
+    pacer.open(1, "gateway", "one", T0, ask=2)
+    pacer.open(1, "gateway", "two", T0, handover=1, ask=1)
     unheard = ((1, len(SPEECH), 960, False, T0),)
     assert states(pacer) == [
         ("one", LineState(1, unheard, 2)),
@@ -53,10 +57,42 @@ def test_a_line_that_is_there_is_not_restored_again() -> None:
 
 def test_a_worker_that_slept_over_a_restart_takes_no_line_and_keeps_none() -> None:
     pacer = make()
-    pacer.open(1, "gateway", "sleeper")
+    pacer.open(1, "gateway", "sleeper", T0)
     restore(pacer, "successor", 1)
-    pacer.open(1, "gateway", "sleeper")
+    pacer.open(1, "gateway", "sleeper", T0)
     restore(pacer, "sleeper", 0)
     assert pacer.belongs_to(1, "successor")
     (_, state) = states(pacer)[-1]
     assert [number for number, *_ in state.unheard] == [3]
+
+
+def frames_at(pacer: Pacer, now_ns: int) -> list[tuple[str, int]]:
+    """The gateways that get frames at `now_ns`, with the number of the first."""
+    return [(name, entry[1]) for name, batch in pacer.tick(now_ns) for entry in batch.entries]
+
+
+def test_a_successor_ends_the_pause_of_the_failed_worker() -> None:
+    pacer = make()
+    pacer.open(1, "gateway", "failed", T0)
+    pacer.speech(1, 1, SPEECH, T0)
+    assert frames_at(pacer, T0) == [("gateway", 0)]
+    pacer.pause(1)
+    pacer.open(1, "gateway", "failed", T0 + 5 * MS)
+    assert frames_at(pacer, T0 + FRAME_NS) == []
+    pacer.open(1, "gateway", "successor", T0 + FRAME_NS, handover=1)
+    assert frames_at(pacer, T0 + FRAME_NS) == [("gateway", 7)]  # a pause leaves out number 6
+    pacer.pause(1)
+    pacer.open(1, "gateway", "successor", T0 + FRAME_NS, handover=1)
+    assert pacer.next_due_ns() is None or frames_at(pacer, T0 + 2 * FRAME_NS) == []
+
+
+def test_a_line_that_a_dead_gateway_holds_continues_at_another_gateway() -> None:
+    pacer = make()
+    pacer.open(1, "dead", "bridge", T0)
+    pacer.speech(1, 1, SPEECH, T0)
+    now_ns = T0
+    while pacer.next_due_ns() is not None:
+        pacer.tick(now_ns)
+        now_ns += FRAME_NS
+    pacer.open(1, "alive", "bridge", now_ns, handover=1)
+    assert [name for name, _ in frames_at(pacer, now_ns)] == ["alive"]

@@ -14,7 +14,8 @@ from shared.messages import PlayoutFinished, PlayoutShifted
 from shared.metrics import Histogram, Page
 from txpacer.core.line import Line
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
-from txpacer.core.pacer import GRID_NS, Pacer
+from txpacer.core.outlet import GRID_NS
+from txpacer.core.pacer import Pacer
 
 from .virtual_cell import HOP_NS, LEAD_MS, MS, T0, Cell
 
@@ -120,7 +121,7 @@ def test_a_barge_in_while_the_gateway_stands_still_names_exactly_what_will_be_he
 def test_lines_of_another_gateway_do_not_notice() -> None:
     pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
     for call, gateway in ((1, "dead"), (2, "alive")):
-        pacer.open(call, gateway, "bridge")
+        pacer.open(call, gateway, "bridge", T0)
         pacer.speech(call, 1, speech(5_000), T0)
     now, frames = T0, {"dead": 0, "alive": 0}
     while now < T0 + 4_000 * MS:
@@ -135,7 +136,7 @@ def test_lines_of_another_gateway_do_not_notice() -> None:
 
 def test_a_batch_that_the_socket_refuses_goes_first_and_nothing_overtakes_it() -> None:
     pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
-    pacer.open(1, "gateway", "bridge")
+    pacer.open(1, "gateway", "bridge", T0)
     pacer.speech(1, 1, speech(1_000), T0)
     ((name, first),) = pacer.tick(T0)
     pacer.refused(name, first)
@@ -178,7 +179,7 @@ def test_a_gateway_that_is_gone_is_forgotten_with_what_was_meant_for_it() -> Non
     pacer, metrics = cell.pacer, cell.metrics
     lost = len(cell.inbox) + 1  # one was written, and not acknowledged yet
     for call, (name, frames) in enumerate(zip(("gateway", "another"), (cell.inbox[0][1],) * 2, strict=True), start=1):
-        pacer.open(call, name, "bridge")
+        pacer.open(call, name, "bridge", T0)
         pacer.refused(name, frames)
     cell.run(10_000)
     pacer.hello("another", cell.now_ns)
@@ -212,7 +213,7 @@ def test_a_held_line_is_held_once_whatever_is_asked_of_it_and_not_any_more_when_
 
 def test_a_line_is_held_until_nothing_old_is_unacknowledged() -> None:
     pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=PacerMetrics(Page.in_memory(DEFINITIONS)))
-    pacer.open(1, "gateway", "bridge")
+    pacer.open(1, "gateway", "bridge", T0)
     pacer.speech(1, 1, speech(5_000), T0)
     sent = [pacer.tick(T0 + n * 20 * MS)[0][1].batch for n in range(3)]
     assert pacer.tick(T0 + 200 * MS) == []
@@ -226,7 +227,7 @@ def test_a_batch_that_went_late_is_awaited_from_when_it_went() -> None:
     metrics = PacerMetrics(Page.in_memory(DEFINITIONS))
     pacer = Pacer(lead_ns=LEAD_MS * MS, metrics=metrics)
     for call in (1, 2):
-        pacer.open(call, "gateway", "bridge")
+        pacer.open(call, "gateway", "bridge", T0)
         pacer.speech(call, 1, speech(5_000), T0 + call * 10 * MS)
         ((_, batch),) = pacer.tick(T0 + call * 10 * MS)
         pacer.acknowledge("gateway", batch.batch, T0, (), T0 + call * 10 * MS)
@@ -378,7 +379,7 @@ def test_calls_keep_their_own_phase() -> None:
 
 def test_what_is_in_the_reservoirs_is_known_without_counting_it() -> None:
     cell = written(talking())
-    held = sum(entry.line.reservoir_bytes for entry in cell.pacer._entries.values())
+    held = sum(entry.line.reservoir_bytes for entry in cell.pacer._calls.values())
     assert cell.pacer.reservoir_bytes == held == len(speech(10_000)) - len(cell.wire[1])
     cell.withdraw(1, 1)
     assert cell.pacer.reservoir_bytes == 0
@@ -440,7 +441,7 @@ class Speaker:
 
     @property
     def line(self) -> Line:
-        return self.cell.pacer._entries[self.call].line
+        return self.cell.pacer._calls[self.call].line
 
     def withdraw(self, *, clear: bool = False) -> None:
         self.cleared |= clear

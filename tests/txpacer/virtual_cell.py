@@ -9,7 +9,8 @@ from shared.messages import CLEAR, Frames, Message, PlayoutFinished, WireAck, Wi
 from shared.metrics import Page
 from simulator.carrier.ear import Ear, EarRecord
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
-from txpacer.core.pacer import GRID_NS, Pacer
+from txpacer.core.outlet import GRID_NS
+from txpacer.core.pacer import Pacer
 
 MS = 1_000_000
 LEAD_MS = 120
@@ -65,7 +66,7 @@ class Cell:
         self._pacer_ns = self._gateway_ns = NEVER_NS
 
     def open(self, call: int) -> None:
-        self.pacer.open(call, "gateway", "bridge")
+        self.pacer.open(call, "gateway", "bridge", self.now_ns)
         self.ears[call] = Ear()
         self.wire[call] = bytearray()
         self.write_ns[call] = []

@@ -1,11 +1,10 @@
-"""What txpacer counts. See shared/metrics.py for how it gets out."""
+"""What txpacer counts. `shared/pages.py` exports it."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from shared.metrics import Definition, Page, counter, gauge, histogram
-from shared.watch import GC_PAUSE, REALTIME
+from shared.metrics import GC_PAUSE, REALTIME, Definition, Page, counter, gauge, histogram
 
 # From 100 us (a good timer) to 1 s (a stopped machine).
 LATENESS_BUCKETS: Final = (

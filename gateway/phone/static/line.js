@@ -17,7 +17,7 @@ function say(event, fields) {
   send({ event, sequenceNumber: String(++sequence), streamSid, ...fields });
 }
 
-function open({ url, callSid, accountSid, token }) {
+function open({ url, callSid, accountSid, parameters }) {
   streamSid = "MZ" + Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
   socket = new WebSocket(url);
   socket.onopen = () => {
@@ -29,7 +29,7 @@ function open({ url, callSid, accountSid, token }) {
         callSid,
         tracks: ["inbound"],
         mediaFormat: { encoding: "audio/x-mulaw", sampleRate: 8000, channels: 1 },
-        customParameters: { token },
+        customParameters: parameters,
       },
     });
     postMessage({ open: true });

@@ -803,14 +803,3 @@ def emitted_by_the_source() -> set[str]:
     return (names | {f"{kind}.{end}" for end in ("delta", "completed", "failed")} | {"response.output_audio.delta"}) & {
         *TYPES
     }
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["session", "config", "events", "items", "record", "response", "turns", "vad"],
-)
-def test_the_core_is_pure(name: str) -> None:
-    tree = ast.parse((Path(model.__file__).parent / f"{name}.py").read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"asyncio", "socket", "threading", "time", "websockets", "zmq"}
