@@ -62,6 +62,10 @@ class Reporter:
                 ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, unix_ms(at_ns))
             )
 
+    def name_model(self, model: str) -> None:
+        """What the model says that it is, which may differ from what was asked for."""
+        self._model = model
+
     def gap(self, gap_ns: int, *, continued: bool = False) -> None:
         """The caller heard a gap, or (`continued`) the last one was longer by so much."""
         self._ear_gaps += not continued
@@ -119,7 +123,7 @@ class Reporter:
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
         return TurnFact(
             self._call_sid,
-            turn.item_id,
+            turn.key,
             turn.number,
             turn.role,
             unix_ms(turn.started_ns) if turn.started_ns else 0,

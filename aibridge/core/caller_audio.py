@@ -3,8 +3,8 @@
 A session that is lost takes with it what it heard. A turn of the caller is therefore kept until its words are known or
 an answer to it was heard, and a fresh session hears it again.
 
-The model notices the end of speech half a second late, or later still when it listens for the meaning. Where that is too
-late, the last 160 ms are examined here. It costs nothing otherwise: a chunk is only kept.
+The model notices the end of speech half a second late, or later still when it listens for the meaning. Where that is
+too late, the last 160 ms are examined here. It costs nothing otherwise: a chunk is only kept.
 """
 
 from __future__ import annotations

@@ -183,9 +183,7 @@ class Conversation:
                 self.history.speech_stopped(turn, now_ns)
                 commands = self._step_floor(FloorEvent.FALLS_SILENT, now_ns)
                 is_free = self.making.state is Making.IDLE
-                self.asking.step(
-                    OwedEvent.TURN_ENDED if is_free else OwedEvent.TURN_ENDED_DURING_RESPONSE, now_ns
-                )
+                self.asking.step(OwedEvent.TURN_ENDED if is_free else OwedEvent.TURN_ENDED_DURING_RESPONSE, now_ns)
                 return commands
             case TurnTaken(turn):
                 self.caller.turn_taken(turn, has_speech=self.history.taken(turn))

@@ -41,7 +41,7 @@ def given(
 
 
 def heard_until(utterances: Iterable[Utterance], at_ns: int) -> tuple[dict[int, int], set[int]]:
-    """Bytes of each open utterance that the ear had played at that instant, in whole frames; and which it had finished."""
+    """Bytes of each open utterance that the ear had played at that instant, in whole frames, and which it had ended."""
     heard: dict[int, int] = {}
     finished: set[int] = set()
     for utterance in utterances:

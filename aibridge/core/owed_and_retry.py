@@ -1,6 +1,6 @@
 """What is owed to the caller, when it is asked for, and how often a response that failed is retried.
 
-The model answers each turn by itself, unless a response is in the way, or the answer fails, or the session is lost. Then
+The model answers each turn by itself, unless a response is in the way, the answer fails, or the session is lost. Then
 an answer is owed, and is asked for once nothing is in the way. A response that fails is retried, after a longer pause
 each time.
 """

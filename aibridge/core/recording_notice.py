@@ -16,9 +16,7 @@ NOTICE_TABLE: Final[Table[Opening, OpeningEvent, OpeningAct]] = {
     (Opening.DUE, OpeningEvent.ASKED): (Opening.ASKED, ()),
     (Opening.DUE, OpeningEvent.RECORDED): (Opening.MADE, ()),
     (Opening.ASKED, OpeningEvent.BEGAN): (Opening.MAKING, ()),
-    **becomes(
-        (Opening.DUE, Opening.ASKED), OpeningEvent.OTHER_BEGAN, Opening.DUE, OpeningAct.CANCEL_OTHER
-    ),
+    **becomes((Opening.DUE, Opening.ASKED), OpeningEvent.OTHER_BEGAN, Opening.DUE, OpeningAct.CANCEL_OTHER),
     **becomes((Opening.ASKED, Opening.MAKING), OpeningEvent.FAILED, Opening.DUE),
     (Opening.MAKING, OpeningEvent.ENDED): (Opening.MADE, ()),
     **becomes((Opening.ASKED, Opening.MAKING), OpeningEvent.LOST, Opening.DUE),

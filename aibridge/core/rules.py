@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from shared.plan import CallOrder, Fallback
@@ -43,4 +43,4 @@ class Script:
     greeting: Line = Line()
     fallback: Line = Line()
     # How a call ends whose model is gone for good.
-    fallback_order: CallOrder = Fallback()
+    fallback_order: CallOrder = field(default_factory=Fallback)

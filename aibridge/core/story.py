@@ -49,7 +49,7 @@ class Said:
 class Story:
     """Everything that a successor needs and that is true on any machine."""
 
-    plan: CallPlan = CallPlan()
+    plan: CallPlan = field(default_factory=CallPlan)
     turns: tuple[Said, ...] = ()
     # The state of each region, by the names of both.
     states: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Story:
     purpose: str = ""
     has_spoken: bool = False
     # What the goodbye hands the call on to.
-    order: CallOrder = HangUp()
+    order: CallOrder = field(default_factory=HangUp)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,15 @@ def decode(data: bytes) -> tuple[Story, LineMemory]:
         told["turns"] = [_known(Said, said) for said in told["turns"]]
         story = msgspec.convert(_known(Story, told), Story)
         line = msgspec.convert(_known(LineMemory, whole["line"]), LineMemory)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, msgpack.UnpackException, msgspec.MsgspecError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        msgpack.UnpackException,
+        msgspec.MsgspecError,
+    ):
         return Story(), LineMemory()
     return story, line
 

@@ -16,7 +16,6 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
-from .goodbye_and_fallback import Goodbye
 from .history import Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
 from .playout import LineEvent
@@ -54,7 +53,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
         has_spoken=active is not None and bool(active.utterances),
         order=talk.order,
     )
-    purposes = {}
+    purposes: dict[int, str] = {}
     for utterance in talk.utterances.open():
         response = talk.responses.get(utterance.response)
         purposes[utterance.number] = response.purpose if response is not None else "answer"

@@ -1,7 +1,8 @@
 """The truth in the model's conversation: cut to what the caller heard.
 
-When a response is CUT (responses.py) and it is known what was heard of an utterance, the utterance under the playhead is
-truncated and later ones are forgotten, each once. A TOLD_CUT one is text, under a number of ours: it is told again.
+When a response is CUT (responses.py) and it is known what was heard of its utterances, the one under the playhead is
+truncated and later ones are forgotten, each once. A TOLD_CUT response is text, under a number of ours: it is told
+again.
 """
 
 from __future__ import annotations

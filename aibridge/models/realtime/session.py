@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
+from shared import liveness
 from shared.gather import Gather
 from shared.websocket import DirectConnection
 
@@ -35,10 +36,6 @@ from .wire import (
 OPEN_TIMEOUT_S: Final = 10.0
 # HTTP refusals that another try will not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
-# A path that goes dark is noticed after both: a ping goes out this often, and its answer may take this long. The library's
-# own 20 s each are longer than a caller waits in silence.
-PING_INTERVAL_S: Final = 4.0
-PING_TIMEOUT_S: Final = 6.0
 # What may wait to be written: 10 s of caller audio. A server that takes none of it for this long is gone.
 WRITE_MAX_BYTES: Final = 128 * 1024
 # A delta is a few kB, a response.done with all its words a few hundred. The server may not make us hold more.
@@ -160,8 +157,8 @@ class Session:
             "compression": None,
             "close_timeout": 1,
             "open_timeout": OPEN_TIMEOUT_S,
-            "ping_interval": PING_INTERVAL_S,
-            "ping_timeout": PING_TIMEOUT_S,
+            "ping_interval": liveness.MODEL_PING_S,
+            "ping_timeout": liveness.MODEL_PONG_S,
             "write_limit": WRITE_MAX_BYTES,
         }
         if self._tls is not None:

@@ -105,12 +105,12 @@ class Translator:
                 return (port.TurnTaken(self._turn(item_id)),)
             case wire.CallerTranscript(item_id, text):
                 return (port.CallerWords(self._turn(item_id), text),)
-            case wire.ResponseCreated(response):
-                number = self._responses.number(response.id, self._numbers.next_response)
+            case wire.ResponseCreated(made):
+                number = self._responses.number(made.id, self._numbers.next_response)
                 self._items = []
-                return (port.ResponseBegan(number, _PURPOSES.get((response.metadata or {}).get("purpose", ""))),)
-            case wire.ResponseDone(response):
-                return (self._ended(response),)
+                return (port.ResponseBegan(number, _PURPOSES.get((made.metadata or {}).get("purpose", ""))),)
+            case wire.ResponseDone(made):
+                return (self._ended(made),)
             case wire.OutputItemAdded(_, item):
                 self._add_item(item)
             case wire.OutputItemDone(response_id, item):
@@ -207,6 +207,4 @@ class Translator:
 
 def _usage(usage: wire.Usage) -> port.Usage:
     taken, made = usage.input_token_details, usage.output_token_details
-    return port.Usage(
-        taken.text_tokens, taken.audio_tokens, taken.cached_tokens, made.text_tokens, made.audio_tokens
-    )
+    return port.Usage(taken.text_tokens, taken.audio_tokens, taken.cached_tokens, made.text_tokens, made.audio_tokens)
