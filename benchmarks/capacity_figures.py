@@ -185,7 +185,7 @@ class Figures:
 
 
 def _damage(verdict: Verdict) -> int:
-    return verdict.lost_bytes + verdict.doubled_bytes + verdict.out_of_order_bytes + verdict.invented_bytes
+    return verdict.damaged_bytes()
 
 
 class _Turns:

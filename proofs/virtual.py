@@ -109,7 +109,12 @@ class _Model:
         self._number = number
         self._is_closed = False
         self.session = ModelSession(
-            f"sess_{number:08x}", behaviour=behaviour, voice=_VOICE, seed=world.seed + number, request_id="CA1"
+            f"sess_{number:08x}",
+            behaviour=behaviour,
+            voice=_VOICE,
+            seed=world.seed + number,
+            request_id="CA1",
+            keeps_input=True,
         )
         self._behaviour = behaviour
         self._armed_ns: int | None = None
@@ -240,7 +245,7 @@ class VirtualCall:
         self.to_model: list[tuple[int, int, str]] = []
         self.to_pacer: list[tuple[int, Message]] = []
         self._page = Page.in_memory(DEFINITIONS)
-        self._carrier = CarrierCall("CA1", "AC1", Caller(script, seed=seed))
+        self._carrier = CarrierCall("CA1", "AC1", Caller(script, seed=seed, noise=True))
         self._carrier_armed_ns: int | None = None
         self._gateway = _Gateway()
         self._pacer_metrics = PacerMetrics(Page.in_memory(PACER_DEFINITIONS))

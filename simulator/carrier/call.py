@@ -18,7 +18,7 @@ import msgspec
 
 from shared.audio import FRAME_MS, FRAME_NS
 
-from .caller import Caller, Said
+from .caller import Caller, Said, line_audio
 from .ear import Ear, EarRecord
 
 # Error codes of Twilio's debugger.
@@ -98,10 +98,16 @@ class CallRecord:
     warnings: tuple[CarrierWarning, ...]
     # When each of the caller's 20 ms frames was handed to the socket.
     sent_ns: array[int] = field(default_factory=lambda: array("q"))
+    # What the line noise between the caller's words follows from; None: silence.
+    noise_seed: int | None = None
     # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
+
+    def sent_audio(self) -> bytes:
+        """All that the caller sent, end to end over all streams, mu-law."""
+        return line_audio(self.noise_seed, self.said, len(self.sent_ns))
 
 
 class _Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -278,6 +284,7 @@ class CarrierCall:
             keys=tuple(self._keys),
             warnings=tuple(self._warnings),
             sent_ns=self._sent_ns[:],
+            noise_seed=self.caller.noise_seed,
         )
 
     def _end(self, by: Literal["caller", "server", "lost"], now_ns: int) -> None:

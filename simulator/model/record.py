@@ -23,7 +23,7 @@ _COUNTED: Final = frozenset({"response.output_audio_transcript.delta", "response
 class Record:
     """Notes what passes; `as_dict` is the whole, JSON-able. Times are those the session was given."""
 
-    def __init__(self, session_id: str, request_id: str) -> None:
+    def __init__(self, session_id: str, request_id: str, *, keeps_input: bool = False) -> None:
         self.session_id = session_id
         self.request_id = request_id
         self.conversation_id = session_id.replace("sess", "conv", 1)
@@ -32,6 +32,10 @@ class Record:
         self.close_code: int | None = None
         self.appends = 0
         self.appended_bytes = 0
+        # All that the client appended, where it is to be kept.
+        self.input = bytearray() if keeps_input else None
+        # When, and how many bytes it was then.
+        self.input_at: list[tuple[int, int]] = []
         self.deltas = 0
         self.transcript_deltas = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
@@ -47,6 +51,13 @@ class Record:
     def late(self, due_ns: int, now_ns: int) -> None:
         if now_ns - due_ns > LAG_NS:
             self.lags.append({"at_ns": now_ns, "late_ns": now_ns - due_ns})
+
+    def appended(self, audio: bytes, now_ns: int) -> None:
+        self.appends += 1
+        self.appended_bytes += len(audio)
+        if self.input is not None:
+            self.input += audio
+            self.input_at.append((now_ns, len(self.input)))
 
     def received(self, type: str, event: Any, now_ns: int) -> None:
         note = {"at_ns": now_ns, "dir": "in", "type": type}
@@ -96,6 +107,8 @@ class Record:
             "lags": list(self.lags),
             "appends": self.appends,
             "appended_bytes": self.appended_bytes,
+            "input_at": self.input_at,
+            "input_b64": None if self.input is None else base64.b64encode(self.input).decode(),
             "deltas": self.deltas,
             "transcript_deltas": self.transcript_deltas,
         }

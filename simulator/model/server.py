@@ -3,7 +3,8 @@
 `wss://api.openai.com/v1/realtime?model=...` becomes `ws://127.0.0.1:9000/v1/realtime?model=...`. A call is known by its
 handshake header `X-Client-Request-Id`. `GET /simulator/sessions[?request_id=...]` tells what each session saw, said and
 believes; `GET /healthz` says how many are open. `GET /simulator/harm?request_id=...&seconds=...` does not read a call's
-sockets for so long, or cuts them (0), and says how many there were.
+sockets for this long, or cuts them (0), and says how many there were. `GET /simulator/peers` names the client's port of
+each call's newest open session.
 """
 
 from __future__ import annotations
@@ -95,13 +96,16 @@ class ModelServer:
         *,
         api_key: str = "",
         seed: int = 0,
+        keeps_input: bool = False,
     ) -> None:
-        """`api_key`: the only one accepted; empty: any that does not begin with sk-refused."""
+        """`api_key`: the only one accepted; empty: any that does not begin with sk-refused. `keeps_input`: as in
+        ModelSession."""
         self.port = port
         self._host = host
         self._behaviour_for = behaviour_for
         self._api_key = api_key
         self._seed = seed
+        self._keeps_input = keeps_input
         self._voice = Voice()
         self._gather = Gather()
         self._count = 0
@@ -145,6 +149,10 @@ class ModelServer:
         # A worker that was only stopped closes its session behind its successor's beginning.
         return sorted((session.record() for session in ended + live), key=lambda record: record["opened_ns"])
 
+    def peers(self) -> dict[str, int]:
+        """The client's port of the newest open session of each call."""
+        return {line.request_id: line.port for line in self._open.values()}
+
     def harm(self, request_id: str, seconds: float) -> int:
         """Cut the open sockets of a call, or do not read them for `seconds`; how many there were."""
         lines = [line for line in self._open.values() if line.request_id == request_id]
@@ -161,6 +169,8 @@ class ModelServer:
             return _json(http.HTTPStatus.OK, {"status": "ok", "open_sessions": self.open_sessions})
         if url.path == "/simulator/sessions":
             return _json(http.HTTPStatus.OK, self.records(query.get("request_id", [None])[0]))
+        if url.path == "/simulator/peers":
+            return _json(http.HTTPStatus.OK, self.peers())
         if url.path == "/simulator/harm" and {"request_id", "seconds"} <= set(query):
             return _json(http.HTTPStatus.OK, {"harmed": self.harm(query["request_id"][0], float(query["seconds"][0]))})
         return _json(http.HTTPStatus.NOT_FOUND, {"error": {"message": f"Unknown path {url.path}"}})
@@ -198,6 +208,7 @@ class ModelServer:
             request_id=request_id,
             model=parse_qs(urlsplit(request.path).query)["model"][0],
             unix_s=int(time.time()),
+            keeps_input=self._keeps_input,
         )
         line = self._open[session_id] = _Line(connection, session, request_id)
         try:
@@ -222,6 +233,12 @@ class _Line:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0  # when it fires
         self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The client's end of the socket."""
+        port: int = self._connection.remote_address[1]
+        return port
 
     async def run(self) -> None:
         session = self.session
@@ -336,12 +353,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--api-key", default="", help="the only key to accept (default: any but sk-refused...)")
     parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it")
+    parser.add_argument("--keep-input", action="store_true", help="keep all audio that a session hears in its record")
     options = parser.parse_args(arguments)
     if options.embedded:
         behaviour = Behaviour.embedded(options.embedded)
     else:
         behaviour = _behaviour(options.behaviour, options.speed)
-    server = ModelServer(options.host, options.port, lambda _: behaviour, api_key=options.api_key, seed=options.seed)
+    server = ModelServer(
+        options.host,
+        options.port,
+        lambda _: behaviour,
+        api_key=options.api_key,
+        seed=options.seed,
+        keeps_input=options.keep_input,
+    )
     # One line for each connection says nothing that /simulator/sessions does not.
     logging.getLogger("websockets.server").setLevel(logging.WARNING)
     try:

@@ -45,8 +45,12 @@ class ModelSession:
         request_id: str = "",
         model: str = "gpt-realtime-2.1",
         unix_s: int = 0,
+        keeps_input: bool = False,
     ) -> None:
-        """`unix_s` is the date on which `session.expires_at` builds; all that is random follows from `seed`."""
+        """`unix_s` is the date on which `session.expires_at` builds; all that is random follows from `seed`.
+
+        `keeps_input`: the record holds all audio that the client appended (8 kB a second of mu-law).
+        """
         self.close_code: tuple[int, str] | None = None  # set when the server wants to close; see ABNORMAL
         self._behaviour = behaviour
         self._voice = voice
@@ -54,7 +58,7 @@ class ModelSession:
         self._name = session_id.removeprefix("sess_")
         self._ids = 0
         self._session = initial_session(session_id, model, unix_s + _SECONDS_OF_SESSION)
-        self._record = Record(session_id, request_id)
+        self._record = Record(session_id, request_id, keeps_input=keeps_input)
         self._outbox = Outbox(self._record, self._name)
         self._conversation = Conversation()
         self._stage = Stage(self._outbox, self._record, self._conversation, self._new_id, self._drop_socket)
@@ -213,8 +217,7 @@ class ModelSession:
 
     def _append(self, audio: bytes) -> bool:
         """Whether speech began or ended in it."""
-        self._record.appends += 1
-        self._record.appended_bytes += len(audio)
+        self._record.appended(audio, self._outbox.now_ns)
         edges = self._caller.append(audio)
         for edge in edges:
             if edge.kind == "started":

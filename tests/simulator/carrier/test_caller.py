@@ -19,6 +19,7 @@ from simulator.carrier.caller import (
     Say,
     Step,
     Wait,
+    line_audio,
 )
 
 CLIP = bytes(range(256)) * 2  # 3.2 frames
@@ -122,3 +123,16 @@ def test_line_noise_is_faint_and_seeded(seed: int) -> None:
     assert line == run(Caller([], noise=True, seed=seed), 2000)
     assert line.strip(SILENCE)
     assert max(abs(MULAW_TO_LINEAR[code]) for code in line) <= 16
+
+
+def test_no_two_frames_of_a_noisy_line_are_alike() -> None:
+    line = run(Caller([], noise=True), 2000)
+    assert len({line[at : at + FRAME_BYTES] for at in range(0, len(line), FRAME_BYTES)}) == 100
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_what_a_caller_sent_can_be_made_again_from_its_seed_and_its_words(noise: bool) -> None:
+    caller = Caller([say(AfterAnswer(ms=200)), say(Wait(ms=300))], noise=noise)
+    line = run(caller, 3_000)
+    assert line_audio(caller.noise_seed, caller.said, 150) == line
+    assert [each.frame for each in caller.said] == [each.at_ns // FRAME_NS for each in caller.said]
