@@ -21,8 +21,9 @@ from openai.types.realtime import RealtimeClientEventParam
 from aibridge.agent import Agent
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
+from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.rules import Rules
+from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import HearAudio, ModelCommand, SessionReady
 from aibridge.models.realtime.session_config import phrases, session_config
 from aibridge.models.realtime.translator import Translator

@@ -1,6 +1,6 @@
 """The sessions of one call: dialled, lost, dialled again, renewed before they expire.
 
-A provider ends a session after a time (OpenAI after 60 minutes), without a warning and without a way to resume it: a
+A provider ends a session after a time (often 60 minutes), without a warning and without a way to resume it: a
 new session is an empty conversation. So a call that lasts longer gets a fresh session before that, and a call that
 loses its session gets one as soon as it can be had. The conversation tells the fresh session what was said.
 """

@@ -40,4 +40,4 @@ def is_in_line(notice: Opening) -> bool:
 
 def is_heard(utterances: list[Utterance]) -> bool:
     """The ear has played all of it."""
-    return bool(utterances) and all(utterance.heard_bytes is not None for utterance in utterances)
+    return all(utterance.heard_bytes is not None for utterance in utterances)
