@@ -6,16 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from shared.process import ConfigError
 from shared.settings import load
 
-from .database import open_engine, url_of
+from .database import reading
 from .queries import page, whole
 
 HEAD = ("began (UTC)", "call", "from", "to", "s", "turns", "ended", "ear gap ms", "recording")
@@ -28,25 +24,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("-n", "--limit", type=int, default=20, help="how many calls (default 20)")
     parser.add_argument("--json", action="store_true", help="as /api/calls prints it")
     options = parser.parse_args(arguments)
-    url = url_of(load())
-    if url.get_backend_name() == "sqlite" and not _exists(url.database):
-        raise ConfigError(f"there are no records at {url.database} yet; callbook makes them with its first start")
-    try:
-        with Session(open_engine(url)) as session:
-            if options.call_sid:
-                call = whole(session, options.call_sid)
-                if call is None:
-                    raise ConfigError(f"there is no call {options.call_sid}")
-                print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
-                return
-            calls, _ = page(session, limit=max(1, options.limit))
-    except SQLAlchemyError as exc:
-        raise ConfigError(f"the database does not answer ({type(exc).__name__}); look at DATABASE_URL") from None
+    with reading(load()) as session:
+        if options.call_sid:
+            call = whole(session, options.call_sid)
+            if call is None:
+                raise ConfigError(f"there is no call {options.call_sid}")
+            print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
+            return
+        calls, _ = page(session, limit=max(1, options.limit))
     print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
-
-
-def _exists(path: str | None) -> bool:
-    return path is not None and Path(path).exists()
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The processes of one cell as the kernel sees them: who is alive, what it holds, and what it left behind."""
+"""The processes of one cell as the kernel sees them: which are alive, and what each has open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# As they stand in the command line behind `-m`.
+# The argument of `-m` in the command line.
 MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
 
 
@@ -103,7 +103,7 @@ def processes(run_dir: Path) -> list[Process]:
 
 
 def pacing_pids(run_dir: Path) -> set[int]:
-    """Who holds the lock of the txpacer that paces: nobody, while another one takes over."""
+    """The process that holds the lock of the txpacer that paces; empty while another one takes over."""
     lock = (run_dir / "txpacer.lock").stat()
     return {
         int(line.split()[4])

@@ -89,11 +89,11 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("stop", "gateway"): _STANDSTILL,
         ("stop", "txpacer"): _STANDSTILL,
         ("stop", "aibridge"): _STANDSTILL,
-        # The kernels take 0.5 s of a socket that is not read, and give it at once when it is read again: it is ahead of
-        # the ear then, which nobody can know, until the AI is silent.
+        # The kernels take 0.5 s of a socket that is not read, and give it at once when it is read again. Until the AI
+        # is silent it is ahead of the ear by that, and no report says so.
         ("slow", "media"): Cost(800, each_s=1_000),
     },
-    # Where exactly an ear stopped whose socket was lost, nobody can say.
+    # Where exactly the ear stopped when its socket was lost cannot be known.
     "twice": {("kill", "gateway"): Cost(1_600), ("lose", "media"): Cost(1_600)},
     "history": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("slow", "media"): Cost(300)},
     # What the caller says into a socket that is dead already is gone.

@@ -1,7 +1,9 @@
 """Strangers and broken peers at the public port: `python -m proofs.hostile PORT [--count 1000]`.
 
-Each connection does one kind of harm, and none of them may be noticed by anybody's call. The auth token comes from
+Each connection does one kind of harm, and no call may notice any of them. The auth token comes from
 TWILIO_AUTH_TOKEN: some of the harm is done by a peer that signs correctly, as a broken carrier would.
+
+Prints how many connections did each kind of harm, and exits with 1 when the gateway held one of them for too long.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import secrets
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
@@ -33,11 +36,11 @@ from shared.process import run
 # nothing. And how long all of them take to arrive.
 HOLD_S: Final = 25.0
 SPREAD_S: Final = 10.0
-# One in so many is of a kind that takes more than a connection: a call with its model's session, or a thousand answers.
-# A machine has only so much of that to give, to whomever.
+# One connection in this many is of a kind that takes more: a call with its model's session, or a thousand answers. A
+# machine can give only so many of these to anybody.
 COSTLY_EVERY: Final = 20
 
-# The counter in which each kind's refusal is seen, and its label. Garbage and resets are nobody's to count.
+# The counter in which each kind's refusal is seen, and its label. Garbage and resets are not counted.
 REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "unsigned handshake": ("gateway_handshakes", "signature"),
     "unsigned webhook": ("gateway_unsigned", "voice"),
@@ -241,10 +244,12 @@ def _deaf_socket() -> socket.socket:
     return peer
 
 
-async def attack(port: int, auth_token: str, count: int) -> Counter[str]:
-    """`count` connections of all kinds, spread over SPREAD_S; how many of each kind there were."""
+async def attack(port: int, auth_token: str, count: int) -> tuple[Counter[str], Counter[str]]:
+    """`count` connections of all kinds, spread over SPREAD_S: how many of each kind there were, and how many of these
+    the gateway had not ended after HOLD_S."""
     hostile = Hostile(port, auth_token)
     done: Counter[str] = Counter()
+    held: Counter[str] = Counter()
 
     async def one(number: int) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))
@@ -252,12 +257,15 @@ async def attack(port: int, auth_token: str, count: int) -> Counter[str]:
         kinds = hostile.cheap if within else hostile.costly
         name = list(kinds)[(number if within else round_) % len(kinds)]
         done[name] += 1
-        # RuntimeError: uvloop's word for a transport that the other end has closed meanwhile.
-        with contextlib.suppress(OSError, TimeoutError, WebSocketException, RuntimeError):
-            await kinds[name]()
+        try:
+            # RuntimeError: uvloop says so of a transport that the other end has closed.
+            with contextlib.suppress(OSError, WebSocketException, RuntimeError):
+                await kinds[name]()
+        except TimeoutError:
+            held[name] += 1
 
     await asyncio.gather(*(one(number) for number in range(count)))
-    return done
+    return done, held
 
 
 def main() -> None:
@@ -265,8 +273,11 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--count", type=int, default=1_000)
     arguments = parser.parse_args()
-    done = uvloop.run(attack(arguments.port, os.environ.get("TWILIO_AUTH_TOKEN", ""), arguments.count))
+    done, held = uvloop.run(attack(arguments.port, os.environ.get("TWILIO_AUTH_TOKEN", ""), arguments.count))
     print(json.dumps(done))
+    for name, count in held.items():
+        print(f"BROKEN: {count} of the kind `{name}` were not ended within {HOLD_S:g} s", file=sys.stderr)
+    sys.exit(1 if held else 0)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ _END_NS: Final = 300 * _MS
 UNHEARD_END_NS: Final = 500 * _MS
 # A caller who waited this long got no answer.
 _ANSWER_NS: Final = 5_000 * _MS
-# The same where nobody even asked the model for one: the server asks by itself at once, unless a response is active.
+# The same where the model was not even asked for one. The server asks by itself at once, unless a response is active.
 _ASKED_NS: Final = 1_000 * _MS
 # From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
 _ON_ITS_WAY_NS: Final = 250 * _MS
@@ -257,7 +257,7 @@ def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
 
 
 def _history(spoken: Iterable[Spoken]) -> Iterable[History]:
-    """Each item whose end, or interruption, lies before the end of its session: afterwards nobody corrects anything."""
+    """Each item whose end, or interruption, lies before the end of its session. Later nothing can be corrected."""
     for item in spoken:
         if item.ended_with_call:
             continue

@@ -42,8 +42,9 @@ AT_ONCE: Final = 6
 # A call whose carrier was late itself measures the machine, not the system: it is placed again.
 TRIES: Final = 3
 LOG: Final = Path("out/matrix/processes.log")
-# What the server has written and its dying socket does not deliver is received by nobody: 100 ms of an answer that is
-# made at twice the speed of speech. Nobody corrects the history of that session. Of the caller, what is on its way.
+# What a loss costs. The dying socket does not deliver what the server has just written: 100 ms of an answer that is
+# made at twice the speed of speech. The history of that session is not corrected. What is on its way from the caller is
+# lost.
 LOST: Final = (
     Expected("cut", count=(0, 1), amount=(0, 200)),
     Expected("history", count=(0, 1), amount=(0, 200)),
@@ -51,7 +52,7 @@ LOST: Final = (
 )
 
 
-# One line for each connection of the model says nothing.
+# It logs a line for each connection of the model.
 logging.getLogger("websockets.server").setLevel(logging.WARNING)
 
 

@@ -62,13 +62,13 @@ DECK: Final = (
     ("slow", "media", LONG_S),
     ("slow", "model", SHORT_S),
 )
-# A caller who heard the fallback tries again so soon.
+# A caller who heard the fallback tries again after this.
 REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
-# For sessions and lines that wait for their caller to come back, behind the last call.
+# After the last call, for sessions and lines that wait for their caller to come back.
 SETTLE_S: Final = 30.0
-# So many calls first: what each process opens with its first call is not left by the others.
+# Calls before the first act: what a process opens with its first call is no leak of the others.
 WARM_UP_CALLS: Final = 8
 
 _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
@@ -227,18 +227,18 @@ async def _warm_up(stack: Stack) -> None:
 
 
 def _settled(stack: Stack) -> list[str]:
-    """What of the calls still lives when it should be gone, a sentence each."""
+    """What still lives of the calls that are over, a sentence each."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         found = lives(get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode())
-        left = [f"{name} is {value:g} behind the last call" for name, value in found.items() if value]
+        left = [f"{name} is {value:g} after the last call" for name, value in found.items() if value]
         if (found and not left) or time.monotonic() > deadline:
-            return left if found else ["nobody says what still lives"]
+            return left if found else ["/metrics does not say what still lives"]
         time.sleep(0.2)
 
 
 def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
-    """Descriptors that a process holds beyond those of its like before the first act."""
+    """Descriptors that a process holds beyond those that its kind held before the first act."""
     return [
         f"{each.name} {each.number} holds {count} of {kind} too many"
         for each in processes(stack.run_dir)

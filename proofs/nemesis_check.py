@@ -71,7 +71,7 @@ def check(folder: Path) -> list[str]:
         problems.append(f"{refused} of {calls} calls got the fallback")
     undone = sum(bool(deed.failure) for deed in deeds)
     print(
-        f"{len(deeds)} acts, {undone} of which met nobody; {calls - refused} calls ({refused} more got the fallback),"
+        f"{len(deeds)} acts, {undone} without a target; {calls - refused} calls ({refused} more got the fallback),"
         f" {losses} lost sockets, {speech_ms / 1_000:.0f} s of speech, {interruptions} interruptions, {answers} answers"
     )
     print("\n".join(ledger.lines()))
@@ -105,8 +105,8 @@ def lived(
 ) -> list[dict[str, Any]]:
     """The sessions, each until its worker was stopped if another one has opened the next before that woke.
 
-    Likewise the last one, if the call was over before that. The socket is closed only then; but what came of it
-    meanwhile was heard by nobody, and nobody cuts its history.
+    Likewise the last one, if the call was over before that. Its socket is closed when the worker wakes, but nothing of
+    what the session says until then is heard, and its history is not cut any more.
     """
     stops = [
         deed
@@ -365,7 +365,7 @@ class _Call:
             yield f"sessions heard {inbound.repeated_bytes} bytes twice, and {inbound.invented_bytes} of another caller"
 
     def _when(self, at_ns: int) -> str:
-        """The last act on this call before that instant, for whoever looks for the cause."""
+        """Where in the call that was, and the last act on the call before it."""
         at_s = f", {(at_ns - self._call.started_ns) / 1e9:.1f} s into the call"
         before = [deed for deed in self._account.deeds if deed.began_ns <= at_ns]
         if not before:

@@ -104,7 +104,7 @@ def _items(
                 yield f"was told {item.truth.item_id} without its first words"
         known_ms = _known_ms(item) if item.session in died else heard_ms
         if told_ms > heard_ms + TOLD_MS or told_ms < min(heard_ms, known_ms) - TOLD_MS:
-            yield f"was told {told_ms:.0f} ms of {item.truth.item_id}, of which {heard_ms:.0f} ms were heard"
+            yield f"was told {told_ms:.0f} ms of {item.truth.item_id}, and {heard_ms:.0f} ms of it were heard"
 
 
 def _known_ms(item: Spoken) -> float:

@@ -331,7 +331,7 @@ def _ended_by_server(verdict: Verdict, _: Sessions) -> str:
 
 def _uncut(_: Verdict, sessions: Sessions) -> str:
     cut = any(item["truncated_ms"] is not None for session in sessions for item in session["items"])
-    return "An item was cut, though nobody interrupted it." if cut else ""
+    return "An item was cut without an interruption." if cut else ""
 
 
 # What the caller said while the news of the loss was on its way.

@@ -56,7 +56,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cut:
-    """An item whose end was never heard although nobody interrupted it and the call went on."""
+    """An item whose end was never heard, although there was no interruption and the call went on."""
 
     at_ns: int
     item_id: str
@@ -215,7 +215,7 @@ class Verdict:
 
     @property
     def silence_max_ms(self) -> float | None:
-        """The longest that an interrupted AI went on; None when nobody interrupted it."""
+        """The longest that an interrupted AI went on; None without an interruption."""
         return max((i.silence_ms for i in self.interruptions if i.effective_ns is not None), default=None)
 
     def leftover_ms(self, limit_ms: float) -> float:
@@ -353,7 +353,7 @@ class Verdict:
             ("cut off without cause", f"{len(self.cuts)}"),
             ("lost / doubled / out of order / invented", " / ".join(map(str, damage)) + " bytes"),
             ("of the caller, missed by the model", missed),
-            ("interruptions", f"{len(self.interruptions)}, of which {waited} in the protected greeting"),
+            ("interruptions", f"{len(self.interruptions)}, {waited} of them in the protected greeting"),
             ("silent after", f"{', '.join(silences) or '-'} ms"),
             ("leftovers beyond the lead", f"{self.leftover_ms(limit_ms):.0f} ms"),
             ("history error", f"{self.history_error_ms} ms over {len(self.history)} items"),

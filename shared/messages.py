@@ -1,4 +1,4 @@
-"""Every message between the processes of a cell, one class each.
+"""Every message between the processes of a cell, one class each, except the facts for callbook (shared/facts.py).
 
 On the wire a ZeroMQ message is one MessagePack array `[VERSION, message, message, ...]`, so that a sender can put all
 it has for a tick into one send. A message is itself an array: its tag, then its fields in the order written here.
@@ -27,6 +27,21 @@ class UndecodableError(ValueError):
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """Base of all messages."""
+
+
+class Header(Message, frozen=True, array_like=True, tag=1):
+    """Sent by each end of a channel (shared/channel.py) as the first message of a batch.
+
+    The next `count` messages are numbered from `first`. What follows them is not numbered: it may be lost.
+    """
+
+    epoch: int  # of the sender, drawn at its start
+    to: int  # the epoch of the receiver that this is meant for; 0: whoever it is
+    oldest: int  # no message before this number comes any more
+    first: int
+    count: int
+    through: int  # the receiver's messages up to this number were handled
+    again: bool  # those after it did not arrive
 
 
 # --- gateway and aibridge -------------------------------------------------------------------------------------------
@@ -179,7 +194,7 @@ class CallNote(Message, frozen=True, array_like=True, tag=22):
     """Sent by aibridge to gateway when something happened in a call that is followed. Lost when nobody has room."""
 
     call: int
-    note: bytes  # a JSON object; aibridge/notes.py says which there are
+    note: bytes  # a JSON object; aibridge/follower.py says which there are
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
@@ -377,9 +392,14 @@ GatewayToPacer = GatewayHello | WireAck | CloseLine
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def encode(messages: Iterable[Message]) -> bytes:
+def encode(messages: Iterable[Message | msgspec.Raw]) -> bytes:
     """One ZeroMQ message holding `messages` in order."""
     return _encoder.encode([VERSION, *messages])
+
+
+def encode_one(message: Message) -> bytes:
+    """One message alone: a part of a later batch, as `msgspec.Raw`."""
+    return _encoder.encode(message)
 
 
 def encode_into(buffer: bytearray, messages: Iterable[Message]) -> None:
@@ -395,7 +415,7 @@ def _decoder(types: Any) -> msgspec.msgpack.Decoder[list[Any]]:
     """Straight into the structs: 0.2 us a message, where unpacking first and converting then took 12."""
     known = _decoders.get(id(types))
     if known is None:
-        known = _decoders[id(types)] = (types, msgspec.msgpack.Decoder(list[int | types]))
+        known = _decoders[id(types)] = (types, msgspec.msgpack.Decoder(list[int | Header | types]))
     return known[1]
 
 

@@ -27,7 +27,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "benchmarks": {*PROCESSES, "shared", "simulator", "twentyms", "proofs"},
 }
 # Pure beside every `core/`: a module, or all modules of a package.
-PURE: Final = ("simulator.model", "aibridge.models.port")
+PURE: Final = ("aibridge.models.port", "shared.channel", "simulator.model")
 # The I/O in a package of PURE.
 SHELLS: Final = {"simulator.model.server"}
 # What waits, tells the time, talks to the kernel or does I/O. A name stands for everything below it.

@@ -8,13 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
-
 from shared.process import ConfigError
 from shared.settings import load
 
-from ..database import open_engine, url_of
+from ..database import reading
 from ..queries import whole
 
 if TYPE_CHECKING:
@@ -31,11 +28,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("call_sid", metavar="CALL", help="the CallSid; `twentyms calls` lists them")
     parser.add_argument("-o", "--out", type=Path, help="the file (default: CALL.png)")
     options = parser.parse_args(arguments)
-    try:
-        with Session(open_engine(url_of(load()))) as session:
-            call = whole(session, options.call_sid)
-    except SQLAlchemyError as exc:
-        raise ConfigError(f"the database does not answer ({type(exc).__name__}); look at DATABASE_URL") from None
+    with reading(load()) as session:
+        call = whole(session, options.call_sid)
     if call is None:
         raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")
     out: Path = options.out or Path(f"{options.call_sid}.png")

@@ -1,8 +1,8 @@
 """One-time tokens that tie a media socket to the signed webhook that asked for it.
 
-Any gateway of the cell can check a token that another one minted. An HMAC under a key that they share covers everything
-in it, and also the CallSid, the AccountSid and the packed plan, which travel beside it. Only the memory of used tokens
-is each gateway's own.
+Every gateway of the cell can check the tokens of the others. An HMAC under their shared key covers the token's own
+fields and the CallSid, the AccountSid and the packed plan, which travel beside the token. Each gateway remembers only
+the used tokens that it has seen itself.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-# Twilio opens the socket within a second or two of our TwiML. 60 s is half of what Twilio's own SDK allows.
+# Twilio opens the socket within two seconds of our TwiML. 60 s is half of what Twilio's own SDK allows.
 LIFE_NS: Final = 60_000_000_000
-# Used tokens that are remembered until they expire: 160 new calls a second. Beyond that, tokens are refused.
+# Used tokens are remembered until they expire: enough for 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 
 # token_id.worker.expiry in ms.resumed.source.mac; below the 500 characters that a <Parameter> may have.
@@ -25,7 +25,7 @@ _SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([01])\.([0-9a-
 
 
 def shared_key(auth_token: str) -> bytes:
-    """The key of the cell, from the account's auth token; a random one where there is none (one gateway only then)."""
+    """The cell's key, derived from the account's auth token; without one, a random key, which serves one gateway."""
     if not auth_token:
         return secrets.token_bytes(32)
     return hmac.digest(auth_token.encode(), b"twentyms stream token v1", "sha256")
@@ -33,7 +33,7 @@ def shared_key(auth_token: str) -> bytes:
 
 @dataclass(frozen=True)
 class StreamToken:
-    """A token that passed. `token_id` names the offer that aibridge got; it proves nothing by itself."""
+    """An accepted token. `token_id` names the offer that aibridge got; it proves nothing by itself."""
 
     token_id: str
     worker: int
@@ -43,14 +43,14 @@ class StreamToken:
 
 
 class TokenError(Exception):
-    """A token that is not accepted. The text is one of `REASONS` and a metric's label."""
+    """A token was refused. The text is one of `REASONS` and a metric's label."""
 
 
 REASONS: Final = ("malformed", "forged", "expired", "used", "full")
 
 
 class Tokens:
-    """Mints tokens and accepts each at most once. Times are ns of the machine's monotonic clock."""
+    """Mints tokens and accepts each at most once. Times are ns of one monotonic clock."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -58,7 +58,7 @@ class Tokens:
         self._used: OrderedDict[str, int] = OrderedDict()
 
     def source(self, number: str) -> str:
-        """What stands for a caller's number in a token: the same at every gateway, and not the number."""
+        """The stand-in for a caller's number in a token: the same at every gateway, and not the number."""
         return hmac.digest(self._key, b"source:" + number.encode("utf-8", "surrogatepass"), "sha256")[:8].hex()
 
     def mint(
@@ -72,13 +72,13 @@ class Tokens:
         resumed: bool = False,
         source: str = "",
     ) -> tuple[str, str]:
-        """`(token, token_id)` for a call from `source` that aibridge worker `worker` was offered."""
+        """`(token, token_id)` for a call from `source` that was offered to aibridge worker `worker`."""
         token_id = secrets.token_urlsafe(12)
         signed = f"{token_id}.{worker}.{(now_ns + LIFE_NS) // 1_000_000}.{resumed:d}.{source}"
         return f"{signed}.{self._mac(signed, call_sid, account_sid, packed_plan)}", token_id
 
     def use(self, token: str, call_sid: str, account_sid: str, now_ns: int, *, packed_plan: str = "") -> StreamToken:
-        """Accept `token` for this call, now and never again. Raises TokenError."""
+        """Accept `token` for this call, and never again. Raises TokenError."""
         match = _SHAPE.fullmatch(token)
         if match is None:
             raise TokenError("malformed")
@@ -97,12 +97,12 @@ class Tokens:
         return StreamToken(token_id, int(match[2]), match[4] == "1", match[5])
 
     def _mac(self, *fields: str) -> str:
-        # Lengths first, so that no two different lists of fields can spell the same bytes.
+        # Lengths come first, so two different lists of fields never give the same bytes.
         text = "".join(f"{len(field)}:{field}" for field in fields)
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
     def _forget_expired(self, now_ns: int) -> None:
-        # Uses come nearly in the order of expiry; one that waits behind a younger one is forgotten a little later.
+        # Tokens are used nearly in the order of expiry. An older token that was used later is forgotten a little late.
         while self._used:
             token_id, expiry_ns = next(iter(self._used.items()))
             if expiry_ns > now_ns:

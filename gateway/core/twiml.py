@@ -13,24 +13,24 @@ VOICE_PATH: Final = "/twilio/voice"
 
 
 def media_url(origin: str) -> str:
-    """`wss://` for an `https://` origin. Twilio takes no other scheme, and no query string (error 31920)."""
+    """`wss://` for an `https://` origin. Twilio accepts no other scheme and no query string (error 31920)."""
     return "ws" + origin.removeprefix("http") + MEDIA_PATH
 
 
 def resume_url(origin: str, worker: int | None, *, after_order: bool = False) -> str:
-    """The voice webhook for a call that comes back to its conversation, which `worker` holds (None: unknown).
+    """The voice webhook for a call that returns to its conversation at `worker` (None: unknown).
 
-    `after_order`: the call comes back because its order was carried out (a dialled leg has ended).
+    `after_order`: the call returns because its order was carried out (a dialled leg has ended).
     """
     query = {"resume": 1} | ({} if worker is None else {"worker": worker}) | ({"after": "order"} if after_order else {})
     return f"{origin}{VOICE_PATH}?{urlencode(query)}"
 
 
 def connect(origin: str, parameters: Mapping[str, str], worker: int | None) -> str:
-    """Connect the call to the media socket; when that ends, come back here and name the worker with the conversation.
+    """Connect the call to the media socket; afterwards, return to the webhook with the conversation's worker.
 
-    Twilio runs what follows `</Connect>` when the socket could not be opened, was lost, or was closed by us: the
-    `<Redirect>` is what lets a call outlive its gateway.
+    Twilio runs the verbs after `</Connect>` when the socket did not open, was lost, or was closed by us. The
+    `<Redirect>` therefore lets a call outlive its gateway.
     """
     response = VoiceResponse()
     stream = Connect()

@@ -1,4 +1,4 @@
-"""The routes of the browser phone, and what the media sockets have to know about it."""
+"""The routes of the browser phone, and its part in the media sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TYPES: Final[Mapping[str, str]] = {
     ".svg": "image/svg+xml",
 }
 _CALL_SID: Final = re.compile(r"CA[0-9a-f]{32}")
-# Stands where a phone number would, in logs and records.
+# Stands in place of a phone number in logs and records.
 FROM: Final = "browser"
 LOCKED: Final = (
     "This phone is locked: the gateway is open to the internet, and only somebody who runs it may call from here.\n"
@@ -42,15 +42,15 @@ LOCKED: Final = (
 
 
 def is_on(settings: Settings, *, loopback: bool) -> bool:
-    """PHONE_PAGE; when that is not set, on where nobody but this machine can reach the gateway.
+    """PHONE_PAGE. Without it, the phone is on where only this machine can reach the gateway.
 
-    `loopback`: the port is bound to loopback, and so is the origin: a proxy in front of it has another one.
+    `loopback`: the port is bound to loopback, and the origin is loopback, too. A proxy would have another origin.
     """
     return settings.phone_page == "on" or (not settings.phone_page and loopback)
 
 
 def origins(settings: Settings, *, loopback: bool) -> set[str]:
-    """Under which origins the page may be opened."""
+    """The origins under which the page may be opened."""
     own = {settings.origin.lower()}
     if loopback:
         own |= {f"http://{host}:{settings.gateway_port}" for host in ("localhost", "127.0.0.1", "[::1]")}
@@ -66,7 +66,7 @@ def access(settings: Settings, *, loopback: bool) -> PhoneAccess:
 
 
 class Phone:
-    """Page, files, calls and feeds. Everything is answered from memory."""
+    """Serves page, files, calls and feeds, all from memory."""
 
     def __init__(self, rules: PhoneAccess, *, offers: Offers, metrics: Metrics, settings: Settings) -> None:
         self._rules = rules
@@ -80,9 +80,9 @@ class Phone:
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.name[path.name.rindex(".") :]]) for path in folder.iterdir()
         }
-        # A literal IPv6 address is no source of a policy; 'self' covers it.
+        # A policy cannot name a literal IPv6 address; 'self' covers it.
         sockets = " ".join(sorted("ws" + origin.removeprefix("http") for origin in rules.origins if "[" not in origin))
-        # The page runs its own scripts and talks to its own gateway; nothing else, and inside nobody's frame.
+        # The page runs its own scripts and talks to its own gateway. Nothing else is allowed, frames included.
         self._headers = {
             "Content-Security-Policy": (
                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; worker-src 'self'; "
@@ -103,7 +103,7 @@ class Phone:
         ]
 
     def admits(self, handshake: Handshake) -> bool:
-        """Whether a media socket that Twilio did not sign is a phone's. Uses its ticket up."""
+        """Whether a media socket without Twilio's signature is a browser phone's. Uses up the phone's ticket."""
         headers = handshake.headers
         cookies = "; ".join(headers.get_all("Cookie"))
         return self._rules.takes_ticket(headers.get("Origin"), cookies, time.monotonic_ns())
@@ -115,7 +115,7 @@ class Phone:
         self._check_host(request)
         key = request.query_params.get("key", "")
         if key and self._rules.opens(key, int(time.time())):
-            # Out of the address bar, and into a cookie that no script can read.
+            # Move the key from the address bar into a cookie that no script can read.
             answer: Response = RedirectResponse("/", 303, self._headers)
             self._set(answer, request, KEY_COOKIE, key, max_age_s=KEY_LIFE_S, path="/", same_site="lax")
             return answer
@@ -182,6 +182,6 @@ class Phone:
     def _set(
         self, answer: Response, request: Request, name: str, value: str, *, max_age_s: int, path: str, same_site: Any
     ) -> None:
-        # TLS ends at a proxy in front of us: the page's origin says whether there is any.
+        # TLS ends at a proxy in front; the page's origin tells whether there is one.
         secure = f"https://{request.headers.get('Host', '')}".lower() in self._rules.origins
         answer.set_cookie(name, value, max_age=max_age_s, path=path, secure=secure, httponly=True, samesite=same_site)

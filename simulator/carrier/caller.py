@@ -19,7 +19,7 @@ from shared.audio import FRAME_BYTES, FRAME_MS, SILENCE, linear_to_mulaw
 
 # A shorter break does not end a talkspurt: speech of one answer that arrives in pieces is still one answer.
 TALKSPURT_HANGOVER_MS: Final = 300
-# So long a caller waits for an answer who heard the AI go on behind their words: that may have been it.
+# How long a caller waits for an answer when the AI kept talking over them: what it said may have been the answer.
 PATIENCE_MS: Final = 5_000
 # Line noise: peak of about -66 dBFS, which no voice activity detection takes for speech.
 _NOISE_PEAK: Final = 16

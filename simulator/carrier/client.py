@@ -1,9 +1,8 @@
 """Places calls: Twilio's webhook requests and media sockets, for as many calls at once as one process carries.
 
-One `Exchange` serves all calls of a process from a single timer, because a task and a timer for each of 7,500 frames a
-second would cost more than the system under test. What the server sends is taken straight from the connection's parser
-and stamped there, so that a busy loop does not look like late audio more than it must; how late the timer itself was
-is part of each call's record.
+One `Exchange` serves all calls of a process from a single timer: a task and a timer for each of 7,500 frames a second
+would cost more than the system under test. A message of the server is stamped as the connection's parser hands it over,
+so that a busy loop looks like late audio as little as possible. How late the timer itself was is part of each record.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from .caller import Caller
 TICK_NS: Final = 4_000_000
 # A tick that was later than this is written down.
 LAG_NS: Final = 5_000_000
-# Twilio gives a webhook 15 s; a test needs to know sooner that nobody answers.
+# Twilio gives a webhook 15 s; a test needs to know sooner that there is no answer.
 WEBHOOK_TIMEOUT_S: Final = 10.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -94,12 +93,12 @@ class Exchange:
     def __init__(self, gather: Gather | None = None, *, receive_buffer_bytes: int = 0) -> None:
         """`gather`: let events gather, for many calls at once; what is heard is then stamped up to 1 ms late.
 
-        `receive_buffer_bytes`: what the kernel takes for a media socket that nobody reads (0: some hundred kB, which is
+        `receive_buffer_bytes`: what the kernel takes for a media socket that is not read (0: some hundred kB, which is
         20 s of a call).
         """
         self.gather = gather
         self.receive_buffer_bytes = receive_buffer_bytes
-        # It logs each request at INFO: noise in a bench, and a URL is nobody's business in a log.
+        # It logs each request at INFO: noise in a bench, and URLs do not belong in a log.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         # A connection for each request: one that is kept may be closed by the server just as it is used again.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
@@ -180,7 +179,7 @@ class Exchange:
         return response.text
 
     def socket_of(self, call_sid: str) -> ClientConnection | None:
-        """The media socket that a call has open, if any: for whoever wants to harm it."""
+        """The media socket that a call has open, if any, so that a test can harm it."""
         return next((media for _, _, call, media in self._due if call.call_sid == call_sid), None)
 
     def carry(self, call: CarrierCall, socket: _Socket) -> None:

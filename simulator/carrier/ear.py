@@ -86,7 +86,7 @@ class Ear:
         return True
 
     def mark(self, name: str, now_ns: int) -> None:
-        """A mark behind the audio so far; `advance` returns it when that has been played."""
+        """A mark after the audio so far; `advance` returns it when that audio has been played."""
         self._marks.append((max(self._play_end_ns, now_ns), name))
         self._mark_bytes.append(len(self._audio))
 

@@ -209,7 +209,7 @@ class CarrierRest:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to whoever runs the loop."""
+        """Leave the signals to the program that runs the loop."""
         yield
 
 

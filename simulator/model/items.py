@@ -72,7 +72,7 @@ class Conversation:
         return self._items[-1] if self._items else None
 
     def add(self, item: Item, after: str | None = None) -> str | None:
-        """Insert `item` behind the item `after` ("root": at the front; None: at the end); the id of its predecessor."""
+        """Insert `item` after the item `after` ("root": at the front; None: at the end); the id of its predecessor."""
         if after == "root":
             at = 0
         elif after is None:

@@ -1,4 +1,4 @@
-"""The simulated Realtime model behind a WebSocket: `python -m simulator.model.server --port 9000`.
+"""The simulated Realtime model on a WebSocket: `python -m simulator.model.server --port 9000`.
 
 `wss://api.openai.com/v1/realtime?model=...` becomes `ws://127.0.0.1:9000/v1/realtime?model=...`. A call is known by its
 handshake header `X-Client-Request-Id`. `GET /simulator/sessions[?request_id=...]` tells what each session saw, said and
@@ -34,7 +34,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from shared.gather import Gather
-from shared.process import ConfigError, run
 from shared.websocket import DirectConnection
 
 from ..voice import Voice
@@ -146,7 +145,7 @@ class ModelServer:
         """The records of all sessions, or of one call's, oldest first."""
         ended = [session for known, session in self._ended if request_id in (None, known)]
         live = [line.session for line in self._open.values() if request_id in (None, line.request_id)]
-        # A worker that was only stopped closes its session behind its successor's beginning.
+        # By their beginnings: a stalled client closes its session after its successor has opened one.
         return sorted((session.record() for session in ended + live), key=lambda record: record["opened_ns"])
 
     def peers(self) -> dict[str, int]:
@@ -219,7 +218,7 @@ class ModelServer:
 
 
 class _Connection(DirectConnection, ServerConnection):
-    """Hands each message to its session as it is read, without a queue and a task between: a third of the cost."""
+    """Hands each message to its session as it is read. A queue and a task between cost three times as much."""
 
 
 class _Line:
@@ -305,7 +304,7 @@ class _Line:
             self._timer = None
         if code == ABNORMAL:
             self.session.closed(time.monotonic_ns(), code[0])
-            # What the record calls sent shall leave the machine: uvloop writes at the end of its round.
+            # uvloop writes at the end of its round: let everything that the record calls sent leave this process.
             self._loop.call_later(0.005, self._connection.transport.abort)
         elif self._closing is None:
             self._closing = self._loop.create_task(self._connection.close(*code))
@@ -321,9 +320,9 @@ def _behaviour(path: Path | None, speed: float | None) -> Behaviour:
     try:
         behaviour = Behaviour.from_json(path.read_bytes()) if path else Behaviour()
     except OSError as exc:
-        raise ConfigError(f"--behaviour {path} cannot be read ({exc.strerror})") from None
+        raise SystemExit(f"model: --behaviour {path} cannot be read ({exc.strerror})") from None
     except ValueError as exc:
-        raise ConfigError(f"--behaviour {path} cannot be used: {exc}") from None
+        raise SystemExit(f"model: --behaviour {path} cannot be used: {exc}") from None
     return behaviour if speed is None else replace(behaviour, speed=speed)
 
 
@@ -334,14 +333,18 @@ async def _serve_until_told(server: ModelServer) -> None:
         loop.add_signal_handler(name, stop.set)
     async with server:
         print(f"simulated model: OPENAI_BASE_URL={server.base_url}", flush=True)
-        # Nothing of the start-up is garbage, and a pause of the collector would be a gap in everybody's speech.
+        # The start-up leaves no garbage, and a pause of the collector would be a gap in every session's speech.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         await stop.wait()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
+def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `parser`: the caller's own, with its name and text.
+
+    Raises SystemExit with one line that says what is wrong.
+    """
+    parser = parser or argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--speed", type=float, help="audio comes so many times faster than real time (default 5)")
@@ -373,11 +376,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_told(server))
     except OSError as exc:
-        where = f"{options.host}:{options.port}"
-        raise ConfigError(
-            f"cannot listen on {where} ({os.strerror(exc.errno or 0)}); choose another with --port"
-        ) from None
+        where, why = f"{options.host}:{options.port}", os.strerror(exc.errno or 0)
+        raise SystemExit(f"model: cannot listen on {where} ({why}); choose another with --port") from None
 
 
 if __name__ == "__main__":
-    run("model", main)
+    main()

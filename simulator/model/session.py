@@ -2,7 +2,7 @@
 
 `open`, `receive` and `advance` answer with the JSON texts to send; whatever comes later by itself (audio, transcripts,
 time-outs) waits for `advance`, which is due at `next_due_ns`. Times are integer nanoseconds of the monotonic clock.
-The same session runs in virtual time under a test and behind a socket in `model_server`.
+The same session runs in virtual time under a test, and on a socket in `server.py`.
 
 True to the protocol as the openai SDK 3.54 types it (`openai/types/realtime`) and as its users have met it.
 """
@@ -128,7 +128,7 @@ class ModelSession:
         self._active.clear()
 
     def record(self) -> dict[str, Any]:
-        """What happened in this session (see model_record)."""
+        """What happened in this session; see record.py."""
         return self._record.as_dict()
 
     # --- time -----------------------------------------------------------------------------------------------------

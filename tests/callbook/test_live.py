@@ -25,7 +25,7 @@ from simulator.carrier.client import Exchange
 from simulator.carrier.rest import CarrierRest, Trouble
 from twentyms.stack import ROOT, Stack, free_port, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(200)]
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "token-of-the-live-tests"

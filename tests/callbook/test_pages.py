@@ -103,7 +103,7 @@ def test_the_timeline_is_a_png(tmp_path):
     assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_call_that_is_not_there_is_said(tmp_path, monkeypatch, engine):
-    monkeypatch.setattr(picture, "open_engine", lambda url: engine)
+def test_a_call_without_a_record_is_named(url, monkeypatch, engine):
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
     with pytest.raises(ConfigError, match="there is no call CA1"):
         picture.main(["CA1"])

@@ -1,4 +1,4 @@
-"""Whatever arrives, each decoder accepts it or says no in its one documented way."""
+"""Every decoder accepts its input or refuses it in its one documented way, whatever the input is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNIONS = {
     if name
     in ("GatewayToBridge", "BridgeToGateway", "BridgeToPacer", "PacerToBridge", "PacerToGateway", "GatewayToPacer")
     for value in [getattr(messages, name)]
-} | {"GatewayToCallbook": facts.Noted, "CallbookToGateway": facts.Kept}
+} | {"GatewayToCallbook": facts.Fact | facts.Leaving, "CallbookToGateway": messages.Header, "spool": facts.Noted}
 
 scalars = (
     st.none()
@@ -70,7 +70,7 @@ GOOD: list[dict[str, Any]] = [
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str | bytes:
-    """A message of Twilio's with something wrong in it, or anything at all."""
+    """A damaged message of Twilio's, or arbitrary text or bytes."""
     message = json.loads(json.dumps(draw(st.sampled_from(GOOD))))
     where = message
     while True:
@@ -96,7 +96,7 @@ def damaged(draw: st.DrawFn) -> str | bytes:
 
 @given(st.lists(damaged(), max_size=12), st.booleans())
 @settings(max_examples=600, deadline=None)
-def test_a_media_stream_takes_a_message_or_names_the_violation(texts: list[str | bytes], is_live: bool) -> None:
+def test_a_media_stream_accepts_a_message_or_names_the_violation(texts: list[str | bytes], is_live: bool) -> None:
     stream = MediaStream()
     if is_live:
         for good in GOOD[:2]:
@@ -124,7 +124,7 @@ def test_deep_and_broken_json_is_a_violation(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_mark_name_is_ours_or_none(name: str) -> None:
+def test_a_mark_name_is_one_of_ours_or_parses_as_none(name: str) -> None:
     parsed = parse_mark(name)
     assert parsed is None or f"{parsed[0]}.{parsed[1]}" == name or name.startswith("0")
 
@@ -190,7 +190,7 @@ EVENTS: list[dict[str, Any]] = [
 ]
 
 
-def test_every_event_that_is_read_is_among_those_that_are_damaged() -> None:
+def test_every_realtime_event_that_is_read_is_also_damaged_here() -> None:
     decoded = {type(decode_event(json.dumps(event).encode())) for event in EVENTS}
     assert decoded == set(get_args(ServerEvent))
 

@@ -24,6 +24,7 @@ from twentyms.stack import ROOT, Stack, get
 
 pytestmark = [
     pytest.mark.live,
+    pytest.mark.slow,
     pytest.mark.timeout(150),
     # A gateway that is killed in the midst of a handshake leaves the carrier's side of the socket to the collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

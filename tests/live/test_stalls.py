@@ -21,7 +21,7 @@ from simulator.carrier.caller import AiHeard, Caller, HangUp
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(90)]
 
 # When something stops, in seconds of a call, and how long the answer is: the model delivers it in a fifth of that.
 AT_S = 3.0

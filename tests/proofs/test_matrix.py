@@ -20,11 +20,6 @@ def test_a_scenario_breaks_no_promise(name: str) -> None:
     result = carry(scenario)
     outcome = row(scenario, result.record, result.sessions, tolerance_ms=TOLERANCE_MS)
     assert outcome.problems == []
-    # Where txpacer dies, the last 120 ms cannot be known; and a session that is given up is not told any more.
-    if not scenario.events and "answers no cancel" not in name:
-        assert outcome.verdict.history_error_ms == 0
-    assert outcome.verdict.cancels <= 1
-    assert name in CROSSINGS or outcome.verdict.cancel_not_active == 0
 
 
 def test_some_cancels_of_the_sweep_do_cross_the_end_of_their_response() -> None:

@@ -1,6 +1,6 @@
-// The line: Twilio's end of a media socket, in a thread of its own, so that nothing the page draws delays a frame.
+// The line: Twilio's end of a media socket. It has a thread of its own, so drawing the page delays no frame.
 //
-// What it says and understands are Twilio's Media Streams messages and nothing else. Numbers are strings, as there.
+// It sends and reads Twilio's Media Streams messages only. Numbers are strings, as in Twilio's.
 
 let socket = null;
 let telephone = null; // a MessagePort to the audio thread
@@ -52,7 +52,7 @@ function receive(message) {
     lastMedia = now;
   } else if (message.event === "mark") {
     telephone.postMessage({ mark: message.mark.name });
-    lastMedia = 0; // the next frame belongs to another utterance, and may come when it likes
+    lastMedia = 0; // the next frame begins another utterance, so its gap does not count
   } else if (message.event === "clear") {
     telephone.postMessage({ clear: true });
     lastMedia = 0;

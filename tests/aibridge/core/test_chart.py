@@ -77,7 +77,7 @@ def rows() -> Iterator[Any]:
             yield pytest.param(table, state, event, then, acts, id=f"{name}: {event.name} in {state.name}")
 
 
-@pytest.mark.parametrize(("table", "state", "event", "then", "acts"), rows())
+@pytest.mark.parametrize(("table", "state", "event", "then", "acts"), list(rows()))
 def test_each_row_of_each_region_is_its_step(
     illegal: Counter, table: Any, state: Any, event: Any, then: Any, acts: Any
 ) -> None:
