@@ -1,7 +1,7 @@
 """A call plan on its way through Twilio: out in the TwiML's `<Parameter>`s, back in `start.customParameters`.
 
 The media socket may reach another gateway than the webhook did, so the plan travels with the call. The stream token's
-MAC covers the packed text; see tokens.py. What comes back is read only after that MAC was found right.
+MAC covers the packed text (tokens.py). A returned plan is read only after its MAC was checked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Final
 import msgspec
 
 from shared.plan import CallPlan
+
+from .tokens import TokenError
 
 # Twilio: name and value of one <Parameter> have at most 500 characters together.
 PARAMETER_MAX: Final = 500
@@ -30,11 +32,11 @@ _decoder: Final = msgspec.msgpack.Decoder(CallPlan)
 
 
 class PlanError(ValueError):
-    """A plan that is too large to travel, or text that is no packed plan."""
+    """A plan that is too large to travel."""
 
 
 def inbound(account_sid: str, from_number: str, to_number: str) -> CallPlan:
-    """The plan of a call that somebody else placed, with fields cut to FIELD_MAX."""
+    """The plan of an inbound call, with fields cut to FIELD_MAX."""
     return CallPlan("inbound", account_sid[:FIELD_MAX], from_number[:FIELD_MAX], to_number[:FIELD_MAX])
 
 
@@ -47,21 +49,21 @@ def pack(plan: CallPlan) -> str:
 
 
 def unpack(packed: str) -> CallPlan:
-    """Raises PlanError."""
+    """The plan in a packed text. Raises TokenError for a text that is not a packed plan."""
     try:
         return _decoder.decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (msgspec.MsgspecError, binascii.Error, ValueError, RecursionError):
-        raise PlanError("not a packed plan") from None
+        raise TokenError("malformed") from None
 
 
 def parameters(token: str, packed: str) -> dict[str, str]:
-    """What the TwiML's `<Parameter>`s say, each short enough for Twilio."""
+    """The TwiML's `<Parameter>`s, each short enough for Twilio."""
     parts = (packed[at : at + _PART] for at in range(0, len(packed), _PART))
     return {"token": token, **{f"plan{number}": part for number, part in enumerate(parts)}}
 
 
 def packed_in(custom_parameters: Mapping[str, str]) -> str:
-    """The packed plan in what Twilio repeats at `start`: as much of it as follows without a hole."""
+    """The packed plan in the parameters of `start`, up to the first missing part."""
     parts = []
     for number in range(PACKED_MAX // _PART):
         part = custom_parameters.get(f"plan{number}")

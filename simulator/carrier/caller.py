@@ -17,7 +17,7 @@ from typing import Final
 
 from shared.audio import FRAME_BYTES, FRAME_MS, SILENCE, linear_to_mulaw
 
-# A shorter break does not end a talkspurt: speech of one answer that arrives in pieces is still one answer.
+# A shorter break does not end a talkspurt: one answer that arrives in pieces is still one answer.
 TALKSPURT_HANGOVER_MS: Final = 300
 # How long a caller waits for an answer when the AI kept talking over them: what it said may have been the answer.
 PATIENCE_MS: Final = 5_000
@@ -27,14 +27,14 @@ _NOISE_PEAK: Final = 16
 
 @dataclass(frozen=True)
 class AfterAnswer:
-    """So many milliseconds after the call was answered."""
+    """`ms` milliseconds after the call was answered."""
 
     ms: int
 
 
 @dataclass(frozen=True)
 class Wait:
-    """So many milliseconds after the step before ended."""
+    """`ms` milliseconds after the end of the step before."""
 
     ms: int
 
@@ -116,13 +116,13 @@ def recorded_clip(name: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def payloads(audio: bytes) -> tuple[str, ...]:
-    """`audio` in frames, base64; the last one filled up with silence. Cached: calls of a bench share their clips."""
+    """`audio` in frames of base64; silence fills the last one. Cached: the calls of a bench share their clips."""
     frames = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
     return tuple(b64encode(frame.ljust(FRAME_BYTES, SILENCE)).decode() for frame in frames)
 
 
 _SILENT_FRAME: Final = payloads(SILENCE * FRAME_BYTES)[0]
-# One level of noise for each value of a random byte.
+# The noise sample for each value of a random byte.
 _NOISE_LEVELS: Final = bytes(linear_to_mulaw(byte * 2 * _NOISE_PEAK // 255 - _NOISE_PEAK) for byte in range(256))
 
 
@@ -143,8 +143,8 @@ def line_audio(noise_seed: int | None, said: Sequence[Said], frames: int) -> byt
 class Caller:
     """One caller with its script. After the last step it stays silent on the line until someone hangs up.
 
-    `clips` maps a name to mu-law audio. `seed` fixes all that is drawn. With `noise` the line is not digitally silent,
-    and no two frames of it are alike: what a frame became on its way can be told from its bytes.
+    `clips` maps a name to mu-law audio. `seed` fixes every random choice. With `noise` the line is not digitally
+    silent, and no two frames are alike, so a frame is recognised by its bytes wherever it arrives.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Caller:
         # When the step before began and ended, in ms since the answer.
         self._began_ms = -1
         self._ended_ms = 0
-        # Talkspurts of the AI so far, the ms of the current one that were heard, when it began, when it was heard last.
+        # Talkspurts of the AI so far; of the current one: the ms heard, when it began, and when it was last heard.
         self._talkspurts = 0
         self._heard_ms = 0
         self._talkspurt_ms = -1

@@ -40,11 +40,11 @@ from ..voice import Voice
 from .behaviour import Behaviour
 from .session import ABNORMAL, ModelSession
 
-# Sessions that ended and whose records are kept; the oldest go first.
+# Records of ended sessions that are kept; the oldest go first.
 KEPT_SESSIONS: Final = 1_000
 # An append may hold 15 MiB of audio, 20 MiB in base64.
 MAX_MESSAGE_BYTES: Final = 24 * 2**20
-# Events that a client has not read: ten minutes of audio in base64. Beyond it the socket is cut.
+# Unread events of a client: ten minutes of audio in base64. Beyond this the socket is cut.
 MAX_UNREAD_BYTES: Final = 8 * 2**20
 REQUEST_ID_HEADER: Final = "X-Client-Request-Id"
 
@@ -121,7 +121,7 @@ class ModelServer:
             create_connection=_Connection,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
-            ping_interval=None,  # the client's pings are answered; ours would only cost
+            ping_interval=None,  # answering the client's pings is enough
             close_timeout=1,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
@@ -175,7 +175,7 @@ class ModelServer:
         return _json(http.HTTPStatus.NOT_FOUND, {"error": {"message": f"Unknown path {url.path}"}})
 
     async def _admit(self, request: Request, query: dict[str, list[str]]) -> Response | None:
-        """None to go on with the handshake; an error as OpenAI words it to refuse."""
+        """None to accept the handshake, or an error in OpenAI's words to refuse it."""
         behaviour = self._behaviour_for(request.headers.get(REQUEST_ID_HEADER, ""))
         request.behaviour = behaviour  # type: ignore[attr-defined]  # for `_serve`, which gets the same request
         if behaviour.handshake_ms:
@@ -218,7 +218,7 @@ class ModelServer:
 
 
 class _Connection(DirectConnection, ServerConnection):
-    """Hands each message to its session as it is read. A queue and a task between cost three times as much."""
+    """Gives each message to its session when it is read. A queue and a task between would triple the cost."""
 
 
 class _Line:
@@ -272,7 +272,7 @@ class _Line:
             self._after(texts)
 
     def _after(self, texts: list[str]) -> None:
-        """Send, and see to the timer and to a close that the session wants."""
+        """Send the texts, set the timer, and close the socket if the session wants it."""
         connection = self._connection
         if texts:
             connection.send_all([text.encode() for text in texts])
@@ -289,7 +289,7 @@ class _Line:
             return
         if self._timer:
             self._timer.cancel()
-        # uvloop's timers have whole milliseconds; rounded up, so that one firing is enough.
+        # uvloop's timers have whole milliseconds; round up, so that one firing is enough.
         delay_ms = math.ceil((due_ns - time.monotonic_ns()) / 1_000_000)
         self._timer_ns = due_ns
         self._timer = self._loop.call_later(max(0, delay_ms) / 1_000, self._tick)
@@ -333,21 +333,21 @@ async def _serve_until_told(server: ModelServer) -> None:
         loop.add_signal_handler(name, stop.set)
     async with server:
         print(f"simulated model: OPENAI_BASE_URL={server.base_url}", flush=True)
-        # The start-up leaves no garbage, and a pause of the collector would be a gap in every session's speech.
+        # The start-up leaves no garbage, and a garbage collection would be a gap in every session's speech.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         await stop.wait()
 
 
 def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. `parser`: the caller's own, with its name and text.
+    """Serve until SIGTERM or SIGINT. `parser` replaces this program's name and description.
 
     Raises SystemExit with one line that says what is wrong.
     """
     parser = parser or argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--speed", type=float, help="audio comes so many times faster than real time (default 5)")
+    parser.add_argument("--speed", type=float, help="how many times faster than real time audio comes (default 5)")
     parser.add_argument(
         "--behaviour", type=Path, metavar="FILE.json", help="fields of simulator.model.behaviour.Behaviour"
     )
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser
         "--embedded", choices=("talk", "parrot"), help="introduce itself first, then talk or repeat what it hears"
     )
     parser.add_argument("--api-key", default="", help="the only key to accept (default: any but sk-refused...)")
-    parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of every random choice")
     parser.add_argument("--keep-input", action="store_true", help="keep all audio that a session hears in its record")
     options = parser.parse_args(arguments)
     if options.embedded:

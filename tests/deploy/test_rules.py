@@ -20,7 +20,7 @@ def test_promtool_accepts_the_rules_and_their_tests_pass(arguments, promtool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_documented_alert_exists():
+def test_no_two_alerts_have_the_same_name():
     assert len(ALERTS) == len(set(ALERTS)) >= 11
 
 

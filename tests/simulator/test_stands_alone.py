@@ -1,4 +1,4 @@
-"""The simulator is a product of its own: nothing of the system that it tests is needed to run it."""
+"""The simulator is a product of its own: it runs without the system that it tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(simulator.__file__).parent
 SHARED = {"shared.audio", "shared.gather", "shared.websocket"}
 
 
-def test_it_imports_audio_and_sockets_of_shared_and_nothing_else_of_the_project() -> None:
+def test_the_simulator_imports_only_audio_and_sockets_of_the_rest_of_the_project() -> None:
     found = set()
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -35,7 +35,7 @@ def test_both_ends_start_without_any_process_of_the_system() -> None:
     assert not processes & {name.partition(".")[0] for name in loaded.stdout.split()}
 
 
-def test_the_behaviour_in_the_readme_is_one() -> None:
+def test_the_behaviour_in_the_readme_is_valid() -> None:
     (text,) = re.findall(r"echo '(\{.*\})' > nasty.json", (ROOT / "README.md").read_text())
     assert len(Behaviour.from_json(text).responses) == 3
 

@@ -16,7 +16,7 @@ def test_a_session_begins_with_pcm_and_voice_activity_detection() -> None:
     assert session["audio"]["input"]["turn_detection"]["interrupt_response"] is True
 
 
-def test_an_update_is_answered_with_the_whole_session_and_leaves_the_rest_alone() -> None:
+def test_an_update_is_answered_with_the_whole_session_and_changes_nothing_else() -> None:
     client = Client(configured=False)
     before = client.events[0]["session"]
     (updated,) = client.update(instructions="Be brief.", audio={"output": {"format": PCMU}})

@@ -27,7 +27,7 @@ from .session_client import TOOL, TYPES, Client, truncate
         ('{"type":"output_audio_buffer.clear"}', "invalid_value"),
     ],
 )
-def test_an_event_that_cannot_be_understood_costs_an_error_and_no_more(text: str | bytes, code: str) -> None:
+def test_a_malformed_event_is_answered_with_one_error(text: str | bytes, code: str) -> None:
     client = Client()
     client._take(client.session.receive(text, client.now_ns))
     error = client.only_error()
@@ -56,14 +56,14 @@ def test_every_event_has_an_id_of_its_own() -> None:
         {"type": "function_call_output", "id": 7, "call_id": "c", "output": "7"},
     ],
 )
-def test_an_item_that_cannot_be_is_refused(item: dict[str, Any]) -> None:
+def test_an_invalid_item_is_refused(item: dict[str, Any]) -> None:
     client = Client()
     client.send("conversation.item.create", item=item)
     assert client.only_error()["type"] == "invalid_request_error"
 
 
 def test_every_event_of_the_server_was_checked_against_the_sdk() -> None:
-    """All that the core can emit, in one session; each is validated as it arrives (see Client)."""
+    """One session with every event that the core can emit; Client validates each on arrival."""
     tool = Behaviour(tool_call="look_up", preamble=True)
     script = (tool, Behaviour(no_audio="text"), Behaviour(answer_ms=500))
     client = Client(
@@ -90,7 +90,7 @@ def test_every_event_of_the_server_was_checked_against_the_sdk() -> None:
 
 
 def emitted_by_the_source() -> set[str]:
-    """Every event type that is written in the simulator's core and is not one of a client's."""
+    """Every event type in the source of the simulator's core, without the client's."""
     names = set()
     for path in Path(model.__file__).parent.glob("*.py"):
         if path.name != "server.py":

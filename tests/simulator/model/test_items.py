@@ -38,14 +38,14 @@ def test_truncate_to_nothing_or_of_nothing_is_unsupported() -> None:
 
 
 @pytest.mark.parametrize("verb", ["truncate", "delete", "retrieve"])
-def test_an_item_that_is_not_there_is_an_error(verb: str) -> None:
+def test_a_missing_item_is_an_error(verb: str) -> None:
     client = Client()
     extra = {"content_index": 0, "audio_end_ms": 10} if verb == "truncate" else {}
     client.send(f"conversation.item.{verb}", item_id="item_nobody", **extra)
     assert client.only_error()["code"] == f"item_{verb}_invalid_item_id"
 
 
-def test_a_deleted_item_is_held_no_more() -> None:
+def test_a_deleted_item_is_gone_from_the_conversation() -> None:
     client, item_id = spoken()
     (event,) = client.send("conversation.item.delete", item_id=item_id)
     assert (event["type"], event["item_id"]) == ("conversation.item.deleted", item_id)

@@ -20,7 +20,7 @@ def test_every_cancel_that_hits_an_active_response_is_counted() -> None:
     assert not client.of("error")
 
 
-def test_the_record_tells_when_the_client_left() -> None:
+def test_the_record_has_the_time_at_which_the_client_left() -> None:
     client = Client()
     client.send("response.create")
     client.session.closed(client.now_ns, 1_000)

@@ -14,7 +14,7 @@ from simulator.voice import clips
 from .session_client import GREETING_MS, TOOL, Client, kinds
 
 
-def test_a_response_comes_in_the_order_of_the_real_one() -> None:
+def test_the_events_of_a_response_come_in_the_order_of_the_real_server() -> None:
     client = Client()
     events = client.send("response.create") + client.run(10_000)
     assert kinds(events) == [
@@ -113,14 +113,14 @@ def test_a_text_response_has_no_audio() -> None:
     assert client.last("response.done")["response"]["output"][0]["content"][0]["type"] == "output_text"
 
 
-def test_a_flood_is_ten_times_too_much() -> None:
+def test_a_flood_repeats_the_utterance() -> None:
     client = Client(Behaviour(flood_times=10))
     client.send("response.create")
     client.run(60_000)
     assert client.session.record()["items"][0]["sent_bytes"] == 80 * GREETING_MS
 
 
-def test_a_stall_keeps_an_utterance_waiting() -> None:
+def test_a_stall_pauses_an_utterance() -> None:
     client = Client(Behaviour(stall_at_ms=1_000, stall_ms=2_500))
     client.send("response.create")
     client.run(20_000)
@@ -132,7 +132,7 @@ def test_a_stall_keeps_an_utterance_waiting() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_cancelled_response_ends_at_once_with_what_it_said(named: bool) -> None:
+def test_a_cancelled_response_ends_at_once_and_keeps_the_audio_that_was_sent(named: bool) -> None:
     client = Client()
     response_id = client.send("response.create")[0]["response"]["id"]
     client.run(700)
@@ -160,7 +160,7 @@ def test_deltas_may_still_come_after_a_cancel() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"response_id": "resp_nobody"}])
-def test_a_cancel_that_hits_nothing_is_an_error(fields: dict[str, str]) -> None:
+def test_a_cancel_without_an_active_response_is_an_error(fields: dict[str, str]) -> None:
     client = Client()
     client.send("response.cancel", event_id="late", **fields)
     error = client.only_error()

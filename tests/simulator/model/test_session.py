@@ -91,7 +91,7 @@ def test_recoverable_errors_leave_the_response_alone() -> None:
     [Behaviour(drop_utterance_at_ms=1_000), Behaviour(drop_session_at_ms=500)],
     ids=["utterance", "session"],
 )
-def test_the_socket_may_die_without_a_word(behaviour: Behaviour) -> None:
+def test_the_socket_may_die_without_a_close_frame(behaviour: Behaviour) -> None:
     client = Client(behaviour)
     client.send("response.create")
     client.run(5_000)

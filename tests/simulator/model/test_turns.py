@@ -38,7 +38,7 @@ def test_a_callers_turn_is_noticed_committed_and_answered() -> None:
     assert noted["stopped_ns"] == stopped["at_ms"] * MS
 
 
-def test_speech_interrupts_only_where_it_may() -> None:
+def test_speech_interrupts_only_with_interrupt_response() -> None:
     for interrupt in (True, False):
         client = Client(Behaviour(answer_ms=60_000), turn_detection={"interrupt_response": interrupt})
         client.send("response.create")
@@ -60,7 +60,7 @@ def test_an_automatic_answer_fails_while_the_model_is_responding() -> None:
     assert len(client.of("input_audio_buffer.committed")) == 1
 
 
-def test_without_create_response_nobody_answers() -> None:
+def test_without_create_response_no_answer_comes_by_itself() -> None:
     client = Client(turn_detection={"create_response": False})
     client.say_and_pause("hello")
     client.run(5_000)
