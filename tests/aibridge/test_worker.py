@@ -14,8 +14,8 @@ import zmq
 from openai import AsyncOpenAI
 
 from aibridge import agent, worker
-from aibridge.core.metrics import DEFINITIONS
-from aibridge.core.realtime import ResponseCreated
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import ResponseBegan
 from shared import bus
 from shared.messages import (
     BridgeHello,
@@ -331,7 +331,7 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
     failed = []
 
     def fail_once(call: worker.Call, session: Any, event: Any) -> None:
-        if isinstance(event, ResponseCreated) and not failed:
+        if isinstance(event, ResponseBegan) and not failed:
             failed.append(event)
             raise ZeroDivisionError
         deal_with(call, session, event)
