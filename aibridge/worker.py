@@ -32,11 +32,11 @@ from shared.messages import (
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     FirstFrameSent,
     FollowCall,
     GatewayHello,
     GatewayToBridge,
-    HangUp,
     LineLost,
     LineState,
     MarkHeard,
@@ -44,20 +44,24 @@ from shared.messages import (
     PacerState,
     PacerToBridge,
     PlayoutShifted,
+    RefuseCall,
     WorkerState,
 )
 from shared.metrics import Page
+from shared.plan import CallOrder
 from shared.process import ConfigError
 from shared.settings import Settings
 
+from . import agent
 from .agent import Agent
 from .call import Call
 from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
-from .core.realtime import ServerEvent
 from .core.rules import Rules
+from .models.port import ModelEvent, Numbers, SessionReady
+from .models.realtime.session import ModelRefusedError, Session, probe, tls_context
+from .models.realtime.session_config import phrases, session_config
 from .reporter import Reporter
-from .session import ModelRefusedError, Session, probe, tls_context
 from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
@@ -94,6 +98,7 @@ class _Dialled:
     """A session and its reader; `call` is set once the media socket is there."""
 
     session: Session
+    numbers: Numbers
     # Twilio came back with a call whose media socket was lost.
     resumed: bool
     call: Call | None = None
@@ -122,7 +127,8 @@ class Worker:
         self._agent = agent
         self._client = client
         self._tls = tls_context(client)
-        self._session_config = agent.session(settings.openai_realtime_model)
+        self._session_config = session_config(agent, settings.openai_realtime_model)
+        self._phrases = phrases(agent)
         self._recorded = agent.is_recorded(settings.recording)
         # Draws the pauses before another try; each has 2.5 kB of state.
         self._random = random.Random()
@@ -140,7 +146,7 @@ class Worker:
         self._reporters: dict[int, Reporter] = {}
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
-        # By token, until the media socket comes.
+        # By CallSid, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
         # When each gateway last said hello, ns; and those of them that drain.
         self._gateways: dict[str, int] = {}
@@ -152,9 +158,9 @@ class Worker:
         self._adopted: set[str] = set()
         # Those of them that are parked only because their gateway is silent.
         self._silenced: set[int] = set()
-        # Tokens of calls that began, and hang-ups of calls that we ended: gateways share neither.
+        # Tokens of calls that began, and orders of calls that we ended: gateways share neither.
         self._tokens: OrderedDict[str, int] = OrderedDict()
-        self._hung_up: OrderedDict[str, HangUp] = OrderedDict()
+        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._pacer_epoch: int | None = None
         # When it last answered, ns.
@@ -217,8 +223,7 @@ class Worker:
             stopping.cancel()
             await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
             now_ns = time.monotonic_ns()
-            for number, reporter in self._reporters.items():
-                self._calls[number].conversation.playout.record_open()
+            for reporter in self._reporters.values():
                 reporter.ended(now_ns, "stopped")
             left = await self._courier.delivered(LAST_FACTS_S)
             if left:
@@ -234,7 +239,7 @@ class Worker:
             self._pacer_link.say(BridgeHello(self._name))
             asked_before_ns = time.monotonic_ns() - ASK_AGAIN_NS
             for call in list(self._calls.values()):
-                if 0 < call.asked_ns < asked_before_ns:
+                if 0 < call.line.asked_ns < asked_before_ns:
                     call.ask_again(self._pacer_epoch or 0)
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
@@ -261,9 +266,10 @@ class Worker:
                     tls=self._tls,
                 )
             except ModelRefusedError as exc:
-                raise ConfigError(
-                    f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
-                ) from None
+                about = f"the agent's file ({self._settings.agent_file or agent.DEFAULT_FILE})"
+                if not exc.is_settings:
+                    about = "OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
+                raise ConfigError(f"the model refused us ({exc}); check {about}") from None
             except (OSError, TimeoutError, WebSocketException) as exc:
                 address = self._client.base_url.netloc.decode()
                 log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
@@ -296,6 +302,8 @@ class Worker:
                 pass
             case CallOffered():
                 self._on_offered(message)
+            case CallTaken(call_sid):
+                self._expire(call_sid)
             case CallStarted():
                 self._on_started(message)
             case CallEnded(call, "moved"):
@@ -352,21 +360,26 @@ class Worker:
         if self._pacer_epoch != state.epoch:
             self._pacer_epoch = state.epoch
             for call in list(self._calls.values()):
-                if call.asked_ns:
+                if call.line.asked_ns:
                     call.ask_again(state.epoch)
 
     # --- calls ---
 
     def _on_offered(self, offer: CallOffered) -> None:
-        if offer.call_sid in self._by_sid or offer.call_sid in self._hung_up:
+        if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
             return  # its conversation is here, session and all
-        dialled = self._dial(offer.call_sid, resumed=offer.resumed)
-        self._offers[offer.token_id] = dialled
-        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.token_id)
+        dialled = self._offers.get(offer.call_sid)
+        if dialled is None:
+            dialled = self._offers[offer.call_sid] = self._dial(offer.call_sid, resumed=offer.resumed)
+        elif dialled.expiry is not None:  # Twilio repeated the webhook
+            dialled.expiry.cancel()
+        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.call_sid)
 
-    def _expire(self, token_id: str) -> None:
-        dialled = self._offers.pop(token_id, None)
+    def _expire(self, call_sid: str) -> None:
+        dialled = self._offers.pop(call_sid, None)
         if dialled is not None:
+            if dialled.expiry is not None:
+                dialled.expiry.cancel()
             self._count_session("unused")
             dialled.session.close()
 
@@ -375,18 +388,16 @@ class Worker:
             return
         if not self._is_first(started.token_id, started.call):
             log.warning("call %s: refused, its stream token was used before, at another gateway", started.call_sid)
-            refusal = HangUp(started.call, goodbye=False, after_utterance=0, refused=True)
-            self._say_to_gateway(started.gateway, refusal)
+            self._say_to_gateway(started.gateway, RefuseCall(started.call))
             return
         self._say_to_gateways(CallTaken(started.call_sid), but=started.gateway)
-        if started.call_sid in self._hung_up:
-            hang_up = self._hung_up[started.call_sid]
-            self._say_to_gateway(started.gateway, HangUp(started.call, hang_up.goodbye, 0))
+        if started.call_sid in self._orders:
+            self._say_to_gateway(started.gateway, EndCall(started.call, self._orders[started.call_sid], 0))
             return
         if started.call_sid in self._by_sid:
             self._on_back(self._by_sid[started.call_sid], started)
             return
-        dialled = self._offers.pop(started.token_id, None)
+        dialled = self._offers.pop(started.call_sid, None)
         if dialled is None:
             # This worker was restarted between the webhook and the media socket.
             dialled = self._dial(started.call_sid, resumed=True)
@@ -397,20 +408,22 @@ class Worker:
             rules=self._rules,
             metrics=self._metrics,
             rng=self._random,
+            numbers=dialled.numbers,
+            plan=started.plan,
         )
         self._by_sid[started.call_sid] = started.call
         call = dialled.call = self._calls[started.call] = Call(
             call=started.call,
             call_sid=started.call_sid,
             gateway=started.gateway,
-            greeting_instructions=self._agent.greeting_instructions(recorded=self._recorded),
             conversation=conversation,
             to_pacer=self._pacer_link.say,
             to_gateway=functools.partial(self._say_to_gateway, started.gateway),
             dial=self._dial_for,
             on_due=self._plan,
+            on_model=lambda model: reporter.name_model(model),
         )
-        self._reporters[started.call] = Reporter(
+        reporter = self._reporters[started.call] = Reporter(
             call=started.call,
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
@@ -462,7 +475,7 @@ class Worker:
         """While this worker slept, the call was given to another one: it is not over, and not ours."""
         ended = self._calls.get(call)
         if ended is not None:
-            ended.hang_up = None
+            ended.end_call = None
             self._on_ended(call, "moved")
 
     def _park(self, call: int) -> None:
@@ -496,11 +509,11 @@ class Worker:
             timer.cancel()
         del self._by_sid[ended.call_sid]
         self._adopted.discard(ended.call_sid)
-        if ended.hang_up is not None:
-            self._hung_up[ended.call_sid] = ended.hang_up
-            if len(self._hung_up) > REMEMBERED_MAX:
-                self._hung_up.popitem(last=False)
-            self._say_to_gateways(CallOver(ended.call_sid, ended.hang_up.goodbye))
+        if ended.end_call is not None:
+            order = self._orders[ended.call_sid] = ended.end_call.order
+            if len(self._orders) > REMEMBERED_MAX:
+                self._orders.popitem(last=False)
+            self._say_to_gateways(CallOver(ended.call_sid, order))
         if reason == "moved":
             self._pacer_link.forget(call)
         else:
@@ -510,7 +523,6 @@ class Worker:
             timer.cancel()
         ended.close()
         self._collector.ended()
-        ended.conversation.playout.record_open()
         self._reporters.pop(call).ended(time.monotonic_ns(), reason)
         self._calls_gauge.set(len(self._calls))
         self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)
@@ -543,8 +555,10 @@ class Worker:
 
     # --- sessions ---
 
-    def _dial(self, call_sid: str, *, resumed: bool) -> _Dialled:
-        def on_event(event: ServerEvent) -> None:
+    def _dial(self, call_sid: str, *, resumed: bool, numbers: Numbers | None = None) -> _Dialled:
+        numbers = numbers or Numbers()
+
+        def on_event(event: ModelEvent | SessionReady) -> None:
             if dialled.call is not None:
                 dialled.call.model_event(session, event)
 
@@ -552,13 +566,15 @@ class Worker:
             self._client,
             model=self._settings.openai_realtime_model,
             config=self._session_config,
+            phrases=self._phrases,
+            numbers=numbers,
             request_id=call_sid,
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
             tls=self._tls,
             gather=self._gather,
         )
-        dialled = _Dialled(session, resumed)
+        dialled = _Dialled(session, numbers, resumed)
         session.task = asyncio.create_task(self._hold(dialled, call_sid))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
@@ -566,7 +582,7 @@ class Worker:
 
     def _dial_for(self, call: Call) -> Session:
         """Another session for a call that lost its own, or whose own grows old."""
-        dialled = self._dial(call.call_sid, resumed=True)
+        dialled = self._dial(call.call_sid, resumed=True, numbers=call.conversation.numbers)
         dialled.call = call
         return dialled.session
 

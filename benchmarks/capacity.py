@@ -1,7 +1,7 @@
 """`make bench`: how many calls this machine carries, and what each of them costs.
 
-Raises the number of calls in steps until the ear hears a gap, or silence after an interruption takes over 200 ms. The
-callers and the model run on the same machine, so what they cost is part of what it carries.
+The number of calls rises in steps until the ear hears a gap, or silence after an interruption takes over 200 ms.
+Callers and model run on the same machine, so their cost is part of what the machine carries.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
-    """Every step until one breaks; `directory` takes what the pipeline writes to the disk."""
+    """Run every step until one breaks. The pipeline writes its files to `directory`."""
     behaviour = directory / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     env = {
@@ -73,7 +73,8 @@ def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
             stack.run_dir / "metrics",
             int(stack.env["METRICS_PORT"]),
         )
-        # The world is elsewhere; here it would wait for the system, whose processes go before ordinary ones.
+        # Carrier and model stand for other machines. At an ordinary priority they would wait for the system's
+        # processes.
         go_before(stack.model_pid)
         go_before()
         rest_kb = bench.warm_up(seed=chosen.seed)

@@ -1,4 +1,4 @@
-"""The callers of a bench: conversations as people have them, many at once, all in the bench's one process."""
+"""The callers of a bench: conversations as people hold them, many at once, in one process."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from simulator.carrier.client import Exchange
 
 # What callers say: 0.5 s to 2.7 s long.
 CLIPS: Final = ("tt-weasels", "vm-sorry", "tt-somethingwrong", "auth-thankyou", "hello", "vm-no")
-# The model's answers are this long, so that it speaks for somewhat more than half of each call.
+# The model's answers are this long, so the AI speaks for somewhat more than half of each call.
 ANSWER_MS: Final = 6_000
-# Of 10 turns, so many interrupt the AI; the others wait until it has finished.
+# This many of 10 turns interrupt the AI; the others wait for the end of its answer.
 INTERRUPTIONS_OF_10: Final = 6
-# Between the webhook of one call and the next while calls begin.
+# The time between two webhooks while calls begin.
 RAMP_S: Final = 0.1
-# From the webhook's answer to the dialling of the media socket. Twilio reads the TwiML, resolves a name and makes TCP
-# and TLS first, which takes more than 100 ms: in that time a system that dials the model at the webhook has done so.
+# From the webhook's answer to the dialling of the media socket. Twilio first reads the TwiML, resolves a name and opens
+# TCP and TLS, which takes more than 100 ms. A system that dials the model at the webhook uses that time.
 CONNECT_PAUSE_S: Final = 0.15
-# From the last call's beginning to the measurement, and from its end to the calls'.
+# From the last call's beginning to the measurement, and from the measurement's end to the end of the calls.
 SETTLE_S: Final = 3.0
 AFTER_S: Final = 1.0
 
 
 def script(rng: random.Random, seconds: float) -> list[Step]:
-    """Turns for longer than the call lasts: interruptions at random moments, and polite ones."""
+    """Turns for longer than the call lasts: interruptions at random moments, and polite turns."""
     steps: list[Step] = []
     for _ in range(int(seconds / 3) + 1):
         when = (
@@ -47,19 +47,19 @@ def script(rng: random.Random, seconds: float) -> list[Step]:
 
 @dataclass(frozen=True)
 class Callee:
-    """Whom to call."""
+    """The system to call."""
 
     webhook_url: str
     auth_token: str
 
 
 def carry(callee: Callee, calls: int, seconds: float, *, seed: int, at: Callable[[str], None]) -> list[CallRecord]:
-    """Carry `calls` calls, all of them live for `seconds` and longer; their records.
+    """Carry `calls` calls, all of them live for `seconds` and longer. Returns their records.
 
-    `at` is called with "begin" and "end" of those seconds, on the loop that carries the calls: it has to be quick. With
-    "memory" it is called behind them, all calls still live, in a thread.
+    `at` is called with "begin" and "end" of those seconds, on the loop that carries the calls: it has to be quick.
+    Afterwards it is called with "memory", in a thread, while all calls are still live.
     """
-    # What lives now lives on: a collection that walks it would stop all callers at once.
+    # Present objects stay: a collection that visits them would stop all callers at once.
     gc.collect()
     gc.freeze()
     thresholds = gc.get_threshold()

@@ -1,6 +1,6 @@
-"""What one step of a bench showed: the verdicts on its calls and what the processes used, as one row of figures.
+"""The figures of one step of a bench: the verdicts on its calls and the use of its processes, as one row.
 
-Where nothing is said, times are milliseconds.
+Times without a unit are milliseconds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from simulator.carrier.call import CallRecord
 from simulator.carrier.client import TICK_NS
 
 _MS: Final = 1_000_000
-# The bench saw something this late: what it says about the system's punctuality is void.
+# When the bench itself was this late, its figures of the system's punctuality are void.
 VOID_LAG_MS: Final = 50.0
-# Of what the bench did, so much may be more than 5 ms late; above it, what it says about single milliseconds is void.
+# When a larger share of the bench's own wake-ups was over 5 ms late, its figures of single milliseconds are void.
 LATE_SHARE: Final = 0.01
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A sample of times by its percentiles; `n` is 0 when there was nothing to measure."""
+    """The percentiles of a sample of times; `n` is 0 for an empty sample."""
 
     n: int = 0
     p50: float = 0.0
@@ -46,9 +46,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 @dataclass
 class Figures:
-    """One row. `cpu_ms` is per second of call, by process; `bench_cpu_ms` the same of what is not the system.
+    """One row. `cpu_ms` is per second of call, by process of the system; `bench_cpu_ms` the same of carrier and model.
 
-    `seconds` is how long the calls were measured. None stands for what this judge does not look at.
+    `seconds` is how long the calls were measured. None stands for a figure that this judge does not measure.
     """
 
     system: str
@@ -56,18 +56,18 @@ class Figures:
     seconds: float
     cpu_ms: dict[str, float] = field(default_factory=dict)
     bench_cpu_ms: dict[str, float] = field(default_factory=dict)
-    # Proportional set size at rest, and what each call added to it.
+    # Proportional set size at rest, and per call above that.
     rest_mb: float = 0.0
     call_kb: float = 0.0
-    # What each call beyond those of the step before added, kB; None in the first step.
+    # The memory of each additional call since the step before, kB; None in the first step.
     further_call_kb: float | None = None
     # The whole of each process while the calls last, MB.
     memory_mb: dict[str, float] = field(default_factory=dict)
-    # A process began or ended in this step, so that what it used is not all counted.
+    # A process began or ended in this step, so its use is not counted whole.
     is_unsteady: bool = False
-    # Share of the time that a virtual machine's host gave its processors to others, %.
+    # Share of the time that the host of a virtual machine gave its processors to others, %.
     steal: float = 0.0
-    # What share of the calls' time the AI was heard.
+    # The share of the calls' time in which the AI was heard.
     talk_share: float = 0.0
     failed_calls: int = 0
     # Silence inside an item, at the ear.
@@ -86,20 +86,21 @@ class Figures:
     interruptions: int = 0
     # From speech_started to the last sample heard.
     silence: Spread = Spread()
-    # What the model believes was heard of an item, against what was.
+    # What the model believes was heard of an item, against what the ear played.
     history_error: Spread = Spread()
-    # From speech_stopped to the first sample of the answer; the model's own part of it is 300 ms.
+    # From speech_stopped to the first sample of the answer; 300 ms of it are the model's.
     response: Spread = Spread()
-    # From Twilio's `start` to the first sample, without what the model took to begin to speak.
+    # From Twilio's `start` to the first sample, without the model's time to begin to speak.
     start: Spread = Spread()
-    # From the caller's last frame to the model's having it, and from its first delta to the first frame at the carrier.
+    # From the caller's last frame to its arrival at the model, and from the first delta to the first frame at the
+    # carrier.
     turn_in: Spread = Spread()
     turn_out: Spread = Spread()
-    # Deadline of a frame to its leaving: (p50, p99, p99.9) as bounds of the metrics' buckets.
+    # How long after its deadline a frame left: (p50, p99, p99.9) as bounds of the metrics' buckets.
     lateness: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     carrier_lag: Spread = Spread()
     model_lag: Spread = Spread()
-    # Which share of the ticks of the carrier, or of the deltas of the model, was late, whichever is more.
+    # The share of late ticks of the carrier, or of late deltas of the model, whichever is larger.
     late_share: float = 0.0
 
     @property
@@ -108,16 +109,16 @@ class Figures:
 
     @property
     def is_void(self) -> bool:
-        """Whether the bench was too late itself to say anything about gaps and silence."""
+        """Whether the bench itself was too late to judge gaps and silence."""
         return max(self.carrier_lag.max, self.model_lag.max) > VOID_LAG_MS
 
     @property
     def is_late(self) -> bool:
-        """Whether the bench was late too often to say anything about single milliseconds."""
+        """Whether the bench itself was late too often to judge single milliseconds."""
         return self.late_share > LATE_SHARE
 
     def hear(self, calls: Sequence[CallRecord], sessions: Sequence[list[dict[str, Any]]]) -> None:
-        """Fill in what the calls sounded like; `sessions` are the model's records of each call."""
+        """Fill the figures of what was heard; `sessions` are the model's records of each call."""
         verdicts = [judge(call, own) for call, own in zip(calls, sessions, strict=True)]
         self.failed_calls = sum(each.first_audio_ms is None for each in verdicts)
         spoken_ms = sum(each.speech_ms for each in verdicts)
@@ -142,8 +143,8 @@ class Figures:
         self.see_lags(calls, [session for own in sessions for session in own])
 
     def see_lags(self, calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> None:
-        """Fill in how late carrier and model were themselves."""
-        # One exchange carries all calls: each call's record repeats its lags.
+        """Fill the figures of the carrier's and the model's own lateness."""
+        # One exchange carries all calls, so each call's record repeats the exchange's lags.
         lags = {(lag.at_ns, lag.late_ns) for call in calls for lag in call.lags}
         self.carrier_lag = Spread.of([late_ns / _MS for _, late_ns in lags])
         self.model_lag = Spread.of([lag["late_ns"] / _MS for session in sessions for lag in session["lags"]])
@@ -156,7 +157,7 @@ class Figures:
     def weigh(
         self, own: dict[str, float], bench: dict[str, float], memory_kb: dict[str, float], rest_kb: float
     ) -> None:
-        """Fill in what was used in the measured seconds, by process (CPU in s), for the calls that were carried."""
+        """Fill the figures of CPU and memory in the measured seconds, by process (CPU in s)."""
         carried = max(1, self.calls - self.failed_calls)
         self.cpu_ms = {name: 1_000 * used / (carried * self.seconds) for name, used in own.items()}
         self.bench_cpu_ms = {name: 1_000 * used / (carried * self.seconds) for name, used in bench.items()}
@@ -165,13 +166,13 @@ class Figures:
         self.call_kb = (sum(memory_kb.values()) - rest_kb) / carried
 
     def follow(self, before: Figures) -> None:
-        """Fill in what the calls beyond those of the step before added."""
+        """Fill the figures of the calls that this step has beyond the step before."""
         if self.calls > before.calls:
             more_kb = 1_024 * (sum(self.memory_mb.values()) - sum(before.memory_mb.values()))
             self.further_call_kb = more_kb / (self.calls - before.calls)
 
     def broken(self, silence_limit_ms: float) -> list[str]:
-        """Why no more calls than these should be tried; empty when all went well, or when the step is void."""
+        """Why a larger step should not be tried; empty when all went well, or when the step is void."""
         if self.is_void:
             return []
         reasons = []
@@ -185,21 +186,21 @@ class Figures:
 
 
 def _damage(verdict: Verdict) -> int:
-    return verdict.lost_bytes + verdict.doubled_bytes + verdict.out_of_order_bytes + verdict.invented_bytes
+    return verdict.damaged_bytes()
 
 
 class _Turns:
-    """What the system under test adds to the turns of one call, from both ends' clocks (which are one clock)."""
+    """The time that the system under test adds to the turns of one call. Carrier and model share one clock."""
 
     def __init__(self, call: CallRecord, sessions: Sequence[dict[str, Any]]) -> None:
         self.came_in: list[float] = []
         self.went_out: list[float] = []
         self.start: list[float] = []
         if len(sessions) != 1 or len(call.streams) != 1:
-            return  # what was sent before a reconnection is on nobody's time line
+            return  # the times of audio sent before a reconnection are unknown
         for event in sessions[0]["events"]:
             if event["type"] == "input_audio_buffer.speech_stopped":
-                # The model counts milliseconds of audio; the frame that made them whole is the last one it needed.
+                # The model counts milliseconds of audio; the frame that completed them is the last one it needed.
                 frame = -(-event["audio_end_ms"] // 20) - 1
                 if 0 <= frame < len(call.sent_ns):
                     self.came_in.append((event["at_ns"] - call.sent_ns[frame]) / _MS)
@@ -211,7 +212,7 @@ class _Turns:
         created = {each["id"]: each["created_ns"] for each in sessions[0]["responses"]}
         for number, item in enumerate(i for i in sessions[0]["items"] if i["role"] == "assistant" and i["sent_bytes"]):
             arrival_ns, play_ns = _first_message(call, starts, item["audio"])
-            if arrival_ns and arrival_ns == play_ns:  # else it waited for what was still being heard
+            if arrival_ns and arrival_ns == play_ns:  # otherwise it waited for audio that was still being heard
                 out = (arrival_ns - item["first_delta_ns"]) / _MS
                 self.went_out.append(out)
                 if not number:
@@ -219,7 +220,7 @@ class _Turns:
 
 
 def _first_message(call: CallRecord, starts: Sequence[int], audio: bytes) -> tuple[int, int]:
-    """When the message that begins with an item's beginning arrived, and when it was played; (0, 0): never."""
+    """When the message with an item's first audio arrived, and when it was played; (0, 0): never."""
     at = call.ear.audio.find(audio[:160])
     if at < 0:
         return 0, 0

@@ -1,4 +1,7 @@
-"""Where the time of each process goes while calls talk: `python -m benchmarks.capacity --calls 60 --profile`."""
+"""The functions in which each process spends its time during calls.
+
+`python -m benchmarks.capacity --calls 60 --profile`.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ TOP: Final = 40
 
 
 def profiler(directory: Path, seconds: float) -> Callable[[dict[int, str]], None]:
-    """What records processes, by pid, for `seconds`; the tables are `directory`/profile-NAME.txt.
+    """A function that profiles processes, by pid, for `seconds`. It writes `directory`/profile-NAME.txt.
 
     Raises ConfigError without py-spy.
     """
-    # Beside this Python, whatever is in the PATH.
+    # The py-spy beside this Python, whatever the PATH says.
     py_spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if py_spy is None:
         raise ConfigError("--profile needs py-spy; .venv/bin/python -m pip install py-spy")
 
     def record(processes: dict[int, str]) -> None:
-        """Sampling stops no process, so what it costs is the bench's."""
+        """Sampling stops no process, so its cost is the bench's."""
         stacks = {pid: directory / f"profile-{name}-{pid}.raw" for pid, name in processes.items()}
         command = [py_spy, "record", "--nonblocking", "--function", "--rate", "200", "--format", "raw"]
         command += ["--duration", f"{seconds:.0f}"]
@@ -46,7 +49,7 @@ def profiler(directory: Path, seconds: float) -> Callable[[dict[int, str]], None
 
 
 def _table(stacks: list[str]) -> str:
-    """The functions that were seen most often at the top of a stack, and how often anywhere in one."""
+    """The functions most often at the top of a stack, and how often each is anywhere in a stack."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for line in stacks:

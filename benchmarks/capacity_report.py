@@ -13,7 +13,7 @@ from .capacity_figures import Figures, Spread
 
 _CPU: Final = "CPU ms per second of call, all processes"
 _MEMORY: Final = "all processes with their calls, MB (PSS)"
-# How the rows of the table read. `-` stands where nothing was measured.
+# The rows of the table. `-` stands for a figure that was not measured.
 _ROWS: Final[tuple[tuple[str, Callable[[Figures], str]], ...]] = (
     ("calls", lambda f: str(f.calls)),
     (_CPU, lambda f: f"{f.cpu_total_ms:.2f}{' UNSTEADY' * f.is_unsteady}"),
@@ -72,7 +72,7 @@ def _lag(figures: Figures) -> str:
 
 
 def table(all_figures: Sequence[Figures], *, named: bool = False) -> str:
-    """One column a step, times in ms; with `named`, headed by the systems."""
+    """One column per step, times in ms; with `named`, the columns are headed by the systems' names."""
     rows = [[title, *(cell(figures) for figures in all_figures)] for title, cell in _ROWS]
     _insert(rows, _MEMORY, [(f.memory_mb, "{:.1f}") for f in all_figures])
     _insert(rows, _CPU, [(f.cpu_ms, "{:.2f}") for f in all_figures])
@@ -86,7 +86,7 @@ def table(all_figures: Sequence[Figures], *, named: bool = False) -> str:
 
 
 def _insert(rows: list[list[str]], title: str, steps: Sequence[tuple[dict[str, float], str]]) -> None:
-    """A row for each process behind the row of all of them."""
+    """Insert a row for each process after the row of all processes."""
     at = next(number for number, row in enumerate(rows) if row[0] == title)
     names = list(dict.fromkeys(name for each, _ in steps for name in each))
     rows[at + 1 : at + 1] = [

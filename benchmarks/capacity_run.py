@@ -1,4 +1,4 @@
-"""One step of a bench: carry the calls, weigh the processes, judge what was heard."""
+"""One step of a bench: carry the calls, measure the processes, judge what was heard."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .capacity_figures import Figures
 from .capacity_usage import Usage, cpu, memory_kb, tree
 from .pacing_run import steal
 
-# What the first calls bring is imported or allocated once, and no call's memory; ten of them meet all of it.
+# The first calls import and allocate what later calls share. Ten calls meet all of it.
 WARM_UP_CALLS: Final = 10
 WARM_UP_S: Final = 12.0
-# For the processes to come to rest, behind the start and between two steps.
+# The processes come to rest within this, after the start and between two steps.
 REST_S: Final = 2.0
 SCRAPE_S: Final = 5.0
 
-# The histograms that say how late frames left: name of the series, name in the figures.
+# The histograms of how late frames left: name of the series, name in the figures.
 _LATENESS = {
     "twentyms_pacer_lateness_seconds": "txpacer",
     "twentyms_gateway_frame_lateness_seconds": "gateway",
@@ -39,14 +39,14 @@ _LATENESS = {
 
 
 def forget_settings() -> None:
-    """Take the user's settings out of the environment: the defaults are measured, with data of the bench's own."""
+    """Remove the user's settings from the environment: the bench measures the defaults, with data of its own."""
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and with what. Processes by their pids, metrics only where there are pages."""
+    """The measured system. Processes go by their pids; metrics exist only where there are pages."""
 
     system: str
     callee: Callee
@@ -56,14 +56,14 @@ class Bench:
     bench_pid: int
     judge: Callable[[Figures, Bench, list[CallRecord]], None]
     metrics_dir: Path | None = None
-    # Asked for /metrics while calls are measured, as Prometheus would; 0: there are none.
+    # The port whose /metrics is scraped during the measurement, as Prometheus would; 0: none.
     metrics_port: int = 0
 
     def rest_kb(self) -> float:
         return sum(memory_kb(tree(self.root_pid)).values())
 
     def warm_up(self, *, seed: int) -> float:
-        """What all processes hold, kB, once a few calls have brought what is imported or allocated once."""
+        """The memory of all processes, kB, after a few calls have imported and allocated what later calls share."""
         time.sleep(REST_S)
         self.step(WARM_UP_CALLS, WARM_UP_S, rest_kb=0, seed=seed)
         time.sleep(REST_S)
@@ -80,7 +80,7 @@ class Bench:
     ) -> Figures:
         """Carry `calls` calls, all of them live for `seconds`, and judge them.
 
-        `during` is called, in a thread, with the processes when those seconds begin.
+        When those seconds begin, `during` is called with the processes, in a thread.
         """
         processes = tree(self.root_pid)
         others = {self.model_pid: "model", self.bench_pid: "carrier"}
@@ -147,7 +147,7 @@ class Bench:
 
 
 def _bound(counts: dict[float, float], share: float) -> float:
-    """The bucket's bound, ms, that at least `share` of the observations do not exceed."""
+    """The smallest bucket's bound, ms, that at least `share` of the observations do not exceed."""
     total = max(counts.values())
     return min(bound for bound, count in counts.items() if count >= share * total)
 
@@ -158,7 +158,7 @@ def hear_exactly(figures: Figures, bench: Bench, records: list[CallRecord]) -> N
 
 
 def fetch_sessions(model_port: int, query: str = "") -> list[dict[str, Any]]:
-    """The model server's records; each item's audio is decoded once more, as bytes, under `audio`."""
+    """The model server's records, with each item's audio as bytes under `audio`."""
     sessions: list[dict[str, Any]] = json.loads(get(model_port, f"/simulator/sessions{query}")[1])
     for session in sessions:
         for item in session["items"]:

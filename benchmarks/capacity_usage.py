@@ -1,4 +1,4 @@
-"""What processes cost: CPU time and memory as the kernel accounts for them, a whole tree of processes at a time."""
+"""The CPU time and memory of a tree of processes, as the kernel accounts for them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-# Fields of /proc/PID/stat behind the name in brackets (proc(5), counted from 0): parent, own and reaped children's CPU.
+# Fields of /proc/PID/stat after the name in brackets (proc(5), counted from 0): parent, own and reaped children's CPU.
 _PPID, _UTIME, _STIME, _CUTIME, _CSTIME = 1, 11, 12, 13, 14
 
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU time so far, user and system together, by process name, in seconds."""
+    """CPU time so far, user and system, in seconds, by process name."""
 
     cpu_s: dict[str, float]
 
     def since(self, before: Usage) -> dict[str, float]:
-        """What each process used since `before`; those that used nothing stay in."""
+        """The time of each process since `before`, idle processes included."""
         return {name: self.cpu_s[name] - before.cpu_s[name] for name in sorted(self.cpu_s)}
 
 
 def tree(root: int) -> dict[int, str]:
-    """`root` and its descendants, by pid, with the names they run under."""
+    """`root` and its descendants: the name of each by its pid."""
     parents: dict[int, int] = {}
     for path in _PROC.iterdir():
         if path.name.isdigit() and (fields := _stat(int(path.name))):
@@ -42,7 +42,7 @@ def tree(root: int) -> dict[int, str]:
 
 
 def cpu(processes: dict[int, str]) -> Usage:
-    """The kernel sums in steps of 10 ms, so measure over seconds."""
+    """CPU time of the processes. The kernel counts in steps of 10 ms, so measure over seconds."""
     total: defaultdict[str, float] = defaultdict(float)
     for pid, name in processes.items():
         if fields := _stat(pid):
@@ -52,7 +52,7 @@ def cpu(processes: dict[int, str]) -> Usage:
 
 
 def memory_kb(processes: dict[int, str]) -> dict[str, float]:
-    """Proportional set size by name: what is shared counts once, divided among those who share it."""
+    """Proportional set size by name: shared memory is divided among the processes that share it."""
     total: Counter[str] = Counter()
     for pid, name in processes.items():
         try:
@@ -64,7 +64,7 @@ def memory_kb(processes: dict[int, str]) -> dict[str, float]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields behind the name; empty when the process is gone."""
+    """The fields after the name; empty when the process is gone."""
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -72,7 +72,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _name(pid: int) -> str:
-    """`python -m gateway` is gateway; anything else goes by its executable."""
+    """`python -m gateway` is called gateway; any other process by its executable."""
     try:
         arguments = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

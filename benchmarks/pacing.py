@@ -1,4 +1,4 @@
-"""`make bench-pacing`: how late frames are at the pacer, on the wire and at the ear, beside what the machine allows."""
+"""`make bench-pacing`: how late frames are at txpacer, on the wire and at the ear, beside what the machine allows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .pacing_picture import draw
 from .pacing_run import Lateness, Measured, go_before, measure, missing, stack
 
 LINES: Final = (1, 50, 200)
-# Percentiles of 1 call: 50 frames a second, so p99.9 is the largest.
+# One call has 50 frames a second, so its p99.9 is its largest lateness.
 SECONDS: Final = 12.0
 QUICK_LINES: Final = (1, 50)
 QUICK_SECONDS: Final = 6.0
-# Between two measurements, for calls to end and the machine to settle.
+# The pause between two measurements, in which calls end and the machine settles.
 PAUSE_S: Final = 1.0
 
 
@@ -82,7 +82,7 @@ def table(measured: list[Measured]) -> list[str]:
                 _figures(each.pacer),
                 _figures(each.wire),
                 _figures(each.ear),
-                # The lead hides what the carrier does to itself only up to its own length.
+                # The lead hides the carrier's own lateness only up to the lead's length.
                 gaps + (" (void)" if each.carrier_ms > 50 and each.gap_calls else ""),
                 f"{each.carrier_ms:.0f}",
                 f"{each.steal:.1f} %",

@@ -1,7 +1,7 @@
-"""txpacer alone: what it costs with 1,000 lines speaking and how late it is, and what one count in a metric costs.
+"""txpacer alone: its cost and lateness with 1,000 speaking lines, and the cost of one count in a metric.
 
-`python -m benchmarks.pacing_cost --lines 200 --stress`, with TX_REALTIME=off or without. The lines are fed as fast as a
-model speaks (five times real time) by this process, which is their aibridge and their gateway too.
+`python -m benchmarks.pacing_cost --lines 200 --stress`, with TX_REALTIME=off or without. This process stands for
+aibridge and gateway: it feeds the lines as fast as a model speaks (five times real time) and acknowledges the frames.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .pacing_run import (
 
 LATENESS: Final = "twentyms_pacer_lateness_seconds"
 SECONDS: Final = 10.0
-# One delta of the model.
+# The length of one delta of the model.
 DELTA_MS: Final = 200
 SPEED: Final = 5
 _BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -55,7 +55,7 @@ def cpu_seconds(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Paced:
-    # Percent of a core that txpacer took.
+    # txpacer's share of a core, percent.
     cpu: float
     # Frames a second of each line.
     rate: float
@@ -85,8 +85,8 @@ def pacing(lines: int) -> Paced:
 
 def _talk(pid: int, metrics: Path, frames: zmq.Socket[bytes], speech: zmq.Socket[bytes], lines: int) -> Paced:
     audio = random.randbytes(DELTA_MS * 8)
-    # Each line gets its next delta when its turn comes: spread over the time that a delta lasts at five times speed,
-    # until it is ten seconds ahead; after that at the speed of the ear.
+    # The lines get their deltas in turn, spread over the time that a delta lasts at five times real time. A line that
+    # is ten seconds ahead gets them at the speed of the ear.
     begin = time.monotonic()
     said = [0] * lines
     emitted = 0
@@ -104,7 +104,7 @@ def _talk(pid: int, metrics: Path, frames: zmq.Socket[bytes], speech: zmq.Socket
                 batch.append(Speech(line, 1, audio))
         if batch:
             speech.send(encode(batch))
-        # As the gateway does it: one acknowledgement for all batches of 20 ms.
+        # As in the gateway: one acknowledgement for all batches of 20 ms.
         until = time.monotonic() + 0.02
         batch_number = 0
         while (left := until - time.monotonic()) > 0:
@@ -131,7 +131,7 @@ def counting() -> list[tuple[str, float, float]]:
     page = Page.in_memory((counter("c", "c"), histogram("h", "h", _BUCKETS)))
     ours = (page.counter("c"), page.histogram("h"))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as directory:
-        # prometheus_client looks for this when it is first imported with a metric.
+        # prometheus_client reads this variable when it is first imported with a metric.
         script = (
             "import sys, timeit; from prometheus_client import Counter, Histogram\n"
             "c = Counter('c', 'c'); h = Histogram('h', 'h', buckets=eval(sys.argv[1]))\n"

@@ -1,4 +1,4 @@
-"""The picture of `make bench-pacing`: percentiles of lateness, a panel for each place, on a logarithmic scale."""
+"""The picture of `make bench-pacing`: percentiles of lateness on a logarithmic scale, one panel per place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from .pacing_run import Lateness, Measured
 
 PERCENTILES: Final = ("p50", "p99", "p99.9", "max")
-# Below this, figures are the clock's.
+# Smaller figures are the clock's resolution.
 FLOOR_MS: Final = 0.01
 
 

@@ -1,4 +1,4 @@
-"""One measurement of how late frames are: real processes, N calls that listen to one long answer."""
+"""One measurement of how late frames are, with real processes and N calls that listen to one long answer."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from simulator.carrier.client import Exchange
 from simulator.carrier.ear import EarRecord
 from twentyms.stack import Stack
 
-# Calls a second that begin, before anything is measured.
+# Calls begin at this rate, before the measurement.
 ARRIVALS: Final = 12
-# The ear holds this when a frame arrives that is on time: the lead less the frame itself.
+# When a punctual frame arrives, the ear holds this: the lead minus the frame.
 LEAD_MS: Final = 120
 _MS: Final = 1_000_000
-# Carrier and model stand for other machines: where that is permitted they go before the stress, and before all of the
-# system that frames can wait for. Only txpacer goes before them.
+# Carrier and model stand for other machines. Where it is permitted, their priority is above the stress and above every
+# process of the system except txpacer.
 WORLD_PRIORITY: Final = 30
 
 
 @dataclass(frozen=True)
 class Lateness:
-    """Milliseconds. From a histogram they are as Prometheus would interpolate them; `max` is then a bucket's bound."""
+    """Percentiles in ms. Those of a histogram are interpolated as Prometheus does; `max` is a bucket's bound."""
 
     p50: float
     p99: float
@@ -53,17 +53,17 @@ class Measured:
     lines: int
     realtime: bool
     frames: int
-    # A C program that sleeps 5 ms at a time beside all this, with the pacer's priority: the machine's own share.
+    # cyclictest, a C program that sleeps 5 ms at a time with txpacer's priority, shows the machine's own share.
     cyclictest: Lateness | None
     pacer: Lateness
     wire: Lateness
     ear: Lateness
-    # Silence inside the answers, and in how many calls.
+    # Silence inside the answers, and the number of calls with such silence.
     gap_ms: float
     gap_calls: int
-    # The carrier's own lateness: beyond the lead, what it says about the ear is void.
+    # The carrier's own lateness. Above the lead, its figures of the ear are void.
     carrier_ms: float
-    # Share of the time that a virtual machine's host gave its processors to others, %.
+    # Share of the time that the host of a virtual machine gave its processors to others, %.
     steal: float
 
 
@@ -98,7 +98,7 @@ def _quantile(buckets: Buckets, rank: float) -> float:
 
 
 def read_histogram(directory: Path, name: str) -> Buckets:
-    """The cumulative buckets of a histogram that one process has."""
+    """The cumulative buckets of a histogram that exactly one process has."""
     for family in PagesCollector(directory).collect():
         if family.name == name:
             return [(float(s.labels["le"]), s.value) for s in family.samples if s.name.endswith("_bucket")]
@@ -115,7 +115,7 @@ def _at_the_ear(record: EarRecord, from_ns: int) -> tuple[list[float], float]:
     gap_ns = burst = 0
     end_ns = 0
     for arrival_ns, start_ns, size in zip(record.arrival_ns, record.play_start_ns, record.size_bytes, strict=True):
-        if start_ns == arrival_ns:  # the ear was empty: the lead is built up first
+        if start_ns == arrival_ns:  # the ear was empty, so the lead has to be built up first
             gap_ns += start_ns - end_ns if end_ns else 0
             burst = LEAD_MS * _MS // FRAME_NS
         if burst:
@@ -153,7 +153,7 @@ def stressed(seconds: float) -> Iterator[None]:
 
 
 def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float) -> Measured:
-    """`lines` calls that listen for `seconds`."""
+    """Measure `lines` calls that listen for `seconds`."""
     metrics = up.run_dir / "metrics"
     names = ("twentyms_pacer_lateness_seconds", "twentyms_gateway_frame_lateness_seconds")
     ramp = lines / ARRIVALS
@@ -214,7 +214,7 @@ def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float)
 
 
 def steal() -> tuple[int, int]:
-    """Stolen time and all time of all processors since the start, in the kernel's units; zeros where it says none."""
+    """Stolen time and total time of all processors since the start, in the kernel's units; zeros where unknown."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
     except OSError:
@@ -223,7 +223,7 @@ def steal() -> tuple[int, int]:
 
 
 def go_before(pid: int = 0) -> bool:
-    """Let a process of the world (0: this one, which is the carrier) go first; False where that is not permitted."""
+    """Raise the priority of carrier or model (0: this process, the carrier); False where that is not permitted."""
     try:
         os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(WORLD_PRIORITY))
     except (OSError, AttributeError):

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from shared import bus, pages, process
 from shared.facts import ConversationBegan, Noted
+from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
@@ -38,6 +39,7 @@ from .exporter import metrics_route
 from .intake import Intake
 from .metrics import DEFINITIONS, Metrics
 from .models import Recording
+from .orphans import Orphans
 from .pages.routes import Pages
 from .private_port import PrivatePort, listen
 from .recorder import Recorder
@@ -49,10 +51,8 @@ from .writer import Writer
 
 logger = logging.getLogger("callbook")
 
-# After SIGTERM, the processes that stop with us still have last words: until nothing came for QUIET_S, at most LAST_S.
-# honcho kills after 5 s.
-QUIET_S: Final = 1.0
-LAST_S: Final = 3.0
+# After the senders left, for the last facts to reach the database. What does not is in the spool.
+LAST_WRITES_S: Final = 0.5
 NICE: Final = 10
 # More facts than any spool holds.
 _ALL: Final = 10_000_000
@@ -77,6 +77,7 @@ class Callbook:
         )
         self._recorder = Recorder(self._rest, note=self.intake.note, metrics=metrics)
         records = Records(prices=Prices(settings.model_prices), deliveries=bool(settings.webhook_url), cell=cell)
+        self._orphans = Orphans(engine, cell=cell, records=records, alive=self.intake.senders.sources)
         self._writer = Writer(engine, spool=self.spool, records=records, metrics=metrics)
         self._retention = Retention(engine, days=settings.retention_days, rest=self._rest, metrics=metrics)
         self._deliveries: Deliveries | None = None
@@ -90,7 +91,7 @@ class Callbook:
     async def start(self) -> None:
         await self._take_up(await asyncio.to_thread(self.spool.read, _ALL))
         self._port.start()
-        for work in (self.intake.run(), self._writer.run(), self._when_caught_up()):
+        for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,14 +102,15 @@ class Callbook:
         for task in done - {stopping}:
             task.result()
 
-    async def close(self) -> None:
-        """Hear the others' last words, write what can be written, and leave the rest on the disk."""
+    async def close(self, *, is_asked: bool = True) -> None:
+        """Take the facts of the processes that end with this one, write what can be written, leave the rest on disk."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + LAST_S
-        while loop.time() < deadline:
-            if loop.time() - self.intake.heard_at >= QUIET_S and not self.spool.unread:
-                break
-            await asyncio.sleep(0.05)
+        leave_by = loop.time() + SENDERS_LEAVE_S
+        while is_asked and self.intake.senders.sources() and loop.time() < leave_by:  # noqa: ASYNC110  # at the exit only
+            await asyncio.sleep(0.02)
+        write_by = loop.time() + LAST_WRITES_S
+        while (self.intake.has_pending or self.spool.unread) and loop.time() < write_by:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         await self._recorder.close()
         for task in self._tasks:
             task.cancel()
@@ -128,7 +130,7 @@ class Callbook:
         self._writer.wake()
 
     async def _take_up(self, left: tuple[list[bytes], object]) -> None:
-        """Go on with the recordings that an earlier callbook was told of and the database was not."""
+        """Go on with recordings that stand in the spool of an earlier callbook and not yet in the database."""
         for payload in left[0]:
             try:
                 facts = [noted.fact for noted in decode(payload, Noted)]
@@ -138,8 +140,13 @@ class Callbook:
                 if isinstance(fact, ConversationBegan) and fact.record:
                     self._recorder.want(fact.call_sid, may_exist=True)
 
+    async def _look_for_senders(self) -> None:
+        while True:
+            await asyncio.sleep(FACTS_HELLO_S)
+            self.intake.look_for_silent_senders()
+
     async def _when_caught_up(self) -> None:
-        """What needs a database: recordings that were wanted when an earlier callbook died, webhooks, retention."""
+        """What needs a database: recordings that an earlier callbook left wanted, webhooks, retention, orphans."""
         await self._writer.caught_up.wait()
         while True:
             try:
@@ -150,6 +157,7 @@ class Callbook:
                 await asyncio.sleep(1)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._retention.run())
+            group.create_task(self._orphans.run())
             if self._deliveries is not None:
                 group.create_task(self._deliveries.run())
 
@@ -181,7 +189,7 @@ def check(settings: Settings) -> None:
 
 @contextmanager
 def data_directory(settings: Settings) -> Iterator[str]:
-    """Make DATA_DIR, be the only callbook in it, and say the name of its cell. Raises ConfigError."""
+    """Make DATA_DIR, be the only callbook in it, and give the name of its cell. Raises ConfigError."""
     path: Path = settings.data_dir
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -212,7 +220,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
     try:
         await callbook.run(stop)
     finally:
-        await callbook.close()
+        await callbook.close(is_asked=stop.is_set())
 
 
 def main() -> None:

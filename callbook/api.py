@@ -1,4 +1,4 @@
-"""`/api/calls` on the private port: calls, newest first, page by page, and each one whole."""
+"""`/api/calls` on the private port: the calls, newest first and page by page, and each call whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class Api:
-    """The routes. Numbers and words of callers leave here: keep the port private."""
+    """The routes. They show callers' numbers and words: keep the port private."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -55,9 +55,7 @@ class Api:
         try:
             return await asyncio.to_thread(read)
         except SQLAlchemyError:
-            raise HTTPException(
-                503, "the database does not answer; calls go on, and their records will be here"
-            ) from None
+            raise HTTPException(503, "the database does not answer; calls go on, and their records follow") from None
 
 
 def _limit(text: str) -> int:
@@ -67,7 +65,7 @@ def _limit(text: str) -> int:
 
 
 async def refuse(_: Request, exc: Exception) -> Response:
-    """An exception handler: errors are JSON here, too."""
+    """An exception handler that answers in JSON."""
     assert isinstance(exc, HTTPException)
     body: dict[str, Any] = {"error": exc.detail}
     return JSONResponse(body, exc.status_code)

@@ -6,26 +6,24 @@ Everything here blocks, for seconds if the database does: it is called in thread
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from shared.process import ConfigError
 from shared.settings import Settings
-
-# It reports each look at the schema at INFO, into the terminal of whoever only wants to read calls.
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 # How long a statement may wait for another process's lock, and a connection for a server: then it is tried again.
 LOCK_S: Final = 5
 CONNECT_S: Final = 5
-# A statement of ours takes milliseconds; a server that hangs is given up, and asked again over a new connection.
+# A statement of ours takes milliseconds. A server that hangs is given up, and asked again over a new connection.
 STATEMENT_S: Final = 30
 
 
@@ -37,13 +35,41 @@ def url_of(settings: Settings) -> URL:
     try:
         url = make_url(settings.database_url)
     except (ArgumentError, ValueError):
-        # ValueError: a password with a colon in it, of which the rest is taken for a port. It would be quoted.
+        # ValueError: a password with a colon, whose rest is taken for a port and would be quoted.
         raise ConfigError(f"DATABASE_URL is not a URL; {advice}") from None
     if url.get_backend_name() in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         return url
     raise ConfigError(f"DATABASE_URL names {url.drivername}, which is not supported; {advice}")
+
+
+def place(url: URL) -> str:
+    """Where the database is, for people: its file, or host and port. Never a user or a password."""
+    if url.get_backend_name() == "sqlite":
+        return str(Path(url.database or "").absolute())
+    return f"{url.host or url.query.get('host') or 'a local socket'}:{url.port or 5432}"
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Session]:
+    """A session for somebody at a terminal. Raises ConfigError when there is no database to read."""
+    url = url_of(settings)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise ConfigError(
+            f"there are no records at {place(url)}: callbook makes them at its first start; if twentyms runs in "
+            "another directory, go there or set DATA_DIR"
+        )
+    engine = open_engine(url)
+    try:
+        with Session(engine) as session:
+            yield session
+    except SQLAlchemyError as exc:
+        raise ConfigError(
+            f"the database at {place(url)} does not answer ({type(exc).__name__}); look at DATABASE_URL"
+        ) from None
+    finally:
+        engine.dispose()
 
 
 def open_engine(url: URL) -> Engine:
@@ -86,6 +112,11 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the schema to `revision`; "base" takes everything away. Raises SQLAlchemyError."""
+    # It reports each plugin and each look at the schema at INFO.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
@@ -98,7 +129,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
 
 def blames_the_fact(exc: BaseException) -> bool:
-    """The database is there, and refuses this very fact: trying again would not help."""
+    """The database is there, and refuses the fact: trying again would not help."""
     return not _is_sqlalchemy(exc) or isinstance(exc, DataError | IntegrityError)
 
 

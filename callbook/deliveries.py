@@ -1,4 +1,4 @@
-"""The customer's webhook: each call that ended is posted to WEBHOOK_URL until it is taken, or given up."""
+"""The customer's webhook: each ended call is posted to WEBHOOK_URL until the receiver accepts it, or it is given up."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ logger = logging.getLogger("callbook")
 
 POLL_S: Final = 2.0
 TIMEOUT_S: Final = 10.0
-# Posted at the same time.
+# Posts at the same time.
 BATCH: Final = 20
-# 5 s, 10 s and so on up to an hour: the last try is about seven hours after the first one.
+# 5 s, 10 s and so on up to an hour: the last attempt is about seven hours after the first.
 ATTEMPTS_MAX: Final = 16
 FIRST_RETRY_S: Final = 5.0
 LAST_RETRY_S: Final = 3_600.0
-# A delivery that is being posted is nobody else's for this long: two cells may share a database.
+# A claimed delivery belongs to its cell for this long: two cells may share a database.
 CLAIM_S: Final = 60
-# The receiver asks for no more of these (standardwebhooks.com).
+# 410 Gone: the receiver wants no more posts (standardwebhooks.com).
 GONE: Final = 410
 
 _T = TypeVar("_T")
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 class Deliveries:
     """`run` posts until it is cancelled. The body is the call as `/api/calls/{id}` shows it.
 
-    At least once: a crash between the answer and its record repeats a post, under the same `webhook-id`.
+    Delivery is at least once: a crash between the answer and its record repeats a post, with the same `webhook-id`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Deliveries:
         self._key = key
         self._metrics = metrics
         self._first_retry_s = first_retry_s
-        # How often to look for what is due.
+        # The pause between two looks for due posts.
         self.poll_s = POLL_S
 
     async def run(self) -> None:
@@ -64,12 +64,12 @@ class Deliveries:
                     due = await asyncio.to_thread(self._claim)
                     await asyncio.gather(*(self._deliver(client, *each) for each in due))
                 except SQLAlchemyError:
-                    due = []  # the writer says that the database is away
+                    due = []  # the writer reports that the database is down
                 if not due:
                     await asyncio.sleep(self.poll_s)
 
     def _claim(self) -> list[tuple[str, int, dict[str, Any]]]:
-        """Take what is due: SID, attempts so far, and the body of each."""
+        """Claim the due deliveries: the SID, the attempts so far and the body of each."""
         now = datetime.now(UTC)
         claimed = []
         with Session(self._engine) as session, session.begin():
@@ -97,7 +97,7 @@ class Deliveries:
         state = "delivered" if delivered else "given-up" if gone or attempts >= ATTEMPTS_MAX else "due"
         self._metrics.webhooks["failed" if state == "due" else state.replace("-", "_")].inc()
         if not delivered:
-            logger.warning("call %s: the webhook was not taken (%s), attempt %d", call_sid, outcome, attempts)
+            logger.warning("call %s: the webhook was not accepted (%s), attempt %d", call_sid, outcome, attempts)
         delay_s = backoff_s(attempts, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
         due_at = datetime.now(UTC) + timedelta(seconds=delay_s)
         values = {"state": state, "attempts": attempts, "outcome": outcome, "due_at": due_at}

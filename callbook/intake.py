@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -12,27 +13,46 @@ from typing import Any, Final
 import zmq
 
 from shared import bus
-from shared.facts import Fact, Kept, Noted
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
+from shared.facts import Fact, Leaving, Noted
 from shared.messages import encode
 
+from .core.senders import Senders
 from .metrics import Metrics
 from .spool import Spool
 
 logger = logging.getLogger("callbook")
 
-# Batches under way from one sender: one, and its repetitions while callbook was busy with a slow disk.
+# Batches from one sender: its window, and what it repeats while callbook is busy with a slow disk.
 HWM: Final = 100
-# What came within it shares one write and one sync of the disk.
+# What comes within this time shares one write and one sync of the disk.
 GATHER_S: Final = 0.02
 # After a spool that is full, or a disk that failed.
 RETRY_S: Final = 1.0
 
 
+class _FactsLink(ChannelLink):
+    """Hands on each fact with its source and number. Acknowledges nothing by itself."""
+
+    senders: Senders
+
+    def _accept(self, peer: str, batch: Sequence[Any]) -> Sequence[Any]:
+        messages = super()._accept(peer, batch)
+        channel = self.channel(peer)
+        self.senders.heard(peer, channel.peer_epoch, time.monotonic_ns())
+        return [
+            Noted(channel.peer_epoch, seq, message) if type(message) is not Leaving else message
+            for seq, message in enumerate(messages, channel.first_returned)
+        ]
+
+
 class Intake:
     """`on_kept` gets each new fact once it is on the disk. `run` takes facts until it is cancelled.
 
-    Bound: nothing is acknowledged that is not on the disk, and a sender has one batch under way; callbook's own facts
-    wait in memory while the spool takes none (one a recording, so their number is that of the calls).
+    Bound: nothing is acknowledged that is not on the disk, and a sender has a window of unacknowledged facts;
+    callbook's own facts wait in memory while the spool takes none (one a recording, so their number is that of the
+    calls).
     """
 
     def __init__(
@@ -51,28 +71,32 @@ class Intake:
         self._seq = 0
         self._pending: list[tuple[str, Noted]] = []
         self._wake = asyncio.Event()
-        # When the last fact came; the loop's time.
-        self.heard_at = asyncio.get_running_loop().time()
-        # By source: the last seq that is on the disk.
-        self._through: dict[int, int] = {}
+        self.senders = Senders()
         self._thread = ThreadPoolExecutor(1, "spool")
-        self._link = bus.Link(
+        self._link = _FactsLink(
             bus.router(context, url, hwm=HWM),
-            types=Noted,
-            on_message=self._on_noted,
+            types=Fact | Leaving,
+            make=lambda: Channel(secrets.randbits(62) | 1, max_weight=0, acknowledges_at_once=False),
+            on_message=self._on_message,
             dropped=metrics.bus_refused,
             undecodable=metrics.undecodable,
         )
+        self._link.senders = self.senders
+
+    @property
+    def has_pending(self) -> bool:
+        """Facts wait for the disk."""
+        return bool(self._pending)
 
     def note(self, fact: Fact) -> None:
         """A fact of callbook's own."""
         self._seq += 1
-        self._on_noted("", Noted(self._source, self._seq, fact))
+        self._on_message("", Noted(self._source, self._seq, fact))
 
-    def _on_noted(self, peer: str, noted: Noted) -> None:
-        self._pending.append((peer, noted))
-        self.heard_at = asyncio.get_running_loop().time()
-        self._wake.set()
+    def look_for_silent_senders(self) -> None:
+        """Forget senders that are gone."""
+        for peer in self.senders.silent(time.monotonic_ns()):
+            self._link.forget(peer)
 
     async def run(self) -> None:
         self._link.start()
@@ -85,29 +109,30 @@ class Intake:
             self._link.close()
             self._thread.shutdown()
 
+    def _on_message(self, peer: str, message: Noted | Leaving) -> None:
+        if isinstance(message, Leaving):
+            self.senders.left(peer)
+            return
+        self._pending.append((peer, message))
+        self._wake.set()
+
     async def _take(self) -> None:
         self._wake.clear()
-        pending, self._pending = self._pending, []
-        new: list[Noted] = []
-        through: dict[int, int] = {}
-        for _, noted in pending:
-            if noted.seq > through.get(noted.source, self._through.get(noted.source, 0)):
-                through[noted.source] = noted.seq
-                new.append(noted)
-        if new and not await self._append(new):
-            # Others say it again by themselves.
-            self._pending = [(peer, noted) for peer, noted in pending if not peer] + self._pending
+        pending = list(self._pending)
+        new = [noted for _, noted in pending]
+        if not await self._append(new):
             await asyncio.sleep(RETRY_S)
             self._wake.set()
             return
-        self._through |= through
+        del self._pending[: len(pending)]
         self._metrics.kept.inc(len(new))
-        self._metrics.again.inc(len(pending) - len(new))
-        # The last of a sender's facts stands for its whole batch: batches come whole.
-        for (peer, source), seq in {(peer, noted.source): noted.seq for peer, noted in pending if peer}.items():
-            self._link.send((Kept(source, seq),), peer)
-        if new:
-            self._on_kept(new)
+        for peer, (source, seq) in {peer: (noted.source, noted.seq) for peer, noted in pending if peer}.items():
+            channel = self._link.channel(peer)
+            if channel.peer_epoch == source:
+                channel.acknowledge(seq)
+                if not self._link.hello(peer):
+                    self._metrics.bus_refused.inc()
+        self._on_kept(new)
 
     async def _append(self, new: list[Noted]) -> bool:
         payloads = [encode((noted,)) for noted in new]

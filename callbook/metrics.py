@@ -11,11 +11,13 @@ FAILURES: Final = ("timeout", "refused", "busy", "error")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_facts_kept", "Facts that were put on the disk and acknowledged"),
-    counter("callbook_facts_again", "Facts that came a second time; they are acknowledged and dropped"),
     counter("callbook_facts_written", "Facts that are in the database"),
-    counter("callbook_facts_rejected", "Facts that the database refused for what they are; they are lost"),
+    counter("callbook_facts_rejected", "Poison facts: the database refused them, and they are lost"),
     counter("callbook_spool_refused", "Batches not taken because the spool was full or its disk failed"),
-    counter("callbook_undecodable", "Messages and records of the spool that are none of this version"),
+    counter(
+        "callbook_undecodable",
+        "Messages and spooled records of another version, or that could not be handled",
+    ),
     counter("callbook_bus_refused", "Acknowledgements that their receiver was not there to take"),
     counter("callbook_database_failures", "Times that the database was locked, gone or refused a transaction"),
     counter("callbook_recordings", "Recordings, by how they came out", "outcome", OUTCOMES),
@@ -37,7 +39,6 @@ class Metrics:
 
     def __init__(self, page: Page) -> None:
         self.kept = page.counter("callbook_facts_kept")
-        self.again = page.counter("callbook_facts_again")
         self.written = page.counter("callbook_facts_written")
         self.rejected = page.counter("callbook_facts_rejected")
         self.spool_refused = page.counter("callbook_spool_refused")

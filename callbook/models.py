@@ -44,13 +44,15 @@ class Base(DeclarativeBase):
 
 
 class Source(Base):
-    """How much of what a process said is in this database: the record that makes a second delivery harmless."""
+    """How many of a process's facts are in this database: the record that makes a second delivery harmless."""
 
     __tablename__ = "sources"
 
     source: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     through: Mapped[int]
     updated_at: Mapped[datetime]
+    # The process's cell: where several share a database, each looks after its own.
+    cell: Mapped[str] = mapped_column(server_default="")
 
 
 class Call(Base):
@@ -61,7 +63,7 @@ class Call(Base):
     account_sid: Mapped[str] = mapped_column(default="")
     from_number: Mapped[str] = mapped_column(default="")
     to_number: Mapped[str] = mapped_column(default="")
-    # The first that was heard of it; its first stream's start as soon as that is known.
+    # The first that was heard of it; its first stream's start once that is known.
     began_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it.
@@ -90,6 +92,8 @@ class Stream(Base):
 
     stream_sid: Mapped[str] = mapped_column(primary_key=True)
     call_sid: Mapped[str] = _of_call(index=True)
+    # The gateway that holds the socket; empty in rows of earlier versions.
+    source: Mapped[int | None]
     started_at: Mapped[datetime | None]
     first_frame_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

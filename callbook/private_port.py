@@ -1,4 +1,4 @@
-"""The private port: HTTP for the operator. What it serves are the routes it is given."""
+"""The private port: HTTP for the operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket. Raises ConfigError when the port cannot be had."""
+    """The listening socket. Raises ConfigError when the port cannot be used."""
     host, port = settings.metrics_host, settings.metrics_port
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -48,11 +48,12 @@ class PrivatePort:
         self._listener = listener
         middleware = []
         if _is_loopback(host):
-            # A page in a browser of this machine must not read call records under a name of its own (DNS rebinding).
+            # A foreign page in this machine's browser must not read call records under a name of its own (DNS
+            # rebinding).
             allowed = ["localhost", "127.0.0.1", "[::1]", host]
             middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=allowed))
         app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: refuse})
-        # A redirection would be built from the request's Host.
+        # A redirect would be built from the request's Host.
         app.router.redirect_slashes = False
         self._server = _Server(
             uvicorn.Config(

@@ -44,7 +44,7 @@ def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
     if call is None:
         return None
     return summary(call) | {
-        "streams": [_columns(each, "call_sid") for each in call.streams],
+        "streams": [_columns(each, "call_sid", "source") for each in call.streams],
         "turns": [_columns(each, "call_sid") for each in call.turns],
         "interruptions": [_columns(each, "call_sid") for each in call.interruptions],
         "usage": [_columns(each, "call_sid", "conversation") for each in call.usage],

@@ -1,4 +1,4 @@
-"""Starts recordings: after the first frame, until Twilio has said yes or no, and never two for one call."""
+"""Starts recordings: after the first frame, until Twilio accepts or refuses, and never two for one call."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger("callbook")
 
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 30.0
-# After half an hour the better part of nearly every call is over. Twilio says 4xx anyway once it has ended.
+# Half an hour: by then nearly every call is over. Twilio answers 4xx once a call has ended.
 GIVE_UP_S: Final = 1_800.0
-# Calls that are remembered, so that a second word about one of them does nothing.
+# Calls remembered, so that a second request for one of them does nothing.
 REMEMBERED_MAX: Final = 20_000
 
 
@@ -52,7 +52,7 @@ class Recorder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def want(self, call_sid: str, *, may_exist: bool = False) -> None:
-        """Record this call, unless that is under way. `may_exist`: an earlier callbook may have started it."""
+        """Record this call, unless a request is in flight. `may_exist`: an earlier callbook may have started it."""
         if call_sid in self._known:
             return
         if self._rest is None:
@@ -67,7 +67,7 @@ class Recorder:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop trying. What is not recorded yet is wanted again at the next start."""
+        """Stop trying. The next start requests the missing recordings again."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,7 +88,7 @@ class Recorder:
                 attempts += 1
                 sid = await rest.start_recording(call_sid)
             except RestRefusedError as exc:
-                logger.error("call %s: the recording is given up: %s", call_sid, exc)
+                logger.error("call %s: gave up the recording: %s", call_sid, exc)
                 self._done(call_sid, "given-up", "", attempts, str(exc))
                 self._metrics.recordings["given_up"].inc()
                 return
@@ -97,12 +97,12 @@ class Recorder:
                 may_exist |= exc.may_be_done
                 self._metrics.rest_failures[exc.why].inc()
                 if time.monotonic() > deadline:
-                    logger.error("call %s: the recording is given up after %d failures", call_sid, failures)
+                    logger.error("call %s: gave up the recording after %d failures", call_sid, failures)
                     self._done(call_sid, "given-up", "", attempts, f"Twilio did not answer ({exc.why})")
                     self._metrics.recordings["given_up"].inc()
                     return
                 if failures == 1:
-                    logger.warning("call %s: the recording could not be started (%s); trying on", call_sid, exc.why)
+                    logger.warning("call %s: could not start the recording (%s); retrying", call_sid, exc.why)
                 await asyncio.sleep(
                     backoff_s(failures, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
                 )

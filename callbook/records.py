@@ -28,10 +28,10 @@ from shared.facts import (
 from . import models
 from .core.prices import Prices
 
-# The word of Twilio's status callback moves forward only: callbacks may arrive in another order than they were sent.
+# The status of a call moves forward only: Twilio's callbacks may arrive in another order than they were sent.
 _STATUS_ORDER: Final = {"": 0, "queued": 1, "initiated": 2, "ringing": 3, "in-progress": 4}
 _FINAL: Final = 5
-# Recording states, in the same way. "deleted" is the last word.
+# Recording states, in the same way. "deleted" is final.
 _RECORDING_ORDER: Final = {
     "wanted": 0,
     "started": 1,
@@ -61,7 +61,7 @@ class Records:
         through: dict[int, int] = {}
         written = 0
         rows = _Rows()
-        # Fetched at once, and held while the batch lasts: a session forgets what nobody holds.
+        # Fetched together, and held while the batch lasts: a session forgets rows that nobody holds.
         calls = {noted.fact.call_sid for noted in batch}
         held = session.scalars(select(models.Call).where(models.Call.call_sid.in_(calls))).all()
         for noted in batch:
@@ -70,25 +70,33 @@ class Records:
                 row = session.get(models.Source, noted.source, with_for_update=True)
                 last = row.through if row is not None else 0
             if noted.seq > last:
-                self._write_one(session, rows, noted.fact)
+                self._write_one(session, rows, noted.fact, noted.source)
                 last = noted.seq
                 written += 1
             through[noted.source] = last
         for source, seq in through.items():
-            rows.put(models.Source, source=source, through=seq, updated_at=datetime.now(UTC))
+            rows.put(models.Source, source=source, through=seq, updated_at=datetime.now(UTC), cell=self._cell)
         session.flush()
         rows.write(session)
         del held
         return written
 
     def skip(self, session: Session, noted: Noted) -> None:
-        """Note a fact as written without writing it: this database refuses it, and would again."""
-        session.merge(models.Source(source=noted.source, through=noted.seq, updated_at=datetime.now(UTC)))
+        """Note a poison fact as written without writing it: this database would refuse it again."""
+        now = datetime.now(UTC)
+        session.merge(models.Source(source=noted.source, through=noted.seq, updated_at=now, cell=self._cell))
 
-    def _write_one(self, session: Session, rows: _Rows, fact: Fact) -> None:
+    def stream_lost(self, session: Session, stream: models.Stream, at: datetime) -> None:
+        """End a stream whose gateway is gone. The call goes on where another stream of it is open."""
+        stream.ended_at, stream.end_reason = at, "lost"
+        call = session.get_one(models.Call, stream.call_sid)
+        if all(other.ended_at is not None for other in call.streams):
+            self._ended(session, call, at, "lost")
+
+    def _write_one(self, session: Session, rows: _Rows, fact: Fact, source: int) -> None:
         match fact:
             case StreamBegan():
-                self._stream_began(session, fact)
+                self._stream_began(session, fact, source)
             case StreamEnded():
                 self._stream_ended(session, fact)
             case CallStatus():
@@ -111,17 +119,17 @@ class Records:
             case _:
                 assert_never(fact)
 
-    def _stream_began(self, session: Session, fact: StreamBegan) -> None:
+    def _stream_began(self, session: Session, fact: StreamBegan, source: int) -> None:
         call = _call(session, fact.call_sid, fact.started_ms)
         call.began_at = min(call.began_at, _time(fact.started_ms))
         call.account_sid = fact.account_sid or call.account_sid
         call.from_number = _clean(fact.from_number) or call.from_number
         call.to_number = _clean(fact.to_number) or call.to_number
         stream = _stream(session, fact.call_sid, fact.stream_sid, fact.started_ms)
-        stream.started_at = _time(fact.started_ms)
+        stream.source, stream.started_at = source, _time(fact.started_ms)
         stream.first_frame_at = _time(fact.first_frame_ms) if fact.first_frame_ms else None
         if call.ended_at is not None and call.ended_at < stream.started_at:
-            # What had looked like its end was a lost socket.
+            # The end that was noted was a lost socket's.
             call.ended_at, call.end_reason = None, ""
             if call.delivery is not None and call.delivery.state == "due":
                 session.delete(call.delivery)
@@ -132,7 +140,7 @@ class Records:
         stream.ended_at, stream.end_reason = _time(fact.ended_ms), fact.reason
         stream.frames, stream.wire_gap_max_us = fact.frames, fact.wire_gap_max_us
         stream.stalls, stream.late_frames = fact.stalls, fact.late_frames
-        self._ended(session, call, fact.ended_ms, fact.reason)
+        self._ended(session, call, _time(fact.ended_ms), fact.reason)
 
     def _call_status(self, session: Session, fact: CallStatus) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)
@@ -146,10 +154,9 @@ class Records:
         if fact.duration_s >= 0:
             call.duration_s = fact.duration_s
         if order == _FINAL and call.ended_at is None:
-            self._ended(session, call, fact.at_ms, fact.status)
+            self._ended(session, call, _time(fact.at_ms), fact.status)
 
-    def _ended(self, session: Session, call: models.Call, at_ms: int, reason: str) -> None:
-        at = _time(at_ms)
+    def _ended(self, session: Session, call: models.Call, at: datetime, reason: str) -> None:
         if call.ended_at is None or call.ended_at < at:
             call.ended_at, call.end_reason = at, reason
         if self._deliveries and session.get(models.Delivery, call.call_sid) is None:
@@ -238,9 +245,9 @@ class Records:
 
 
 class _Rows:
-    """Rows that are only ever written whole, to be put into their tables at the end of a batch: the last word counts.
+    """Rows that are always written whole. They reach their tables at the end of a batch; the last version counts.
 
-    One statement a table costs a fifth of what reading and writing each row through the session does.
+    One statement a table costs a fifth of reading and writing each row through the session.
     """
 
     def __init__(self) -> None:
@@ -265,7 +272,7 @@ def _key(table: type[models.Base]) -> list[str]:
 
 
 def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
-    """The call's row; a new one when nothing was heard of it yet: facts of two processes come in any order."""
+    """The call's row; a new one for an unknown call: facts of two processes come in any order."""
     call = session.get(models.Call, call_sid)
     if call is None:
         call = models.Call(call_sid=call_sid, began_at=_time(at_ms), ended_at=None, end_reason="", status="")

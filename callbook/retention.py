@@ -1,4 +1,4 @@
-"""Forgets calls after RETENTION_DAYS: first Twilio's recording, then everything that is written about the call."""
+"""Deletes calls after RETENTION_DAYS: first the recording at Twilio, then every record of the call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("callbook")
 EVERY_S: Final = 3_600.0
 # Calls in one transaction.
 BATCH: Final = 100
-# A process that has said nothing for so long will not say again what it said before.
+# A process that has sent nothing for this long repeats no earlier fact.
 SOURCE_DAYS: Final = 30
 
 
@@ -46,7 +46,7 @@ class Retention:
             await asyncio.sleep(EVERY_S)
 
     async def forget(self, now: datetime) -> None:
-        """Delete every call that began more than `days` before `now`. A call whose recording stays, stays too."""
+        """Delete every call that began more than `days` before `now`, unless its recording cannot be deleted."""
         await asyncio.to_thread(self._forget_sources, now - timedelta(days=SOURCE_DAYS))
         if not self._days:
             return
@@ -58,7 +58,7 @@ class Retention:
             last = (found[-1][0], found[-1][1])
 
     def _old(self, cutoff: datetime, last: tuple[str, datetime]) -> list[tuple[str, datetime, str]]:
-        """Calls older than `cutoff`, oldest first, from behind `last` on; and the recording of each, if it has one."""
+        """Calls older than `cutoff` after `last`, oldest first; and the recording of each, if it has one."""
         call_sid, began_at = last
         with Session(self._engine) as session:
             query = (
@@ -80,7 +80,7 @@ class Retention:
             await self._rest.delete_recording(recording_sid)
         except (RestError, RestRefusedError) as exc:
             self._metrics.deletions_failed.inc()
-            logger.warning("recording %s was not deleted (%s); its call is kept until it is", recording_sid, exc)
+            logger.warning("recording %s could not be deleted (%s); its call stays until it can", recording_sid, exc)
             return False
         return True
 

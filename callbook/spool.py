@@ -1,9 +1,12 @@
 """Everything that callbook was told and has not written to the database yet: a bounded log on disk.
 
-Facts go through here always, not only while the database is away, so that there is one path to test. `append` returns
-when the records are on the disk; only then are they acknowledged to their sender. The reader forgets nothing either: a
-segment is deleted when all of it is in the database. How far the reader came is not written down, because the
-database knows that itself (`Source.through`), in the same transaction.
+Every fact passes through here, not only while the database is away: one path, and one to test. `append` returns when
+the records are on the disk; only then are they acknowledged to their sender. A segment is deleted when all of it is in
+the database. How far the reader came is not written down: the database knows that itself (`Source.through`), in the
+same transaction.
+
+Segments and not a SQLite file: both take the same CPU and as many syncs, but on a full disk SQLite cannot delete what
+was read, because its log has no room, while a segment goes with one unlink.
 """
 
 from __future__ import annotations
@@ -23,16 +26,16 @@ SEGMENT_BYTES: Final = 262_144
 
 @dataclass(frozen=True)
 class Position:
-    """Behind a record: how far the reader is once that is written."""
+    """The end of a record: how far the reader is once that is written."""
 
     segment: int
     offset: int
 
 
 class Spool:
-    """Used by one thread that appends and another one that reads.
+    """Used by one thread that appends and another one that reads. Either may go on after an OSError of the disk.
 
-    Bound: `max_bytes` on disk; then `append` refuses. Raises OSError when the disk fails.
+    Bound: `max_bytes` on disk; then `append` refuses.
     """
 
     def __init__(self, directory: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -46,8 +49,9 @@ class Spool:
         # Size of each segment, oldest first.
         self._sizes = {int(path.stem): path.stat().st_size for path in sorted(directory.glob("*.spool"))}
         self._read = Position(min(self._sizes, default=1), 0)
+        # The segment that is written, and its descriptor; below 0: the next append begins another one.
+        self._writing = max(self._sizes, default=0)
         self._fd = -1
-        self._open(max(self._sizes, default=0) + 1)
 
     @property
     def held_bytes(self) -> int:
@@ -69,30 +73,32 @@ class Spool:
             )
 
     def append(self, payloads: Iterable[bytes]) -> bool:
-        """Put `payloads` behind the others, durably; False, and nothing is put, when the spool is full."""
+        """Put `payloads` at the end, durably; False, and nothing is put, when the spool is full. Raises OSError."""
         data = b"".join(map(frame, payloads))
         with self._lock:
             if self.held_bytes + len(data) > self._max_bytes:
                 return False
-            if self._sizes[self._writing] + len(data) > self._segment_bytes and self._sizes[self._writing]:
-                self._open(self._writing + 1)
+            if self._fd >= 0 and self._sizes[self._writing] + len(data) > self._segment_bytes:
+                self._end_segment()
+            if self._fd < 0:
+                self._begin_segment()
             try:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self._fd, view) :]
                 os.fdatasync(self._fd)
             except OSError:
-                # What of it reached the disk is torn: go on behind it, in a new segment.
+                # What of it reached the disk is torn: nothing may follow it in this segment.
                 self._sizes[self._writing] = os.fstat(self._fd).st_size
-                self._open(self._writing + 1)
+                self._end_segment()
                 raise
             self._sizes[self._writing] += len(data)
         return True
 
     def read(self, limit: int) -> tuple[list[bytes], Position]:
-        """Up to `limit` records behind the last `done`, and the position behind them. Reads the same again until then.
+        """Up to `limit` records after the last `done`, and the end of the last. Reads the same again until `done`.
 
-        A torn record ends its segment; it was never acknowledged, so its sender sends it again.
+        A torn record ends its segment. It was never acknowledged, so its sender repeats it. Raises OSError.
         """
         found: list[bytes] = []
         position = self._read
@@ -116,35 +122,42 @@ class Spool:
             position = Position(following, 0)
 
     def done(self, position: Position) -> None:
-        """Everything before `position` is in the database: segments that hold nothing else are deleted."""
+        """Everything before `position` is in the database: delete segments without anything else. Raises OSError."""
         with self._lock:
             self._read = position
-            if position.segment == self._writing and 0 < self._sizes[self._writing] <= position.offset:
+            if position.segment == self._writing and self._sizes.get(self._writing, 0) <= position.offset:
                 # The reader has caught up: nothing needs to be kept at all.
-                self._open(self._writing + 1)
-                self._read = Position(self._writing, 0)
+                self._end_segment()
+                self._read = Position(self._writing + 1, 0)
             for number in [number for number in self._sizes if number < self._read.segment]:
                 self._path(number).unlink(missing_ok=True)
                 del self._sizes[number]
 
     def close(self) -> None:
-        """Records that are left are read by the next start."""
-        os.close(self._fd)
-        if not self._sizes[self._writing]:
-            self._path(self._writing).unlink(missing_ok=True)
+        """The next start reads the records that are left."""
+        self._end_segment()
 
-    def _open(self, number: int) -> None:
+    def _begin_segment(self) -> None:
+        # A number is used once, even by a segment that could not be made.
+        self._writing += 1
+        fd = os.open(self._path(self._writing), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            # The file's name has to survive a power cut as well as its bytes.
+            directory = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError:
+            os.close(fd)
+            raise
+        self._sizes[self._writing] = 0
+        self._fd = fd
+
+    def _end_segment(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._writing = number
-        self._fd = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._sizes[number] = 0
-        # The file's name has to survive a power cut as well as its bytes.
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            self._fd = -1
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:012d}.spool"

@@ -1,8 +1,8 @@
-"""The few requests that callbook makes of Twilio, through the `twilio` package and around its traps.
+"""callbook's requests to Twilio, through the `twilio` package and around its traps.
 
-Its asynchronous client has no time-out (the constructor's is never used, requests wait for ever), its `max_retries`
-repeats POSTs, and it logs headers and URLs at INFO. So: a time-out around each request, no retries of its own, and a
-logger that says nothing. Source: twilio 9.13, http/async_http_client.py.
+The package's asynchronous client ignores its constructor's time-out and waits for ever, its `max_retries` repeats
+POSTs, and it logs headers and URLs at INFO. Therefore each request here has a time-out, the package retries nothing,
+and its logger is silent. Source: twilio 9.13, http/async_http_client.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twilio.rest import Client
 
 from shared.settings import Settings
 
-# Twilio usually answers within a second. Beyond this the answer is taken for lost.
+# Twilio usually answers within a second. After this the answer counts as lost.
 TIMEOUT_S: Final = 15.0
 TOO_MANY: Final = 429
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 class RestError(Exception):
-    """Twilio did not do what it was asked, and may do it another time. `may_be_done`: perhaps it did it after all."""
+    """Twilio did not carry out a request; a retry may succeed. `may_be_done`: Twilio may have carried it out."""
 
     def __init__(self, why: Literal["timeout", "refused", "busy", "error"], *, may_be_done: bool) -> None:
         super().__init__(why)
@@ -39,7 +39,7 @@ class RestError(Exception):
 
 
 class RestRefusedError(Exception):
-    """Twilio will not do it (a 4xx other than 429). The text says so without quoting anybody."""
+    """Twilio refuses a request for good (a 4xx other than 429). The text quotes no number and no word of a caller."""
 
     def __init__(self, status: int, code: int | None) -> None:
         super().__init__(f"HTTP {status}" + (f", Twilio's error {code}" if code else ""))
@@ -47,7 +47,7 @@ class RestRefusedError(Exception):
 
 
 class TwilioRest:
-    """Make it on the loop that uses it, and `close` it there. `timeout_s` is for each request."""
+    """Construct and `close` it on the loop that uses it. `timeout_s` is for each request."""
 
     def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -61,7 +61,7 @@ class TwilioRest:
         await self._http.close()
 
     async def start_recording(self, call_sid: str) -> str:
-        """The SID of a recording that runs from now on, caller and AI on a channel each."""
+        """Start a recording with caller and AI on a channel each. Returns its SID."""
         recording: Any = await self._ask(
             self._client.calls(call_sid).recordings.create_async(
                 recording_channels="dual",
@@ -74,12 +74,12 @@ class TwilioRest:
         return str(recording.sid)
 
     async def find_recording(self, call_sid: str) -> str:
-        """The SID of a recording of the call that was started over REST; "" when there is none."""
+        """The SID of the call's recording that was started over REST; "" when there is none."""
         found: list[Any] = await self._ask(self._client.calls(call_sid).recordings.list_async(limit=20))
         return next((str(each.sid) for each in found if each.source == "StartCallRecordingAPI"), "")
 
     async def delete_recording(self, recording_sid: str) -> None:
-        """Delete it; one that is not there is as good as deleted."""
+        """Delete a recording. A missing recording counts as deleted."""
         try:
             await self._ask(self._client.recordings(recording_sid).delete_async())
         except RestRefusedError as exc:
@@ -102,5 +102,5 @@ class TwilioRest:
         except aiohttp.ClientConnectorError:
             raise RestError("refused", may_be_done=False) from None
         except Exception:
-            # The connection broke, or what came is no answer of Twilio's, which the package says in many ways.
+            # The connection broke, or the answer is not Twilio's; the package raises many types for either.
             raise RestError("error", may_be_done=True) from None

@@ -1,4 +1,4 @@
-"""From the spool into the database, in batches, for as long as it takes."""
+"""Moves facts from the spool into the database, in batches, until the database takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.facts import Noted
 from shared.messages import UndecodableError, decode
 
 from .core.delays import backoff_s
-from .database import blames_the_fact, migrate
+from .database import blames_the_fact, migrate, place
 from .metrics import Metrics
 from .records import Records
 from .spool import Position, Spool
@@ -47,12 +47,14 @@ class Writer:
         records: Records,
         metrics: Metrics,
         first_retry_s: float = FIRST_RETRY_S,
+        last_retry_s: float = LAST_RETRY_S,
     ) -> None:
         self._engine = engine
         self._spool = spool
         self._records = records
         self._metrics = metrics
         self._first_retry_s = first_retry_s
+        self._last_retry_s = last_retry_s
         self._thread = ThreadPoolExecutor(1, "database")
         self._wake = asyncio.Event()
         self.caught_up = asyncio.Event()
@@ -73,7 +75,12 @@ class Writer:
 
     async def _write_some(self) -> bool:
         """Write one batch; False when there was none."""
-        payloads, position = await self._in_thread(lambda: self._spool.read(BATCH))
+        try:
+            payloads, position = await self._in_thread(lambda: self._spool.read(BATCH))
+        except OSError as exc:
+            logger.error("the spool cannot be read (%s); facts wait on the disk", exc.strerror)
+            await asyncio.sleep(self._last_retry_s)
+            return True
         self._metrics.spool_torn.set(self._spool.torn)
         batch = self._decode(payloads)
         if batch:
@@ -106,7 +113,7 @@ class Writer:
         except Exception as exc:
             if not blames_the_fact(exc):
                 raise
-        # One of them is refused for what it is; the others need not suffer.
+        # A poison fact: write the batch one by one.
         return sum(self._write_one(noted) for noted in batch)
 
     def _write_one(self, noted: Noted) -> int:
@@ -116,7 +123,7 @@ class Writer:
         except Exception as exc:
             if not blames_the_fact(exc):
                 raise
-            # Its kind only: what a database says may quote what it was given.
+            # The type only: the text of a database's error may quote the fact.
             logger.error("the database refused a %s (%s)", type(noted.fact).__name__, type(exc).__name__)
             self._metrics.rejected.inc()
             with Session(self._engine) as session, session.begin():
@@ -134,8 +141,12 @@ class Writer:
                 self._metrics.database_failures.inc()
                 self._metrics.database_up.set(0)
                 if failures == 1:
-                    logger.warning("the database cannot be written (%s); facts wait on the disk", type(exc).__name__)
-                delay_s = backoff_s(failures, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
+                    where = place(self._engine.url)
+                    kind = type(exc).__name__
+                    logger.warning("the database at %s cannot be written (%s); facts wait on the disk", where, kind)
+                delay_s = backoff_s(
+                    failures, first_s=self._first_retry_s, limit_s=self._last_retry_s, spread=random.random()
+                )
                 await asyncio.sleep(delay_s)
             else:
                 if failures:

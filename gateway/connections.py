@@ -1,9 +1,8 @@
-"""The connections of the public port, and what each may cost before it has said anything worth it.
+"""The connections of the public port, and the bounds on what each may cost.
 
 A connection begins as HTTP. It is half-open while its peer owes us something: the rest of a request (headers and body),
-within REQUEST_S of accept or of the answer before; or to read what fills our buffer, within as much. There are at most
-HALF_OPEN_MAX of them, and when one more comes, the one that has taken longest goes: Twilio needs a round trip, and
-whoever is slow on purpose makes room for it.
+or to read what fills our buffer. The peer has REQUEST_S for either. At most HALF_OPEN_MAX connections are half-open;
+one more closes the oldest. Twilio needs a single round trip, so a peer that is slow on purpose makes room for it.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event
 
+from shared.liveness import REQUEST_S
 from shared.metrics import Counter
 from shared.websocket import DirectConnection
 
 from .core.limits import MessageRate
 
-# From accept to the end of the first request. A webhook is one packet or two.
-REQUEST_S: Final = 10.0
-# 100 new calls a second, two requests each, all of them with a round trip of 2.5 s.
+# 100 new calls a second, with two requests each and a round trip of 2.5 s.
 HALF_OPEN_MAX: Final = 512
-# What TCP may hold that it has not sent, bytes: about two frames. Beyond that, frames stay in the transport's buffer,
-# where the wire sees that they have not left.
+# Unsent bytes that the kernel may hold: about two frames. Further frames stay in the transport's buffer, where the wire
+# sees that they have not left.
 NOT_SENT_BYTES: Final = 512
 
 
 class HalfOpen:
-    """The connections whose peers owe us something, oldest first."""
+    """The half-open connections, oldest first."""
 
     def __init__(self, ended: Counter) -> None:
         self._ended = ended
@@ -58,9 +56,9 @@ class HalfOpen:
 
 
 class _PeersFaults(logging.Filter):
-    """Drops the traceback that uvicorn logs when a request turned out malformed while its answer was being made.
+    """Drops the traceback that uvicorn logs when a request turns out malformed while its answer is being made.
 
-    The peer has had its 400 by then, and h11 refuses the second answer; there is nothing of ours to mend.
+    The peer already has its 400, and h11 refuses the second answer. It is the peer's fault, not ours.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -71,7 +69,7 @@ logging.getLogger("uvicorn.error").addFilter(_PeersFaults())
 
 
 class HttpConnection(H11Protocol):
-    """uvicorn's connection with a deadline for what its peer owes us. `half_open` is set by the port, in a subclass."""
+    """uvicorn's connection with a deadline for its peer. The port sets `half_open` in a subclass."""
 
     half_open: HalfOpen
 
@@ -84,13 +82,13 @@ class HttpConnection(H11Protocol):
         try:
             super().handle_events()
         except h11.LocalProtocolError:
-            # Malformed behind a request whose answer had begun: uvicorn's 400 does not fit into that any more.
+            # The bytes after a request are malformed, and its answer has begun: it is too late for uvicorn's 400.
             self.transport.close()
             return
         self._expect_no_more()
 
     def on_response_complete(self) -> None:
-        # Closing waits for the peer to take the rest.
+        # Closing waits until the peer has read the rest.
         if not self.transport.is_closing() or self.transport.get_write_buffer_size():
             self._expect()
         super().on_response_complete()
@@ -117,7 +115,7 @@ class HttpConnection(H11Protocol):
             self.half_open.add(self)
 
     def _expect_no_more(self) -> None:
-        """The peer has done one thing; with the last of all, it owes us nothing."""
+        """The peer has done one of the things that it owed. After the last one, it is no longer half-open."""
         owes_request = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
         if not owes_request and not self.flow.write_paused and not self.transport.is_closing():
             self._release()
@@ -129,21 +127,22 @@ class HttpConnection(H11Protocol):
             self.half_open.discard(self)
 
     def give_up(self) -> None:
-        """Too slow, or the slowest of too many."""
+        """Cut the connection: its peer is too slow, or the slowest of too many."""
         self._release()
         self.half_open.gave_up()
         self.transport.abort()
 
 
 class MediaConnection(DirectConnection, ServerConnection):
-    """A media socket that is cut when it sends more than any call can mean. `on_flood` is called once, then."""
+    """A media socket that is cut when it sends more than a call can need. It then calls `on_flood`, once."""
 
     def __init__(self, *args: Any, on_flood: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rate = MessageRate()
         self._on_flood = on_flood
         self._is_cut = False
-        # When a frame of data last arrived, or the socket was made. Pongs do not count: a dead call's socket has them.
+        # When data last arrived, or the socket was made. Pongs do not count: the socket of a dead call still sends
+        # them.
         self.heard_ns = monotonic_ns()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,7 +156,7 @@ class MediaConnection(DirectConnection, ServerConnection):
         if not self._rate.allows(now_ns):
             self._cut()
         elif not self._is_cut:
-            # All that super() does, and 0.2 us sooner.
+            # What super() does, 0.2 us faster.
             self._hand_over(data, True)
 
     def process_event(self, event: Event) -> None:
@@ -173,7 +172,7 @@ class MediaConnection(DirectConnection, ServerConnection):
         super().process_event(event)
 
     def _cut(self) -> None:
-        # Not argued with: a closing handshake would have to be read out of the flood.
+        # Cut without a closing handshake, which would have to be read out of the flood.
         if not self._is_cut:
             self._is_cut = True
             self._on_flood()

@@ -1,19 +1,21 @@
 """The one public port: uvicorn answers HTTP, and hands WebSocket handshakes to the websockets library.
 
-uvicorn's `ws=` takes any callable that returns an asyncio protocol, and websockets' ServerConnection is one. So the
-media sockets are websockets' own connections: refusal before the handshake, `broadcast`, no ASGI in between (27 us
-against 48 us for a frame out and one in).
+uvicorn's `ws=` takes any callable that returns an asyncio protocol, and websockets' ServerConnection is one. The media
+sockets are therefore websockets' own connections, without ASGI in between: they can be refused before the handshake,
+and a frame out and one in take 27 us instead of 48 us.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,21 +24,19 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from shared.gather import Gather
+from shared.liveness import CLOSE_S, PING_S
 from shared.process import ConfigError
+from shared.settings import Settings
 
 from .connections import HalfOpen, HttpConnection, MediaConnection
-from .core.media_streams import MAX_MESSAGE_BYTES, Kind
-from .metrics import Metrics
+from .core.media_streams import MAX_MESSAGE_BYTES, Violation
+from .core.metrics import Metrics
 
-# A peer that answers no ping for 20 s is dead.
-PING_S: Final = 20.0
-# From our close frame to the other end's; it waits for nothing but Twilio's TCP.
-CLOSE_S: Final = 2.0
 # Request line and headers. Twilio's are about 1 kB.
 MAX_HEADER_BYTES: Final = 16_384
 BACKLOG: Final = 1_024
 
-# A handshake that fails is a stranger's mistake: counted where it is refused, never a traceback in our log.
+# A failed handshake is the peer's mistake: it is counted where it is refused, and never a traceback in our log.
 _websockets_logger = logging.getLogger("gateway.websockets")
 _websockets_logger.setLevel(logging.CRITICAL)
 
@@ -49,9 +49,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """The listening socket; `shared` with the cell's other gateways, over which the kernel spreads connections.
+    """The listening socket. With `shared`, the kernel spreads connections over all gateways of the cell.
 
-    Raises ConfigError when the port cannot be had.
+    Raises ConfigError when the port cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -62,6 +62,26 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
             f"cannot listen on {host} port {port} ({reason}); "
             "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
         ) from None
+
+
+def is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen_host(settings: Settings) -> str:
+    """GATEWAY_HOST; loopback when it was not set and nothing that comes in would be checked."""
+    if settings.allow_unsigned == "on" and "gateway_host" not in settings.model_fields_set:
+        return "127.0.0.1"
+    return settings.gateway_host
+
+
+def is_private(settings: Settings) -> bool:
+    """Whether only this machine can reach the port: not even a proxy on it, which would have an origin of its own."""
+    return is_loopback(f"http://{listen_host(settings)}") and is_loopback(settings.origin)
 
 
 class PublicPort:
@@ -85,14 +105,14 @@ class PublicPort:
         self._half_open = HalfOpen(metrics.half_open_ended)
 
         async def serve(connection: ServerConnection) -> None:
-            assert isinstance(connection, MediaConnection)  # made below
+            assert isinstance(connection, MediaConnection)  # `_media_connection` makes no other
             await serve_media(connection)
 
         self._sockets = Server(serve, process_request=check_media, server_header=None, logger=_websockets_logger)
         config = uvicorn.Config(
             app,
             http=type("_HttpConnection", (HttpConnection,), {"half_open": self._half_open}),
-            ws=self._media_connection,  # type: ignore[arg-type]  # a callable will do, its annotation asks for a class
+            ws=self._media_connection,  # type: ignore[arg-type]  # annotated as a class, used as a callable
             lifespan="off",
             log_config=None,
             log_level="error",
@@ -106,7 +126,7 @@ class PublicPort:
         self._serving: asyncio.Task[None] | None = None
 
     def _media_connection(self, **_: Any) -> MediaConnection:
-        """Called by uvicorn for a request with `Upgrade: websocket`, which it then replays into what it gets."""
+        """uvicorn calls this for a request with `Upgrade: websocket`, and replays the request into the result."""
         protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_websockets_logger)
         connection = MediaConnection(
             protocol,
@@ -114,13 +134,13 @@ class PublicPort:
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
-            on_flood=self._metrics.violations[Kind.FLOOD].inc,
+            on_flood=self._metrics.violations[Violation.FLOOD].inc,
         )
         connection.gather = self._gather
         return connection
 
     async def start(self) -> None:
-        """Return once requests are answered."""
+        """Return when the port answers requests."""
         self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
         while not self._uvicorn.started:
             await asyncio.sleep(0.001)
@@ -132,30 +152,30 @@ class PublicPort:
     def stop_listening(self) -> None:
         """Leave new connections to the other gateways of the cell.
 
-        Those that are open stay, but for a proxy's that wait for their next request. To be said again: there are new
-        ones of these whenever a request was answered.
+        Open connections stay, except a proxy's idle ones. Call this again while draining: each answered request leaves
+        another idle connection.
         """
         if self._is_listening:
             self._is_listening = False
             self._uvicorn.servers[0].close()
         for connection in list(self._uvicorn.server_state.connections):
-            if connection.cycle is not None:  # type: ignore[union-attr]  # ours are all HttpConnections
+            if connection.cycle is not None:  # type: ignore[union-attr]  # all are HttpConnections
                 connection.shutdown()
 
     async def listen_again(self) -> None:
-        """There is no other gateway any more: take new connections after all."""
+        """No other gateway is left: accept new connections again."""
         if self._is_listening:
             return
         try:
             self._listener = listen(*self._address, shared=True)
         except ConfigError:
-            return  # it is somebody else's meanwhile
+            return  # another process took the port
         await self._uvicorn.startup(sockets=[self._listener])
         self._sockets.wrap(self._uvicorn.servers[0])
         self._is_listening = True
 
     async def close(self, *, at_once: bool = False) -> None:
-        """Close the port and every socket that is left (1001, going away); `at_once`: without waiting for anyone."""
+        """Close the port and every open socket (1001, going away); `at_once`: without waiting for the peers."""
         if self._serving is None:
             self._listener.close()
             return

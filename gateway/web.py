@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 from urllib.parse import parse_qsl
@@ -16,59 +16,54 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from shared.clock import unix_ms
+from shared.liveness import REQUEST_S
 from shared.settings import Settings
 
 from .core import twiml
-from .core.admission import Answer
-from .core.cell import Cell
+from .core.calls import Calls
+from .core.commands import Commands, Note
+from .core.metrics import Metrics
+from .core.orders import Orders
 from .core.phone_access import hosts
+from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
-from .core.tokens import worker_of
-from .media import MediaSockets
-from .metrics import Metrics
-from .offers import Caller, Offers
 from .phone.phone import Phone, origins
 
 Form = ImmutableMultiDict[str, str]
-# Takes a signed callback: which one ("status", "recording"), and its form.
-Sink = Callable[[str, Mapping[str, str]], None]
 
 # Twilio's forms are below 4 kB; SIP headers and speech results can add to them.
 MAX_BODY_BYTES: Final = 65_536
-BODY_S: Final = 10.0
+BODY_S: Final = REQUEST_S
 MAX_FIELDS: Final = 256
-# Twilio's are "CA" and 32 hex digits. Anything else of that kind may come from a test; nothing else may reach a log.
 _WORKERS: Final = {str(number): number for number in range(64)}
+# Twilio's are "CA" and 32 hex digits. Tests may use others of that kind; nothing else may reach a log.
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 
 
 class Web:
-    """The routes. Each handler answers from memory: no disk, no database, no request of its own."""
+    """The routes. Each handler answers from memory, without disk, database or requests of its own."""
 
     def __init__(
         self,
         *,
         settings: Settings,
-        offers: Offers,
-        cell: Cell,
+        calls: Calls,
+        carry_out: Callable[[Commands], None],
         signatures: Signatures | None,
-        media: MediaSockets,
         metrics: Metrics,
-        sink: Sink,
         phone: Phone | None = None,
     ) -> None:
         self._settings = settings
-        self._offers = offers
-        self._cell = cell
+        self._calls = calls
+        self._carry_out = carry_out
         self._signatures = signatures
-        self._media = media
         self._metrics = metrics
-        self._sink = sink
         self._phone = phone
-        # Without signatures a form is enough for a call's token, and any page can post one. To read the answer, in a
-        # browser that reaches this port, it would need a name of its own for it (DNS rebinding).
+        # Without signatures, any page in a browser that reaches this port can post a form for a call's token. To read
+        # the answer, the page would need a DNS name of its own for this port (DNS rebinding): refuse unknown names.
         self._hosts = hosts(origins(settings, loopback=True)) if signatures is None else None
-        self._fallback = twiml.fallback(settings.fallback_say, settings.fallback_dial)
+        self._orders = Orders(settings.origin, settings.fallback_say, settings.fallback_dial)
 
     def app(self) -> Starlette:
         app = Starlette(
@@ -81,7 +76,7 @@ class Web:
                 *(self._phone.routes() if self._phone is not None else ()),
             ]
         )
-        # A redirection would be built from the request's Host, and given to anyone.
+        # A redirect would be built from the request's Host.
         app.router.redirect_slashes = False
         return app
 
@@ -90,16 +85,22 @@ class Web:
         call_sid = fields.get("CallSid", "")
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
-        caller = Caller(call_sid, fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
+        plan = inbound(fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
         query = request.query_params
-        answer, token = self._offers.take(
-            caller, resumed=query.get("resume") == "1", worker=_WORKERS.get(query.get("worker", ""))
+        answer = self._calls.offers.take(
+            call_sid,
+            plan,
+            monotonic_ns(),
+            resumed=query.get("resume") == "1",
+            after_order=query.get("after") == "order",
+            worker=_WORKERS.get(query.get("worker", "")),
         )
-        if answer is Answer.HANG_UP:
-            return _xml(twiml.hang_up())
-        if answer is Answer.FALLBACK:
-            return _xml(self._fallback)
-        return _xml(twiml.connect(self._settings.origin, token, worker_of(token)))
+        self._carry_out(answer.commands)
+        if answer.order is not None:
+            text = self._orders.twiml(answer.order, answer.worker)
+        else:
+            text = twiml.connect(self._settings.origin, answer.parameters, answer.worker)
+        return Response(text, media_type="text/xml")
 
     async def _status(self, request: Request) -> Response:
         return await self._callback(request, "status")
@@ -110,15 +111,17 @@ class Web:
     async def _callback(self, request: Request, hook: str) -> Response:
         fields = await self._signed(request, hook)
         self._metrics.callbacks[hook].inc()
-        self._sink(hook, fields)
+        now_ns = monotonic_ns()
+        facts = self._calls.chronicle.callback(hook, fields, unix_ms(now_ns), now_ns)
+        self._carry_out([Note(fact) for fact in facts])
         return Response(status_code=204)
 
     async def _healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, request: Request) -> Response:
-        missing = self._cell.missing(monotonic_ns())
-        if self._media.draining:
+        missing = self._calls.neighbours.missing(monotonic_ns())
+        if self._calls.offers.draining:
             missing.append("this gateway is draining")
         return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
 
@@ -172,7 +175,3 @@ def _fields(encoded: str) -> Form:
         return Form(parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
         raise HTTPException(400, "too many fields") from None
-
-
-def _xml(text: str) -> Response:
-    return Response(text, media_type="text/xml")

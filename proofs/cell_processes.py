@@ -1,14 +1,15 @@
-"""The processes of one cell as the kernel sees them: who is alive, what it holds, and what it left behind."""
+"""The processes of one cell as the kernel sees them: which are alive, and what each has open."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# As they stand in the command line behind `-m`.
+# The argument of `-m` in the command line.
 MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
 
 
@@ -36,6 +37,28 @@ class Process:
                 continue
             kinds[re.sub(r"\d+", "N", target)] += 1
         return kinds
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The TCP ports of a process's connections: its own ends, and the others' ends."""
+
+    own: frozenset[int]
+    others: frozenset[int]
+
+
+def connections(pid: int) -> Connections:
+    """What a process has open over IPv4; of a stopped process, too. Raises OSError when it is gone."""
+    inodes = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        # A descriptor may be closed while it is looked at.
+        with contextlib.suppress(OSError):
+            inodes.add(str(path.readlink()).removeprefix("socket:[").rstrip("]"))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    own, others = (
+        frozenset(int(row[column].partition(":")[2], 16) for row in rows if row[9] in inodes) for column in (1, 2)
+    )
+    return Connections(own, others)
 
 
 def descriptors(run_dir: Path) -> dict[str, Counter[str]]:
@@ -80,7 +103,7 @@ def processes(run_dir: Path) -> list[Process]:
 
 
 def pacing_pids(run_dir: Path) -> set[int]:
-    """Who holds the lock of the txpacer that paces: nobody, while another one takes over."""
+    """The process that holds the lock of the txpacer that paces; empty while another one takes over."""
     lock = (run_dir / "txpacer.lock").stat()
     return {
         int(line.split()[4])

@@ -1,7 +1,9 @@
 """Strangers and broken peers at the public port: `python -m proofs.hostile PORT [--count 1000]`.
 
-Each connection does one kind of harm, and none of them may be noticed by anybody's call. The auth token comes from
+Each connection does one kind of harm, and no call may notice any of them. The auth token comes from
 TWILIO_AUTH_TOKEN: some of the harm is done by a peer that signs correctly, as a broken carrier would.
+
+Prints how many connections did each kind of harm, and exits with 1 when the gateway held one of them for too long.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import secrets
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
@@ -33,11 +36,11 @@ from shared.process import run
 # nothing. And how long all of them take to arrive.
 HOLD_S: Final = 25.0
 SPREAD_S: Final = 10.0
-# One in so many is of a kind that takes more than a connection: a call with its model's session, or a thousand answers.
-# A machine has only so much of that to give, to whomever.
+# One connection in this many is of a kind that takes more: a call with its model's session, or a thousand answers. A
+# machine can give only so many of these to anybody.
 COSTLY_EVERY: Final = 20
 
-# The counter in which each kind's refusal is seen, and its label. Garbage and resets are nobody's to count.
+# The counter in which each kind's refusal is seen, and its label. Garbage and resets are not counted.
 REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "unsigned handshake": ("gateway_handshakes", "signature"),
     "unsigned webhook": ("gateway_unsigned", "voice"),
@@ -107,8 +110,8 @@ class Hostile:
     async def forged_token(self) -> None:
         async with self._socket() as peer:
             await peer.send(_CONNECTED)
-            token = f"{secrets.token_urlsafe(12)}.0.9999999999.{secrets.token_hex(8)}.{secrets.token_hex(32)}"
-            await peer.send(_start("CA" + secrets.token_hex(16), token))
+            token = f"{secrets.token_urlsafe(12)}.0.9999999999.0.{secrets.token_hex(8)}.{secrets.token_hex(32)}"
+            await peer.send(_start("CA" + secrets.token_hex(16), {"token": token}))
             await self._until_ended(peer)
 
     async def oversized(self) -> None:
@@ -184,11 +187,14 @@ class Hostile:
             b"Content-Type: application/x-www-form-urlencoded\r\nX-Twilio-Signature: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (self._validator.compute_signature(url, form).encode(), len(body), body)
         )
-        token = re.search(rb'name="token" value="([^"]+)"', answer)
-        assert token is not None, "the webhook gave no call"
+        parameters = {
+            name.decode(): value.decode()
+            for name, value in re.findall(rb'Parameter name="(\w+)" value="([^"]+)"', answer)
+        }
+        assert parameters, "the webhook gave no call"
         async with self._socket(sock=sock) as peer:
             await peer.send(_CONNECTED)
-            await peer.send(_start(call_sid, token[1].decode()))
+            await peer.send(_start(call_sid, parameters))
             await peer.recv()  # the first frame of the greeting
             yield peer
 
@@ -220,11 +226,11 @@ class Hostile:
             writer.transport.abort()
 
 
-def _start(call_sid: str, token: str) -> str:
+def _start(call_sid: str, parameters: Mapping[str, str]) -> str:
     return (
         f'{{"event":"start","streamSid":"MZ1","start":{{"accountSid":"{_ACCOUNT_SID}","callSid":"{call_sid}",'
         '"streamSid":"MZ1","mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},'
-        f'"customParameters":{{"token":"{token}"}}}}}}'
+        f'"customParameters":{json.dumps(parameters)}}}}}'
     )
 
 
@@ -238,10 +244,12 @@ def _deaf_socket() -> socket.socket:
     return peer
 
 
-async def attack(port: int, auth_token: str, count: int) -> Counter[str]:
-    """`count` connections of all kinds, spread over SPREAD_S; how many of each kind there were."""
+async def attack(port: int, auth_token: str, count: int) -> tuple[Counter[str], Counter[str]]:
+    """`count` connections of all kinds, spread over SPREAD_S: how many of each kind there were, and how many of these
+    the gateway had not ended after HOLD_S."""
     hostile = Hostile(port, auth_token)
     done: Counter[str] = Counter()
+    held: Counter[str] = Counter()
 
     async def one(number: int) -> None:
         await asyncio.sleep(random.uniform(0, SPREAD_S))
@@ -249,12 +257,15 @@ async def attack(port: int, auth_token: str, count: int) -> Counter[str]:
         kinds = hostile.cheap if within else hostile.costly
         name = list(kinds)[(number if within else round_) % len(kinds)]
         done[name] += 1
-        # RuntimeError: uvloop's word for a transport that the other end has closed meanwhile.
-        with contextlib.suppress(OSError, TimeoutError, WebSocketException, RuntimeError):
-            await kinds[name]()
+        try:
+            # RuntimeError: uvloop says so of a transport that the other end has closed.
+            with contextlib.suppress(OSError, WebSocketException, RuntimeError):
+                await kinds[name]()
+        except TimeoutError:
+            held[name] += 1
 
     await asyncio.gather(*(one(number) for number in range(count)))
-    return done
+    return done, held
 
 
 def main() -> None:
@@ -262,8 +273,11 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--count", type=int, default=1_000)
     arguments = parser.parse_args()
-    done = uvloop.run(attack(arguments.port, os.environ.get("TWILIO_AUTH_TOKEN", ""), arguments.count))
+    done, held = uvloop.run(attack(arguments.port, os.environ.get("TWILIO_AUTH_TOKEN", ""), arguments.count))
     print(json.dumps(done))
+    for name, count in held.items():
+        print(f"BROKEN: {count} of the kind `{name}` were not ended within {HOLD_S:g} s", file=sys.stderr)
+    sys.exit(1 if held else 0)
 
 
 if __name__ == "__main__":

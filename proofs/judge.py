@@ -8,23 +8,27 @@ Pure.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from shared.audio import BYTE_NS, BYTES_PER_MS, FRAME_BYTES, FRAME_NS, MULAW_TO_LINEAR, ms_of
 from simulator.carrier.call import CallRecord
 
-from .alignment import FILL, NO_ITEM, Piece, align
-from .verdict import Cut, Gap, Greeting, History, Interruption, Verdict
+from .inbound import Inbound, compare
+from .spoken import (
+    ErrorTruth,
+    SessionTruth,
+    SpeechTruth,
+    Spoken,
+    damages,
+    gaps,
+    listen,
+    read_sessions,
+    wire_gaps_ms,
+)
+from .verdict import ALREADY_ACTIVE, Answer, Cut, ErrorSeen, Greeting, History, Interruption, Verdict
 
 _MS: Final = 1_000_000
-# An AI that has been silent for this long in the middle of an item is no longer "being heard" when someone speaks.
-_STARVED_NS: Final = 500 * _MS
 # Events of two machines' parts that lie this close together may be seen in either order.
 _RACE_NS: Final = 2 * FRAME_NS
 # What was on its way when the call ended: the lead, and the model's next words.
@@ -32,129 +36,12 @@ _END_NS: Final = 300 * _MS
 # An answer created later than this before the end need not have come to the ear: 300 ms to its first delta (the model's
 # own time), the lead, and some lateness.
 UNHEARD_END_NS: Final = 500 * _MS
+# A caller who waited this long got no answer.
 _ANSWER_NS: Final = 5_000 * _MS
-
-
-class ItemTruth(msgspec.Struct, frozen=True):
-    """An item of the model's conversation: `audio_b64` is all of it that was sent, `held_ms` what it holds now."""
-
-    item_id: str
-    role: str | None = None
-    response_id: str | None = None
-    audio_b64: bytes = b""
-    held_ms: float = 0
-    deleted: bool = False
-    truncated_ms: float | None = None
-    transcript: str = ""
-    first_delta_ns: int = 0
-
-
-class ResponseTruth(msgspec.Struct, frozen=True):
-    id: str
-    status: str = ""
-    cancels: int = 0
-    created_ns: int = 0
-    done_ns: int | None = None
-
-
-class SpeechTruth(msgspec.Struct, frozen=True):
-    """The caller's speech as the model noticed it; `stopped_ns` is None when it never noticed the end."""
-
-    started_ns: int
-    stopped_ns: int | None = None
-
-
-class ErrorTruth(msgspec.Struct, frozen=True):
-    code: str | None = None
-    message: str = ""
-
-
-class SessionTruth(msgspec.Struct, frozen=True):
-    """The model server's record of one session of the call."""
-
-    items: list[ItemTruth] = []
-    responses: list[ResponseTruth] = []
-    speech: list[SpeechTruth] = []
-    errors: list[ErrorTruth] = []
-    closed_ns: int | None = None
-
-
-@dataclass
-class Spoken:
-    """One audio item of the model, and what became of it at the ear."""
-
-    truth: ItemTruth
-    response: ResponseTruth
-    # Number of its session within the call, and when that was closed.
-    session: int
-    closed_ns: int | None
-    heard: list[Piece] = field(default_factory=list)
-    # One byte for each byte of audio: 1 where it was heard.
-    coverage: bytearray = field(default_factory=bytearray)
-    doubled_bytes: int = 0
-    # The interruption that took the rest of it away, or could have; None while nothing did.
-    withdrawn_ns: int | None = None
-    # The call ended before it did.
-    ended_with_call: bool = False
-
-    @property
-    def heard_bytes(self) -> int:
-        return self.coverage.count(1)
-
-    @property
-    def reach(self) -> int:
-        """One past the last byte that was heard."""
-        return self.coverage.rfind(1) + 1
-
-    @property
-    def began_ns(self) -> int:
-        return self.heard[0].play_start_ns
-
-    @property
-    def ended_ns(self) -> int:
-        return max(piece.play_end_ns for piece in self.heard)
-
-    def reach_at(self, at_ns: int) -> int:
-        """How far the item had been heard at that instant, bytes."""
-        reach = 0
-        for piece in self.heard:
-            if piece.play_start_ns < at_ns:
-                played = -(-(min(at_ns, piece.play_end_ns) - piece.play_start_ns) // BYTE_NS)
-                reach = max(reach, piece.offset + played)
-        return reach
-
-    def is_being_heard(self, at_ns: int) -> bool:
-        """Begun, and neither finished nor silent for long."""
-        if not self.heard or self.began_ns > at_ns:
-            return False
-        return at_ns < self.ended_ns or (self.reach < len(self.coverage) and at_ns < self.ended_ns + _STARVED_NS)
-
-
-def read_sessions(sessions: Sequence[dict[str, Any]]) -> list[SessionTruth]:
-    """The records of the model server. Raises msgspec.ValidationError for what is none."""
-    return msgspec.convert(list(sessions), list[SessionTruth])
-
-
-def listen(call: CallRecord, sessions: Sequence[SessionTruth]) -> tuple[list[Spoken], list[Piece]]:
-    """Every audio item of the model with what was heard of it, and all pieces of the received audio in order."""
-    spoken: list[Spoken] = []
-    for number, session in enumerate(sessions):
-        responses = {each.id: each for each in session.responses}
-        for item in session.items:
-            if item.role == "assistant" and item.audio_b64:
-                response_id = item.response_id or ""
-                response = responses.get(response_id) or ResponseTruth(response_id)
-                coverage = bytearray(len(item.audio_b64))
-                spoken.append(Spoken(item, response, number, session.closed_ns, coverage=coverage))
-    pieces = align(call.ear, [each.truth.audio_b64 for each in spoken])
-    for piece in pieces:
-        if piece.item >= 0 and piece.heard:
-            each = spoken[piece.item]
-            each.heard.append(piece)
-            stretch = slice(piece.offset, piece.offset + piece.heard)
-            each.doubled_bytes += each.coverage[stretch].count(1)
-            each.coverage[stretch] = b"\1" * piece.heard
-    return spoken, pieces
+# The same where the model was not even asked for one. The server asks by itself at once, unless a response is active.
+_ASKED_NS: Final = 1_000 * _MS
+# From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
+_ON_ITS_WAY_NS: Final = 250 * _MS
 
 
 def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500) -> Verdict:
@@ -173,8 +60,8 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
     _excuse_at_end(spoken, call)
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
-    wire = _wire_gaps_ms(pieces)
-    errors = [each.code or "" for truth in truths for each in truth.errors]
+    wire = wire_gaps_ms(pieces)
+    errors = [ErrorSeen(each.at_ns, each.code or "") for truth in truths for each in _unforced(truth)]
     answers, unanswered_ns = _answers(spoken, speech, call)
     return Verdict(
         call_sid=call.call_sid,
@@ -182,20 +69,18 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
         duration_ms=(call.ended_ns - call.started_ns) / _MS,
         first_audio_ms=(heard[0].play_start_ns - call.started_ns) / _MS if heard else None,
         speech_ms=sum(piece.heard for piece in heard) / BYTES_PER_MS,
-        gaps=_gaps(spoken, heard),
+        gaps=gaps(spoken, heard),
         cuts=cuts,
-        lost_bytes=sum(each.coverage[: each.reach].count(0) for each in spoken),
-        doubled_bytes=sum(each.doubled_bytes for each in spoken),
-        out_of_order_bytes=_out_of_order_bytes(spoken, heard),
-        invented_bytes=sum(piece.heard for piece in pieces if piece.item == NO_ITEM),
+        damages=tuple(sorted(damages(spoken, pieces), key=lambda each: each.at_ns)),
+        inbound=_inbound(call, truths),
         interruptions=tuple(interruptions),
         greeting=_greeting(spoken, protection, interruptions, protect_ms),
         history=tuple(_history(spoken)),
-        response_ms=answers,
+        answers=answers,
         unanswered_ns=unanswered_ns,
         cancels=max((each.cancels for truth in truths for each in truth.responses), default=0),
-        cancel_not_active=errors.count("response_cancel_not_active"),
-        errors=tuple(code for code in errors if code != "response_cancel_not_active"),
+        cancel_not_active=sum(each.code == "response_cancel_not_active" for each in errors),
+        errors=tuple(each for each in errors if each.code != "response_cancel_not_active"),
         wire_gaps_100=sum(ms > 100 for ms in wire),
         wire_gaps_300=sum(ms > 300 for ms in wire),
         wire_gap_max_ms=max(wire, default=0.0),
@@ -205,35 +90,15 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
     )
 
 
-def _gaps(spoken: Sequence[Spoken], heard: Sequence[Piece]) -> tuple[Gap, ...]:
-    return tuple(
-        Gap(before.play_end_ns, (after.play_start_ns - before.play_end_ns) / _MS, spoken[after.item].truth.item_id)
-        for before, after in pairwise(heard)
-        if before.item == after.item and after.play_start_ns > before.play_end_ns
-    )
+def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None:
+    inputs = [truth.input_b64 for truth in truths if truth.input_b64 is not None]
+    return compare(call, inputs, truths[-1].closed_ns) if inputs else None
 
 
-def _wire_gaps_ms(pieces: Iterable[Piece]) -> list[float]:
-    received = (piece for piece in pieces if piece.item != FILL)
-    return [
-        (after.arrival_ns - before.arrival_ns) / _MS
-        for before, after in pairwise(received)
-        if before.item == after.item >= 0
-    ]
-
-
-def _out_of_order_bytes(spoken: Sequence[Spoken], heard: Iterable[Piece]) -> int:
-    """Bytes that came behind later ones. A repetition of what was heard already is doubled, not out of order."""
-    furthest = (-1, 0)
-    seen = [bytearray(len(each.coverage)) for each in spoken]
-    out_of_order = 0
-    for piece in heard:
-        stretch = slice(piece.offset, piece.offset + piece.heard)
-        if (piece.item, piece.offset) < furthest:
-            out_of_order += seen[piece.item][stretch].count(0)
-        seen[piece.item][stretch] = b"\1" * piece.heard
-        furthest = max(furthest, (piece.item, piece.offset + piece.heard))
-    return out_of_order
+def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
+    """The errors of a session but those that it raised itself: a turn ended while a response was in its way."""
+    stops = {speech.stopped_ns for speech in truth.speech}
+    return (each for each in truth.errors if each.code != ALREADY_ACTIVE or each.at_ns not in stops)
 
 
 def _protection(spoken: Sequence[Spoken], protect_ms: int) -> tuple[int, int]:
@@ -314,7 +179,10 @@ def _interruptions(
         gone = {
             item.response.id
             for item in spoken
-            if item.response.created_ns <= at_ns and item.reach_at(at_ns) < len(item.coverage)
+            if item.response.created_ns <= at_ns
+            # A fresh session may hear a whole turn at once, and answer it in the same instant.
+            and item.response.created_ns != each.stopped_ns
+            and item.reach_at(at_ns) < len(item.coverage)
         } - withdrawn
         after: list[tuple[float, float]] = []
         if effective_ns is not None:
@@ -352,7 +220,7 @@ def _excuse(
     for each in speech:
         for item in unfinished:
             # Someone spoke when the first sample was on its way: the system may take that for an interruption.
-            first_ns = item.began_ns if item.heard else item.response.created_ns + _ANSWER_NS
+            first_ns = item.began_ns if item.heard else _due_ns(item, spoken)
             if item.response.created_ns - _RACE_NS <= each.started_ns <= first_ns:
                 item.withdrawn_ns = item.withdrawn_ns or each.started_ns
 
@@ -392,7 +260,7 @@ def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
 
 
 def _history(spoken: Iterable[Spoken]) -> Iterable[History]:
-    """Each item whose end, or interruption, lies before the end of its session: afterwards nobody corrects anything."""
+    """Each item whose end, or interruption, lies before the end of its session. Later nothing can be corrected."""
     for item in spoken:
         if item.ended_with_call:
             continue
@@ -418,23 +286,41 @@ def _greeting(
     return Greeting(total_ms, heard_ms, protected_ms, *protection, is_breached)
 
 
+def _due_ns(item: Spoken, spoken: Sequence[Spoken]) -> int:
+    """When the first sample of an item that was never heard was due: once it was made, and the line was free."""
+    made_ns = item.truth.first_delta_ns or item.response.created_ns
+    busy = [other.ended_ns for other in spoken if other.heard and other.response.created_ns <= made_ns]
+    return max([made_ns, *busy]) + _ON_ITS_WAY_NS
+
+
 def _answers(
     spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], call: CallRecord
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """The time to each answer, and the ends of the turns that got none although there was time for it."""
-    begun = sorted((item.began_ns, item.response.created_ns) for item in spoken if item.heard)
-    times = []
+) -> tuple[tuple[Answer, ...], tuple[int, ...]]:
+    """How long each answer took, and the ends of the turns that got none although there was time for it."""
+    items = sorted((item for item in spoken if item.heard), key=lambda item: item.began_ns)
+    created = [item.response.created_ns for item in spoken]
+    answers = []
     unanswered_ns = []
     for number, each in enumerate(speech):
         if each.stopped_ns is None:
             continue
+        stopped_ns = each.stopped_ns
         until_ns = speech[number + 1].started_ns if number + 1 < len(speech) else call.ended_ns
-        at = bisect_right(begun, (each.stopped_ns, 0))
-        answer = next((began for began, created in begun[at:] if created >= each.stopped_ns - _RACE_NS), None)
-        still_speaking = [item.ended_ns for item in spoken if item.is_being_heard(each.stopped_ns)]
-        if answer is not None and answer <= until_ns:
-            if not still_speaking:
-                times.append((answer - each.stopped_ns) / _MS)
-        elif until_ns - max([each.stopped_ns, *still_speaking]) > _ANSWER_NS:
-            unanswered_ns.append(each.stopped_ns)
-    return tuple(times), tuple(unanswered_ns)
+        answer = next(
+            (
+                item
+                for item in items
+                if item.began_ns >= stopped_ns and item.response.created_ns >= stopped_ns - _RACE_NS
+            ),
+            None,
+        )
+        # The AI was still being heard: the caller waits from its end on.
+        from_ns = max([stopped_ns, *(item.ended_ns for item in spoken if item.is_being_heard(stopped_ns))])
+        if answer is not None and answer.began_ns <= until_ns:
+            made_ns = max(0, answer.truth.first_delta_ns - answer.response.created_ns)
+            answers.append(Answer(stopped_ns, (answer.began_ns - from_ns) / _MS, made_ns / _MS))
+            continue
+        is_asked = any(stopped_ns - _RACE_NS <= at_ns <= until_ns for at_ns in created)
+        if until_ns - from_ns > (_ANSWER_NS if is_asked else _ASKED_NS):
+            unanswered_ns.append(stopped_ns)
+    return tuple(answers), tuple(unanswered_ns)

@@ -1,7 +1,7 @@
 """`python -m proofs.matrix`: every scenario of turn taking, judged; exit 1 when one promise is broken.
 
 In virtual time by default, which takes seconds and is what CI runs. `--live` carries the same calls through real
-processes, once for each set of settings, with the simulated model behind a socket.
+processes, once for each set of settings, with the simulated model on a socket.
 """
 
 from __future__ import annotations

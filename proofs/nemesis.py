@@ -32,8 +32,9 @@ from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange, sid
 from twentyms.stack import Stack, get
 
-from .cell_processes import descriptors, lives, pacing_pids, processes
-from .nemesis_check import Act, Deed, check
+from .acts import Act, Deed
+from .cell_processes import connections, descriptors, lives, pacing_pids, processes
+from .nemesis_check import check
 
 # Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
 PAUSE_S: Final = (4.0, 9.0)
@@ -61,13 +62,13 @@ DECK: Final = (
     ("slow", "media", LONG_S),
     ("slow", "model", SHORT_S),
 )
-# A caller who heard the fallback tries again so soon.
+# A caller who heard the fallback tries again after this.
 REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
-# For sessions and lines that wait for their caller to come back, behind the last call.
+# After the last call, for sessions and lines that wait for their caller to come back.
 SETTLE_S: Final = 30.0
-# So many calls first: what each process opens with its first call is not left by the others.
+# Calls before the first act: what a process opens with its first call is no leak of the others.
 WARM_UP_CALLS: Final = 8
 
 _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
@@ -94,7 +95,8 @@ def script(rng: random.Random) -> Caller:
     for _ in range(3):
         when = AiHeard(ms=1_000, upto_ms=5_000) if rng.random() < 0.5 else AiSilent(ms=400)
         steps.append(Say(rng.choice(_CLIPS), when))
-    return Caller([*steps, HangUp(AiHeard(ms=2_000))], seed=rng.getrandbits(32))
+    # With noise, so that what a model hears of the caller can be found in what the caller sent.
+    return Caller([*steps, HangUp(AiHeard(ms=2_000))], seed=rng.getrandbits(32), noise=True)
 
 
 class Nemesis:
@@ -109,24 +111,19 @@ class Nemesis:
     async def run(self, acts: list[Act], began: float) -> None:
         for act in acts:
             await asyncio.sleep(max(0.0, began + act.at_s - time.monotonic()))
-            call_sid = "" if act.kind in ("kill", "stop") else self._phones[act.which % len(self._phones)]
             began_ns = time.monotonic_ns()
-            failure = await self._harm(act, call_sid)
-            self.deeds.append(Deed(act, began_ns, time.monotonic_ns(), call_sid, failure))
-            print(f"{act.at_s:6.1f} s  {act.kind} {act.target} {act.seconds or ''} {failure}".rstrip(), flush=True)
+            victims: set[str] = set()
+            if act.kind in ("kill", "stop"):
+                failure = await self._harm_process(act, victims)
+            else:
+                victims.add(self._phones[act.which % len(self._phones)])
+                failure = await self._harm_socket(act, *victims)
+            self.deeds.append(Deed(act, began_ns, time.monotonic_ns(), tuple(sorted(victims)), failure))
+            lasting = act.seconds or ""
+            print(f"{act.at_s:6.1f} s  {act.kind} {act.target} {lasting} {failure or len(victims)}", flush=True)
 
-    async def _harm(self, act: Act, call_sid: str) -> str:
-        """Why nothing was done; empty when it was."""
-        if act.kind in ("kill", "stop"):
-            return await self._harm_process(act)
-        if act.target == "model":
-            path = f"/simulator/harm?request_id={call_sid}&seconds={act.seconds}"
-            _, body = await asyncio.to_thread(get, self._stack.model_port, path)
-            await asyncio.sleep(act.seconds)
-            return "" if body and msgspec.json.decode(body)["harmed"] else "(it had no session)"
-        return await self._harm_socket(act, call_sid)
-
-    async def _harm_process(self, act: Act) -> str:
+    async def _harm_process(self, act: Act, victims: set[str]) -> str:
+        """Why nothing was done; empty when it was. `victims` gets the calls that the process held meanwhile."""
         run_dir = self._stack.run_dir
         found = [each.pid for each in processes(run_dir) if each.name == act.target]
         if act.target == "txpacer":
@@ -135,17 +132,44 @@ class Nemesis:
             return "(there was none)"
         pid = found[act.which % len(found)]
         # It may die by itself at any time.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            # What is to be killed is stopped first: it takes no other call while its calls are counted.
+            os.kill(pid, signal.SIGSTOP)
             try:
+                victims |= await asyncio.to_thread(self._held_by, act.target, pid)
                 await asyncio.sleep(act.seconds)
+                if act.seconds:
+                    victims |= await asyncio.to_thread(self._held_by, act.target, pid)
             finally:
-                if act.kind == "stop":
-                    os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGKILL if act.kind == "kill" else signal.SIGCONT)
             return ""
         return "(it was gone)"
 
+    def _held_by(self, name: str, pid: int) -> set[str]:
+        """The calls of a process, by the other ends of its sockets.
+
+        A call without a socket is anybody's: it may be about to have one here. txpacer has every line.
+        """
+        live = {call_sid for call_sid in self._phones if call_sid}
+        if name == "callbook":
+            return set()
+        if name == "txpacer":
+            return live
+        held = connections(pid)
+        if name == "gateway":
+            sockets = {call_sid: self._exchange.socket_of(call_sid) for call_sid in live}
+            ports = {call_sid: socket.local_address[1] for call_sid, socket in sockets.items() if socket is not None}
+            return {call_sid for call_sid in live if ports.get(call_sid) in (None, *held.others)}
+        ports = msgspec.json.decode(get(self._stack.model_port, "/simulator/peers")[1])
+        return {call_sid for call_sid in live if ports.get(call_sid) in (None, *held.own)}
+
     async def _harm_socket(self, act: Act, call_sid: str) -> str:
+        """Why nothing was done; empty when it was."""
+        if act.target == "model":
+            path = f"/simulator/harm?request_id={call_sid}&seconds={act.seconds}"
+            _, body = await asyncio.to_thread(get, self._stack.model_port, path)
+            await asyncio.sleep(act.seconds)
+            return "" if body and msgspec.json.decode(body)["harmed"] else "(it had no session)"
         socket = self._exchange.socket_of(call_sid)
         if socket is None:
             return "(it had no socket)"
@@ -203,18 +227,18 @@ async def _warm_up(stack: Stack) -> None:
 
 
 def _settled(stack: Stack) -> list[str]:
-    """What of the calls still lives when it should be gone, a sentence each."""
+    """What still lives of the calls that are over, a sentence each."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         found = lives(get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode())
-        left = [f"{name} is {value:g} behind the last call" for name, value in found.items() if value]
+        left = [f"{name} is {value:g} after the last call" for name, value in found.items() if value]
         if (found and not left) or time.monotonic() > deadline:
-            return left if found else ["nobody says what still lives"]
+            return left if found else ["/metrics does not say what still lives"]
         time.sleep(0.2)
 
 
 def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
-    """Descriptors that a process holds beyond those of its like before the first act."""
+    """Descriptors that a process holds beyond those that its kind held before the first act."""
     return [
         f"{each.name} {each.number} holds {count} of {kind} too many"
         for each in processes(stack.run_dir)
@@ -244,7 +268,7 @@ def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
     for old in folder.iterdir():
         old.unlink()
     acts = schedule(seed, seconds)
-    with Stack(log=folder / "processes.log", model=("--speed", "5"), supervised=True) as stack:
+    with Stack(log=folder / "processes.log", model=("--speed", "5", "--keep-input"), supervised=True) as stack:
         uvloop.run(_warm_up(stack))
         left = _settled(stack)
         idle = descriptors(stack.run_dir)

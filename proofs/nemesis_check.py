@@ -1,7 +1,7 @@
 """Reads the record of a run of the nemesis: what happened to each call, and which act of harm may explain it.
 
-Nothing is excused for its size alone. A gap, a leftover, a cut or a lost socket needs an act that can cause it, close
-by; without one it is a broken promise, however short.
+Nothing is excused for its size alone. A gap, a leftover, a cut or a lost socket needs an act that hit this call, close
+by, and an act excuses no more than its bound (excuses.py). The rest is a broken promise, however short.
 
 Pure, but for `check`, which reads the record's folder.
 """
@@ -10,119 +10,71 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from simulator.carrier.call import CallRecord, StreamRecord
+from shared.audio import BYTES_PER_MS, FRAME_BYTES
+from simulator.carrier.call import STREAM_CLOSED, STREAM_REFUSED, WEBHOOK_FAILED, CallRecord
 
-from .judge import Spoken, judge, listen, read_sessions
+from .acts import NEAR_NS, Deed
+from .excuses import HANDOVER_S, Account, Damage, Ledger
+from .judge import judge
 from .retold import forgotten
-from .verdict import Cut, Interruption, Verdict
+from .spoken import Spoken, listen, read_sessions
+from .verdict import ALREADY_ACTIVE, ANSWER_MS, Cut, Interruption, Verdict
 
 _MS: Final = 1_000_000
-# What follows from an act begins while it lasts, or so soon afterwards.
-NEAR_NS: Final = 1_000 * _MS
-# What a dead process or a lost socket may cost, and what a stopped or unread one may cost beyond the time it was so.
-DEATH_MS: Final = 1_000
-WAKING_MS: Final = 300
 # From an interruption to silence without any act: the lead, a frame, and the lateness of a machine that runs it all.
 SILENCE_MS: Final = 240
-# The kernels take so much of a socket that is not read (see RECEIVE_BUFFER_BYTES), and give it at once when it is read
-# again: it is ahead of the ear then, which nobody can know, until the AI is silent.
-UNREAD_MS: Final = 500
-# Where exactly an ear stopped whose socket was lost, nobody can say: bytes heard twice or never for each loss, and what
-# the model may be wrong about one item then.
-LOSS_BYTES: Final = 2_400
-LOSS_MS: Final = 300
-# A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
-HANDOVER_S: Final = 3.0
+# Likewise for an answer.
+LATE_MS: Final = ANSWER_MS + 150
+# Of what the model had made this long before its session was lost, nothing is lost.
+MADE_NS: Final = 300 * _MS
 # No answer is made sooner after a turn: one that seems to be was not the interrupted one.
-ANSWER_NS: Final = 50 * _MS
-# A call that is refused began so soon after an act; more of them than this share are too many whatever the acts were.
+INSTANT_NS: Final = 50 * _MS
+# Nobody corrects the history of a session that is over: what happened this long before its end may go untold.
+UNTOLD_NS: Final = 500 * _MS
+# The carrier's own lateness makes speech seem late, by this much at most: one that is later measures nothing.
+LATENESS: Final[tuple[Damage, ...]] = ("gap", "leftover", "late answer")
+LAG_MS: Final = 250
+# A call that is refused began this soon after an act that takes processes away; more refusals than this share are too
+# many whatever the acts were.
 REFUSED_NS: Final = 5_000 * _MS
 REFUSED_SHARE: Final = 0.05
-
-
-@dataclass(frozen=True)
-class Act:
-    """One piece of harm. `seconds` is how long a process is stopped, or a socket not read."""
-
-    at_s: float
-    kind: str  # "kill", "stop" of processes; "lose", "slow" of sockets
-    target: str  # a process's name, or whose socket: "media", "model"
-    which: int  # which one of several processes, or of the phones
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Deed:
-    """An act as it was carried out. `call_sid` is whose socket it was; `failure` says why nothing was done."""
-
-    act: Act
-    began_ns: int
-    ended_ns: int
-    call_sid: str = ""
-    failure: str = ""
-
-    @property
-    def may_cost_ms(self) -> float:
-        """The longest silence, or leftover, that it explains."""
-        return self.act.seconds * 1_000 + WAKING_MS if self.act.seconds else DEATH_MS
-
-    def is_near(self, from_ns: int, to_ns: int) -> bool:
-        """Whether what happened in this time may follow from it."""
-        return self.began_ns <= to_ns and from_ns <= self.ended_ns + NEAR_NS
-
-
-# Who can cause what, as (kind, target). Speech that was made plays on without its worker: only a worker that is stopped
-# before it has handed on what it reads leaves a gap.
-_BREAKS_THE_SOCKET: Final = {("kill", "gateway"), ("lose", "media")}
-_SILENCES: Final = {
-    *_BREAKS_THE_SOCKET,
-    ("stop", "gateway"),
-    ("kill", "txpacer"),
-    ("stop", "txpacer"),
-    ("stop", "aibridge"),
-    ("slow", "media"),
-}
-_DELAYS_SILENCE: Final = {*_SILENCES, ("kill", "aibridge"), ("lose", "model")}
-_ENDS_THE_SESSION: Final = {("kill", "aibridge"), ("stop", "aibridge"), ("lose", "model")}
-_BLURS_THE_EAR: Final = {*_BREAKS_THE_SOCKET, ("slow", "media")}
+# A session is fresh for this long.
+FRESH_NS: Final = 200 * _MS
+_REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with a record, a sentence each; prints the figures."""
+    """What is wrong with a record, a sentence each; prints the figures, and which acts excuse how much of them."""
     problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
-    figures: list[Verdict] = []
-    losses = refused = 0
+    ledger = Ledger()
+    calls = refused = losses = interruptions = answers = 0
+    speech_ms = 0.0
     for path in sorted(folder.glob("*.call")):
         call: CallRecord = pickle.loads(path.read_bytes())
         sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
-        verdict = judge(call, sessions)
-        figures.append(verdict)
+        found, verdict = problems_of(call, sessions, deeds, ledger)
+        problems += [f"{call.call_sid}: {problem}" for problem in found]
+        calls += 1
         refused += is_refused(call, verdict)
         losses += max(0, len(call.streams) - 1)
-        problems += [f"{call.call_sid}: {problem}" for problem in problems_of(call, sessions, verdict, deeds)]
-    if refused > REFUSED_SHARE * len(figures):
-        problems.append(f"{refused} of {len(figures)} calls got the fallback")
-    gaps = sorted(gap.ms for verdict in figures for gap in verdict.gaps)
+        speech_ms += verdict.speech_ms
+        interruptions += len(verdict.interruptions)
+        answers += len(verdict.answers)
+    if refused > REFUSED_SHARE * calls:
+        problems.append(f"{refused} of {calls} calls got the fallback")
     undone = sum(bool(deed.failure) for deed in deeds)
     print(
-        f"{len(deeds)} acts, {undone} of which met nobody; "
-        f"{len(figures) - refused} calls ({refused} more got the fallback), {losses} lost sockets,"
-        f" {sum(v.speech_ms for v in figures) / 1_000:.0f} s of speech,"
-        f" {len(gaps)} gaps"
-        f" (the longest {gaps[-1] if gaps else 0:.0f} ms), {sum(v.lost_bytes for v in figures)} bytes lost,"
-        f" {sum(v.doubled_bytes for v in figures)} heard twice, {sum(v.out_of_order_bytes for v in figures)} out of"
-        f" order, {sum(v.invented_bytes for v in figures)} of no item of their call;"
-        f" {sum(len(v.interruptions) for v in figures)} interruptions,"
-        f" history error {max((v.history_error_ms for v in figures), default=0)} ms at most"
+        f"{len(deeds)} acts, {undone} without a target; {calls - refused} calls ({refused} more got the fallback),"
+        f" {losses} lost sockets, {speech_ms / 1_000:.0f} s of speech, {interruptions} interruptions, {answers} answers"
     )
+    print("\n".join(ledger.lines()))
     return problems
 
 
@@ -132,16 +84,20 @@ def is_refused(call: CallRecord, verdict: Verdict) -> bool:
 
 
 def problems_of(
-    call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, deeds: Iterable[Deed]
-) -> list[str]:
-    """What is wrong with one call and no act near it explains."""
-    own = [deed for deed in deeds if not deed.failure and deed.call_sid in ("", call.call_sid)]
+    call: CallRecord, sessions: Sequence[dict[str, Any]], deeds: Iterable[Deed], ledger: Ledger | None = None
+) -> tuple[list[str], Verdict]:
+    """What is wrong with one call and no act that hit it explains; and the verdict."""
+    done = [deed for deed in deeds if not deed.failure]
+    own = [deed for deed in done if call.call_sid in deed.victims]
+    sessions = lived(sessions, own, call.ended_ns)
+    verdict = judge(call, sessions)
     if is_refused(call, verdict):
         at_ns = call.verbs[0].at_ns
-        if any(deed.began_ns <= at_ns <= deed.ended_ns + REFUSED_NS for deed in own):
-            return []
-        return ["it got the fallback, and nothing had been broken"]
-    return list(_Call(call, sessions, verdict, own).problems())
+        if any(deed.act.target in _REFUSES and deed.began_ns <= at_ns <= deed.ended_ns + REFUSED_NS for deed in done):
+            return [], verdict
+        return ["it got the fallback, and nothing had been broken"], verdict
+    account = Account(own, ledger or Ledger())
+    return list(_Call(call, sessions, verdict, account).problems()), verdict
 
 
 def lived(
@@ -149,8 +105,8 @@ def lived(
 ) -> list[dict[str, Any]]:
     """The sessions, each until its worker was stopped if another one has opened the next before that woke.
 
-    Likewise the last one, if the call was over before that. The socket is closed only then; but what came of it
-    meanwhile was heard by nobody, and nobody cuts its history.
+    Likewise the last one, if the call was over before that. Its socket is closed when the worker wakes, but nothing of
+    what the session says until then is heard, and its history is not cut any more.
     """
     stops = [
         deed
@@ -162,138 +118,257 @@ def lived(
         for stop in stops:
             closed_ns = session["closed_ns"]
             if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
-                ended[number] = session | {"closed_ns": stop.began_ns}
+                ended[number] = _until(session, stop.began_ns)
     for stop in stops:
         if ended and call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns:
-            ended[-1] = ended[-1] | {"closed_ns": min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns)}
+            ended[-1] = _until(ended[-1], min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns))
     return ended
 
 
+def _until(session: dict[str, Any], closed_ns: int) -> dict[str, Any]:
+    """The record as if the session had been closed then."""
+    responses = [each for each in session.get("responses", ()) if each["created_ns"] <= closed_ns]
+    made = {each["id"] for each in responses}
+    heard = max((size for at_ns, size in session.get("input_at", ()) if at_ns <= closed_ns), default=0)
+    change: dict[str, Any] = {
+        "closed_ns": closed_ns,
+        "responses": responses,
+        "items": [item for item in session.get("items", ()) if item["response_id"] in made],
+        "speech": [
+            each | {"stopped_ns": None if (each["stopped_ns"] or closed_ns + 1) > closed_ns else each["stopped_ns"]}
+            for each in session.get("speech", ())
+            if each["started_ns"] <= closed_ns
+        ],
+        "errors": [each for each in session.get("errors", ()) if each["at_ns"] <= closed_ns],
+    }
+    if session.get("input_b64") is not None and "input_at" in session:
+        # Four characters of base64 are three bytes: cut off by whole groups.
+        change["input_b64"] = session["input_b64"][: heard // 3 * 4]
+    return session | change
+
+
 class _Call:
-    """One call and the acts that could harm it."""
+    """One call and the acts that hit it."""
 
     def __init__(
-        self, call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, deeds: Sequence[Deed]
+        self, call: CallRecord, sessions: Sequence[dict[str, Any]], verdict: Verdict, account: Account
     ) -> None:
         self._call = call
-        self._sessions = sessions = lived(sessions, deeds, call.ended_ns)
-        # What a worker that woke said to a session that was another's by then: nobody's turn.
-        self._void_ns = {
-            event["at_ns"]
-            for session in sessions
-            for event in session.get("events", ())
-            if session.get("closed_ns") and event["at_ns"] > session["closed_ns"]
-        }
+        self._sessions = sessions
         self._verdict = verdict
-        self._deeds = deeds
+        self._account = account
         truths = read_sessions(sessions)
         self._spoken = {each.truth.item_id: each for each in listen(call, truths)[0]}
         self._created_ns = {response.id: response.created_ns for truth in truths for response in truth.responses}
+        # Items in whose silence the caller hung up.
+        self._ended_in: set[str] = set()
         self._speech_ns = [speech.started_ns for truth in truths for speech in truth.speech]
-        self._losses = max(0, len(call.streams) - 1)
 
     def problems(self) -> Iterator[str]:
         verdict = self._verdict
         if self._call.outcome != "hung-up-by-caller":
             yield f"the call ended as {self._call.outcome}{self._when(self._call.ended_ns)}"
-        for stream in self._call.streams[:-1]:
-            yield from self._lost(stream)
-        if verdict.invented_bytes:
-            yield f"{verdict.invented_bytes} bytes are of no item of this call"
-        damage = verdict.lost_bytes + verdict.doubled_bytes + verdict.out_of_order_bytes
-        if damage > self._losses * LOSS_BYTES:
-            yield (
-                f"{verdict.lost_bytes} bytes lost, {verdict.doubled_bytes} heard twice,"
-                f" {verdict.out_of_order_bytes} out of order, with {self._losses} lost sockets"
-            )
-        for gap in verdict.gaps:
-            allowed_ms = self._explained_ms(_SILENCES, gap.at_ns, gap.at_ns + int(gap.ms * _MS))
-            if gap.ms > allowed_ms:
-                yield f"a gap of {gap.ms:.0f} ms, of which {allowed_ms:.0f} are explained{self._when(gap.at_ns)}"
+        yield from self._broken_sockets()
+        yield from self._damage_at_the_ear()
         yield from self._leftovers()
-        for cut in verdict.cuts:
-            if not self._is_explained(cut):
-                yield f"{cut.missing_bytes // 8} ms of {cut.item_id} never came{self._when(cut.at_ns)}"
-        for at_ns in sorted({*verdict.unanswered_ns} - self._void_ns):
-            yield f"a turn got no answer{self._when(at_ns)}"
+        yield from self._cuts()
+        yield from self._answers()
         yield from self._history()
-        yield from forgotten(list(self._spoken.values()), self._sessions)
+        for lack in forgotten(
+            list(self._spoken.values()), self._sessions, self._lost_with_their_worker(), self._heard_from_ns()
+        ):
+            yield f"{lack.text}{self._when(lack.opened_ns)}"
+        yield from self._inbound()
+        if verdict.greeting is not None and verdict.greeting.is_breached:
+            yield f"the greeting was interrupted after {verdict.greeting.heard_ms:.0f} ms"
+        if verdict.cancels > 1:
+            yield f"one response was cancelled {verdict.cancels} times"
+        if verdict.cancel_not_active:
+            yield f"{verdict.cancel_not_active} cancels hit nothing"
+        if verdict.clears:
+            yield f"{verdict.clears} clears"
+        yield from self._errors()
 
-    def _lost(self, stream: StreamRecord) -> Iterator[str]:
-        if not self._near(_BREAKS_THE_SOCKET, stream.ended_ns, stream.ended_ns):
-            yield f"a socket was lost{self._when(stream.ended_ns)}"
+    def _settle(self, damage: Damage, amount: float, from_ns: int, to_ns: int) -> float:
+        """Note this damage; how much of it neither an act nor the carrier's own lateness explains."""
+        self._account.note(damage, amount)
+        left = self._account.settle(damage, amount, from_ns, to_ns)
+        lags = [
+            lag.late_ns / _MS for lag in self._call.lags if from_ns <= lag.at_ns and lag.at_ns - lag.late_ns <= to_ns
+        ]
+        share = min(left, sum(lags), LAG_MS) if damage in LATENESS else 0.0
+        if share:
+            self._account.excuse(damage, "the carrier was late", share)
+        return left - share
+
+    def _errors(self) -> Iterator[str]:
+        for error in self._verdict.errors:
+            at_ns = error.at_ns
+            if error.code == ALREADY_ACTIVE:
+                # A fresh session that is given a whole turn answers it by itself, just as it is asked to.
+                fresh = (s for s in pairwise(self._sessions) if 0 <= at_ns - s[1]["opened_ns"] <= FRESH_NS)
+                at_ns = next((before["closed_ns"] for before, _ in fresh), at_ns)
+            if self._settle("error", 1, at_ns, at_ns):
+                yield f"an error of the model, {error.code}{self._when(error.at_ns)}"
+
+    def _broken_sockets(self) -> Iterator[str]:
+        """Media sockets and sessions that ended before the call did, and what Twilio's debugger says about it."""
+        for stream in self._call.streams[:-1]:
+            if self._settle("lost socket", 1, stream.ended_ns, stream.ended_ns):
+                yield f"a socket was lost{self._when(stream.ended_ns)}"
+        ends = [session["closed_ns"] for session in self._sessions if session["closed_ns"] is not None]
+        for closed_ns in ends:
+            if closed_ns < self._call.ended_ns and self._settle("lost session", 1, closed_ns, closed_ns):
+                yield f"a session ended{self._when(closed_ns)}"
+        for warning in self._call.warnings:
+            known = warning.code in (STREAM_CLOSED, STREAM_REFUSED, WEBHOOK_FAILED)
+            if not known or self._settle("warning", 1, warning.at_ns, warning.at_ns):
+                yield f"Twilio's debugger: {warning.code} {warning.text}{self._when(warning.at_ns)}"
+
+    def _damage_at_the_ear(self) -> Iterator[str]:
+        for each in self._verdict.damages:
+            if left := self._settle(each.kind, each.size, each.at_ns, each.at_ns):
+                what = {"twice": "heard twice", "order": "out of order"}.get(each.kind, each.kind)
+                yield f"{left:.0f} bytes of speech were {what}{self._when(each.at_ns)}"
+        for gap in self._verdict.gaps:
+            until_ns = gap.at_ns + int(gap.ms * _MS)
+            if left := self._settle("gap", gap.ms, gap.at_ns, until_ns):
+                yield f"a gap of {gap.ms:.0f} ms, {left:.0f} of them unexplained{self._when(gap.at_ns)}"
 
     def _leftovers(self) -> Iterator[str]:
         for each in self._verdict.interruptions:
-            if each.effective_ns is None or each.at_ns in self._void_ns:
-                continue
-            # A frozen gateway hands over what the caller said at once: begin, end and the answer in one instant.
-            if any(each.at_ns - self._created_ns.get(response, 0) <= ANSWER_NS for response in each.response_ids):
+            if each.effective_ns is None or self._is_instant(each):
                 continue
             until_ns = each.effective_ns + int(each.silence_ms * _MS)
-            limit_ms = SILENCE_MS + self._explained_ms(_DELAYS_SILENCE, each.effective_ns - NEAR_NS, until_ns)
-            if self._was_unread(each):
-                limit_ms += UNREAD_MS
-            if left_ms := each.leftover_ms(limit_ms):
+            over_ms = each.leftover_ms(SILENCE_MS)
+            if over_ms and (left := self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)):
                 yield (
-                    f"{left_ms:.0f} ms were heard later than {limit_ms:.0f} ms after their interruption"
-                    f"{self._when(each.effective_ns)}"
+                    f"{over_ms:.0f} ms were heard later than {SILENCE_MS} ms after their interruption,"
+                    f" {left:.0f} of them unexplained{self._when(each.effective_ns)}"
                 )
 
-    def _was_unread(self, interruption: Interruption) -> bool:
-        """Whether what was interrupted had begun before this call's socket was read again."""
-        began_ns = min((self._created_ns.get(each, 0) for each in interruption.response_ids), default=0)
-        return any(
-            (deed.act.kind, deed.act.target, deed.call_sid) == ("slow", "media", self._call.call_sid)
-            and began_ns <= deed.ended_ns <= interruption.at_ns
-            for deed in self._deeds
+    def _is_instant(self, each: Interruption) -> bool:
+        """A process that stood still hands over what the caller said at once: begin, end and answer in one instant."""
+        is_instant = any(
+            0 <= each.at_ns - self._created_ns.get(response, 0) <= INSTANT_NS for response in each.response_ids
         )
+        stood_still = [
+            deed
+            for deed in self._account.deeds
+            if deed.act.kind in ("stop", "slow") and deed.ended_ns <= each.at_ns <= deed.ended_ns + NEAR_NS
+        ]
+        if not (is_instant and stood_still):
+            return False
+        self._account.note("instant turn", 1)
+        self._account.excuse("instant turn", f"{stood_still[0].act.kind} {stood_still[0].act.target}", 1)
+        return True
+
+    def _cuts(self) -> Iterator[str]:
+        """Items whose end was never heard: lost with their session, or given up by a caller who heard silence."""
+        for cut in self._verdict.cuts:
+            item = self._spoken[cut.item_id]
+            missing_ms = cut.missing_bytes / BYTES_PER_MS
+            closed_ns = item.closed_ns or self._call.ended_ns
+            self._account.note("cut", missing_ms)
+            left = self._account.settle("cut", missing_ms, closed_ns, closed_ns, most=self._unmade_ms(item))
+            if left and not self._is_given_up(cut, left):
+                yield f"{missing_ms:.0f} ms of {cut.item_id} never came, {left:.0f} unexplained{self._when(cut.at_ns)}"
+
+    def _unmade_ms(self, item: Spoken) -> float:
+        """How much of an item may have died with its session: what was made later than MADE_NS before its end."""
+        made_ms = len(item.coverage) / BYTES_PER_MS
+        closed_ns = item.closed_ns or self._call.ended_ns
+        until_ns = item.response.done_ns or closed_ns
+        began_ns = item.truth.first_delta_ns or item.response.created_ns
+        return made_ms * min(1.0, max(0.0, (until_ns - closed_ns + MADE_NS) / max(1, until_ns - began_ns)))
+
+    def _is_given_up(self, cut: Cut, missing_ms: float) -> bool:
+        """Whether the caller spoke, or hung up, in the silence that an act explains."""
+        for deed in self._account.near("gap", cut.at_ns, cut.at_ns):
+            for at_ns in (self._call.ended_ns, *self._speech_ns):
+                if cut.at_ns <= at_ns <= deed.ended_ns + NEAR_NS:
+                    cause = f"the caller, in the silence of {deed.act.kind} {deed.act.target}"
+                    self._account.excuse("cut", cause, missing_ms)
+                    if at_ns == self._call.ended_ns:
+                        self._ended_in.add(cut.item_id)
+                    return True
+        return False
+
+    def _answers(self) -> Iterator[str]:
+        for answer in self._verdict.answers:
+            over_ms = answer.own_ms - LATE_MS
+            until_ns = answer.at_ns + int(answer.ms * _MS)
+            if over_ms > 0 and (left := self._settle("late answer", over_ms, answer.at_ns - NEAR_NS, until_ns)):
+                yield (
+                    f"an answer took {answer.own_ms:.0f} ms beyond the model's {answer.model_ms:.0f},"
+                    f" {left:.0f} of them unexplained{self._when(answer.at_ns)}"
+                )
+        for at_ns in self._verdict.unanswered_ns:
+            yield f"a turn got no answer{self._when(at_ns)}"
 
     def _history(self) -> Iterator[str]:
         for each in self._verdict.history:
-            item = self._spoken[each.item_id]
-            from_ns, to_ns = self._span(item)
-            # A session that was lost in the midst of it believes nothing any more: `forgotten` looks at its successor.
-            if item.closed_ns is not None and item.closed_ns <= to_ns + NEAR_NS:
+            if not each.error_ms:
                 continue
-            allowed_ms = LOSS_MS if self._near(_BLURS_THE_EAR, from_ns, to_ns) else 0
-            if each.error_ms > allowed_ms:
-                yield f"the model holds {each.held_ms} ms of an item, {each.heard_ms} were heard{self._when(to_ns)}"
+            item = self._spoken[each.item_id]
+            from_ns = item.response.created_ns
+            to_ns = item.ended_ns if item.heard else from_ns
+            closed_ns = item.closed_ns
+            if closed_ns is not None and closed_ns <= to_ns + UNTOLD_NS and closed_ns < self._call.ended_ns:
+                # Its session was lost in the midst of it, and believes nothing any more: `forgotten` looks at what the
+                # successor was told.
+                self._account.note("history", each.error_ms)
+                self._account.excuse(
+                    "history", "its session was lost: judged by what the successor was told", each.error_ms
+                )
+            elif each.item_id in self._ended_in or (item.withdrawn_ns or 0) > self._call.ended_ns - UNTOLD_NS:
+                self._account.note("history", each.error_ms)
+                self._account.excuse("history", "the end of the call", each.error_ms)
+            elif left := self._settle("history", each.error_ms, from_ns, to_ns):
+                yield (
+                    f"the model holds {each.held_ms} ms of {each.item_id}, {each.heard_ms} were heard:"
+                    f" {left:.0f} unexplained{self._when(to_ns)}"
+                )
 
-    def _is_explained(self, cut: Cut) -> bool:
-        """Whether its rest was lost with its session, or given up by a caller who spoke or hung up meanwhile."""
-        from_ns, to_ns = self._span(self._spoken[cut.item_id])
-        for deed in self._near(_ENDS_THE_SESSION, from_ns, to_ns):
-            if not deed.act.seconds or deed.act.seconds >= HANDOVER_S:
-                return True
-        return any(
-            cut.at_ns <= at_ns <= deed.ended_ns + NEAR_NS
-            for deed in self._near(_SILENCES, cut.at_ns, cut.at_ns)
-            for at_ns in (self._call.ended_ns, *self._speech_ns)
-        )
+    def _lost_with_their_worker(self) -> set[int]:
+        """The sessions whose worker died, or was stopped until another one took its calls."""
+        return {
+            number
+            for number, session in enumerate(self._sessions)
+            if session["closed_ns"] is not None
+            and any(
+                deed.act.target == "aibridge"
+                for deed in self._account.near("lost session", session["closed_ns"], session["closed_ns"])
+            )
+        }
 
-    def _span(self, item: Spoken) -> tuple[int, int]:
-        """From an item's making to its last sample at the ear."""
-        return item.response.created_ns, item.ended_ns if item.heard else item.response.created_ns
+    def _heard_from_ns(self) -> dict[int, int]:
+        """For each session, when the first bytes that it heard of the caller were sent."""
+        if self._verdict.inbound is None:
+            return {}
+        begins: dict[int, int] = {}
+        for each in self._verdict.inbound.heard:
+            begins[each.session] = min(each.begin, begins.get(each.session, each.begin))
+        return {session: self._call.sent_ns[begin // FRAME_BYTES] for session, begin in begins.items()}
 
-    def _near(self, causes: set[tuple[str, str]], from_ns: int, to_ns: int) -> list[Deed]:
-        return [
-            deed for deed in self._deeds if (deed.act.kind, deed.act.target) in causes and deed.is_near(from_ns, to_ns)
-        ]
-
-    def _explained_ms(self, causes: set[tuple[str, str]], from_ns: int, to_ns: int) -> float:
-        """How much silence, or surplus of speech, the acts near this time explain, or the carrier's own lateness."""
-        lags = (lag for lag in self._call.lags if lag.at_ns - lag.late_ns <= to_ns and from_ns <= lag.at_ns)
-        late = (lag.late_ns / _MS for lag in lags)
-        return max([0.0, *late, *(deed.may_cost_ms for deed in self._near(causes, from_ns, to_ns))])
+    def _inbound(self) -> Iterator[str]:
+        inbound = self._verdict.inbound
+        if inbound is None:
+            return
+        for each in inbound.missing:
+            until_ns = each.at_ns + int(each.ms * _MS)
+            if left := self._settle("inbound", each.ms, each.at_ns, until_ns):
+                yield (
+                    f"{each.ms:.0f} ms of the caller reached no session, {left:.0f} unexplained{self._when(each.at_ns)}"
+                )
+        if inbound.repeated_bytes or inbound.invented_bytes:
+            yield f"sessions heard {inbound.repeated_bytes} bytes twice, and {inbound.invented_bytes} of another caller"
 
     def _when(self, at_ns: int) -> str:
-        """The last act before that instant, for whoever looks for the cause."""
-        before = [deed for deed in self._deeds if deed.began_ns <= at_ns]
+        """Where in the call that was, and the last act on the call before it."""
+        at_s = f", {(at_ns - self._call.started_ns) / 1e9:.1f} s into the call"
+        before = [deed for deed in self._account.deeds if deed.began_ns <= at_ns]
         if not before:
-            return ", before any act"
+            return f"{at_s}, before any act"
         last = max(before, key=lambda deed: deed.began_ns)
-        act = last.act
-        after_s = (at_ns - last.began_ns) / 1e9
-        lasting = f" for {act.seconds} s" if act.seconds else ""
-        return f", {after_s:.1f} s after {act.kind} {act.target}{lasting} (at {act.at_s} s)"
+        return f"{at_s}, {(at_ns - last.began_ns) / 1e9:.1f} s after {last.act} (at {last.act.at_s} s)"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.audio import BYTE_NS, FRAME_MS, FRAME_NS, MULAW_TO_LINEAR, SILENCE
 from simulator.carrier.call import CallRecord
 
-from .judge import Spoken, listen, read_sessions
+from .spoken import Spoken, listen, read_sessions
 from .verdict import TOLERANCE_MS, Gap, Interruption, Verdict
 
 if TYPE_CHECKING:

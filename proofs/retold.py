@@ -1,22 +1,24 @@
 """What a fresh session was told of the conversation before it, against what its caller heard and said.
 
-A worker that dies takes the model's session with it. Its successor tells a new one every turn as text, and of an item
-of the AI the words that were heard: here their share of its transcript is compared with the share of its audio.
+A session that ends takes its conversation with it. The next one is told every turn as text, and of an item of the AI
+the words that were heard: here their share of its transcript is compared with the share of its audio. A turn of the
+caller may be heard again instead of told.
 
 Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.audio import BYTES_PER_MS
 
-from .judge import Spoken
+from .spoken import Spoken
 
 _MS: Final = 1_000_000
-# A worker hands its memory on once a second: what the model made within the last one may have died with it.
+# A worker hands its memory on once a second: what the model made within the last one may die with the worker.
 MEMORY_NS: Final = 1_100 * _MS
 # A fresh session is told once more when the end of an item is known.
 TELLING_NS: Final = 1_000 * _MS
@@ -24,23 +26,61 @@ TELLING_NS: Final = 1_000 * _MS
 TOLD_MS: Final = 1_500
 
 
-def forgotten(spoken: Sequence[Spoken], sessions: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A sentence for each turn before a session that it was not told, or not as far as it was heard."""
+@dataclass(frozen=True)
+class Forgotten:
+    """A turn that the session which was opened at `opened_ns` was not told, or not as far as it was heard."""
+
+    opened_ns: int
+    text: str
+
+
+def forgotten(
+    spoken: Sequence[Spoken],
+    sessions: Sequence[dict[str, Any]],
+    died: Collection[int] = (),
+    heard_from_ns: Mapping[int, int] | None = None,
+) -> Iterator[Forgotten]:
+    """What each session but the first lacks.
+
+    `died` are the numbers of the sessions whose worker died with them. `heard_from_ns` says for each session since when
+    it heard the caller: the time at which its first bytes were sent.
+    """
     for number, session in enumerate(sessions[1:], start=1):
         told = [each for each in session["told"] if not each["deleted"]]
-        yield from _items(number, session, spoken, [each["text"] for each in told if each["role"] == "assistant"])
-        turns = sum(
-            speech["stopped_ns"] is not None and speech["stopped_ns"] < before["closed_ns"] - MEMORY_NS
-            for before in sessions[:number]
-            for speech in before["speech"]
-            if before["closed_ns"] is not None
-        )
-        heard = sum(each["role"] == "user" for each in told)
-        if heard < turns:
-            yield f"session {number + 1} was told {heard} turns of the caller, of {turns}"
+        words = [each["text"] for each in told if each["role"] == "assistant"]
+        for text in (
+            *_items(number, session, spoken, words, died),
+            *_turns(number, sessions, sum(each["role"] == "user" for each in told), died, heard_from_ns or {}),
+        ):
+            yield Forgotten(session["opened_ns"], f"session {number + 1} {text}")
 
 
-def _items(number: int, session: dict[str, Any], spoken: Sequence[Spoken], told: Sequence[str]) -> Iterator[str]:
+def _turns(
+    number: int,
+    sessions: Sequence[dict[str, Any]],
+    told: int,
+    died: Collection[int],
+    heard_from_ns: Mapping[int, int],
+) -> Iterator[str]:
+    """The caller's turns: each told, or heard again, once."""
+    known = all_turns = again = 0
+    for before in range(number):
+        closed_ns = sessions[before]["closed_ns"]
+        for speech in sessions[before]["speech"]:
+            if closed_ns is None or speech["stopped_ns"] is None:
+                continue
+            all_turns += 1
+            again += heard_from_ns.get(number, 1 << 62) <= speech["started_ns"]
+            known += speech["stopped_ns"] < closed_ns - (MEMORY_NS if before in died else 0)
+    if told + again < known:
+        yield f"was told {told} turns of the caller, and heard {again} again, of {known}"
+    if told > all_turns:
+        yield f"was told {told} turns of the caller, of {all_turns}"
+
+
+def _items(
+    number: int, session: dict[str, Any], spoken: Sequence[Spoken], told: Sequence[str], died: Collection[int]
+) -> Iterator[str]:
     before = [
         item
         for item in spoken
@@ -61,12 +101,10 @@ def _items(number: int, session: dict[str, Any], spoken: Sequence[Spoken], told:
             at = found + 1
             told_ms = len(told[found]) * ms_of_a_letter
             if not words.startswith(told[found]):
-                yield f"session {number + 1} was told {item.truth.item_id} without its first words"
-        if told_ms > heard_ms + TOLD_MS or told_ms < min(heard_ms, _known_ms(item)) - TOLD_MS:
-            yield (
-                f"session {number + 1} was told {told_ms:.0f} ms of {item.truth.item_id},"
-                f" of which {heard_ms:.0f} ms were heard"
-            )
+                yield f"was told {item.truth.item_id} without its first words"
+        known_ms = _known_ms(item) if item.session in died else heard_ms
+        if told_ms > heard_ms + TOLD_MS or told_ms < min(heard_ms, known_ms) - TOLD_MS:
+            yield f"was told {told_ms:.0f} ms of {item.truth.item_id}, and {heard_ms:.0f} ms of it were heard"
 
 
 def _known_ms(item: Spoken) -> float:

@@ -10,14 +10,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shared.audio import FRAME_MS
+from shared.audio import BYTES_PER_MS, FRAME_MS
+
+from .inbound import Inbound
 
 # What the way from speech_started through bridge, pacer and gateway may take; more is not a tail but a fault.
 TOLERANCE_MS: Final = 30
 # The carrier's own lateness above which what it measured says little about the system.
 LAG_LIMIT_MS: Final = 50
 
+# From the end of a turn, as the model notices it, to the first sample of the answer, without the model's own time: the
+# hops there and back, a tick, a frame.
+ANSWER_MS: Final = 100
+
 BargeIn = Literal["withdraw", "drain", "clear"]
+FaultKind = Literal[
+    "outcome",
+    "silence",
+    "warning",
+    "gap",
+    "cut",
+    "damage",
+    "inbound",
+    "greeting",
+    "leftover",
+    "clear",
+    "history",
+    "late answer",
+    "unanswered",
+    "cancels",
+    "cancel not active",
+    "error",
+]
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
 
 
@@ -32,11 +56,57 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cut:
-    """An item whose end was never heard although nobody interrupted it and the call went on."""
+    """An item whose end was never heard, although there was no interruption and the call went on."""
 
     at_ns: int
     item_id: str
     missing_bytes: int
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Bytes at the ear that are not as the model said them, noticed at `at_ns`. "invented" ones are of no item."""
+
+    kind: Literal["lost", "twice", "order", "invented"]
+    at_ns: int
+    item_id: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How long a caller waited for an answer.
+
+    The wait begins at `at_ns`, the end of the turn as the model noticed it, or at the AI's own last sample.
+    """
+
+    at_ns: int
+    ms: float
+    # Of these, what the model took from the response's creation to its first audio.
+    model_ms: float
+
+    @property
+    def own_ms(self) -> float:
+        """What everything but the model took."""
+        return self.ms - self.model_ms
+
+
+@dataclass(frozen=True)
+class ErrorSeen:
+    """An error of the model that it was not made to send."""
+
+    at_ns: int
+    code: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One broken promise. `amount` is in ms, in bytes for damage, else a number of times; `key` says of what."""
+
+    kind: FaultKind
+    text: str
+    amount: float = 1
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,22 +170,20 @@ class Verdict:
     speech_ms: float
     gaps: tuple[Gap, ...]
     cuts: tuple[Cut, ...]
-    lost_bytes: int
-    doubled_bytes: int
-    out_of_order_bytes: int
-    invented_bytes: int
+    damages: tuple[Damage, ...]
+    # What the model heard of the caller; None where its server keeps no record of that.
+    inbound: Inbound | None
     interruptions: tuple[Interruption, ...]
     greeting: Greeting | None
     history: tuple[History, ...]
-    # From each speech_stopped to the first sample of its answer.
-    response_ms: tuple[float, ...]
+    answers: tuple[Answer, ...]
     # The ends of the caller's turns that got none.
     unanswered_ns: tuple[int, ...]
     # The most response.cancel that one response got.
     cancels: int
     cancel_not_active: int
-    # Codes of the model's other errors.
-    errors: tuple[str, ...]
+    # The model's other errors.
+    errors: tuple[ErrorSeen, ...]
     # Media messages of one item that came more than 100 ms, and 300 ms (TX_STALL), after the one before.
     wire_gaps_100: int
     wire_gaps_300: int
@@ -128,6 +196,15 @@ class Verdict:
     def gap_ms(self) -> float:
         return sum(gap.ms for gap in self.gaps)
 
+    def damaged_bytes(self, kind: str = "") -> int:
+        """Bytes at the ear that were lost, heard twice, out of order or invented; of one kind, or of all."""
+        return sum(each.size for each in self.damages if kind in ("", each.kind))
+
+    @property
+    def response_ms(self) -> tuple[float, ...]:
+        """From the end of each turn to the first sample of its answer."""
+        return tuple(each.ms for each in self.answers)
+
     @property
     def unanswered(self) -> int:
         return len(self.unanswered_ns)
@@ -138,7 +215,7 @@ class Verdict:
 
     @property
     def silence_max_ms(self) -> float | None:
-        """The longest that an interrupted AI went on; None when nobody interrupted it."""
+        """The longest that an interrupted AI went on; None without an interruption."""
         return max((i.silence_ms for i in self.interruptions if i.effective_ns is not None), default=None)
 
     def leftover_ms(self, limit_ms: float) -> float:
@@ -153,59 +230,112 @@ class Verdict:
         barge_in: BargeIn = "withdraw",
     ) -> list[str]:
         """Each promise that this call broke, as a sentence; empty when it held them all."""
-        problems = list(self._problems(lead_ms + FRAME_MS + tolerance_ms, barge_in))
-        # Its own lateness makes the carrier see audio late and never early: it can fake a fault, and hide none.
+        faults = self.faults(lead_ms=lead_ms, tolerance_ms=tolerance_ms, barge_in=barge_in)
+        return self.with_remark([each.text for each in faults], lag_limit_ms)
+
+    def with_remark(self, problems: list[str], lag_limit_ms: int = LAG_LIMIT_MS) -> list[str]:
+        """`problems`, with a remark upon the measurement where the carrier was late itself.
+
+        Its lateness makes the carrier see audio late and never early: it can fake a fault, and hide none.
+        """
         if problems and self.lag_max_ms > lag_limit_ms:
-            problems.append(f"(The carrier itself was {self.lag_max_ms:.0f} ms late: it may have caused what it saw.)")
+            return [
+                *problems,
+                f"(The carrier itself was {self.lag_max_ms:.0f} ms late: it may have caused what it saw.)",
+            ]
         return problems
 
-    def _problems(self, limit_ms: int, barge_in: BargeIn) -> Iterator[str]:
+    def faults(
+        self, *, lead_ms: int = 120, tolerance_ms: int = TOLERANCE_MS, barge_in: BargeIn = "withdraw"
+    ) -> list[Fault]:
+        """Each promise that this call broke."""
+        return [
+            *self._of_the_call(),
+            *self._of_the_audio(),
+            *self._of_interruptions(lead_ms + FRAME_MS + tolerance_ms, barge_in),
+            *self._of_the_conversation(ANSWER_MS + tolerance_ms),
+        ]
+
+    def _of_the_call(self) -> Iterator[Fault]:
         if self.outcome in ("failed", "too-many-redirects", "time-limit"):
-            yield f"The call did not come to its end: {self.outcome}."
+            yield Fault("outcome", f"The call did not come to its end: {self.outcome}.", key=self.outcome)
         if self.first_audio_ms is None:
-            yield "The caller heard nothing."
-        if self.gaps:
-            longest = max(gap.ms for gap in self.gaps)
-            yield f"Gaps at the ear: {len(self.gaps)}, {self.gap_ms:.1f} ms in all, the longest {longest:.1f} ms."
+            yield Fault("silence", "The caller heard nothing.")
+        for warning in self.warnings:
+            yield Fault("warning", f"Twilio's debugger: {warning}.", key=warning)
+
+    def _of_the_audio(self) -> Iterator[Fault]:
+        for gap in self.gaps:
+            yield Fault("gap", f"A gap of {gap.ms:.1f} ms in {gap.item_id}.", gap.ms, gap.item_id)
         for cut in self.cuts:
-            yield f"{cut.item_id} was cut off without an interruption; {cut.missing_bytes / 8:.0f} ms were never heard."
-        for n_bytes, what in (
-            (self.lost_bytes, "lost"),
-            (self.doubled_bytes, "heard twice"),
-            (self.out_of_order_bytes, "heard out of order"),
-            (self.invented_bytes, "of no item of this call"),
+            ms = cut.missing_bytes / BYTES_PER_MS
+            yield Fault(
+                "cut",
+                f"{cut.item_id} was cut off without an interruption; {ms:.0f} ms were never heard.",
+                ms,
+                cut.item_id,
+            )
+        for kind, what in (
+            ("lost", "lost"),
+            ("twice", "heard twice"),
+            ("order", "heard out of order"),
+            ("invented", "of no item of this call"),
         ):
-            if n_bytes:
-                yield f"{n_bytes} bytes of speech were {what}."
+            if n_bytes := self.damaged_bytes(kind):
+                yield Fault("damage", f"{n_bytes} bytes of speech were {what}.", n_bytes, kind)
+        if self.inbound is not None:
+            for text, ms in self.inbound.problems():
+                yield Fault("inbound", text, ms)
+
+    def _of_interruptions(self, limit_ms: int, barge_in: BargeIn) -> Iterator[Fault]:
         if self.greeting is not None and self.greeting.is_breached:
-            yield (
+            yield Fault(
+                "greeting",
                 f"The greeting was interrupted after {self.greeting.heard_ms:.0f} ms, "
-                f"inside its first {self.greeting.protected_ms:.0f} ms."
+                f"inside its first {self.greeting.protected_ms:.0f} ms.",
+                self.greeting.protected_ms - self.greeting.heard_ms,
             )
         if barge_in != "drain":
             for interruption in self.interruptions:
                 left = interruption.leftover_ms(limit_ms)
                 if left:
-                    yield (
+                    yield Fault(
+                        "leftover",
                         f"After an interruption the AI went on for {interruption.silence_ms:.0f} ms: "
-                        f"{left:.0f} ms of it beyond the {limit_ms} ms allowed."
+                        f"{left:.0f} ms of it beyond the {limit_ms} ms allowed.",
+                        left,
                     )
         if barge_in != "clear" and self.clears:
-            yield f"Twilio's buffer was flushed (`clear`): {self.clears}."
+            yield Fault("clear", f"Twilio's buffer was flushed (`clear`): {self.clears}.", self.clears)
+
+    def _of_the_conversation(self, answer_ms: int) -> Iterator[Fault]:
         for each in self.history:
             if each.error_ms:
-                yield f"The model believes {each.held_ms} ms of {each.item_id} were heard; {each.heard_ms} ms were."
+                yield Fault(
+                    "history",
+                    f"The model believes {each.held_ms} ms of {each.item_id} were heard; {each.heard_ms} ms were.",
+                    each.error_ms,
+                    each.item_id,
+                )
+        for answer in self.answers:
+            if answer.own_ms > answer_ms:
+                yield Fault(
+                    "late answer",
+                    f"An answer took {answer.own_ms:.0f} ms beyond the {answer.model_ms:.0f} ms of the model.",
+                    answer.own_ms,
+                )
         if self.unanswered:
-            yield f"Turns of the caller that got no answer: {self.unanswered}."
+            yield Fault("unanswered", f"Turns of the caller that got no answer: {self.unanswered}.", self.unanswered)
         if self.cancels > 1:
-            yield f"One response was cancelled {self.cancels} times."
+            yield Fault("cancels", f"One response was cancelled {self.cancels} times.", self.cancels)
         if self.cancel_not_active:
-            yield f"Cancels when nothing was active (response_cancel_not_active): {self.cancel_not_active}."
-        # A turn that ends while a response is in its way: the server could not answer by itself, and is asked to.
-        for code, count in Counter(each for each in self.errors if each != ALREADY_ACTIVE).items():
-            yield f"Errors of the model with code {code}: {count}."
-        for warning in self.warnings:
-            yield f"Twilio's debugger: {warning}."
+            yield Fault(
+                "cancel not active",
+                f"Cancels when nothing was active (response_cancel_not_active): {self.cancel_not_active}.",
+                self.cancel_not_active,
+            )
+        for code, count in Counter(each.code for each in self.errors).items():
+            yield Fault("error", f"Errors of the model with code {code}: {count}.", count, code)
 
     def lines(self, *, lead_ms: int = 120, tolerance_ms: int = TOLERANCE_MS) -> list[str]:
         """The verdict as a table of a few lines."""
@@ -213,7 +343,8 @@ class Verdict:
         answers = sorted(self.response_ms)
         silences = [f"{i.silence_ms:.0f}" for i in self.interruptions if i.effective_ns is not None]
         waited = sum(i.is_protected for i in self.interruptions)
-        damage = (self.lost_bytes, self.doubled_bytes, self.out_of_order_bytes, self.invented_bytes)
+        damage = [self.damaged_bytes(kind) for kind in ("lost", "twice", "order", "invented")]
+        missed = "not compared" if self.inbound is None else f"{self.inbound.missing_ms:.0f} ms"
         rows = [
             ("call", f"{self.duration_ms / 1000:.1f} s, {self.outcome}"),
             ("first audio", "none" if self.first_audio_ms is None else f"{self.first_audio_ms:.0f} ms after start"),
@@ -221,7 +352,8 @@ class Verdict:
             ("gaps at the ear", f"{len(self.gaps)} ({self.gap_ms:.1f} ms)"),
             ("cut off without cause", f"{len(self.cuts)}"),
             ("lost / doubled / out of order / invented", " / ".join(map(str, damage)) + " bytes"),
-            ("interruptions", f"{len(self.interruptions)}, of which {waited} in the protected greeting"),
+            ("of the caller, missed by the model", missed),
+            ("interruptions", f"{len(self.interruptions)}, {waited} of them in the protected greeting"),
             ("silent after", f"{', '.join(silences) or '-'} ms"),
             ("leftovers beyond the lead", f"{self.leftover_ms(limit_ms):.0f} ms"),
             ("history error", f"{self.history_error_ms} ms over {len(self.history)} items"),

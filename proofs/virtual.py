@@ -21,22 +21,26 @@ from openai.types.realtime import RealtimeClientEventParam
 from aibridge.agent import Agent
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
-from aibridge.core.realtime import (
+from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.rules import Rules
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import HearAudio, ModelCommand, SessionReady
+from aibridge.models.realtime.session_config import phrases, session_config
+from aibridge.models.realtime.translator import Translator
+from aibridge.models.realtime.wire import (
     SessionCreated,
     SessionUpdated,
     decode_event,
     encode_append,
     encode_event,
 )
-from aibridge.core.rules import Rules
 from gateway.core.media_streams import Mark, MediaStream, Outbound, Start, Stop, parse_mark
 from shared.audio import FRAME_BYTES
 from shared.messages import (
     CLEAR,
     CallMemory,
+    EndCall,
     Frames,
-    HangUp,
     LineLost,
     LineState,
     MarkHeard,
@@ -89,7 +93,7 @@ class Result:
     sessions: list[dict[str, Any]]
     conversation: Conversation
     page: Page
-    hang_up: HangUp | None
+    end_call: EndCall | None
     # Everything that aibridge asked of txpacer, and when.
     to_pacer: list[tuple[int, Message]]
     # What was sent to the model, audio apart: (time, session number, event type).
@@ -100,12 +104,18 @@ class _Model:
     """One session, between aibridge's Call and the simulated model, on hops instead of a socket."""
 
     def __init__(self, world: VirtualCall, number: int, behaviour: Behaviour) -> None:
-        self.ready = False
+        self.ready: SessionReady | None = None
         self._world = world
+        self._translator = Translator(world.conversation.numbers, phrases(world.agent))
         self._number = number
         self._is_closed = False
         self.session = ModelSession(
-            f"sess_{number:08x}", behaviour=behaviour, voice=_VOICE, seed=world.seed + number, request_id="CA1"
+            f"sess_{number:08x}",
+            behaviour=behaviour,
+            voice=_VOICE,
+            seed=world.seed + number,
+            request_id="CA1",
+            keeps_input=True,
         )
         self._behaviour = behaviour
         self._armed_ns: int | None = None
@@ -122,11 +132,19 @@ class _Model:
 
     # --- towards the model ---
 
-    def send(self, event: RealtimeClientEventParam) -> None:
+    def tell(self, command: ModelCommand) -> None:
+        if isinstance(command, HearAudio):
+            self.hear(command.data)
+            return
+        event = self._translator.client_event(command)
+        if event is not None:
+            self._send(event)
+
+    def _send(self, event: RealtimeClientEventParam) -> None:
         self._world.to_model.append((self._world.now_ns, self._number, event["type"]))
         self._write(encode_event(event))
 
-    def append(self, audio: bytes) -> None:
+    def hear(self, audio: bytes) -> None:
         self._write(encode_append(audio))
 
     def _write(self, text: bytes) -> None:
@@ -167,9 +185,12 @@ class _Model:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            self.send({"type": "session.update", "session": self._world.agent.session("gpt-realtime-2.1")})
-        self.ready = self.ready or isinstance(event, SessionUpdated)
-        self._world.call.model_event(self, event)
+            self._send({"type": "session.update", "session": session_config(self._world.agent, "gpt-realtime-2.1")})
+        if isinstance(event, SessionUpdated) and self.ready is None:
+            self.ready = SessionReady(event.session.model)
+            self._world.call.model_event(self, self.ready)
+        for each in self._translator.events(event):
+            self._world.call.model_event(self, each)
 
     def _gone(self) -> None:
         if not self._is_closed:
@@ -185,7 +206,7 @@ class _Gateway:
     outbound: Outbound = field(default_factory=lambda: Outbound("MZ1"))
     generation: int = 0
     heard: int = 0
-    hang_up: HangUp | None = None
+    end_call: EndCall | None = None
     last_wire_ns: int = 0
     seq: int = 0
     frames_since_mark: int = 0
@@ -225,7 +246,7 @@ class VirtualCall:
         self.to_model: list[tuple[int, int, str]] = []
         self.to_pacer: list[tuple[int, Message]] = []
         self._page = Page.in_memory(DEFINITIONS)
-        self._carrier = CarrierCall("CA1", "AC1", Caller(script, seed=seed))
+        self._carrier = CarrierCall("CA1", "AC1", Caller(script, seed=seed, noise=True))
         self._carrier_armed_ns: int | None = None
         self._gateway = _Gateway()
         self._pacer_metrics = PacerMetrics(Page.in_memory(PACER_DEFINITIONS))
@@ -244,10 +265,9 @@ class VirtualCall:
             call=CALL,
             call_sid="CA1",
             gateway="gateway",
-            greeting_instructions=self.agent.greeting_instructions(),
             conversation=self.conversation,
             to_pacer=self._say_to_pacer,
-            to_gateway=lambda message: self.after(self.hops.bridge_ms, lambda: self._on_hang_up(message)),
+            to_gateway=lambda message: self.after(self.hops.bridge_ms, lambda: self._on_end_call(message)),
             dial=lambda _: self._dial(),
             on_due=self._arm_call,
             clock=lambda: self.now_ns,
@@ -283,7 +303,7 @@ class VirtualCall:
             [session.record() for session in self.sessions],
             self.conversation,
             self._page,
-            self._gateway.hang_up,
+            self._gateway.end_call,
             self.to_pacer,
             self.to_model,
         )
@@ -354,16 +374,16 @@ class VirtualCall:
         gateway = self._gateway
         if generation == gateway.generation:
             gateway.heard = max(gateway.heard, utterance)
-            if gateway.hang_up is not None and gateway.hang_up.after_utterance <= gateway.heard:
+            if gateway.end_call is not None and gateway.end_call.after_utterance <= gateway.heard:
                 self._close()
 
-    def _on_hang_up(self, order: Message) -> None:
-        if isinstance(order, CallMemory):
+    def _on_end_call(self, message: Message) -> None:
+        if isinstance(message, CallMemory):
             return  # for a successor; no worker dies here
-        assert isinstance(order, HangUp)
+        assert isinstance(message, EndCall)
         gateway = self._gateway
-        gateway.hang_up = gateway.hang_up or order
-        if order.after_utterance <= gateway.heard:
+        gateway.end_call = gateway.end_call or message
+        if message.after_utterance <= gateway.heard:
             self._close()
         else:
             self.after(MARK_NS / MS, self._mark_is_due)

@@ -1,4 +1,4 @@
-"""The audio every process agrees on: G.711 mu-law, 8 kHz, mono, in frames of 20 ms."""
+"""The audio format of a call: G.711 mu-law, 8 kHz, mono, in frames of 20 ms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 FRAME_MS: Final = 20
 FRAME_NS: Final = 20_000_000
-# 8,000 samples/s, one byte a sample: 160 bytes are 20 ms. Twilio sends and plays nothing else.
+# 8,000 samples a second at one byte each. Twilio sends and plays no other format.
 FRAME_BYTES: Final = 160
 BYTES_PER_MS: Final = 8
 # One byte is 125 us of sound.
@@ -16,9 +16,9 @@ SILENCE: Final = b"\xff"
 
 
 def ms_of(n_bytes: int) -> int:
-    """Whole milliseconds in `n_bytes` of audio, rounded down.
+    """Milliseconds in `n_bytes` of audio, rounded down.
 
-    Down, because `conversation.item.truncate` refuses an `audio_end_ms` beyond the item's audio.
+    `conversation.item.truncate` refuses an `audio_end_ms` beyond the item's audio, so rounding up could fail.
     """
     return n_bytes // BYTES_PER_MS
 
@@ -38,7 +38,7 @@ MULAW_TO_LINEAR: Final = _decode_table()
 
 
 def linear_to_mulaw(sample: int) -> int:
-    """mu-law code of one 16-bit sample. For preparing files; never used on the path of a frame."""
+    """mu-law code of one 16-bit sample. For preparing files: too slow for the path of a frame."""
     sign = 0x80 if sample < 0 else 0
     magnitude = min(abs(sample), 32_635) + 0x84
     exponent = max(magnitude.bit_length() - 8, 0)

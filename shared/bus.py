@@ -11,17 +11,21 @@ no process hangs at its exit, and nothing stale is delivered to the next one.
 from __future__ import annotations
 
 import asyncio
+import logging
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
 from .gather import Gather
-from .messages import Message, UndecodableError, decode, encode
+from .messages import UndecodableError, decode, encode
 from .metrics import Counter
 from .process import ConfigError
+
+logger = logging.getLogger("bus")
 
 # As plain numbers: to combine two of pyzmq's enum members takes 5 us, as long as to ask a socket for its events.
 POLLIN: Final = int(zmq.POLLIN)
@@ -35,22 +39,22 @@ FRAMES_HWM: Final = 400
 CONTROL_HWM: Final = 2_000
 # Caller audio to aibridge: one message per 4 ms. 500 of them are the 2 s that a frozen worker may sleep without loss.
 CALLER_HWM: Final = 500
-# Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the Link (`keep`).
+# Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
 SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
-# Ports behind that of BUS_URL; the aibridge workers' follow.
+# Offsets from the port of BUS_URL. The aibridge workers' ports follow.
 _SPEECH, _FRAMES, _CALLBOOK, _CALLS = range(4)
 _secret_key = ""
 
 
 def secure(secret_key: str) -> None:
-    """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways; to be said once, at its start.
+    """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways. Call it once, at the start.
 
-    It is the cell's, and so is its public half, which nothing tells: nobody connects who does not know that, and nobody
-    can read along. Raises ConfigError for what is no such key.
+    One key pair per cell. The public half is secret, too: without it nobody connects, and nobody can read along.
+    Raises ConfigError for a text that is no key.
     """
     global _secret_key
     if secret_key:
@@ -86,7 +90,7 @@ def _url(base: Path | str, name: str, offset: int) -> str:
 
 
 def _socket(context: zmq.Context[Any], kind: int, url: str, *, hwm: int) -> zmq.Socket[Any]:
-    """A socket for `url`; over TCP with CURVE, because anyone on the network could read it and speak to it without."""
+    """A socket for `url`; over TCP with CURVE: without it, anyone on the network could read and write there."""
     if url.startswith("tcp://") and not _secret_key:
         raise ConfigError("BUS_SECRET_KEY is not set, and the bus is not used over TCP without it; see .env.example")
     sock: zmq.Socket[Any] = context.socket(kind)
@@ -112,7 +116,7 @@ def router(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
     """
     sock = _socket(context, zmq.ROUTER, url, hwm=hwm)
     sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    # A peer that was killed and came back under its old name takes over at once.
+    # A peer that was killed and restarted under its old name takes over at once.
     sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
     sock.bind(url)
     return sock
@@ -122,9 +126,9 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
     """A DEALER named `name`, connecting (and reconnecting) to `url`, with `hwm` messages each way."""
     sock = _socket(context, zmq.DEALER, url, hwm=hwm)
     sock.setsockopt(zmq.ROUTING_ID, name.encode())
-    # While the other side is away, refuse instead of queueing for it: what it would get later is stale.
+    # While the other end is away, refuse instead of queueing: what it would get later is stale.
     sock.setsockopt(zmq.IMMEDIATE, 1)
-    # No back-off: callers wait for whoever comes back, and the other side is this machine or the next one.
+    # No back-off: callers wait for the restarted peer, which is on this machine or on the next one.
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
     sock.connect(url)
     return sock
@@ -133,7 +137,7 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
 def receive(router: zmq.Socket[Any]) -> tuple[bytes, memoryview]:
     """The sender's name and what it sent, without waiting; a third of the cost of pyzmq's `recv_multipart`.
 
-    Raises zmq.Again when there is nothing, and ValueError for a message of several parts, which is ours to none.
+    Raises zmq.Again when there is nothing, and ValueError for a message of several parts: no process sends one.
     """
     name = router.recv(NOBLOCK)
     frame = router.recv(NOBLOCK, copy=False)
@@ -148,10 +152,10 @@ class Link:
     """A socket on an asyncio loop: drained whenever readable, written without ever waiting.
 
     `on_message(peer, message)` is called for each message; `peer` is the sender's name on a ROUTER and "" on a DEALER.
-    What does not decode as one of `types` is counted in `undecodable` and dropped.
+    `undecodable` counts batches that do not decode as `types`, and messages whose handler raised: only they are lost.
 
     A refused send is dropped and counted in `dropped`; with `keep_bytes`, it waits in order until the peer reads again,
-    up to that many bytes, and only what exceeds them is dropped and counted. `gather` is told of every message read.
+    up to that many bytes, and only what exceeds them is dropped and counted. `gather` is told of every batch read.
     """
 
     def __init__(
@@ -170,11 +174,13 @@ class Link:
         self._on_message = on_message
         self._dropped = dropped
         self._undecodable = undecodable
-        self._keep_bytes = keep_bytes
         self._gather = gather
+        self._keep_bytes = keep_bytes
         # Sends that were refused, in order, and how many bytes they hold.
         self._kept: deque[tuple[str, bytes]] = deque()
         self._kept_bytes = 0
+        # Types of messages whose handler raised.
+        self._failed: set[type] = set()
         self._is_router = sock.type == zmq.ROUTER
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = 0
@@ -192,31 +198,25 @@ class Link:
             self._loop = None
         self._sock.close(linger=0)
 
-    def send(self, messages: Iterable[Message], peer: str = "") -> bool:
+    def send(self, messages: Iterable[Any], peer: str = "") -> bool:
         """Send one batch; False when it was dropped. Never waits, never raises for a peer that is gone or full."""
         data = encode(messages)
-        if self._kept:
-            return self._keep(peer, data)
-        if self._try(peer, data):
-            # Sending may swallow the edge that announces input (the FD is edge-triggered): look again.
-            if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
-                self._loop.call_soon(self._drain)
-            return True
-        return self._keep(peer, data)
+        return (not self._kept and self._take(peer, data)) or self._keep(peer, data)
 
-    def _try(self, peer: str, data: bytes) -> bool:
+    def _take(self, peer: str, data: bytes) -> bool:
         try:
             if self._is_router:
                 self._sock.send(peer.encode(), NOBLOCK_MORE)
-                self._sock.send(data, NOBLOCK)
-            else:
-                self._sock.send(data, NOBLOCK)
+            self._sock.send(data, NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as exc:
             if exc.errno == zmq.EHOSTUNREACH:
                 return False
             raise
+        # Sending may swallow the edge that announces input (the FD is edge-triggered): look again.
+        if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
+            self._loop.call_soon(self._drain)
         return True
 
     def _keep(self, peer: str, data: bytes) -> bool:
@@ -227,19 +227,19 @@ class Link:
         self._kept_bytes += len(data)
         if self._loop is not None and len(self._kept) == 1:
             # The FD also signals room to send, but only as an edge that a concurrent receive may take.
-            self._loop.call_later(0.005, self._retry)
+            self._loop.call_later(0.005, self._retry_kept)
         return True
 
-    def _retry(self) -> None:
+    def _retry_kept(self) -> None:
         while self._kept:
             peer, data = self._kept[0]
-            if not self._try(peer, data):
+            if not self._take(peer, data):
                 break
             self._kept.popleft()
             self._kept_bytes -= len(data)
         if self._loop is not None:
             if self._kept:
-                self._loop.call_later(0.005, self._retry)
+                self._loop.call_later(0.005, self._retry_kept)
             self._drain()
 
     @property
@@ -247,10 +247,9 @@ class Link:
         """What the peer has not taken yet, of what it refused."""
         return self._kept_bytes
 
-    def forget_kept(self) -> None:
-        """Throw away what waits (the peer restarted, and a fresh start says it all again)."""
-        self._kept.clear()
-        self._kept_bytes = 0
+    def _accept(self, _peer: str, batch: Sequence[Any]) -> Sequence[Any]:
+        """The messages of `batch` that are to be handled."""
+        return batch
 
     def _drain(self) -> None:
         if self._loop is None:
@@ -270,15 +269,33 @@ class Link:
                 self._undecodable.inc()
                 continue
             try:
-                messages = decode(data, self._types)
+                batch = decode(data, self._types)
             except UndecodableError:
                 self._undecodable.inc()
                 continue
             if self._gather is not None:
                 self._gather.served()
-            for message in messages:
-                self._on_message(name, message)
+            for message in self._accept(name, batch):
+                try:
+                    self._on_message(name, message)
+                except Exception as exc:
+                    self._handler_failed(message, exc)
             # Cheaper than to be told by an exception. A handler may have closed the link.
             if self._loop is None or not int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
                 return
         self._loop.call_soon(self._drain)
+
+    def _handler_failed(self, message: Any, exc: Exception) -> None:
+        """Count a fault of ours over one message, and log the first of its type: other calls' messages follow."""
+        self._undecodable.inc()
+        if type(message) not in self._failed:
+            self._failed.add(type(message))
+            where = traceback.extract_tb(exc.__traceback__)[-1]
+            # No text of the exception: it can quote what a caller said.
+            logger.error(
+                "a %s could not be handled (%s at %s:%d); it is dropped, and further ones are only counted",
+                type(message).__name__,
+                type(exc).__name__,
+                Path(where.filename).name,
+                where.lineno or 0,
+            )

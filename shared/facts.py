@@ -1,16 +1,14 @@
-"""What callbook is told about calls, one class each, and the envelope that gets it there.
+"""What callbook is told about calls, one class each.
 
 A fact is whole: it says how something is, never what to add to it, so that it may be written twice without harm. Times
 are milliseconds of the Unix epoch, because facts outlive the machine's monotonic clock. The text of a turn and the
 numbers of a call are in here and in the database, and nowhere else.
 
-Every fact travels as `Noted`, under a number that its sender never uses again: `(source, seq)` is what makes delivery
-at least once a record exactly once.
+Facts travel on a channel (shared/channel.py), whose epoch and numbers the sender never uses again. callbook keeps each
+as `Noted`: `(source, seq)` makes at-least-once delivery an exactly-once record.
 """
 
 from __future__ import annotations
-
-import time
 
 from .messages import Message
 
@@ -38,7 +36,7 @@ class StreamEnded(Message, frozen=True, array_like=True, tag=71):
     frames: int
     wire_gap_max_us: int  # between two writes of one utterance
     stalls: int  # of more than 300 ms between two frames of one utterance
-    late_frames: int  # more than 20 ms behind their deadline
+    late_frames: int  # more than 20 ms after their deadline
 
 
 class CallStatus(Message, frozen=True, array_like=True, tag=72):
@@ -154,20 +152,12 @@ Fact = (
 
 
 class Noted(Message, frozen=True, array_like=True, tag=60):
-    """Sent by gateway and aibridge to callbook, again and again until it is Kept."""
+    """A fact as callbook keeps it on its disk until it is in the database."""
 
-    source: int  # drawn at each start of the sender
-    seq: int  # rises with every fact of that source
+    source: int  # the epoch of its sender's channel; callbook's own facts have one, too
+    seq: int  # its number on that channel
     fact: Fact
 
 
-class Kept(Message, frozen=True, array_like=True, tag=61):
-    """Sent by callbook to gateway and aibridge when all facts of a source up to `through` are on its disk."""
-
-    source: int
-    through: int
-
-
-def unix_ms(monotonic_ns: int) -> int:
-    """The wall clock's time at a moment of CLOCK_MONOTONIC."""
-    return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000
+class Leaving(Message, frozen=True, array_like=True, tag=61):
+    """Sent by gateway and aibridge to callbook as their last message: no more facts come from this process."""

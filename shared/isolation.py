@@ -1,7 +1,7 @@
-"""What keeps the rest of the machine off a process that has an instant to keep.
+"""Isolation of a process with deadlines from the rest of the machine: scheduling, timers, memory, garbage collection.
 
-All of it is asked of the kernel once, at the start, and what it refuses is a reason in one line: a process that may not
-have it works all the same, and its metrics say that it does without.
+Each function asks the kernel once, at the start of a process, and returns the reason when the kernel refuses. A process
+works without any of them; its metrics say which ones it lacks.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import zmq
 
 from .process import ConfigError
 
-# SCHED_FIFO priorities, 1 to 99. The pacer before the gateway before aibridge (an interruption passes through it, and a
-# line starves when it is kept waiting), and all below the kernel's own threads that serve
-# interrupts (50 on a kernel with threaded interrupts): ours live on their work.
+# SCHED_FIFO priorities, 1 to 99: txpacer before the gateway before aibridge, whose delay would starve a line or make an
+# interruption late. All stay below the kernel's interrupt threads (50), whose work they depend on.
 PACER_PRIORITY: Final = 40
 GATEWAY_PRIORITY: Final = 20
 BRIDGE_PRIORITY: Final = 10
 
-# Young collections stay below 1 ms. A full one looks at the live calls only, and comes once in 4 million objects that
-# stayed: 4 ms in a gateway with 150 calls and their other ends in the same process (22,000 objects).
+# Young collections take less than 1 ms. A full collection comes once in 4 million surviving objects and visits the live
+# calls only: 4 ms in a process with 150 calls of a gateway and their peers (22,000 objects).
 _GC_THRESHOLDS: Final = (2_000, 20, 100)
 
 # linux/prctl.h, asm-generic/mman.h, linux/capability.h.
@@ -36,16 +35,16 @@ _CAP_IPC_LOCK: Final = 14
 
 
 def realtime(setting: Literal["auto", "on", "off"], priority: int) -> str:
-    """Put the calling thread under SCHED_FIFO; "" when it is, else why not.
+    """Put the calling thread under SCHED_FIFO. Returns "", or the reason why the thread is not.
 
-    Threads and children that it starts later are not (SCHED_RESET_ON_FORK); `context` gives ZeroMQ's thread its own.
+    Later threads and children do not inherit it (SCHED_RESET_ON_FORK); `context` sets ZeroMQ's thread.
     Raises ConfigError when `setting` is "on" and the kernel refuses.
     """
     if setting == "off":
         return "TX_REALTIME=off"
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
-    except (OSError, AttributeError) as exc:  # other systems than Linux have no such call
+    except (OSError, AttributeError) as exc:  # AttributeError: not Linux
         reason = "it is not permitted" if isinstance(exc, PermissionError) else str(exc)
         if setting == "on":
             raise ConfigError(
@@ -57,9 +56,9 @@ def realtime(setting: Literal["auto", "on", "off"], priority: int) -> str:
 
 
 def context(priority: int | None) -> zmq.Context[Any]:
-    """A ZeroMQ context; with `priority`, its thread runs under SCHED_FIFO (which `realtime` has shown to be permitted).
+    """A ZeroMQ context. With `priority`, its thread runs under SCHED_FIFO, which `realtime` must have permitted.
 
-    A message passes through that thread: left to the ordinary scheduler, it would wait there behind every busy process.
+    Every message passes through that thread. Under the ordinary scheduler it would wait for every busy process.
     """
     made: zmq.Context[Any] = zmq.Context()
     if priority is not None:
@@ -69,7 +68,7 @@ def context(priority: int | None) -> zmq.Context[Any]:
 
 
 def pin(cpus: frozenset[int]) -> None:
-    """Run on these CPUs only. Raises ConfigError when there are none of these numbers."""
+    """Run on these CPUs only; empty: on any. Raises ConfigError for a CPU that does not exist or is not allowed."""
     if not cpus:
         return
     try:
@@ -80,15 +79,15 @@ def pin(cpus: frozenset[int]) -> None:
 
 
 def exact_timers() -> None:
-    """Wake at the instant asked for. Linux lets it pass by 50 us otherwise, to gather wake-ups."""
+    """Wake at the requested instant. By default, Linux delays a wake-up by up to 50 us to gather several."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
 def lock_memory() -> str:
-    """Keep every page that was touched in memory; "" when so, else why not.
+    """Keep every touched page in memory. Returns "", or the reason why not.
 
-    Under a limit it is not even tried: what exceeds the limit later would then be refused to the allocator.
+    Under RLIMIT_MEMLOCK it does not try: a later allocation beyond the limit would fail.
     """
     if sys.platform != "linux":
         return "this system has no mlockall"
@@ -109,14 +108,14 @@ def _has_capability(number: int) -> bool:
 
 
 def freeze_collector() -> None:
-    """What is there now is never looked at again: a full collection takes 17 ms at 200,000 objects."""
+    """Exclude all present objects from later collections: a full one takes 17 ms at 200,000 objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
 class QuietCollector:
-    """Frees what ended calls left in cycles (the libraries' connections are such), while no call can hear the pause."""
+    """Collects the cycles that ended calls left (library connections are such) while no call can hear the pause."""
 
     def __init__(self) -> None:
         self._is_owed = False
@@ -126,7 +125,7 @@ class QuietCollector:
         self._is_owed = True
 
     def quiet(self) -> None:
-        """There is no call. To be said once a second, so that the sockets of the last one are gone, too."""
+        """There is no call. Call it once a second: by then the sockets of the last call are closed."""
         if self._is_owed:
             self._is_owed = False
             gc.collect()

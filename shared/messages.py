@@ -1,4 +1,4 @@
-"""Every message between the processes of a cell, one class each.
+"""Every message between the processes of a cell, one class each, except the facts for callbook (shared/facts.py).
 
 On the wire a ZeroMQ message is one MessagePack array `[VERSION, message, message, ...]`, so that a sender can put all
 it has for a tick into one send. A message is itself an array: its tag, then its fields in the order written here.
@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from .plan import CallOrder, CallPlan
+
 # Raised when a field changes its place or meaning; a receiver drops and counts what has another.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class UndecodableError(ValueError):
@@ -25,6 +27,21 @@ class UndecodableError(ValueError):
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """Base of all messages."""
+
+
+class Header(Message, frozen=True, array_like=True, tag=1):
+    """Sent by each end of a channel (shared/channel.py) as the first message of a batch.
+
+    The next `count` messages are numbered from `first`. What follows them is not numbered: it may be lost.
+    """
+
+    epoch: int  # of the sender, drawn at its start
+    to: int  # the epoch of the receiver that this is meant for; 0: whoever it is
+    oldest: int  # no message before this number comes any more
+    first: int
+    count: int
+    through: int  # the receiver's messages up to this number were handled
+    again: bool  # those after it did not arrive
 
 
 # --- gateway and aibridge -------------------------------------------------------------------------------------------
@@ -43,8 +60,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
 
     token_id: str  # the public part of the stream token; CallStarted repeats it
     call_sid: str
-    from_number: str
-    to_number: str
+    plan: CallPlan
     resumed: bool  # Twilio came back through the <Redirect> after </Connect>
 
 
@@ -57,8 +73,9 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     call_sid: str
     stream_sid: str
     started_ns: int  # when `start` was read
-    # How often the call was given to another worker, or said again to one that restarted; and what the one before had
-    # sent as CallMemory.
+    plan: CallPlan
+    # How often the call was handed to another worker, or again to its worker after a restart; and the last CallMemory
+    # of the worker before.
     handover: int = 0
     memory: bytes = b""
 
@@ -144,35 +161,43 @@ class CallAdopted(Message, frozen=True, array_like=True, tag=24):
 
 
 class CallTaken(Message, frozen=True, array_like=True, tag=25):
-    """Sent by aibridge to the other gateways when a call's media socket is at one: an offer of theirs is used."""
+    """Sent by aibridge to the other gateways when a call began at one: their offers of it are used.
+
+    Sent by gateway to a worker when a call that it dialled ahead for is at another one.
+    """
 
     call_sid: str
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when a call ended by its HangUp: why, should Twilio come back with it."""
+    """Sent by aibridge to every gateway when an EndCall has ended a call: any of them may get Twilio's next request."""
 
     call_sid: str
-    goodbye: bool  # HangUp's
+    order: CallOrder  # EndCall's
 
 
-class HangUp(Message, frozen=True, array_like=True, tag=21):
-    """Sent by aibridge to gateway when the call shall end: close the media socket.
+class EndCall(Message, frozen=True, array_like=True, tag=21):
+    """Sent by aibridge to gateway when the conversation is over: close the media socket, then carry out the order."""
 
-    With `goodbye` Twilio then hangs up; without, it goes on with the TwiML behind `</Connect>` (the fallback).
+    call: int
+    order: CallOrder
+    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+
+
+class RefuseCall(Message, frozen=True, array_like=True, tag=27):
+    """Sent by aibridge to gateway when a media socket showed a token that was used at another gateway.
+
+    The socket is not the call's: close it, and keep what is known of the call.
     """
 
     call: int
-    goodbye: bool
-    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
-    refused: bool = False  # the socket showed a token that was used at another gateway: it is not the call's
 
 
 class CallNote(Message, frozen=True, array_like=True, tag=22):
     """Sent by aibridge to gateway when something happened in a call that is followed. Lost when nobody has room."""
 
     call: int
-    note: bytes  # a JSON object; aibridge/notes.py says which there are
+    note: bytes  # a JSON object; aibridge/follower.py says which there are
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
@@ -350,6 +375,7 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
 GatewayToBridge = (
     GatewayHello
     | CallOffered
+    | CallTaken
     | CallStarted
     | CallerAudio
     | CallerDtmf
@@ -359,7 +385,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
 )
-BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | HangUp | CallNote
+BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )
@@ -370,9 +396,14 @@ GatewayToPacer = GatewayHello | WireAck | CloseLine
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
-def encode(messages: Iterable[Message]) -> bytes:
+def encode(messages: Iterable[Message | msgspec.Raw]) -> bytes:
     """One ZeroMQ message holding `messages` in order."""
     return _encoder.encode([VERSION, *messages])
+
+
+def encode_one(message: Message) -> bytes:
+    """One message alone: a part of a later batch, as `msgspec.Raw`."""
+    return _encoder.encode(message)
 
 
 def encode_into(buffer: bytearray, messages: Iterable[Message]) -> None:
@@ -388,7 +419,7 @@ def _decoder(types: Any) -> msgspec.msgpack.Decoder[list[Any]]:
     """Straight into the structs: 0.2 us a message, where unpacking first and converting then took 12."""
     known = _decoders.get(id(types))
     if known is None:
-        known = _decoders[id(types)] = (types, msgspec.msgpack.Decoder(list[int | types]))
+        known = _decoders[id(types)] = (types, msgspec.msgpack.Decoder(list[int | Header | types]))
     return known[1]
 
 

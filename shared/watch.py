@@ -1,6 +1,4 @@
-"""How long a process was kept from its work, by its garbage collector or by what held up its loop, and how many tasks
-the loop has.
-"""
+"""What holds up a process: garbage collections, lag of the event loop, and the number of tasks on the loop."""
 
 from __future__ import annotations
 
@@ -12,12 +10,12 @@ from typing import Final, Literal
 from .metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
 
 _LAG_PERIOD_S: Final = 0.1
-# Tasks are counted with every tenth of these timers: a count looks at each of them.
+# Tasks are counted at every tenth timer only, because counting visits each task.
 _TASKS_EVERY: Final = 10
 
 
 class CollectorPauses:
-    """Counts every collection of this process, from `start` on."""
+    """Measures every garbage collection of this process after `start`."""
 
     def __init__(self, page: Page) -> None:
         self._pause = page.histogram(GC_PAUSE.name)
@@ -34,7 +32,7 @@ class CollectorPauses:
 
 
 class LoopLag:
-    """A timer of the running loop that starts itself again ten times a second and counts how late it was.
+    """A timer of the running loop, ten times a second, that measures how late it fires.
 
     Once a second it counts the loop's tasks.
     """

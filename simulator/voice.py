@@ -1,11 +1,10 @@
-"""Recorded human speech for both ends of a simulated call, and which of it the model speaks.
+"""Recorded human speech for both ends of a simulated call, and the choice of what the model speaks.
 
-The recordings and their words stand in `voices/`, 8 kHz G.711 mu-law as on the line.
+`voices/` holds the recordings and their words, in 8 kHz G.711 mu-law as on the line.
 
-Each utterance of the model is unique: the lowest bit of every byte of its recording is flipped or not by a mask drawn
-from the utterance's own seed. That moves a sample by one quantisation step at most, which nobody can hear, and it makes
-any 20 ms frame (160 random bits) name the one utterance and position that it came from. The judge of a call relies on
-it.
+Each utterance of the model is unique: a mask drawn from the utterance's seed flips the lowest bit of the recording's
+bytes. The mask moves a sample by one quantisation step at most, which is inaudible. Any 20 ms frame (160 random bits)
+therefore identifies its utterance and its position there; the judge of a call relies on it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Role = Literal["ai", "caller"]
 Kind = Literal["greeting", "introduction", "answer", "preamble", "goodbye", "utterance"]
 
 VOICES: Final = Path(__file__).parent / "voices"
-# Recognising a recording in what a caller said: this much of it, from here on, is compared byte for byte.
+# To recognise a recording in a caller's audio, this many bytes from this offset are compared.
 _PROBE_FROM_BYTES: Final = 800
 _PROBE_BYTES: Final = 400
 
@@ -55,7 +54,7 @@ def _all() -> dict[str, Clip]:
 def _samples(path: Path) -> bytes:
     """The sample bytes of a mu-law WAV file; the standard library's `wave` reads PCM only."""
     data = path.read_bytes()
-    at = 12  # behind "RIFF", size, "WAVE"
+    at = 12  # after "RIFF", size, "WAVE"
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if name == b"data":
@@ -76,15 +75,15 @@ def clips(role: Role, kind: Kind | None = None) -> tuple[Clip, ...]:
 
 @dataclass(frozen=True)
 class Speech:
-    """What the model says in one audio item: a recipe, because the bytes of an hour would not fit in memory."""
+    """The speech of one audio item, as a recipe: the bytes of an hour would not fit into memory."""
 
     text: str
-    audio: bytes  # of the recording, shared by all who speak it
+    audio: bytes  # the recording's, shared by all utterances of it
     seed: int
     length_bytes: int
 
     def render(self) -> bytes:
-        """The item's unique mu-law bytes (see above); a recording that is too short starts again."""
+        """The item's unique mu-law bytes; a recording that is too short is repeated."""
         length = self.length_bytes
         audio = (self.audio * (length // max(len(self.audio), 1) + 1))[:length]
         mask = random.Random(self.seed).getrandbits(8 * length) & int.from_bytes(b"\x01" * length) if length else 0
@@ -105,8 +104,8 @@ class Voice:
     ) -> Speech:
         """The speech of a session's response number `turn`: the greeting for 0, then the answers in turn.
 
-        Instructions that speak of a goodbye get one. `name` asks for one recording. `length_ms` cuts or repeats it to
-        that length, `times` multiplies it. `seed` makes the audio unique.
+        Instructions that mention a goodbye get a goodbye. `name` asks for one recording. `length_ms` cuts or repeats
+        the recording to that length, `times` multiplies it. `seed` makes the audio unique.
         """
         if name:
             chosen = clip(name)
@@ -120,7 +119,7 @@ class Voice:
         return Speech(chosen.text, chosen.audio, seed, length)
 
     def preamble(self, *, seed: int) -> Speech:
-        """What a reasoning model says before it thinks: a short commentary."""
+        """The short remark that a reasoning model makes before it thinks."""
         return Speech(self._preamble.text, self._preamble.audio, seed, len(self._preamble.audio))
 
     def parrot(self, audio: bytes, *, seed: int) -> Speech:
@@ -128,7 +127,7 @@ class Voice:
         return Speech(self.transcribe(audio), audio or SILENCE * 160, seed, len(audio) or 160)
 
     def transcribe(self, audio: bytes) -> str:
-        """The words in a caller's utterance, when it holds recordings of ours; else a note that somebody spoke."""
+        """The words in a caller's utterance that holds known recordings; for any other, a note that somebody spoke."""
         found = []
         for known in clips("caller"):
             at = audio.find(known.audio[_PROBE_FROM_BYTES : _PROBE_FROM_BYTES + _PROBE_BYTES])

@@ -1,1 +1,1 @@
-"""`make bench-peers`: the same callers and the same model against other ways to build such a bridge."""
+"""`make bench-peers`: other bridges between Twilio and a model, with the same callers and the same model."""

@@ -1,7 +1,7 @@
-"""`make bench-peers`: one table, one run, the same callers and the same model for everybody.
+"""`make bench-peers`: one table from one run, with the same callers and the same model for every system.
 
-Each peer is installed from PyPI into an environment of its own and driven by the small app beside this file, in the
-setting that its documentation gives. Everybody is judged in the same way (blind.py).
+Each peer is installed from PyPI into an environment of its own. A small app in this folder drives it, in the
+configuration of its documentation. blind.py judges all systems in the same way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ START_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Peer:
-    """Who it is, what pip installs for it, and which app drives it."""
+    """A peer: its name, what pip installs for it, and the app that drives it."""
 
     name: str
     requirements: tuple[str, ...]
@@ -54,7 +54,7 @@ PEERS: Final = (
 
 
 def install(peer: Peer, directory: Path) -> Path:
-    """The python of the peer's environment, made when it is not there."""
+    """The Python of the peer's environment, which is made when it does not exist."""
     python = directory / peer.name / "bin" / "python"
     wanted = "\n".join(peer.requirements)
     stamp = directory / peer.name / "installed"
@@ -68,7 +68,7 @@ def install(peer: Peer, directory: Path) -> Path:
 
 
 def version(peer: Peer, python: Path) -> str:
-    """The peer by its name and what is installed of it."""
+    """The peer's name and its installed version."""
     name = peer.requirements[0].partition("[")[0].partition("=")[0]
     code = f"import importlib.metadata as m; print(m.version({name!r}))"
     found = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
@@ -77,7 +77,7 @@ def version(peer: Peer, python: Path) -> str:
 
 @contextmanager
 def _process(command: list[str], env: dict[str, str], log: IO[bytes], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers /healthz on `port`, until it is no longer needed. Raises ConfigError when it does not."""
+    """Run a process that answers /healthz on `port`. Raises ConfigError when it does not answer."""
     process = subprocess.Popen(
         command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
     )
@@ -98,7 +98,7 @@ def _process(command: list[str], env: dict[str, str], log: IO[bytes], port: int)
 
 
 class _Judge:
-    """Hands each step's sessions to the blind judge: those that opened since the step before."""
+    """Gives the blind judge the sessions of each step: those that opened since the step before."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -110,7 +110,7 @@ class _Judge:
 
 
 def measure(bench: Bench, chosen: argparse.Namespace) -> list[Figures]:
-    # Everybody's world is elsewhere: it goes first, so that it waits for none of those who are measured.
+    # Carrier and model stand for other machines: they run at a higher priority than every measured system.
     go_before(bench.model_pid)
     go_before()
     rest_kb = bench.warm_up(seed=1)

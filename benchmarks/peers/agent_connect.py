@@ -1,6 +1,6 @@
 """Twilio's agent-connect SDK with its OpenAI Realtime provider, as in its own example.
 
-The SDK dials api.openai.com and nothing else, so the one thing changed in it is that address.
+The SDK dials api.openai.com only; that address is the one thing changed in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _connect(_url: str, **options: Any) -> websockets.connect:
 
 
 provider.websockets = types.SimpleNamespace(connect=_connect, ConnectionClosed=websockets.ConnectionClosed)
-provider.track_event = lambda *_, **__: None  # it would report each call to Twilio
+provider.track_event = lambda *_, **__: None  # otherwise it reports each call to Twilio
 
 PCMU = {"type": "audio/pcmu"}
 tac = TAC(

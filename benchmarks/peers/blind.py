@@ -1,7 +1,8 @@
-"""Judges a call without recognising its audio, because some peers resample it: by when the ear played what.
+"""Judges a call by when the ear played audio, without recognising the audio, because some peers resample it.
 
-What arrives between an item's first delta and the next one's belongs to that item. A session belongs to the call whose
-caller spoke when its voice activity detection said so; a peer tells the model nothing about which call it is.
+Audio that arrives between the first deltas of two items belongs to the first item. A session belongs to the call whose
+caller spoke when the session's voice activity detection said so, because a peer does not tell the model which call it
+is.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from shared.audio import BYTE_NS, SILENCE
 from simulator.carrier.call import CallRecord
 
 _MS: Final = 1_000_000
-# The greeting's first part may be protected, so nobody's reaction to a word in it is counted.
+# The first part of the greeting may be protected, so an interruption in it does not count.
 _PROTECTED_NS: Final = 500 * _MS
-# Speech that was noticed later than this after it began was not that speech.
+# A speech_started that comes later than this after the caller's speech began belongs to other speech.
 _FAR_NS: Final = 1_000 * _MS
 
 
 @dataclass
 class _Item:
-    """An audio item of the model; `plays` are (arrival, begin, end) at the ear of what belongs to it."""
+    """An audio item of the model; `plays` holds (arrival, begin, end) at the ear of each piece of it."""
 
     truth: dict[str, Any]
     created_ns: int
@@ -40,7 +41,7 @@ class _Item:
 
 
 def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> None:
-    """Fill in what the calls sounded like."""
+    """Fill the figures with what the ears of the calls played."""
     gaps: list[float] = []
     wire: list[float] = []
     silences: list[float] = []
@@ -92,14 +93,14 @@ def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[
 
 
 def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """Each call's session, the surest first; None for a call that has none."""
+    """The session of each call, assigned in the order of certainty; None for a call without one."""
 
     def distance(call: CallRecord, session: dict[str, Any]) -> float:
         noticed: list[int] = [speech["started_ns"] for speech in session["speech"]]
         said = [each.at_ns for each in call.said]
         if not noticed or not said:
             return float("inf")
-        # Both ways, because one call's few words may all fall on another's many.
+        # Count both directions, because the few words of one call may all coincide with many words of another.
         away = [min(_FAR_NS, min(abs(at - each) for each in noticed)) for at in said]
         away += [min(_FAR_NS, min(abs(at - each) for each in said)) for at in noticed]
         return sum(away) / len(away)

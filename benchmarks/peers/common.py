@@ -1,4 +1,4 @@
-"""What every peer's app needs. It runs in the peer's own environment, so it imports nothing of the project.
+"""The common part of the peers' apps. It runs in a peer's own environment, so it imports nothing of the project.
 
 Settings come from the environment: PORT, MODEL_URL (`ws://host:port/v1/realtime?model=...`) and OPENAI_API_KEY.
 """
@@ -19,7 +19,7 @@ TURN_DETECTION = {"type": "server_vad", "create_response": True, "interrupt_resp
 
 
 def new_app() -> FastAPI:
-    """With the voice webhook; the app adds the media socket, `/media`."""
+    """An app with the voice webhook; the caller adds the media socket, `/media`."""
     app = FastAPI()
 
     @app.get("/healthz")
@@ -35,5 +35,5 @@ def new_app() -> FastAPI:
 
 
 def serve(app: FastAPI) -> None:
-    """uvicorn as `uvicorn[standard]` sets it up: uvloop and httptools where they are installed."""
+    """Run uvicorn as `uvicorn[standard]` does: with uvloop and httptools where they are installed."""
     uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning", access_log=False)

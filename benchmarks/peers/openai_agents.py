@@ -1,7 +1,7 @@
 """OpenAI's Agents SDK, its realtime session between Twilio and the model, as in its own Twilio example.
 
-As there: caller audio in 50 ms pieces (a piece ends on a whole frame here, 60 ms), answers as they come, a mark behind
-each for the SDK's playback tracker, and `clear` when the SDK says that the audio was interrupted.
+As in the example: caller audio goes in pieces of 50 ms (here 60 ms, whole frames), answers go on as they come, a mark
+follows each for the SDK's playback tracker, and `clear` is sent when the SDK reports an interruption.
 """
 
 from __future__ import annotations

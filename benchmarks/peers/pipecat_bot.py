@@ -1,6 +1,6 @@
 """Pipecat with its Twilio serializer and its OpenAI Realtime service, as in its telephony examples.
 
-The service speaks 24 kHz PCM alone, so Pipecat resamples both ways; the rest of the pipeline runs at Twilio's 8 kHz.
+The service speaks 24 kHz PCM only, so Pipecat resamples both ways; the rest of the pipeline runs at Twilio's 8 kHz.
 """
 
 from __future__ import annotations

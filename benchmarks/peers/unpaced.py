@@ -1,7 +1,7 @@
-"""A bridge without pacing, in the manner of Twilio's own samples: every delta goes on as it comes.
+"""A bridge without pacing, as in Twilio's own samples: it forwards every delta at once.
 
-Interruptions are handled as the samples do: Twilio's buffer is cleared, and the item is truncated at the media
-timestamp that has passed since its first delta.
+It handles an interruption as the samples do: it clears Twilio's buffer, and truncates the item at the media timestamps
+that have passed since the item's first delta.
 """
 
 from __future__ import annotations

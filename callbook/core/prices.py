@@ -1,10 +1,11 @@
-"""What a conversation with the model cost, where its prices are known."""
+"""The cost of a conversation with the model, where the model's prices are known."""
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-# In USD per million tokens, as OpenAI's pricing page lists them for a Realtime model (cached: one price for both).
+# In USD per million tokens, as OpenAI's pricing page lists them for a Realtime model. Cached text and audio have one
+# price.
 KINDS: Final = ("text_in", "audio_in", "cached_in", "text_out", "audio_out")
 
 
@@ -24,9 +25,9 @@ class Tokens(Protocol):
 
 
 class Prices:
-    """From `text_in=4,audio_in=32,cached_in=0.4,text_out=16,audio_out=64`; empty: none are known.
+    """Prices from a text such as `text_in=4,audio_in=32,cached_in=0.4,text_out=16,audio_out=64`; empty: no prices.
 
-    Raises ValueError for a text that leaves one out, or is of another form.
+    Raises ValueError for a text that omits a price or has another form.
     """
 
     def __init__(self, text: str) -> None:
@@ -40,7 +41,7 @@ class Prices:
             raise ValueError(f"{', '.join(kind for kind in KINDS if kind not in self._usd)} is missing")
 
     def cost_usd(self, tokens: Tokens) -> float | None:
-        """None without prices. Of the cached tokens only the sum is known: text and audio share it by their size."""
+        """None without prices. Only the sum of the cached tokens is known: text and audio share it by their size."""
         if not self._usd:
             return None
         total_in = tokens.text_in + tokens.audio_in

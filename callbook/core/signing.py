@@ -1,6 +1,6 @@
 """The signature on the customer's webhook, by the rules of standardwebhooks.com.
 
-Any of that project's libraries verifies it: HMAC-SHA256 over `id.timestamp.body`, base64, behind `v1,`.
+Each of that project's libraries verifies it: `v1,` and the base64 of an HMAC-SHA256 over `id.timestamp.body`.
 """
 
 from __future__ import annotations

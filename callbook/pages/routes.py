@@ -1,4 +1,4 @@
-"""`/calls` and `/calls/{call_sid}`: one page whose script reads the API, and the recording beside it."""
+"""`/calls` and `/calls/{call_sid}`: a page whose script reads the API and plays the recording."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HEADERS: Final = {
 
 
 class Pages:
-    """The routes; files are read once, at the start."""
+    """The routes. Files are read once, at the start."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -71,7 +71,7 @@ class Pages:
         return Response(found[0], 200, _HEADERS, found[1])
 
     async def _recording(self, request: Request) -> Response:
-        """The recording from Twilio, who gives it only to who has the account's token: a browser has not."""
+        """The recording from Twilio. Twilio asks for the account's token, which a browser does not have."""
         call_sid = request.path_params["call_sid"]
 
         def find() -> str:

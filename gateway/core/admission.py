@@ -1,65 +1,44 @@
-"""Which calls are taken, and what becomes of one that comes back through the `<Redirect>` behind `</Connect>`."""
+"""Which calls are accepted, and the answer for a call that returns through the `<Redirect>` after `</Connect>`."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from enum import Enum
 from typing import Final, NamedTuple, TypeVar
 
+from shared.liveness import PROMPT_S, ns
+from shared.plan import CallOrder, Conference, Dial, Fallback
+
+from .fallback import AT_THE_WEBHOOK, Caller, FallbackCause
 from .tokens import LIFE_NS
 
-# A call whose socket was lost so often within so long gets the fallback: another try will not mend what is broken.
+# A call that lost its socket this often within this time gets the fallback: another attempt would fail, too.
 RESUMES_MAX: Final = 3
 RESUMES_NS: Final = 60_000_000_000
-# CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
+# Ended calls that are remembered. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
-# Twilio opens the socket within a second or two of our TwiML; whoever has not by then has hung up.
-PROMPT_NS: Final = 3_000_000_000
+PROMPT_NS: Final = ns(PROMPT_S)
 
 _V = TypeVar("_V")
 
 
-class Ending(Enum):
-    """How this gateway ended a call on purpose."""
-
-    GOODBYE = "goodbye"
-    FALLBACK = "fallback"
-
-
-class Answer(Enum):
-    """What the voice webhook says. The values are a metric's labels."""
-
-    CONNECT = "connect"
-    FALLBACK = "fallback"
-    HANG_UP = "hang_up"
-
-
-class Why(Enum):
-    """Why a call got the fallback. The values are a metric's labels."""
-
-    NOT_READY = "not_ready"  # draining, or txpacer or every aibridge worker is missing
-    FULL = "full"  # MAX_CALLS
-    LATE = "late"  # frames leave late: the machine is full before MAX_CALLS
-    SOURCE = "source"  # MAX_CALLS_PER_SOURCE
-    GIVEN_UP = "given_up"  # aibridge asked for the fallback
-    LOST_TOO_OFTEN = "lost_too_often"  # RESUMES_MAX
-
-
 class Decision(NamedTuple):
-    answer: Answer
-    why: Why | None = None
+    """The answer of the voice webhook. `order` None: connect the call to a media socket."""
+
+    order: CallOrder | None
+    cause: FallbackCause | None = None
 
 
-class _Place(NamedTuple):
+class _Offer(NamedTuple):
     source: str
+    worker: int
     expiry_ns: int
 
 
 class Admission:
-    """Places, offers and memories of one gateway. Times are monotonic ns.
+    """The places and offers of one gateway. Times are monotonic ns.
 
-    A call holds a place from the answer of its webhook on: as an offer, until its media socket says `start` or the
-    token expires, and then as a live call until its socket is gone.
+    A call holds a place from the answer of its webhook: as an offer until its media socket sends `start` or its token
+    expires, then as a live call until its socket is gone.
     """
 
     def __init__(self, max_calls: int, max_calls_per_source: int) -> None:
@@ -68,11 +47,12 @@ class Admission:
         # By CallSid, each call's source.
         self._live: dict[str, str] = {}
         # By CallSid, oldest first.
-        self._offers: OrderedDict[str, _Place] = OrderedDict()
+        self._offers: OrderedDict[str, _Offer] = OrderedDict()
         # Offers and live calls of each source: the caller's number, as stream tokens carry it.
         self._sources: Counter[str] = Counter()
-        self._endings: OrderedDict[str, Ending] = OrderedDict()
-        # When each call came back the last few times.
+        # By CallSid, the answer for a call whose conversation is over.
+        self._orders: OrderedDict[str, Decision] = OrderedDict()
+        # By CallSid, when the call returned the last few times.
         self._resumes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
     @property
@@ -85,6 +65,7 @@ class Admission:
         *,
         source: str = "",
         resumed: bool,
+        after_order: bool = False,
         ready: bool,
         late: bool = False,
         cell_calls: int = 0,
@@ -92,74 +73,84 @@ class Admission:
     ) -> Decision:
         """The answer to a webhook.
 
-        `ready`: this gateway takes calls, and a worker is there for this one. `late`: the machine is full, whatever
-        MAX_CALLS says. `cell_calls`: places that the workers know of, at all gateways. A call that comes back is taken
-        though the cell is full: it had its place, perhaps at a gateway that is gone.
+        `ready`: this gateway accepts calls, and a worker is available. `late`: the machine is full, whatever MAX_CALLS
+        says. `cell_calls`: the places at all gateways, as the workers count them. `after_order`: the call's order was
+        carried out, and it goes on with its agent.
         """
-        ending = self._endings.get(call_sid) if resumed else None
-        if ending is Ending.GOODBYE:
-            return Decision(Answer.HANG_UP)
-        if ending is Ending.FALLBACK:
-            return Decision(Answer.FALLBACK, Why.GIVEN_UP)
-        if not ready:
-            return Decision(Answer.FALLBACK, Why.NOT_READY)
+        if after_order:
+            self._carried_out(call_sid)
+        ordered = self._orders.get(call_sid) if resumed else None
+        if ordered is not None:
+            return ordered
         self._forget_expired(now_ns)
-        if resumed:
-            resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+        resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+        is_the_case = {
+            FallbackCause.NOT_READY: not ready,
+            FallbackCause.LATE: late,
+            # The workers' count is a moment old; this gateway's own count is current.
+            FallbackCause.FULL: max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls,
+            FallbackCause.SOURCE: self._sources[source] >= self._max_calls_per_source,
+            FallbackCause.LOST_TOO_OFTEN: len(resumes) >= RESUMES_MAX,
+        }
+        has_place = call_sid in self._offers or call_sid in self._live
+        caller = Caller.BACK if resumed else Caller.REPEATED if has_place else Caller.NEW
+        for cause, counts_for in AT_THE_WEBHOOK.items():
+            if caller in counts_for and is_the_case[cause]:
+                return Decision(Fallback(), cause)
+        if resumed and not after_order:
             _remember(self._resumes, call_sid, (*resumes, now_ns))
-            if len(resumes) >= RESUMES_MAX:
-                return Decision(Answer.FALLBACK, Why.LOST_TOO_OFTEN)
-            return Decision(Answer.CONNECT)
-        if late:
-            return Decision(Answer.FALLBACK, Why.LATE)
-        # A call that asks again because our first answer got lost has its place already.
-        if call_sid not in self._offers and call_sid not in self._live:
-            # The workers' count is a moment old; what this gateway holds is not.
-            if max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls:
-                return Decision(Answer.FALLBACK, Why.FULL)
-            if self._sources[source] >= self._max_calls_per_source:
-                return Decision(Answer.FALLBACK, Why.SOURCE)
-        return Decision(Answer.CONNECT)
+        return Decision(None)
 
-    def offered(self, call_sid: str, now_ns: int, source: str = "") -> None:
-        """A token was given out for this call."""
+    def offered(self, call_sid: str, worker: int, now_ns: int, source: str = "") -> None:
+        """A token was issued for this call, and its worker dials the model."""
         self._withdraw_offer(call_sid)
-        self._offers[call_sid] = _Place(source, now_ns + LIFE_NS)
+        self._offers[call_sid] = _Offer(source, worker, now_ns + LIFE_NS)
         self._sources[source] += 1
 
-    def started(self, call_sid: str, source: str = "") -> None:
-        """Its media socket said `start`, whichever gateway made the offer.
+    def offered_to(self, call_sid: str) -> int | None:
+        """The worker that already dials the model for this call: Twilio repeats a webhook whose answer was lost."""
+        offer = self._offers.get(call_sid)
+        return offer.worker if offer is not None else None
 
-        A call that is live already, on a socket before this one, stays so.
+    def started(self, call_sid: str, source: str = "") -> None:
+        """The call's media socket sent `start`, whichever gateway made the offer.
+
+        A call that is already live, on an earlier socket, stays live.
         """
-        self._withdraw_offer(call_sid)
+        self.taken_elsewhere(call_sid)
         self.ended(call_sid)
         self._live[call_sid] = source
         self._sources[source] += 1
 
     def awaits_a_socket(self, now_ns: int) -> bool:
-        """Whether a call was offered so lately that its media socket may be on its way."""
+        """Whether an offer is so recent that its media socket may still come."""
         newest = next(reversed(self._offers.values()), None)
         return newest is not None and now_ns - (newest.expiry_ns - LIFE_NS) < PROMPT_NS
 
     def taken_elsewhere(self, call_sid: str) -> None:
-        """The media socket that was offered here went to another gateway."""
+        """The media socket of this call is at another gateway."""
         self._withdraw_offer(call_sid)
+        self._carried_out(call_sid)
 
     def ended(self, call_sid: str) -> None:
         source = self._live.pop(call_sid, None)
         if source is not None:
             self._release(source)
 
-    def ending(self, call_sid: str, ending: Ending) -> None:
-        """Remember how to answer when Twilio asks what comes behind `</Connect>`."""
-        _remember(self._endings, call_sid, ending)
+    def ordered(self, call_sid: str, order: CallOrder, cause: FallbackCause = FallbackCause.GIVEN_UP) -> None:
+        """Keep the order for Twilio's next request for this call; `cause`: why the order is the fallback."""
+        _remember(self._orders, call_sid, Decision(order, cause if isinstance(order, Fallback) else None))
 
-    def _withdraw_offer(self, call_sid: str) -> _Place | None:
+    def _carried_out(self, call_sid: str) -> None:
+        """The call returned from another party, or its conversation goes on: forget its order."""
+        ordered = self._orders.get(call_sid)
+        if ordered is not None and isinstance(ordered.order, Dial | Conference):
+            del self._orders[call_sid]
+
+    def _withdraw_offer(self, call_sid: str) -> None:
         offer = self._offers.pop(call_sid, None)
         if offer is not None:
             self._release(offer.source)
-        return offer
 
     def _release(self, source: str) -> None:
         self._sources[source] -= 1

@@ -1,27 +1,29 @@
-"""What callbook is told of each call, and when: nothing of a call leaves before its first frame did.
+"""The facts of each call for callbook, and when they are sent: none before the call's first frame has left.
 
-What comes earlier, Twilio's callbacks included, waits here in memory, so that nothing slow can begin for a call whose
-caller has heard nothing yet. A call that ends without a frame, or never comes, lets go of it then.
+Earlier facts, Twilio's callbacks included, wait here in memory, so that nothing slow begins for a call whose caller has
+heard nothing yet. They are sent when the call ends without a frame, or when its media socket does not come.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.facts import CallStatus, Fact, RecordingStatus, StreamBegan, StreamEnded
+import msgspec
 
+from shared.facts import CallStatus, Fact, RecordingStatus, StreamBegan, StreamEnded
+from shared.plan import CallPlan
+
+from .plans import FIELD_MAX
 from .tokens import LIFE_NS
 
-# Calls between webhook and first frame: 160 new ones a second. The oldest is let go first.
+# Calls between webhook and first frame: enough for 160 new calls a second. The oldest goes first.
 EXPECTED_MAX: Final = 10_000
-# Callbacks that wait for one call's first frame: Twilio sends queued, initiated, ringing and in-progress.
+# Callbacks that may wait for a call's first frame: Twilio sends queued, initiated, ringing and in-progress.
 CALLBACKS_MAX: Final = 16
-# Anything that Twilio says in a field of its callbacks; numbers, states and SIDs are far shorter.
-FIELD_MAX: Final = 128
 # Twilio's words for a call that is over.
 FINAL: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
@@ -32,104 +34,85 @@ _SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 class _Expected:
     """A call whose first frame has not left yet."""
 
-    account_sid: str
-    from_number: str
-    to_number: str
-    resumed: bool
-    # Until then a media socket may come for it; None: it came.
+    # Its media socket may come until then; None: it came.
     until_ns: int | None
-    stream_sid: str = ""
-    started_ms: int = 0
+    # Its StreamBegan without the first frame; None until the media socket comes.
+    began: StreamBegan | None = None
     callbacks: list[Fact] = field(default_factory=list)
+
+    def facts(self, first_frame_ms: int) -> list[Fact]:
+        """All waiting facts; `first_frame_ms` 0: there was no frame."""
+        if self.began is None:
+            return self.callbacks
+        return [msgspec.structs.replace(self.began, first_frame_ms=first_frame_ms), *self.callbacks]
 
 
 class Chronicle:
-    """`note` takes the facts, in order. Times are `_ns` of the monotonic clock, `_ms` of the wall clock."""
+    """Each method returns the facts to send, in order. `_ns` is the monotonic clock, `_ms` the wall clock."""
 
-    def __init__(self, note: Callable[[Fact], None]) -> None:
-        self._note = note
+    def __init__(self) -> None:
         self._expected: OrderedDict[str, _Expected] = OrderedDict()
 
-    def expect(
-        self, call_sid: str, *, account_sid: str, from_number: str, to_number: str, resumed: bool, now_ns: int
-    ) -> None:
+    def expect(self, call_sid: str, now_ns: int) -> list[Fact]:
         """A webhook was answered with a media socket."""
-        self._let_go(now_ns)
+        facts = self._let_go(now_ns)
         before = self._expected.pop(call_sid, None)
-        numbers = (from_number[:FIELD_MAX], to_number[:FIELD_MAX])
-        expected = _Expected(account_sid[:FIELD_MAX], *numbers, resumed, now_ns + LIFE_NS)
+        expected = self._expected[call_sid] = _Expected(now_ns + LIFE_NS)
         if before is not None:
             expected.callbacks = before.callbacks
-        self._expected[call_sid] = expected
+        return facts
 
-    def began(self, call_sid: str, stream_sid: str, started_ms: int) -> None:
-        """The media socket is there."""
-        expected = self._expected.get(call_sid)
-        if expected is None:  # another gateway answered the webhook
-            expected = self._expected[call_sid] = _Expected("", "", "", False, None)
+    def stream_began(self, call_sid: str, stream_sid: str, plan: CallPlan, *, resumed: bool, started_ms: int) -> None:
+        """The call's media socket is open here, whichever gateway answered the webhook."""
+        expected = self._expected.setdefault(call_sid, _Expected(None))
         expected.until_ns = None
-        expected.stream_sid = stream_sid
-        expected.started_ms = started_ms
+        expected.began = StreamBegan(
+            call_sid, stream_sid, plan.account_sid, plan.from_number, plan.to_number, resumed, started_ms, 0
+        )
 
-    def first_frame(self, call_sid: str, at_ms: int) -> None:
+    def first_frame(self, call_sid: str, at_ms: int) -> list[Fact]:
         """The first frame was written to Twilio's socket: slow work may start."""
         expected = self._expected.pop(call_sid, None)
-        if expected is not None:
-            self._tell(call_sid, expected, at_ms)
+        return expected.facts(at_ms) if expected is not None else []
 
-    def ended(self, fact: StreamEnded) -> None:
+    def stream_ended(self, fact: StreamEnded) -> list[Fact]:
         """The media socket is gone."""
         expected = self._expected.get(fact.call_sid)
-        if expected is not None and expected.stream_sid == fact.stream_sid:
-            del self._expected[fact.call_sid]
-            self._tell(fact.call_sid, expected, 0)
-        self._note(fact)
+        if expected is None or expected.began is None or expected.began.stream_sid != fact.stream_sid:
+            return [fact]
+        del self._expected[fact.call_sid]
+        return [*expected.facts(0), fact]
 
-    def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> None:
-        """A signed callback of Twilio's. What tells nothing about a call is passed over."""
-        self._let_go(now_ns)
+    def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> list[Fact]:
+        """A signed callback of Twilio's. A callback without news about a call is ignored."""
+        facts = self._let_go(now_ns)
         fact = _recording(fields, at_ms) if hook == "recording" else _status(fields, at_ms)
         if fact is None:
-            return
+            return facts
         expected = self._expected.get(fact.call_sid)
-        if expected is not None and not expected.stream_sid and _is_final(fact):
-            # It is over before its media socket came.
-            for earlier in self._expected.pop(fact.call_sid).callbacks:
-                self._note(earlier)
-            expected = None
+        if expected is not None and expected.began is None and _is_final(fact):
+            # The call ended before its media socket came.
+            del self._expected[fact.call_sid]
+            return [*facts, *expected.callbacks, fact]
         if expected is None:
-            self._note(fact)
-        elif len(expected.callbacks) < CALLBACKS_MAX:
+            return [*facts, fact]
+        if len(expected.callbacks) < CALLBACKS_MAX:
             expected.callbacks.append(fact)
+        return facts
 
-    def _tell(self, call_sid: str, expected: _Expected, first_frame_ms: int) -> None:
-        self._note(
-            StreamBegan(
-                call_sid,
-                expected.stream_sid,
-                expected.account_sid,
-                expected.from_number,
-                expected.to_number,
-                expected.resumed,
-                expected.started_ms,
-                first_frame_ms,
-            )
-        )
-        for fact in expected.callbacks:
-            self._note(fact)
-
-    def _let_go(self, now_ns: int) -> None:
+    def _let_go(self, now_ns: int) -> list[Fact]:
         """Stop waiting for calls whose media socket did not come in its time."""
+        facts: list[Fact] = []
         while self._expected:
             call_sid, expected = next(iter(self._expected.items()))
-            if expected.until_ns is None:  # it lives, and only its first frame is missing
+            if expected.until_ns is None:  # a live call; only its first frame is missing
                 self._expected.move_to_end(call_sid)
-                return
+                break
             if expected.until_ns > now_ns and len(self._expected) <= EXPECTED_MAX:
-                return
+                break
             del self._expected[call_sid]
-            for fact in expected.callbacks:
-                self._note(fact)
+            facts += expected.callbacks
+        return facts
 
 
 def _is_final(fact: CallStatus | RecordingStatus) -> bool:

@@ -1,4 +1,4 @@
-"""How much one peer, and this machine, may be asked for. Times are ns, monotonic; nothing here knows a socket."""
+"""The limits of one peer, and of this machine. Times are ns of one monotonic clock."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Final
 
 from shared.audio import BYTE_NS
 
-# Twilio sends 50 frames a second for each call, and after a stall of its own all that piled up: 30 s of it are let
-# through at once, and five times the ordinary rate for ever. Pings and fragments count like messages.
+# Twilio sends 50 frames a second per call, and after a stall of its own the whole backlog. Accept a backlog of 30 s at
+# once, and five times the ordinary rate for any time. Pings and fragments count as messages.
 MESSAGES_PER_S: Final = 250
 MESSAGES_AT_ONCE: Final = 1_500
-# Caller audio is real time; a phone cannot speak faster. The model's input is as long as what we let through.
+# A phone cannot speak faster than real time, and the model bills all audio that it gets.
 AUDIO_AT_ONCE_NS: Final = 30_000_000_000
 _MESSAGE_NS: Final = 1_000_000_000 // MESSAGES_PER_S
 _MESSAGES_AHEAD_NS: Final = MESSAGES_AT_ONCE * _MESSAGE_NS
 
-# The window over which the lateness of frames is judged, and how many frames have to be in it to say anything.
+# The window over which the lateness of frames is judged, and the frames that it needs for a judgement.
 LATENESS_WINDOW_NS: Final = 2_000_000_000
 LATENESS_FRAMES: Final = 100
-# So many of the window's frames may be late. A machine that has room stays far below one in a thousand.
+# The share of the window's frames that may be late. A machine with room stays far below one in a thousand.
 LATE_SHARE: Final = 0.05
-# In so many of the window's ten steps at least: one stall, of whatever process, makes its frames late all at once and
-# says nothing about room.
+# Late frames count only when they spread over this many of the window's ten steps: a single stall makes its frames late
+# all at once and says nothing about room.
 LATE_STEPS: Final = 3
 
 
@@ -41,7 +41,7 @@ class MessageRate:
 
 
 class AudioRate:
-    """The caller audio of one call against real time, likewise."""
+    """The caller audio of one call against real time: the same leaky bucket, in ns of audio."""
 
     __slots__ = ("_paid_until_ns",)
 
@@ -54,14 +54,14 @@ class AudioRate:
 
 
 class Lateness:
-    """Whether the machine still has room for a call: whether the frames of those it has leave in time.
+    """Whether the machine has room for another call, judged by whether the frames of its calls leave in time.
 
-    `late_ns`: from here on a frame is late. Half the lead: as much again would be heard.
+    A frame is late after `late_ns`. Use half the lead: twice as late would be audible.
     """
 
     def __init__(self, late_ns: int) -> None:
         self._late_ns = late_ns
-        # (when, frames, late ones), oldest first, in steps of a tenth of the window; and their sums.
+        # [when, frames, late frames] of each tenth of the window, oldest first; and the sums of all steps.
         self._steps: deque[list[int]] = deque()
         self._frames = 0
         self._late = 0
@@ -80,7 +80,7 @@ class Lateness:
             self._late += frames
 
     def is_full(self, now_ns: int) -> bool:
-        """More than LATE_SHARE of the last two seconds' frames were late, and not all of them at once."""
+        """Whether more than LATE_SHARE of the window's frames were late, in at least LATE_STEPS of its steps."""
         self._forget(now_ns)
         return (
             self._frames >= LATENESS_FRAMES

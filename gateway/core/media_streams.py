@@ -1,11 +1,10 @@
-"""Twilio's Media Streams protocol without I/O: what comes in, in which order, and what may go out.
+"""Twilio's Media Streams protocol without I/O: the messages, their order, and what may be sent.
 
 Source: twilio.com/docs/voice/media-streams/websocket-messages. Everything is JSON text. Twilio writes its numbers as
-strings; either form is accepted. Fields and events that are not known here are survived, because Twilio adds some.
+strings; both forms are accepted. Unknown fields and events do no harm, because Twilio adds some.
 
-The order of a stream is the table `NEXT`: a missing key *is* the violation, and a violation changes nothing. What
-makes the whole call meaningless (nobody can say whose audio it is) is fatal; anything else is counted by the caller of
-`MediaStream.receive`, and the stream goes on.
+The table `NEXT` is the order of a stream: a missing key *is* the violation, and a violation changes nothing. A
+violation is fatal when the audio can no longer be attributed to a call. After any other, the stream goes on.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ import msgspec
 MAX_MESSAGE_BYTES: Final = 65_536
 
 
-# Twilio's are "MZ" and 32 hex digits. It is written in front of every frame, kept for the call and in its record.
+# Twilio's are "MZ" and 32 hex digits. A stream id stands in front of every frame and in the call's record.
 StreamSid = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9]{2,64}\Z")]
 # The sixteen DTMF tones.
 Digit = Annotated[str, msgspec.Meta(pattern=r"\A[0-9*#A-D]\Z")]
 
 
 class _Inbound(msgspec.Struct, frozen=True, gc=False, tag_field="event", rename="camel"):
-    """Base of the messages from Twilio. `gc=False`: none can be part of a cycle, and 50 a second come in per call."""
+    """Base of the messages from Twilio. `gc=False`: no message is part of a cycle, and each call brings 50 a second."""
 
 
 class Connected(_Inbound, frozen=True, gc=False, tag="connected"):
@@ -55,7 +54,7 @@ class StartFields(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Start(_Inbound, frozen=True, tag="start"):
-    """Once, right after `connected`: which call this is, and the `<Parameter>`s of our TwiML."""
+    """The second message, once: the call's ids, and the `<Parameter>`s of the TwiML."""
 
     stream_sid: StreamSid
     start: StartFields
@@ -63,14 +62,14 @@ class Start(_Inbound, frozen=True, tag="start"):
 
 
 class MediaFields(msgspec.Struct, frozen=True, gc=False):
-    """Also `track`, `chunk` and `timestamp`, which nobody here needs, and a third of the cost is to read them."""
+    """Without `track`, `chunk` and `timestamp`: reading them would be a third of the cost."""
 
-    # msgspec reads the base64, in half the time of decoding it afterwards.
+    # msgspec decodes the base64 in half the time of a separate decoding.
     payload: bytes
 
 
 class Media(_Inbound, frozen=True, gc=False, tag="media"):
-    """Caller audio: mu-law in base64. 20 ms a message by habit; the documentation promises no size."""
+    """Caller audio: mu-law in base64. Usually 20 ms a message; the documentation promises no size."""
 
     stream_sid: str
     media: MediaFields
@@ -81,7 +80,7 @@ class _EncodedFields(msgspec.Struct, frozen=True, gc=False):
 
 
 class _EncodedMedia(_Inbound, frozen=True, gc=False, tag="media"):
-    """A `media` message whose payload may be no base64."""
+    """A `media` message whose payload need not be base64."""
 
     stream_sid: str
     media: _EncodedFields
@@ -92,7 +91,7 @@ class MarkFields(msgspec.Struct, frozen=True, gc=False):
 
 
 class Mark(_Inbound, frozen=True, gc=False, tag="mark"):
-    """The echo of one of our marks: what was sent before it was played, or thrown away by a `clear`."""
+    """The echo of a mark of ours: Twilio played everything before it, or a `clear` discarded it."""
 
     stream_sid: str
     mark: MarkFields
@@ -149,32 +148,32 @@ NEXT: Final[dict[tuple[State, type], State]] = {
 }
 
 
-class Kind(Enum):
+class Violation(Enum):
     """What was wrong with a message. The values are a metric's labels."""
 
     BINARY = "binary"
     OVERSIZED = "oversized"
     INVALID_UTF8 = "invalid_utf8"
-    FRAMING = "framing"  # not a WebSocket's: no mask, a reserved bit, a fragment of nothing
-    MALFORMED = "malformed"  # not JSON, a field missing or of another type
+    FRAMING = "framing"  # not WebSocket's framing: no mask, a reserved bit, a continuation without a beginning
+    MALFORMED = "malformed"  # not JSON, or a field is missing or of another type
     UNKNOWN_EVENT = "unknown_event"
     BAD_BASE64 = "bad_base64"
     WRONG_ORDER = "wrong_order"
     SECOND_START = "second_start"
     WRONG_STREAM = "wrong_stream"
     WRONG_FORMAT = "wrong_format"  # not mu-law, 8 kHz, mono
-    FLOOD = "flood"  # more messages, or more audio, than a call can mean
+    FLOOD = "flood"  # more messages, or more audio, than a call can need
 
 
-# Fatal at any time. Before `start` everything is, but an event that is merely unknown.
-_FATAL: Final = frozenset((Kind.OVERSIZED, Kind.SECOND_START, Kind.WRONG_STREAM, Kind.WRONG_FORMAT))
+# Fatal at any time. Before `start`, every violation but an unknown event is fatal.
+_FATAL: Final = frozenset((Violation.OVERSIZED, Violation.SECOND_START, Violation.WRONG_STREAM, Violation.WRONG_FORMAT))
 _AUDIO: Final = MediaFormat("audio/x-mulaw", 8000, 1)
 
 
 class ViolationError(Exception):
-    """The other end broke the protocol. The stream's state is as before; with `fatal` the call has to be ended."""
+    """The peer broke the protocol. The stream's state is unchanged; with `fatal` the call has to end."""
 
-    def __init__(self, kind: Kind, *, fatal: bool) -> None:
+    def __init__(self, kind: Violation, *, fatal: bool) -> None:
         super().__init__(kind.value)
         self.kind = kind
         self.fatal = fatal
@@ -187,7 +186,7 @@ class MediaStream:
 
     def __init__(self) -> None:
         self.state = State.EXPECT_CONNECTED
-        # Known from `start` on; every later message has to repeat it.
+        # Set at `start`; every later message has to repeat it.
         self.stream_sid = ""
 
     def receive(self, text: str | bytes) -> bytes | Connected | Start | Mark | Dtmf | Stop:
@@ -196,63 +195,63 @@ class MediaStream:
         Raises ViolationError, and nothing else.
         """
         if not isinstance(text, str):
-            raise self._violation(Kind.BINARY)
+            raise self._violation(Violation.BINARY)
         return self.receive_text(text)
 
     def receive_text(self, text: str | bytes) -> bytes | Connected | Start | Mark | Dtmf | Stop:
-        """The same for what is known to be text, which may be given as the UTF-8 that it came in."""
+        """`receive` for a text message, as a string or as UTF-8."""
         if len(text) > MAX_MESSAGE_BYTES:
-            raise self._violation(Kind.OVERSIZED)
+            raise self._violation(Violation.OVERSIZED)
         try:
             message: Inbound = _decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise self._violation(self._why_undecodable(text)) from None
-        # What the table says of nearly every message, without looking it up.
+        # The fast path: nearly every message is this one, and the table allows it.
         if type(message) is Media and self.state is State.STREAMING:
             if message.stream_sid != self.stream_sid:
-                raise self._violation(Kind.WRONG_STREAM)
+                raise self._violation(Violation.WRONG_STREAM)
             return message.media.payload
         following = NEXT.get((self.state, type(message)))
         if following is None:
             second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
-            raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
+            raise self._violation(Violation.SECOND_START if second else Violation.WRONG_ORDER)
         if isinstance(message, Start):
             if message.stream_sid != message.start.stream_sid:
-                raise self._violation(Kind.WRONG_STREAM)
+                raise self._violation(Violation.WRONG_STREAM)
             if message.start.media_format != _AUDIO:
-                raise self._violation(Kind.WRONG_FORMAT)
+                raise self._violation(Violation.WRONG_FORMAT)
             self.stream_sid = message.stream_sid
         elif not isinstance(message, Connected | Media) and message.stream_sid != self.stream_sid:
-            raise self._violation(Kind.WRONG_STREAM)
-        assert not isinstance(message, Media)  # dealt with above
+            raise self._violation(Violation.WRONG_STREAM)
+        assert not isinstance(message, Media)  # the fast path handled it
         self.state = following
         return message
 
-    def _why_undecodable(self, text: str | bytes) -> Kind:
+    def _why_undecodable(self, text: str | bytes) -> Violation:
         try:
             media = _encoded_decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             pass
         else:
-            # What it holds is the last thing to be wrong with it.
+            # Name the violations of order and stream first: the payload matters only to a valid message.
             if self.state is not State.STREAMING:
-                return Kind.WRONG_ORDER
-            return Kind.BAD_BASE64 if media.stream_sid == self.stream_sid else Kind.WRONG_STREAM
+                return Violation.WRONG_ORDER
+            return Violation.BAD_BASE64 if media.stream_sid == self.stream_sid else Violation.WRONG_STREAM
         try:
             event = _any_decoder.decode(text).event
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return Kind.MALFORMED
-        return Kind.MALFORMED if event in _KNOWN_EVENTS else Kind.UNKNOWN_EVENT
+            return Violation.MALFORMED
+        return Violation.MALFORMED if event in _KNOWN_EVENTS else Violation.UNKNOWN_EVENT
 
-    def _violation(self, kind: Kind) -> ViolationError:
+    def _violation(self, kind: Violation) -> ViolationError:
         before_start = self.state in (State.EXPECT_CONNECTED, State.EXPECT_START)
-        return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Kind.UNKNOWN_EVENT))
+        return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Violation.UNKNOWN_EVENT))
 
 
 class Outbound:
-    """The texts that may be sent on one stream, in UTF-8: exactly the documented keys.
+    """The messages that may be sent on one stream, in UTF-8, with exactly the documented keys.
 
-    An extra or missing key is Twilio's error 31951, which it reports once a stream and then drops in silence.
+    Twilio answers an extra or missing key with error 31951, once a stream; further such messages it drops in silence.
     """
 
     __slots__ = ("_mark_prefix", "_media_prefix", "clear")
@@ -264,7 +263,7 @@ class Outbound:
         self.clear = b'{"event":"clear","streamSid":%b}' % quoted
 
     def media(self, frame: bytes) -> bytes:
-        """Raw mu-law, without any file header."""
+        """`frame` is raw mu-law, without a file header."""
         return self._media_prefix + b2a_base64(frame, newline=False) + b'"}}'
 
     def mark(self, generation: int, utterance: int) -> bytes:
@@ -275,6 +274,6 @@ _MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})", re.ASCII)
 
 
 def parse_mark(name: str) -> tuple[int, int] | None:
-    """`(generation, utterance)` of a mark that we named; None for any other name."""
+    """`(generation, utterance)` of a name that `Outbound.mark` made; None for any other name."""
     match = _MARK_NAME.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None

@@ -1,15 +1,16 @@
 """Who may use the browser phone, and who may open a media socket with it.
 
-Three fences, because the phone places calls that cost money, and signatures cannot protect it:
+The phone places calls that cost money, and Twilio's signatures cannot protect it. Three rules do:
 
-1. The page is there only when PHONE_PAGE says so; by default, only where nobody but this machine can reach it.
-2. A request has to be for one of the gateway's own origins (Host), and what changes something has to come from a page
-   of that origin (Origin). So no other page in the same browser can call, not even under a DNS name of its own.
-3. A gateway that checks signatures lets in only who holds a key: a link from `twentyms phone`. One that does
-   not check takes calls from anyone who reaches it, phone or not.
+1. The page exists only when PHONE_PAGE says so; by default, only where no other machine can reach it.
+2. A request must name one of the gateway's own origins (Host), and a request that changes something must come from a
+   page of that origin (Origin). No other page in the same browser can place a call, not even under a DNS name of its
+   own.
+3. A gateway that checks signatures also asks for a key: the link from `twentyms phone`. A gateway that does not check
+   takes calls from anyone who reaches it, with or without the phone.
 
-A media socket of the phone carries a ticket in place of Twilio's signature: made for one call, used once, worth nothing
-after a minute. It spares the handshake its signature and nothing else; `start` still has to show the stream token.
+A media socket of the phone carries a ticket in place of Twilio's signature. A ticket is made for one call, used once,
+and expires after a minute. It replaces the signature of the handshake only; `start` has to show the stream token.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from .tokens import TokenError, Tokens
 
 KEY_COOKIE: Final = "twentyms_phone"
 TICKET_COOKIE: Final = "twentyms_ticket"
-# How long a link opens the page. Long enough for a working day.
+# How long a link opens the page: a working day.
 KEY_LIFE_S: Final = 12 * 3600
 
-# What a ticket is bound to in the place of a call; no CallSid has this form.
+# A ticket is bound to this in place of a CallSid; no CallSid has this form.
 _HANDSHAKE: Final = ("handshake", "phone")
 
 
 def phone_key(auth_token: str) -> bytes:
-    """The secret behind keys and tickets, shared by all gateways of the account."""
+    """The secret that signs keys and tickets, shared by all gateways of the account."""
     return hmac.digest(auth_token.encode(), b"twentyms browser phone v1", "sha256")
 
 
 def mint_key(secret: bytes, now_unix_s: int) -> str:
-    """The key of a link: opens the page until KEY_LIFE_S from now."""
+    """The key in a link. It opens the page for KEY_LIFE_S."""
     expiry = now_unix_s + KEY_LIFE_S
     return f"{expiry}.{_mac(secret, expiry)}"
 
@@ -48,7 +49,7 @@ def _mac(secret: bytes, expiry_s: int) -> str:
 
 
 def cookie(header: str | None, name: str) -> str:
-    """A cookie's value from the request's Cookie header; "" when it is not there."""
+    """A cookie's value from the request's Cookie header; "" when the header has no such cookie."""
     try:
         morsel = SimpleCookie(header or "").get(name)
     except CookieError:
@@ -57,12 +58,12 @@ def cookie(header: str | None, name: str) -> str:
 
 
 def hosts(origins: Iterable[str]) -> frozenset[str]:
-    """What a Host header says of a request for one of `origins`."""
+    """The Host headers of requests for `origins`."""
     return frozenset(urlsplit(origin).netloc for origin in origins)
 
 
 class PhoneAccess:
-    """The rules for one gateway. `secret` is None where signatures are not checked: then no key is asked for."""
+    """The rules for one gateway. `secret` is None where signatures are not checked; then no key is needed."""
 
     def __init__(self, origins: Iterable[str], tickets: Tokens, *, secret: bytes | None) -> None:
         self.origins = frozenset(origins)
@@ -86,11 +87,11 @@ class PhoneAccess:
         return hmac.compare_digest(_mac(self._secret, int(expiry)), mac) and now_unix_s < int(expiry)
 
     def ticket(self, now_ns: int) -> str:
-        """For the handshake of one media socket."""
+        """A ticket for the handshake of one media socket."""
         return self._tickets.mint(0, *_HANDSHAKE, now_ns)[0]
 
     def takes_ticket(self, origin: str | None, cookies: str | None, now_ns: int) -> bool:
-        """Whether a handshake from a page of ours carries a ticket; from now on it is used."""
+        """Whether a handshake comes from a page of ours and carries an unused ticket. Uses the ticket up."""
         if not self.is_own_origin(origin):
             return False
         try:

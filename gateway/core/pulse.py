@@ -1,4 +1,4 @@
-"""How evenly frames leave, in two figures that anyone can read: 50 frames a second, and no gap above 20 ms or so."""
+"""How evenly frames leave, in two figures: about 50 frames a second, and no gap much above 20 ms."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import math
 from collections import deque
 from typing import Final
 
-# Windows, in calls of `second`.
+# Windows, counted in calls of `second`.
 _LARGEST_S: Final = 60
 _RATE_S: Final = 10
 
 
 class Pulse:
-    """Is told every gap between two writes of one utterance; pure."""
+    """Collects the gaps between two writes of one utterance."""
 
     def __init__(self) -> None:
-        # The largest gap since the last `second`, and those of the last minute.
+        # The largest gap since the last `second`, and the largest gap of each second of the last minute.
         self._largest_ns = 0
         self._largest: deque[int] = deque(maxlen=_LARGEST_S)
-        # Frames that followed another one of their utterance, and the time between those, likewise.
+        # Frames that followed another frame of their utterance, and the time between the two: since the last `second`,
+        # and for each second of the window.
         self._frames = 0
         self._speaking_ns = 0
         self._spoken: deque[tuple[int, int]] = deque(maxlen=_RATE_S)
@@ -33,7 +34,7 @@ class Pulse:
     def second(self) -> tuple[float, float]:
         """Seconds of the largest gap of the last minute; frames per second of a speaking call over the last ten.
 
-        The rate is NaN where nobody spoke: an alert on fewer than 48 then stays silent.
+        The rate is NaN when nobody spoke, so an alert on fewer than 48 stays silent.
         """
         self._largest.append(self._largest_ns)
         self._spoken.append((self._frames, self._speaking_ns))

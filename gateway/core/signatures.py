@@ -1,7 +1,7 @@
 """Whether a request comes from Twilio: `X-Twilio-Signature` over URLs that are built from the configured origin alone.
 
-Source: twilio.com/docs/usage/security and the twilio package's RequestValidator, which computes and compares. What a
-proxy or a client puts into Host or X-Forwarded-* plays no part.
+Host and X-Forwarded-* headers of a proxy or a client play no part. Source: twilio.com/docs/usage/security and the
+twilio package's RequestValidator, which computes and compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, g
 from .twiml import media_url
 
 SIGNATURE_HEADER: Final = "X-Twilio-Signature"
-# Names the algorithm when a webhook is signed with a shared key instead of the auth token.
+# Twilio sends this header when it signs a webhook with a shared key instead of the auth token.
 ALGORITHM_HEADER: Final = "X-Twilio-Webhooks-Signature-Settings"
 
 
@@ -23,7 +23,7 @@ class Signatures:
     """Checks for one account and one origin."""
 
     def __init__(self, auth_token: str, origin: str, shared_key: str = "") -> None:
-        """`shared_key` is the secret of what signs with HMAC_SHA256; without one, only HMAC_SHA1 counts."""
+        """`shared_key` is the secret for HMAC_SHA256; without it, only HMAC_SHA1 is accepted."""
         self._validators = {HMAC_SHA1: RequestValidator(auth_token)}
         if shared_key:
             self._validators[HMAC_SHA256] = RequestValidator(shared_key)
@@ -33,11 +33,11 @@ class Signatures:
     def webhook(
         self, target: str, params: Mapping[str, str], signature: str | None, algorithm_header: str | None
     ) -> bool:
-        """`target` is path and query exactly as sent; `params` the form with blank values, empty for a GET."""
+        """Check a webhook. `target` is path and query as sent; `params` the form with blank values, empty for a GET."""
         return self._check((self._origin + target,), params, signature, algorithm_header)
 
     def media(self, signature: str | None, algorithm_header: str | None) -> bool:
-        """The handshake of the media socket: a GET without parameters."""
+        """Check the handshake of a media socket: a GET without parameters."""
         return self._check(self._media_urls, {}, signature, algorithm_header)
 
     def _check(
@@ -52,7 +52,7 @@ class Signatures:
             return False
         try:
             return any(validator.validate(url, params, signature, algorithm) for url in urls)
-        except (TypeError, ValueError):  # parameters that no form of Twilio's can hold, lone surrogates for one
+        except (TypeError, ValueError):  # no form of Twilio's holds such parameters: lone surrogates, for instance
             return False
 
 

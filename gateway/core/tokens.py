@@ -1,8 +1,8 @@
 """One-time tokens that tie a media socket to the signed webhook that asked for it.
 
-Any gateway of the cell can check a token that another one minted: everything in it is covered by an HMAC under a key
-that they share, CallSid and AccountSid included, which the token does not even carry. Only the memory of used tokens is
-each gateway's own.
+Every gateway of the cell can check the tokens of the others. An HMAC under their shared key covers the token's own
+fields and the CallSid, the AccountSid and the packed plan, which travel beside the token. Each gateway remembers only
+the used tokens that it has seen itself.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-# Twilio opens the socket within a second or two of our TwiML. 60 s is half of what Twilio's own SDK allows.
-LIFE_NS: Final = 60_000_000_000
-# Used tokens that are remembered until they expire: 160 new calls a second. Beyond that, tokens are refused.
+from shared.liveness import TOKEN_S, ns
+
+LIFE_NS: Final = ns(TOKEN_S)
+# Used tokens are remembered until they expire: enough for 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 
-# token_id.worker.expiry in ms.source.mac; below the 500 characters that a <Parameter> may have.
-_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
+# token_id.worker.expiry in ms.resumed.source.mac; below the 500 characters that a <Parameter> may have.
+_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([01])\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
 
 
 def shared_key(auth_token: str) -> bytes:
-    """The key of the cell, from the account's auth token; a random one where there is none (one gateway only then)."""
+    """The cell's key, derived from the account's auth token; without one, a random key, which serves one gateway."""
     if not auth_token:
         return secrets.token_bytes(32)
     return hmac.digest(auth_token.encode(), b"twentyms stream token v1", "sha256")
@@ -33,27 +34,24 @@ def shared_key(auth_token: str) -> bytes:
 
 @dataclass(frozen=True)
 class StreamToken:
-    """A token that passed. `token_id` names the offer that aibridge got; it proves nothing by itself."""
+    """An accepted token. `token_id` names the offer that aibridge got; it proves nothing by itself."""
 
     token_id: str
     worker: int
+    # An earlier media socket of the call was lost.
+    resumed: bool
     source: str
 
 
 class TokenError(Exception):
-    """A token that is not accepted. The text is one of `REASONS` and a metric's label."""
+    """A token was refused. The text is one of `REASONS` and a metric's label."""
 
 
 REASONS: Final = ("malformed", "forged", "expired", "used", "full")
 
 
-def worker_of(token: str) -> int:
-    """The aibridge worker that a token of ours names. It proves nothing."""
-    return int(token.split(".")[1])
-
-
 class Tokens:
-    """Mints tokens and accepts each at most once. Times are ns of the machine's monotonic clock."""
+    """Mints tokens and accepts each at most once. Times are ns of one monotonic clock."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -61,25 +59,34 @@ class Tokens:
         self._used: OrderedDict[str, int] = OrderedDict()
 
     def source(self, number: str) -> str:
-        """What stands for a caller's number in a token: the same at every gateway, and not the number."""
+        """The stand-in for a caller's number in a token: the same at every gateway, and not the number."""
         return hmac.digest(self._key, b"source:" + number.encode("utf-8", "surrogatepass"), "sha256")[:8].hex()
 
-    def mint(self, worker: int, call_sid: str, account_sid: str, now_ns: int, source: str = "") -> tuple[str, str]:
-        """`(token, token_id)` for a call from `source` that aibridge worker `worker` was offered."""
+    def mint(
+        self,
+        worker: int,
+        call_sid: str,
+        account_sid: str,
+        now_ns: int,
+        *,
+        packed_plan: str = "",
+        resumed: bool = False,
+        source: str = "",
+    ) -> tuple[str, str]:
+        """`(token, token_id)` for a call from `source` that was offered to aibridge worker `worker`."""
         token_id = secrets.token_urlsafe(12)
-        expiry_ms = (now_ns + LIFE_NS) // 1_000_000
-        mac = self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid)
-        return f"{token_id}.{worker}.{expiry_ms}.{source}.{mac}", token_id
+        signed = f"{token_id}.{worker}.{(now_ns + LIFE_NS) // 1_000_000}.{resumed:d}.{source}"
+        return f"{signed}.{self._mac(signed, call_sid, account_sid, packed_plan)}", token_id
 
-    def use(self, token: str, call_sid: str, account_sid: str, now_ns: int) -> StreamToken:
-        """Accept `token` for this call, now and never again. Raises TokenError."""
+    def use(self, token: str, call_sid: str, account_sid: str, now_ns: int, *, packed_plan: str = "") -> StreamToken:
+        """Accept `token` for this call, and never again. Raises TokenError."""
         match = _SHAPE.fullmatch(token)
         if match is None:
             raise TokenError("malformed")
-        token_id, worker, expiry_ms, source = match[1], int(match[2]), int(match[3]), match[4]
-        if not hmac.compare_digest(self._mac(token_id, worker, expiry_ms, source, call_sid, account_sid), match[5]):
+        token_id, expiry_ns = match[1], int(match[3]) * 1_000_000
+        mac = self._mac(token.rpartition(".")[0], call_sid, account_sid, packed_plan)
+        if not hmac.compare_digest(mac, match[6]):
             raise TokenError("forged")
-        expiry_ns = expiry_ms * 1_000_000
         if now_ns >= expiry_ns:
             raise TokenError("expired")
         self._forget_expired(now_ns)
@@ -88,16 +95,15 @@ class Tokens:
         if len(self._used) >= USED_MAX:
             raise TokenError("full")
         self._used[token_id] = expiry_ns
-        return StreamToken(token_id, worker, source)
+        return StreamToken(token_id, int(match[2]), match[4] == "1", match[5])
 
-    def _mac(self, token_id: str, worker: int, expiry_ms: int, source: str, call_sid: str, account_sid: str) -> str:
-        # Lengths first, so that no two different lists of fields can spell the same bytes.
-        fields = (token_id, str(worker), str(expiry_ms), source, call_sid, account_sid)
+    def _mac(self, *fields: str) -> str:
+        # Lengths come first, so two different lists of fields never give the same bytes.
         text = "".join(f"{len(field)}:{field}" for field in fields)
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
     def _forget_expired(self, now_ns: int) -> None:
-        # Uses come nearly in the order of expiry; one that waits behind a younger one is forgotten a little later.
+        # Tokens are used nearly in the order of expiry. An older token that was used later is forgotten a little late.
         while self._used:
             token_id, expiry_ns = next(iter(self._used.items()))
             if expiry_ns > now_ns:

@@ -1,47 +1,42 @@
-"""The TwiML that the voice webhook answers with."""
+"""The TwiML that connects a call to the media socket, and the URLs in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode
+
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-MEDIA_PATH = "/twilio/media"
-VOICE_PATH = "/twilio/voice"
+MEDIA_PATH: Final = "/twilio/media"
+VOICE_PATH: Final = "/twilio/voice"
 
 
 def media_url(origin: str) -> str:
-    """`wss://` for an `https://` origin. Twilio takes no other scheme, and no query string (error 31920)."""
+    """`wss://` for an `https://` origin. Twilio accepts no other scheme and no query string (error 31920)."""
     return "ws" + origin.removeprefix("http") + MEDIA_PATH
 
 
-def connect(origin: str, token: str, worker: int) -> str:
-    """Connect the call to the media socket; when that ends, come back here and name the worker with the conversation.
+def resume_url(origin: str, worker: int | None, *, after_order: bool = False) -> str:
+    """The voice webhook for a call that returns to its conversation at `worker` (None: unknown).
 
-    Twilio runs what stands behind `</Connect>` when the socket could not be opened, was lost, or was closed by us: the
-    `<Redirect>` is what lets a call outlive its gateway.
+    `after_order`: the call returns because its order was carried out (a dialled leg has ended).
+    """
+    query = {"resume": 1} | ({} if worker is None else {"worker": worker}) | ({"after": "order"} if after_order else {})
+    return f"{origin}{VOICE_PATH}?{urlencode(query)}"
+
+
+def connect(origin: str, parameters: Mapping[str, str], worker: int | None) -> str:
+    """Connect the call to the media socket; afterwards, return to the webhook with the conversation's worker.
+
+    Twilio runs the verbs after `</Connect>` when the socket did not open, was lost, or was closed by us. The
+    `<Redirect>` therefore lets a call outlive its gateway.
     """
     response = VoiceResponse()
     stream = Connect()
-    stream.stream(url=media_url(origin)).parameter(name="token", value=token)
+    media = stream.stream(url=media_url(origin))
+    for name, value in parameters.items():
+        media.parameter(name=name, value=value)
     response.append(stream)
-    response.redirect(f"{origin}{VOICE_PATH}?resume=1&worker={worker}", method="POST")
-    return str(response)
-
-
-def fallback(say: str, dial: str) -> str:
-    """What a caller gets whom we cannot take: another number, words, or neither."""
-    response = VoiceResponse()
-    if say:
-        response.say(say)
-    if dial:
-        response.dial(dial)
-    elif say:
-        response.hangup()
-    else:
-        response.reject()
-    return str(response)
-
-
-def hang_up() -> str:
-    response = VoiceResponse()
-    response.hangup()
+    response.redirect(resume_url(origin, worker), method="POST")
     return str(response)

@@ -1,1 +1,1 @@
-"""The browser phone: one page that calls this gateway as Twilio does, and shows what such a call is like."""
+"""The browser phone: a page that calls this gateway as Twilio does, and shows what happens in the call."""

@@ -1,8 +1,7 @@
-"""What happens in the calls of browser phones, for the page to show: beside the media socket, never on it.
+"""What happens in a browser phone's call, as a stream of server-sent events beside the media socket.
 
-Twilio's protocol has no room for more than media, mark and clear (an extra message is its error 31951), so a page that
-wants the transcript reads it from a stream of server-sent events. Nobody waits for a page that reads slowly: each feed
-holds MAX_NOTES, then its oldest go, counted.
+Twilio's protocol has no room for more than media, mark and clear: an extra message is Twilio's error 31951. A feed
+never waits for its page. It holds MAX_NOTES; beyond that it drops and counts the oldest.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from typing import Final
 
 from shared.metrics import Counter
 
-# A lively call makes about five notes a second: more than a minute of them.
+# More than a minute of a lively call, which makes about five notes a second.
 MAX_NOTES: Final = 500
-# A page that never placed the call it asked for: the life of a stream token.
+# How long a feed waits for its call to begin: the life of a stream token.
 UNSTARTED_S: Final = 60.0
-# What is left for a page that connects only after its call ended.
+# How long a feed stays for a page that connects after its call ended.
 AFTER_S: Final = 10.0
-# A comment, so that a page that is gone is noticed and proxies keep the stream open.
+# A comment is sent this often: it reveals that a page is gone, and proxies keep the stream open.
 KEEP_ALIVE_S: Final = 15.0
 
 
 class Feed:
-    """The notes of one call, until it is over. One page reads it."""
+    """The notes of one call. One page reads them."""
 
     def __init__(self, call_sid: str, lost: Counter) -> None:
         self.call_sid = call_sid
@@ -64,7 +63,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds of this gateway. As many as calls may be offered at once; see Admission."""
+    """The feeds of this gateway: at most one for each call that may be offered at once (see Admission)."""
 
     def __init__(self, lost: Counter) -> None:
         self._lost = lost
@@ -80,14 +79,12 @@ class Feeds:
     def get(self, call_sid: str) -> Feed | None:
         return self._by_sid.get(call_sid)
 
-    def began(self, call: int, call_sid: str) -> bool:
-        """A media socket began this call; whether a phone did, and wants to know more of it."""
+    def follow(self, call: int, call_sid: str) -> None:
+        """A media socket began this call: it is a phone's if a feed waits for it."""
         feed = self._by_sid.get(call_sid)
-        if feed is None:
-            return False
-        feed.call = call
-        self._by_call[call] = feed
-        return True
+        if feed is not None:
+            feed.call = call
+            self._by_call[call] = feed
 
     def note(self, call: int, note: bytes) -> None:
         feed = self._by_call.get(call)
@@ -101,7 +98,7 @@ class Feeds:
             self._loop.call_later(AFTER_S, self._forget, feed)
 
     def close(self) -> None:
-        """End every stream that is still read."""
+        """End every open stream."""
         for feed in self._by_sid.values():
             feed.end()
 

@@ -1,4 +1,4 @@
-"""The routes of the browser phone, and what the media sockets have to know about it."""
+"""The routes of the browser phone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final
 
@@ -14,16 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from websockets.http11 import Request as Handshake
 
 from shared.settings import Settings
 
-from ..core.admission import Answer
+from ..core.calls import Calls
+from ..core.commands import Commands
+from ..core.metrics import Metrics
 from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAccess, cookie, phone_key
+from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
 from ..core.twiml import MEDIA_PATH
-from ..metrics import Metrics
-from ..offers import Caller, Offers
 from .feeds import Feeds
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -33,7 +33,7 @@ _TYPES: Final[Mapping[str, str]] = {
     ".svg": "image/svg+xml",
 }
 _CALL_SID: Final = re.compile(r"CA[0-9a-f]{32}")
-# Stands where a phone number would, in logs and records.
+# Stands in place of a phone number in logs and records.
 FROM: Final = "browser"
 LOCKED: Final = (
     "This phone is locked: the gateway is open to the internet, and only somebody who runs it may call from here.\n"
@@ -42,15 +42,15 @@ LOCKED: Final = (
 
 
 def is_on(settings: Settings, *, loopback: bool) -> bool:
-    """PHONE_PAGE; when that is not set, on where nobody but this machine can reach the gateway.
+    """PHONE_PAGE. Without it, the phone is on where only this machine can reach the gateway.
 
-    `loopback`: the port is bound to loopback, and so is the origin: a proxy in front of it has another one.
+    `loopback`: the port is bound to loopback, and the origin is loopback, too. A proxy would have another origin.
     """
     return settings.phone_page == "on" or (not settings.phone_page and loopback)
 
 
 def origins(settings: Settings, *, loopback: bool) -> set[str]:
-    """Under which origins the page may be opened."""
+    """The origins under which the page may be opened."""
     own = {settings.origin.lower()}
     if loopback:
         own |= {f"http://{host}:{settings.gateway_port}" for host in ("localhost", "127.0.0.1", "[::1]")}
@@ -66,23 +66,32 @@ def access(settings: Settings, *, loopback: bool) -> PhoneAccess:
 
 
 class Phone:
-    """Page, files, calls and feeds. Everything is answered from memory."""
+    """Serves page, files, calls and feeds, all from memory."""
 
-    def __init__(self, rules: PhoneAccess, *, offers: Offers, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self,
+        rules: PhoneAccess,
+        *,
+        calls: Calls,
+        carry_out: Callable[[Commands], None],
+        feeds: Feeds,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
         self._rules = rules
-        self._offers = offers
+        self._calls = calls
+        self._carry_out = carry_out
         self._account_sid = settings.twilio_account_sid or "AC" + 32 * "0"
         self._sorry = settings.fallback_say or "All lines are busy. Please try again in a few minutes."
-        self._feeds = Feeds(metrics.phone_notes_lost)
+        self._feeds = feeds
         self._refused = metrics.phone_refused
-        self.began, self.ended, self.note = self._feeds.began, self._feeds.ended, self._feeds.note
         folder = files(__package__) / "static"
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.name[path.name.rindex(".") :]]) for path in folder.iterdir()
         }
-        # A literal IPv6 address is no source of a policy; 'self' covers it.
+        # A policy cannot name a literal IPv6 address; 'self' covers it.
         sockets = " ".join(sorted("ws" + origin.removeprefix("http") for origin in rules.origins if "[" not in origin))
-        # The page runs its own scripts and talks to its own gateway; nothing else, and inside nobody's frame.
+        # The page runs its own scripts and talks to its own gateway. Nothing else is allowed, frames included.
         self._headers = {
             "Content-Security-Policy": (
                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; worker-src 'self'; "
@@ -102,20 +111,11 @@ class Phone:
             Route("/phone/{name}", self._file),
         ]
 
-    def admits(self, handshake: Handshake) -> bool:
-        """Whether a media socket that Twilio did not sign is a phone's. Uses its ticket up."""
-        headers = handshake.headers
-        cookies = "; ".join(headers.get_all("Cookie"))
-        return self._rules.takes_ticket(headers.get("Origin"), cookies, time.monotonic_ns())
-
-    def close(self) -> None:
-        self._feeds.close()
-
     async def _page(self, request: Request) -> Response:
         self._check_host(request)
         key = request.query_params.get("key", "")
         if key and self._rules.opens(key, int(time.time())):
-            # Out of the address bar, and into a cookie that no script can read.
+            # Move the key from the address bar into a cookie that no script can read.
             answer: Response = RedirectResponse("/", 303, self._headers)
             self._set(answer, request, KEY_COOKIE, key, max_age_s=KEY_LIFE_S, path="/", same_site="lax")
             return answer
@@ -132,13 +132,14 @@ class Phone:
         self._check(request)
         if not self._rules.is_own_origin(request.headers.get("Origin")):
             self._refuse("call from a page of another origin")
-        caller = Caller("CA" + secrets.token_hex(16), self._account_sid, FROM)
-        answer, token = self._offers.take(caller)
-        if answer is not Answer.CONNECT:
+        call_sid = "CA" + secrets.token_hex(16)
+        answer = self._calls.offers.take(call_sid, inbound(self._account_sid, FROM, ""), time.monotonic_ns())
+        self._carry_out(answer.commands)
+        if answer.order is not None:
             return self._json({"error": self._sorry}, 503)
-        self._feeds.open(caller.call_sid)
-        said = {"callSid": caller.call_sid, "accountSid": caller.account_sid, "token": token, "media": MEDIA_PATH}
-        reply = self._json(said, 200)
+        self._feeds.open(call_sid)
+        said = {"callSid": call_sid, "accountSid": self._account_sid, "media": MEDIA_PATH}
+        reply = self._json(said | {"parameters": answer.parameters}, 200)
         ticket = self._rules.ticket(time.monotonic_ns())
         life_s = LIFE_NS // 1_000_000_000
         self._set(reply, request, TICKET_COOKIE, ticket, max_age_s=life_s, path=MEDIA_PATH, same_site="strict")
@@ -182,6 +183,6 @@ class Phone:
     def _set(
         self, answer: Response, request: Request, name: str, value: str, *, max_age_s: int, path: str, same_site: Any
     ) -> None:
-        # TLS ends at a proxy in front of us: the page's origin says whether there is any.
+        # TLS ends at a proxy in front; the page's origin tells whether there is one.
         secure = f"https://{request.headers.get('Host', '')}".lower() in self._rules.origins
         answer.set_cookie(name, value, max_age=max_age_s, path=path, secure=secure, httponly=True, samesite=same_site)

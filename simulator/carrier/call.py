@@ -2,7 +2,7 @@
 
 Messages out are exactly those of Twilio's page "Media Streams - WebSocket messages": every number is a string, except
 in `mediaFormat`. Messages in are checked as strictly as error 31951 says: a missing or extra field, an unknown type,
-what is no JSON text, and another stream's SID are all "Invalid Message", a warning that Twilio gives once a stream.
+text that is not JSON, and another stream's SID are all "Invalid Message", a warning that Twilio gives once a stream.
 
 Pure: times are nanoseconds of CLOCK_MONOTONIC, passed in.
 """
@@ -18,7 +18,7 @@ import msgspec
 
 from shared.audio import FRAME_MS, FRAME_NS
 
-from .caller import Caller, Said
+from .caller import Caller, Said, line_audio
 from .ear import Ear, EarRecord
 
 # Error codes of Twilio's debugger.
@@ -36,7 +36,7 @@ _FILE_HEADERS: Final = (b"RIFF", b"OggS", b"ID3", b".snd", b"fLaC")
 
 @dataclass(frozen=True)
 class CarrierWarning:
-    """An entry of Twilio's debugger: its error code, and what it was about."""
+    """An entry of Twilio's debugger: its error code and its text."""
 
     code: int
     at_ns: int
@@ -58,7 +58,7 @@ class StreamRecord:
     stream_sid: str
     # When `start` was sent.
     started_ns: int
-    # When the stream was over: the caller hung up, or the socket was seen closed.
+    # When the stream ended: the caller hung up, or the socket was found closed.
     ended_ns: int
     # "caller": by `stop`; "server": with a closing handshake; "lost": without one; "" while it lasts.
     ended_by: Literal["", "caller", "server", "lost"]
@@ -69,7 +69,7 @@ class StreamRecord:
 
 @dataclass(frozen=True)
 class Lag:
-    """One time the carrier itself woke too late: a figure that was taken then is void."""
+    """An instant at which the carrier itself woke too late: figures of that time are void."""
 
     at_ns: int
     late_ns: int
@@ -98,14 +98,20 @@ class CallRecord:
     warnings: tuple[CarrierWarning, ...]
     # When each of the caller's 20 ms frames was handed to the socket.
     sent_ns: array[int] = field(default_factory=lambda: array("q"))
+    # The seed of the line noise between the caller's words; None: silence.
+    noise_seed: int | None = None
     # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
 
+    def sent_audio(self) -> bytes:
+        """All that the caller sent, end to end over all streams, mu-law."""
+        return line_audio(self.noise_seed, self.said, len(self.sent_ns))
+
 
 class _Media(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    # msgspec decodes base64 into bytes, and refuses what is none.
+    # msgspec decodes the base64, and refuses what is not base64.
     payload: bytes
 
 
@@ -185,14 +191,14 @@ class CarrierCall:
         return ['{"event":"connected","protocol":"Call","version":"1.0.0"}', _text(start)]
 
     def receive(self, message: str | bytes, now_ns: int) -> list[str]:
-        """A message of the server, and when it was read. A binary one is an invalid one."""
+        """The server sent a message, which was read at `now_ns`. A binary message is invalid."""
         if isinstance(message, str) or not self._is_open:
             return self.receive_text(message, now_ns)
         self._invalid("a binary message", now_ns)
         return self._echo(self._ear.advance(now_ns))
 
     def receive_text(self, message: str | bytes, now_ns: int) -> list[str]:
-        """The same for what is known to be text, which may be given as its UTF-8."""
+        """`receive` for a text message, as a string or as UTF-8."""
         if not self._is_open:
             return []
         out = self._echo(self._ear.advance(now_ns))
@@ -258,7 +264,7 @@ class CarrierCall:
         return [_text(stop)]
 
     def closed(self, now_ns: int, *, lost: bool) -> None:
-        """The server's side of the socket is gone, `lost` when without a closing handshake. The call goes on."""
+        """The server closed the socket; `lost`: without a closing handshake. The call goes on."""
         if self._is_open:
             self._end("lost" if lost else "server", now_ns)
             self._warn(STREAM_CLOSED, "the server closed the socket", now_ns)
@@ -278,6 +284,7 @@ class CarrierCall:
             keys=tuple(self._keys),
             warnings=tuple(self._warnings),
             sent_ns=self._sent_ns[:],
+            noise_seed=self.caller.noise_seed,
         )
 
     def _end(self, by: Literal["caller", "server", "lost"], now_ns: int) -> None:

@@ -17,25 +17,24 @@ from typing import Final
 
 from shared.audio import FRAME_BYTES, FRAME_MS, SILENCE, linear_to_mulaw
 
-# A shorter break does not end a talkspurt: speech of one answer that arrives in pieces is still one answer.
+# A shorter break does not end a talkspurt: one answer that arrives in pieces is still one answer.
 TALKSPURT_HANGOVER_MS: Final = 300
-# So long a caller waits for an answer who heard the AI go on behind their words: that may have been it.
+# How long a caller waits for an answer when the AI kept talking over them: what it said may have been the answer.
 PATIENCE_MS: Final = 5_000
 # Line noise: peak of about -66 dBFS, which no voice activity detection takes for speech.
 _NOISE_PEAK: Final = 16
-_NOISE_FRAMES: Final = 50
 
 
 @dataclass(frozen=True)
 class AfterAnswer:
-    """So many milliseconds after the call was answered."""
+    """`ms` milliseconds after the call was answered."""
 
     ms: int
 
 
 @dataclass(frozen=True)
 class Wait:
-    """So many milliseconds after the step before ended."""
+    """`ms` milliseconds after the end of the step before."""
 
     ms: int
 
@@ -90,11 +89,13 @@ Step = Say | Press | HangUp
 
 @dataclass(frozen=True)
 class Said:
-    """Speech of the caller as it went out: `at_ns` is the instant of its first sample."""
+    """Speech of the caller as it went out: `at_ns` is the instant of its first sample, `frame` the number of frames
+    that the caller had sent before."""
 
     at_ns: int
     name: str
     audio: bytes
+    frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,35 @@ def recorded_clip(name: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def payloads(audio: bytes) -> tuple[str, ...]:
-    """`audio` in frames, base64; the last one filled up with silence. Cached: calls of a bench share their clips."""
+    """`audio` in frames of base64; silence fills the last one. Cached: the calls of a bench share their clips."""
     frames = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
     return tuple(b64encode(frame.ljust(FRAME_BYTES, SILENCE)).decode() for frame in frames)
 
 
-@lru_cache(maxsize=1)
-def _noise() -> tuple[str, ...]:
-    rng = random.Random(1)
-    levels = [linear_to_mulaw(level) for level in range(-_NOISE_PEAK, _NOISE_PEAK + 1)]
-    return payloads(bytes(rng.choices(levels, k=_NOISE_FRAMES * FRAME_BYTES)))
-
-
 _SILENT_FRAME: Final = payloads(SILENCE * FRAME_BYTES)[0]
+# The noise sample for each value of a random byte.
+_NOISE_LEVELS: Final = bytes(linear_to_mulaw(byte * 2 * _NOISE_PEAK // 255 - _NOISE_PEAK) for byte in range(256))
+
+
+def line_audio(noise_seed: int | None, said: Sequence[Said], frames: int) -> bytes:
+    """The first `frames` frames that a caller sent, end to end: its speech, and its noise or silence between."""
+    if noise_seed is None:
+        line = bytearray(SILENCE * frames * FRAME_BYTES)
+    else:
+        rng = random.Random(noise_seed)
+        line = bytearray(b"".join(rng.randbytes(FRAME_BYTES) for _ in range(frames)).translate(_NOISE_LEVELS))
+    for each in said:
+        speech = each.audio + SILENCE * (-len(each.audio) % FRAME_BYTES)
+        at = each.frame * FRAME_BYTES
+        line[at : at + len(speech)] = speech[: len(line) - at]
+    return bytes(line)
 
 
 class Caller:
     """One caller with its script. After the last step it stays silent on the line until someone hangs up.
 
-    `clips` maps a name to mu-law audio. `seed` fixes all that is drawn; with `noise`, the line is not digitally silent.
+    `clips` maps a name to mu-law audio. `seed` fixes every random choice. With `noise` the line is not digitally
+    silent, and no two frames are alike, so a frame is recognised by its bytes wherever it arrives.
     """
 
     def __init__(
@@ -147,15 +158,15 @@ class Caller:
         rng = random.Random(seed)
         self._steps = [_Armed(step, _threshold_ms(step.when, rng)) for step in script]
         self._clips = clips
-        self._noise = _noise() if noise else ()
-        self._noise_at = rng.randrange(_NOISE_FRAMES)
+        self.noise_seed = rng.getrandbits(32) if noise else None
+        self._noise = None if self.noise_seed is None else random.Random(self.noise_seed)
         # Frames of the clip being spoken, the next one last.
         self._speaking: list[str] = []
         self._now_ms = 0
         # When the step before began and ended, in ms since the answer.
         self._began_ms = -1
         self._ended_ms = 0
-        # Talkspurts of the AI so far, the ms of the current one that were heard, when it began, when it was heard last.
+        # Talkspurts of the AI so far; of the current one: the ms heard, when it began, and when it was last heard.
         self._talkspurts = 0
         self._heard_ms = 0
         self._talkspurt_ms = -1
@@ -184,20 +195,18 @@ class Caller:
                 digit = step.digit
             else:
                 audio = self._clips(step.clip) if step.audio is None else step.audio
-                self.said.append(Said(at_ns, step.clip, audio))
+                self.said.append(Said(at_ns, step.clip, audio, self._now_ms // FRAME_MS))
                 self._speaking = list(reversed(payloads(audio)))
         payload = self._frame()
         self._now_ms += FRAME_MS
         return Tick(payload, digit)
 
     def _frame(self) -> str:
+        noise = self._noise.randbytes(FRAME_BYTES) if self._noise is not None else b""
         if self._speaking:
             self._ended_ms = self._now_ms + FRAME_MS
             return self._speaking.pop()
-        if self._noise:
-            self._noise_at = (self._noise_at + 1) % _NOISE_FRAMES
-            return self._noise[self._noise_at]
-        return _SILENT_FRAME
+        return b64encode(noise.translate(_NOISE_LEVELS)).decode() if noise else _SILENT_FRAME
 
     def _listen(self, audible: bool) -> None:
         if not audible:

@@ -1,9 +1,8 @@
 """Places calls: Twilio's webhook requests and media sockets, for as many calls at once as one process carries.
 
-One `Exchange` serves all calls of a process from a single timer, because a task and a timer for each of 7,500 frames a
-second would cost more than the system under test. What the server sends is taken straight from the connection's parser
-and stamped there, so that a busy loop does not look like late audio more than it must; how late the timer itself was
-is part of each call's record.
+One `Exchange` serves all calls of a process from a single timer: a task and a timer for each of 7,500 frames a second
+would cost more than the system under test. A message of the server is stamped when the connection's parser delivers it,
+so that a busy loop hardly makes audio look late. Each record holds the timer's own lateness.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ from .call import (
 )
 from .caller import Caller
 
-# The timer's grain: what falls due within it is sent together. A caller's frame may leave this much late.
+# The timer's grain: frames that are due within it are sent together. A caller's frame may leave this late.
 TICK_NS: Final = 4_000_000
-# A tick that was later than this is written down.
+# A tick that was later than this goes into the record.
 LAG_NS: Final = 5_000_000
-# Twilio gives a webhook 15 s; a test needs to know sooner that nobody answers.
+# Twilio gives a webhook 15 s; a test should not wait that long for a missing answer.
 WEBHOOK_TIMEOUT_S: Final = 10.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -57,11 +56,11 @@ def sid(prefix: str) -> str:
 
 
 class _Socket(DirectConnection, ClientConnection):
-    """A media socket that hands each message over as it is parsed, instead of queueing it for a task."""
+    """A media socket that delivers each message when it is parsed, without a queue and a task."""
 
-    # Set when the handshake is done; nothing can be valid before `start` was sent.
+    # Set after the handshake; no message can be valid before `start` was sent.
     call: CarrierCall | None = None
-    # Holds the closing handshake that a caller's hang-up begins.
+    # The closing handshake that the caller's hang-up began.
     closing: asyncio.Task[None] | None = None
 
     def take(self, data: bytes, is_text: bool) -> None:
@@ -77,7 +76,7 @@ class _Socket(DirectConnection, ClientConnection):
 
 @dataclass(frozen=True)
 class Dialling:
-    """What one call is made of. `connect_to` dials that host and port in plain text in place of the URLs' own."""
+    """The parameters of one call. `connect_to`: dial this host and port in plain text, whatever the URLs say."""
 
     webhook_url: str
     auth_token: str
@@ -92,16 +91,16 @@ class Exchange:
     """All calls of this process. Use as an asynchronous context manager on the loop that carries them."""
 
     def __init__(self, gather: Gather | None = None, *, receive_buffer_bytes: int = 0) -> None:
-        """`gather`: let events gather, for many calls at once; what is heard is then stamped up to 1 ms late.
+        """`gather`: let events gather, for many calls at once; audio is then stamped up to 1 ms late.
 
-        `receive_buffer_bytes`: what the kernel takes for a media socket that nobody reads (0: some hundred kB, which is
-        20 s of a call).
+        `receive_buffer_bytes`: the kernel's buffer of a media socket that is not read (0: some hundred kB, which is 20
+        s of a call).
         """
         self.gather = gather
         self.receive_buffer_bytes = receive_buffer_bytes
-        # It logs each request at INFO: noise in a bench, and a URL is nobody's business in a log.
+        # httpx2 logs each request at INFO: noise in a bench, and URLs do not belong in a log.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        # A connection for each request: one that is kept may be closed by the server just as it is used again.
+        # One connection per request: the server may close a kept connection at the moment of its next use.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
         self._http = httpx2.AsyncClient(trust_env=False, timeout=WEBHOOK_TIMEOUT_S, limits=limits)
         # Streams that are open, the one due first in front; the number breaks ties.
@@ -134,7 +133,7 @@ class Exchange:
         limit_s: float = 300.0,
         connect_pause_s: float = 0.0,
     ) -> CallRecord:
-        """Ring, carry out the TwiML, and return what happened when the call is over; at `limit_s` the caller hangs up.
+        """Ring, carry out the TwiML, and return the record of the call; after `limit_s` the caller hangs up.
 
         Without a `from_number`, each call comes from a number of its own. `connect_pause_s` passes between the
         webhook's answer and the dialling of the media socket.
@@ -180,7 +179,7 @@ class Exchange:
         return response.text
 
     def socket_of(self, call_sid: str) -> ClientConnection | None:
-        """The media socket that a call has open, if any: for whoever wants to harm it."""
+        """The open media socket of a call, or None, so that a test can harm it."""
         return next((media for _, _, call, media in self._due if call.call_sid == call_sid), None)
 
     def carry(self, call: CarrierCall, socket: _Socket) -> None:
@@ -218,7 +217,7 @@ class Exchange:
 
 
 class _Leg:
-    """One call while it lasts: walks through its TwiML."""
+    """One live call: carries out its TwiML."""
 
     def __init__(self, exchange: Exchange, dialling: Dialling, call: CarrierCall) -> None:
         self.call = call
@@ -228,7 +227,7 @@ class _Leg:
         self._socket: _Socket | None = None
 
     async def run(self) -> str:
-        """Carry out the call's TwiML to its end; says how it ended."""
+        """Carry out the call's TwiML to its end. Returns the outcome."""
         url, method, status = self._dialling.webhook_url, "POST", "ringing"
         for _ in range(twiml.MAX_REDIRECTS + 1):
             try:
@@ -247,7 +246,7 @@ class _Leg:
         return "too-many-redirects"
 
     async def _carry_out(self, verbs: list[twiml.Verb], url: str) -> tuple[str, tuple[str, str] | None]:
-        """The outcome, and the (URL, method) at which the call goes on, if it does."""
+        """The outcome, and the (URL, method) at which the call goes on, or None."""
         for verb in verbs:
             self.verbs.append(VerbRecord(time.monotonic_ns(), verb.name, verb.text))
             if verb.name == "Connect" and verb.stream is not None:
@@ -269,7 +268,7 @@ class _Leg:
         return "hung-up-by-server", None
 
     async def _connect(self, stream: Mapping[str, str], parameters: Mapping[str, str], webhook_url: str) -> None:
-        """Dial the media socket and stay until it is over, or give up at once when it is refused."""
+        """Dial the media socket and wait for its end; give up at once when the handshake is refused."""
         try:
             url = twiml.stream_url(webhook_url, stream.get("url", ""))
         except twiml.TwimlError as exc:
@@ -317,7 +316,7 @@ class _Leg:
         self.call.closed(time.monotonic_ns(), lost=lost)
 
     async def _small_socket(self, url: str, host: str = "", port: int = 0) -> socket.socket:
-        """Connected. Its buffer has to be small from the start: a window that was offered cannot be taken back."""
+        """A connected socket. Its buffer is small from the start: an offered TCP window cannot be taken back."""
         parts = urlsplit(url)
         small = socket.socket()
         try:

@@ -23,7 +23,7 @@ BUFFER_BYTES: Final = 10 * 60 * 8_000
 
 @dataclass(frozen=True)
 class Clear:
-    """One `clear`: when it came, and how many bytes it threw away unheard."""
+    """One `clear`: when it came, and how many unheard bytes it discarded."""
 
     at_ns: int
     cut_bytes: int
@@ -35,7 +35,7 @@ class EarRecord:
 
     # When the message was read.
     arrival_ns: array[int]
-    # When its first byte was played; byte k follows k * 125 us later.
+    # When its first byte was played; byte k is played k * 125 us later.
     play_start_ns: array[int]
     # Its length.
     size_bytes: array[int]
@@ -44,7 +44,7 @@ class EarRecord:
     # The payloads, end to end.
     audio: bytes
     clears: tuple[Clear, ...]
-    # How many bytes had come before each mark: nothing of the utterance before it was due any more.
+    # How many bytes had come before each mark, that is, at the end of an utterance.
     mark_bytes: array[int]
     # Bytes refused because ten minutes were buffered already, and how many messages they came in.
     discarded_bytes: int
@@ -86,7 +86,7 @@ class Ear:
         return True
 
     def mark(self, name: str, now_ns: int) -> None:
-        """A mark behind the audio so far; `advance` returns it when that has been played."""
+        """A mark after the audio so far; `advance` returns it when that audio has been played."""
         self._marks.append((max(self._play_end_ns, now_ns), name))
         self._mark_bytes.append(len(self._audio))
 
@@ -102,14 +102,14 @@ class Ear:
         return self._marks[0][0] if self._marks else None
 
     def clear(self, now_ns: int) -> list[str]:
-        """Empty the buffer. Returns all waiting marks; nothing tells whether one was played or thrown away."""
+        """Empty the buffer. Returns all waiting marks; they do not tell whether their audio was played."""
         self._clears.append(Clear(now_ns, self._cut(now_ns)))
         names = [name for _, name in self._marks]
         self._marks.clear()
         return names
 
     def close(self, now_ns: int) -> None:
-        """The stream is over: what has not been played will never be, and no mark comes back."""
+        """The stream is over: unplayed audio is never played, and no further mark returns."""
         self._cut(now_ns)
         self._marks.clear()
 
@@ -131,7 +131,7 @@ class Ear:
         )
 
     def _cut(self, now_ns: int) -> int:
-        """Throw away what has not begun to play by now; returns how many bytes. A sample that has begun is heard."""
+        """Discard the audio that has not begun to play; returns its bytes. A sample that has begun is heard."""
         cut = 0
         if self._play_end_ns <= now_ns:
             return cut

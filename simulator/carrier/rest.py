@@ -1,7 +1,7 @@
-"""Twilio's REST side as far as callbook uses it: calls and their recordings, slow, failing or refusing when told to.
+"""Twilio's REST API for calls and their recordings; slow, failing or refusing on request.
 
-Paths, fields, status codes and error bodies are those of the API of 2010-04-01. Every request is written down with the
-moment it came, on the clock that the carrier's ear uses, so that a test can say what came first.
+Paths, fields, status codes and error bodies are those of the API of 2010-04-01. Every request is recorded with its
+time, on the clock of the carrier's ear, so that a test can compare the two.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MESSAGES: Final = {
 
 @dataclass(frozen=True)
 class RestRequest:
-    """One request, as it came in. `form` keeps the fields that were sent more than once."""
+    """One request as it was received. `form` keeps repeated fields."""
 
     at_ns: int
     method: str
@@ -67,9 +67,9 @@ class RestRecording:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a request meets before it is answered: a wait, and a status in place of the answer (0: the answer).
+    """Trouble for a request: a wait, then a status in place of the answer (0: the answer).
 
-    `done`: the work is done all the same, and only the answer is lost.
+    `done`: the request is carried out, and only its answer is lost.
     """
 
     wait_s: float = 0.0
@@ -79,9 +79,9 @@ class Trouble:
 
 @dataclass
 class CarrierRest:
-    """Use as an asynchronous context manager; `url` is TWILIO_API_URL. `trouble` meets each request of `methods`.
+    """Use as an asynchronous context manager; `url` is TWILIO_API_URL. Each request of `methods` meets `trouble`.
 
-    `troubles` come first, one a request. `ended` calls cannot be recorded.
+    `troubles` come before that, one per request. `ended` calls cannot be recorded.
     """
 
     account_sid: str
@@ -125,7 +125,7 @@ class CarrierRest:
         await self._serving
 
     async def complete(self, recording_sid: str, *, duration_s: int = 5) -> int:
-        """End a recording and tell its callback, signed; the status that the callback answered with."""
+        """End a recording and post its callback, signed. Returns the status of the callback's answer."""
         recording = self.recordings[recording_sid]
         recording.status = "completed"
         form = {
@@ -180,7 +180,7 @@ class CarrierRest:
         return JSONResponse({"sid": sid, "account_sid": self.account_sid, "status": status})
 
     async def _meet(self, request: Request, form: tuple[tuple[str, str], ...]) -> tuple[Response | None, bool]:
-        """Write the request down; the refusal that it meets, and whether its work is done all the same."""
+        """Record the request. Returns the refusal that it meets, and whether it is carried out all the same."""
         self.requests.append(RestRequest(time.monotonic_ns(), request.method, request.url.path, form))
         expected = base64.b64encode(f"{self.account_sid}:{self.auth_token}".encode()).decode()
         if request.headers.get("authorization") != f"Basic {expected}":
@@ -209,7 +209,7 @@ class CarrierRest:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to whoever runs the loop."""
+        """Leave the signals to the program that runs the loop."""
         yield
 
 

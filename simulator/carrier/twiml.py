@@ -1,7 +1,7 @@
 """TwiML as Twilio reads it: a document of verbs that are carried out in order.
 
-Only what an inbound voice call with a media stream can need. A verb that is none of these is skipped, as Twilio skips
-it (error 12200, a warning).
+It covers the verbs of a voice call with a media stream. Any other verb is skipped, as Twilio does (error 12200, a
+warning).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
 from xml.etree import ElementTree
 
-# A <Redirect> chain that is longer has lost its way; Twilio's own bound is higher and not documented.
+# A longer chain of <Redirect>s is a circle; Twilio's own bound is higher and not documented.
 MAX_REDIRECTS: Final = 10
 
 
 class TwimlError(ValueError):
-    """The document is no TwiML (error 12100)."""
+    """The document is not TwiML (error 12100)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Verb:
 
 
 def parse(document: str) -> list[Verb]:
-    """The verbs of a TwiML document. Raises TwimlError for what is not well-formed or has another root."""
+    """The verbs of a TwiML document. Raises TwimlError when it is not well-formed or has another root."""
     try:
         root = ElementTree.fromstring(document.strip())
     except ElementTree.ParseError as exc:
@@ -58,8 +58,8 @@ def _verb(element: ElementTree.Element) -> Verb:
 def stream_url(webhook_url: str, url: str) -> str:
     """The socket to dial for <Stream url>, which may be relative to the webhook's own URL.
 
-    Twilio takes wss alone; ws is let through for tests on one machine. Raises TwimlError for any other scheme, and for
-    a query string, which Twilio does not support (error 31920).
+    Twilio accepts wss only; ws is accepted here for tests on one machine. Raises TwimlError for any other scheme, and
+    for a query string, which Twilio does not support (error 31920).
     """
     absolute = urlsplit(urljoin(webhook_url, url))
     scheme = (

@@ -1,4 +1,4 @@
-"""How a simulated Realtime model behaves: what the real one does, and whatever else it may do to a call."""
+"""How a simulated Realtime model behaves: as the real one, or worse."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import msgspec
 class Behaviour:
     """The defaults are those of a healthy gpt-realtime-2; each field forces one thing."""
 
-    speed: float = 5.0  # audio is delivered so many times faster than real time (the real one: 3 to 10)
+    speed: float = 5.0  # audio is delivered this many times faster than real time (the real model: 3 to 10)
     first_delta_ms: int = 300  # from the creation of a response to its first audio, ms
     delta_ms: int = 100  # audio in one delta, ms
     ragged: bool = False  # deltas of random sizes instead: 1 byte, odd ones, many frames
 
     answer_ms: int = 0  # every utterance is cut or repeated to this length, ms; 0: as recorded
     clip: str = ""  # always speak this recording of voices/
-    flood_times: int = 1  # every utterance is said so many times over
-    parrot: bool = False  # answer with what the caller said last, in the caller's voice
+    flood_times: int = 1  # every utterance is repeated this many times
+    parrot: bool = False  # answer with the caller's last words, in the caller's voice
     preamble: bool = False  # first a short item of phase `commentary`; both items are closed together at the end
     transcript: Literal["early", "along", "late", "never"] = "along"  # of the model's words, against its audio
     no_audio: Literal["", "text", "empty"] = ""  # a response that holds text only, or nothing
@@ -32,22 +32,24 @@ class Behaviour:
     transcription: Literal["ok", "fail", "never"] = "ok"  # of the caller's words, when the session asks for it
     transcription_ms: int = 400  # from the commit to the transcription, ms
 
-    stale_deltas_after_cancel: int = 0  # deltas still sent after a cancel was received
+    stale_deltas_after_cancel: int = 0  # deltas that are still sent after a cancel
     stall_at_ms: int = 0  # after this much audio of an utterance, ms ...
     stall_ms: int = 0  # ... nothing comes for this long, ms; 0: no stall
     failure: str = ""  # every response fails with this error code instead of speaking
 
-    recoverable_error_every_ms: int = 0  # an `error` event of no consequence, every so many ms of session; 0: never
+    recoverable_error_every_ms: int = (
+        0  # an `error` event without consequence each time this many ms have passed; 0: never
+    )
     fatal_error: str = ""  # an `error` with this code, e.g. insufficient_quota, and the server closes ...
     fatal_error_at_ms: int = 0  # ... after this much of the session, ms
-    drop_utterance_at_ms: int | None = None  # the socket dies without a close frame after so much of an utterance, ms
-    drop_session_at_ms: int | None = None  # the same after so much of the session, ms
+    drop_utterance_at_ms: int | None = None  # the socket dies without a close frame after this much of an utterance, ms
+    drop_session_at_ms: int | None = None  # the same after this much of the session, ms
     expire_after_ms: int = 3_600_000  # session_expired and close 1001; the real limit is 60 minutes
 
     refuse: Literal["", "key", "model", "rate_limit", "unavailable"] = ""  # the handshake: 401, 404, 429, 503
     handshake_ms: int = 0  # the handshake takes this much longer, ms
 
-    responses: tuple[Behaviour, ...] = ()  # the first so many responses of a session behave like these instead
+    responses: tuple[Behaviour, ...] = ()  # the first responses of a session behave like these, one by one
 
     def __post_init__(self) -> None:
         for name in ("speed", "delta_ms", "flood_times"):
@@ -60,14 +62,14 @@ class Behaviour:
 
     @classmethod
     def embedded(cls, kind: Literal["talk", "parrot"]) -> Behaviour:
-        """The model that stands in where there is no key: it says what it is, and then talks, or repeats its caller."""
+        """The model for a user without a key: it introduces itself, then talks, or repeats its caller."""
         if kind == "parrot":
             return cls(parrot=True, responses=(cls(clip="introduction-parrot"),))
         return cls(responses=(cls(clip="introduction"),))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Behaviour:
-        """Fields by name; those of `responses` change the outer ones. Raises ValueError, which says what is wrong."""
+        """Fields by name; the fields in `responses` override the outer ones. Raises ValueError with what is wrong."""
         try:
             fields: dict[str, Any] = json.loads(text)
             scripted = fields.pop("responses", [])

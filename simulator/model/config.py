@@ -1,4 +1,4 @@
-"""The configuration of a Realtime session: what a client may write in `session.update`, and what becomes of it.
+"""The configuration of a Realtime session: what a client may write in `session.update`, and its effect.
 
 Field by field after the openai SDK's `types/realtime/realtime_session_create_request.py` and its neighbours.
 """
@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class RefusedError(Exception):
-    """The client asked for what the server will not do: becomes one `error` event, and the session goes on."""
+    """The server refuses a client's request: one `error` event, and the session goes on."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Pcm(Struct, tag_field="type", tag="audio/pcm", forbid_unknown_fields=True)
 
 
 class Pcmu(Struct, tag_field="type", tag="audio/pcmu", forbid_unknown_fields=True):
-    """G.711 mu-law. Without a rate: the real server refuses one here."""
+    """G.711 mu-law, without a rate, which the real server refuses."""
 
 
 Format = Pcm | Pcmu
@@ -86,13 +86,13 @@ class Reasoning(Struct, forbid_unknown_fields=True):
     effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
 
 
-# Not both: the server speaks, which includes a transcript, or it writes.
+# Either audio, which includes a transcript, or text; never both.
 Modalities = Annotated[list[Literal["audio", "text"]], Meta(min_length=1, max_length=1)]
 MaxTokens = Annotated[int, Meta(ge=1, le=4_096)] | Literal["inf"]
 
 
 class SessionUpdate(Struct, forbid_unknown_fields=True):
-    """`session` of a session.update. What is absent stays as it is."""
+    """`session` of a session.update. Absent fields keep their values."""
 
     type: Literal["realtime"]
     model: str | UnsetType = UNSET
@@ -111,7 +111,7 @@ class SessionUpdate(Struct, forbid_unknown_fields=True):
 
 
 class ResponseRequest(Struct, forbid_unknown_fields=True):
-    """`response` of a response.create: what differs from the session, for this response alone."""
+    """`response` of a response.create: the fields that differ from the session, for this response only."""
 
     instructions: str | None = None
     conversation: Literal["auto", "none"] = "auto"
@@ -158,9 +158,9 @@ def initial_session(session_id: str, model: str, expires_at: int) -> dict[str, A
 
 
 def updated_session(session: dict[str, Any], update: Any, *, has_spoken: bool) -> dict[str, Any]:
-    """`session` with `update` applied. Raises RefusedError when a value is not one that the server takes.
+    """`session` with `update` applied. Raises RefusedError for a value that the server does not accept.
 
-    `has_spoken` says that the conversation holds the model's audio: its voice and model are then fixed.
+    `has_spoken`: the conversation holds the model's audio, so its voice and model are fixed.
     """
     try:
         change = msgspec.to_builtins(msgspec.convert(update, SessionUpdate))
@@ -182,7 +182,7 @@ def updated_session(session: dict[str, Any], update: Any, *, has_spoken: bool) -
 
 
 def refusal(exc: msgspec.ValidationError, root: str) -> RefusedError:
-    """What the server says about a value that does not fit its schema; `root` is the field that was read."""
+    """The server's complaint about a value that does not fit the schema; `root` is the field that was read."""
     what, _, path = str(exc).partition(" - at `$")
     param = (root + path.rstrip("`")).strip(".") or None
     if what.startswith("Object contains unknown field"):

@@ -88,7 +88,7 @@ _CONTENT: Final = {
 
 
 def decode(text: str | bytes) -> Event:
-    """One client event. Raises RefusedError with what the server says about it."""
+    """One client event. Raises RefusedError with the server's complaint."""
     try:
         return _DECODER.decode(text)
     except msgspec.ValidationError as exc:
@@ -111,7 +111,7 @@ def type_of(event: Event) -> str:
 
 
 def event_id_of(text: str | bytes) -> str | None:
-    """The `event_id` of an event that was refused, so that the client can tell which."""
+    """The `event_id` of a refused event, which the error repeats."""
     try:
         event_id = msgspec.json.decode(text).get("event_id")
     except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):

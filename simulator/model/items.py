@@ -1,4 +1,4 @@
-"""The items of a Realtime conversation, and the ways in which a client may change them."""
+"""The items of a Realtime conversation, and how a client may change them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .config import RefusedError
 
 @dataclass
 class Item:
-    """One item. Only what the model spoke has `speech`; of it, `sent_bytes` went out as deltas."""
+    """One item. Only an item that the model speaks has `speech`; `sent_bytes` of it were sent as deltas."""
 
     id: str
     type: Literal["message", "function_call", "function_call_output"]
@@ -59,7 +59,7 @@ class Item:
 
 
 class Conversation:
-    """The items in order. Every method that a client's mistake can reach raises RefusedError."""
+    """The items in order. A method raises RefusedError for a client's mistake."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -72,7 +72,7 @@ class Conversation:
         return self._items[-1] if self._items else None
 
     def add(self, item: Item, after: str | None = None) -> str | None:
-        """Insert `item` behind the item `after` ("root": at the front; None: at the end); the id of its predecessor."""
+        """Insert `item` after the item `after` ("root": at the front; None: at the end); the id of its predecessor."""
         if after == "root":
             at = 0
         elif after is None:
@@ -93,10 +93,10 @@ class Conversation:
         self._items.remove(item)
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> tuple[int, str | None]:
-        """Cut the model's audio; where it was cut, ms, and the complaint when that is not where the client wanted.
+        """Cut the model's audio. Returns where it was cut, ms, and the complaint when the client wanted another place.
 
-        Beyond the end of the audio the real server complains with an error whose event_id is null, cuts at the end, and
-        confirms that (openai-agents and ReviewStage/luke#564 traces). Two other mistakes are refused.
+        For a place beyond the end of the audio, the real server complains with an error whose event_id is null, cuts at
+        the end, and confirms that (openai-agents and ReviewStage/luke#564 traces). It refuses two other mistakes.
         """
         item = self._find(item_id, "truncate", "truncating")
         if item.speech is None or not item.sent_bytes or audio_end_ms <= 0 or content_index != 0:

@@ -1,4 +1,4 @@
-"""What the simulated model saw, said and believes: the truth that the judge of a call compares with the ear."""
+"""What the simulated model saw, said and believes, for a judge who compares it with the ear."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .items import Item
 
 # A session of an hour has about 10,000; the oldest go first.
 MAX_EVENTS: Final = 50_000
-# A step that was later than this is written down.
+# A step that was later than this goes into the record.
 LAG_NS: Final = 5_000_000
-# Fields of an event that its note keeps.
+# The fields of an event that the record keeps.
 _NOTED: Final = ("response_id", "item_id", "audio_end_ms", "audio_start_ms")
-# Too many to list: counted instead.
+# Events too frequent to list; they are counted.
 _COUNTED: Final = frozenset({"response.output_audio_transcript.delta", "response.output_text.delta"})
 
 
 class Record:
-    """Notes what passes; `as_dict` is the whole, JSON-able. Times are those the session was given."""
+    """Records the events of a session; `as_dict` returns everything for JSON. Times are the session's."""
 
-    def __init__(self, session_id: str, request_id: str) -> None:
+    def __init__(self, session_id: str, request_id: str, *, keeps_input: bool = False) -> None:
         self.session_id = session_id
         self.request_id = request_id
         self.conversation_id = session_id.replace("sess", "conv", 1)
@@ -32,6 +32,10 @@ class Record:
         self.close_code: int | None = None
         self.appends = 0
         self.appended_bytes = 0
+        # All audio that the client appended, if it is to be kept.
+        self.input = bytearray() if keeps_input else None
+        # When, and how many bytes it was then.
+        self.input_at: list[tuple[int, int]] = []
         self.deltas = 0
         self.transcript_deltas = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
@@ -41,12 +45,19 @@ class Record:
         # What the client put into the conversation.
         self.told: list[Item] = []
         self.responses: list[dict[str, Any]] = []
-        # When something was done later than it was due, and by how much: a figure that was taken then is void.
+        # When a step was late, and by how much: figures of that time are void.
         self.lags: deque[dict[str, int]] = deque(maxlen=MAX_EVENTS)
 
     def late(self, due_ns: int, now_ns: int) -> None:
         if now_ns - due_ns > LAG_NS:
             self.lags.append({"at_ns": now_ns, "late_ns": now_ns - due_ns})
+
+    def appended(self, audio: bytes, now_ns: int) -> None:
+        self.appends += 1
+        self.appended_bytes += len(audio)
+        if self.input is not None:
+            self.input += audio
+            self.input_at.append((now_ns, len(self.input)))
 
     def received(self, type: str, event: Any, now_ns: int) -> None:
         note = {"at_ns": now_ns, "dir": "in", "type": type}
@@ -96,6 +107,8 @@ class Record:
             "lags": list(self.lags),
             "appends": self.appends,
             "appended_bytes": self.appended_bytes,
+            "input_at": self.input_at,
+            "input_b64": None if self.input is None else base64.b64encode(self.input).decode(),
             "deltas": self.deltas,
             "transcript_deltas": self.transcript_deltas,
         }

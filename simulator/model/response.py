@@ -17,15 +17,15 @@ from .items import Conversation, Item, usage
 from .record import Outbox, Record, audio_head
 
 MS_NS: Final = 1_000_000
-# Sizes of ragged deltas, bytes: slivers, odd ones, one frame and its neighbours, many frames.
+# Sizes of ragged deltas, bytes: single bytes, odd sizes, about one frame, many frames.
 _RAGGED_BYTES: Final = (1, 3, 159, 160, 161, 333, 800, 1_601, 4_000)
-# Three samples of PCM at 24 kHz, 16 bit little-endian, for one byte of mu-law at 8 kHz.
+# For each byte of mu-law at 8 kHz, three samples of PCM at 24 kHz (16 bit little-endian).
 _MULAW_TO_PCM: Final = tuple(value.to_bytes(2, "little", signed=True) * 3 for value in MULAW_TO_LINEAR)
 
 
 @dataclass
 class Stage:
-    """What a response works on: its session's conversation and channel."""
+    """The parts of its session that a response uses."""
 
     outbox: Outbox
     record: Record
@@ -50,11 +50,11 @@ class Response:
     def __init__(
         self, stage: Stage, behaviour: Behaviour, parts: list[Part], settings: dict[str, Any], *, seed: int, now_ns: int
     ) -> None:
-        """`settings` is the session's configuration with what the response.create changed."""
+        """`settings` is the session's configuration with the changes of the response.create."""
         self.id = stage.new_id("resp")
         self.in_conversation: bool = settings["conversation"] != "none"
         self.over = False
-        # Audio of all its items so far, ms: what a client that plays at once takes to play it.
+        # The audio of all its items so far, ms.
         self.spoken_ms = 0
         self._stage = stage
         self._behaviour = behaviour
@@ -133,7 +133,7 @@ class Response:
         return item
 
     def _speak(self, index: int, item: Item, speech: Speech, due_ns: int) -> Generator[int, None, int]:
-        """Send the audio in deltas, faster than real time; the generator's value is when the last was due."""
+        """Send the audio in deltas, faster than real time. The generator returns when the last delta was due."""
         behaviour = self._behaviour
         audio = speech.render()
         words = _words(speech)
@@ -198,7 +198,7 @@ class Response:
         return {"response_id": self.id, "item_id": item.id, "output_index": index, "content_index": 0}
 
     def _end(self, index: int, status: Literal["completed", "incomplete"]) -> None:
-        """Close an item. The events of a finished item come for one that was cut short, too."""
+        """Close an item. An item that was cut short gets the same events as a finished one."""
         item = self._open.pop(index)
         item.status = status
         send, where = self._stage.outbox.send, self._at(index, item)
@@ -248,7 +248,7 @@ class Response:
 
 
 def _words(speech: Speech) -> list[str]:
-    """The words of `speech`, as far as its audio goes, each but the first with the space before it."""
+    """The words of `speech` up to the end of its audio, each but the first with its leading space."""
     words = [word if not number else f" {word}" for number, word in enumerate(speech.text.split())]
     ratio = speech.length_bytes / max(len(speech.audio), 1)
     return (words * math.ceil(ratio))[: math.ceil(len(words) * ratio)]

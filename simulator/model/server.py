@@ -1,9 +1,10 @@
-"""The simulated Realtime model behind a WebSocket: `python -m simulator.model.server --port 9000`.
+"""The simulated Realtime model on a WebSocket: `python -m simulator.model.server --port 9000`.
 
 `wss://api.openai.com/v1/realtime?model=...` becomes `ws://127.0.0.1:9000/v1/realtime?model=...`. A call is known by its
 handshake header `X-Client-Request-Id`. `GET /simulator/sessions[?request_id=...]` tells what each session saw, said and
 believes; `GET /healthz` says how many are open. `GET /simulator/harm?request_id=...&seconds=...` does not read a call's
-sockets for so long, or cuts them (0), and says how many there were.
+sockets for this long, or cuts them (0), and says how many there were. `GET /simulator/peers` names the client's port of
+each call's newest open session.
 """
 
 from __future__ import annotations
@@ -33,18 +34,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from shared.gather import Gather
-from shared.process import ConfigError, run
 from shared.websocket import DirectConnection
 
 from ..voice import Voice
 from .behaviour import Behaviour
 from .session import ABNORMAL, ModelSession
 
-# Sessions that ended and whose records are kept; the oldest go first.
+# Records of ended sessions that are kept; the oldest go first.
 KEPT_SESSIONS: Final = 1_000
 # An append may hold 15 MiB of audio, 20 MiB in base64.
 MAX_MESSAGE_BYTES: Final = 24 * 2**20
-# Events that a client has not read: ten minutes of audio in base64. Beyond it the socket is cut.
+# Unread events of a client: ten minutes of audio in base64. Beyond this the socket is cut.
 MAX_UNREAD_BYTES: Final = 8 * 2**20
 REQUEST_ID_HEADER: Final = "X-Client-Request-Id"
 
@@ -95,13 +95,16 @@ class ModelServer:
         *,
         api_key: str = "",
         seed: int = 0,
+        keeps_input: bool = False,
     ) -> None:
-        """`api_key`: the only one accepted; empty: any that does not begin with sk-refused."""
+        """`api_key`: the only one accepted; empty: any that does not begin with sk-refused. `keeps_input`: as in
+        ModelSession."""
         self.port = port
         self._host = host
         self._behaviour_for = behaviour_for
         self._api_key = api_key
         self._seed = seed
+        self._keeps_input = keeps_input
         self._voice = Voice()
         self._gather = Gather()
         self._count = 0
@@ -118,7 +121,7 @@ class ModelServer:
             create_connection=_Connection,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
-            ping_interval=None,  # the client's pings are answered; ours would only cost
+            ping_interval=None,  # answering the client's pings is enough
             close_timeout=1,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
@@ -142,8 +145,12 @@ class ModelServer:
         """The records of all sessions, or of one call's, oldest first."""
         ended = [session for known, session in self._ended if request_id in (None, known)]
         live = [line.session for line in self._open.values() if request_id in (None, line.request_id)]
-        # A worker that was only stopped closes its session behind its successor's beginning.
+        # By their beginnings: a stalled client closes its session after its successor has opened one.
         return sorted((session.record() for session in ended + live), key=lambda record: record["opened_ns"])
+
+    def peers(self) -> dict[str, int]:
+        """The client's port of the newest open session of each call."""
+        return {line.request_id: line.port for line in self._open.values()}
 
     def harm(self, request_id: str, seconds: float) -> int:
         """Cut the open sockets of a call, or do not read them for `seconds`; how many there were."""
@@ -161,12 +168,14 @@ class ModelServer:
             return _json(http.HTTPStatus.OK, {"status": "ok", "open_sessions": self.open_sessions})
         if url.path == "/simulator/sessions":
             return _json(http.HTTPStatus.OK, self.records(query.get("request_id", [None])[0]))
+        if url.path == "/simulator/peers":
+            return _json(http.HTTPStatus.OK, self.peers())
         if url.path == "/simulator/harm" and {"request_id", "seconds"} <= set(query):
             return _json(http.HTTPStatus.OK, {"harmed": self.harm(query["request_id"][0], float(query["seconds"][0]))})
         return _json(http.HTTPStatus.NOT_FOUND, {"error": {"message": f"Unknown path {url.path}"}})
 
     async def _admit(self, request: Request, query: dict[str, list[str]]) -> Response | None:
-        """None to go on with the handshake; an error as OpenAI words it to refuse."""
+        """None to accept the handshake, or an error in OpenAI's words to refuse it."""
         behaviour = self._behaviour_for(request.headers.get(REQUEST_ID_HEADER, ""))
         request.behaviour = behaviour  # type: ignore[attr-defined]  # for `_serve`, which gets the same request
         if behaviour.handshake_ms:
@@ -198,6 +207,7 @@ class ModelServer:
             request_id=request_id,
             model=parse_qs(urlsplit(request.path).query)["model"][0],
             unix_s=int(time.time()),
+            keeps_input=self._keeps_input,
         )
         line = self._open[session_id] = _Line(connection, session, request_id)
         try:
@@ -208,7 +218,7 @@ class ModelServer:
 
 
 class _Connection(DirectConnection, ServerConnection):
-    """Hands each message to its session as it is read, without a queue and a task between: a third of the cost."""
+    """Gives each message to its session when it is read. A queue and a task between would triple the cost."""
 
 
 class _Line:
@@ -222,6 +232,12 @@ class _Line:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0  # when it fires
         self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The client's end of the socket."""
+        port: int = self._connection.remote_address[1]
+        return port
 
     async def run(self) -> None:
         session = self.session
@@ -256,7 +272,7 @@ class _Line:
             self._after(texts)
 
     def _after(self, texts: list[str]) -> None:
-        """Send, and see to the timer and to a close that the session wants."""
+        """Send the texts, set the timer, and close the socket if the session wants it."""
         connection = self._connection
         if texts:
             connection.send_all([text.encode() for text in texts])
@@ -273,7 +289,7 @@ class _Line:
             return
         if self._timer:
             self._timer.cancel()
-        # uvloop's timers have whole milliseconds; rounded up, so that one firing is enough.
+        # uvloop's timers have whole milliseconds; round up, so that one firing is enough.
         delay_ms = math.ceil((due_ns - time.monotonic_ns()) / 1_000_000)
         self._timer_ns = due_ns
         self._timer = self._loop.call_later(max(0, delay_ms) / 1_000, self._tick)
@@ -288,7 +304,7 @@ class _Line:
             self._timer = None
         if code == ABNORMAL:
             self.session.closed(time.monotonic_ns(), code[0])
-            # What the record calls sent shall leave the machine: uvloop writes at the end of its round.
+            # uvloop writes at the end of its round: let everything that the record calls sent leave this process.
             self._loop.call_later(0.005, self._connection.transport.abort)
         elif self._closing is None:
             self._closing = self._loop.create_task(self._connection.close(*code))
@@ -304,9 +320,9 @@ def _behaviour(path: Path | None, speed: float | None) -> Behaviour:
     try:
         behaviour = Behaviour.from_json(path.read_bytes()) if path else Behaviour()
     except OSError as exc:
-        raise ConfigError(f"--behaviour {path} cannot be read ({exc.strerror})") from None
+        raise SystemExit(f"model: --behaviour {path} cannot be read ({exc.strerror})") from None
     except ValueError as exc:
-        raise ConfigError(f"--behaviour {path} cannot be used: {exc}") from None
+        raise SystemExit(f"model: --behaviour {path} cannot be used: {exc}") from None
     return behaviour if speed is None else replace(behaviour, speed=speed)
 
 
@@ -317,17 +333,21 @@ async def _serve_until_told(server: ModelServer) -> None:
         loop.add_signal_handler(name, stop.set)
     async with server:
         print(f"simulated model: OPENAI_BASE_URL={server.base_url}", flush=True)
-        # Nothing of the start-up is garbage, and a pause of the collector would be a gap in everybody's speech.
+        # The start-up leaves no garbage, and a garbage collection would be a gap in every session's speech.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         await stop.wait()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
+def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `parser` replaces this program's name and description.
+
+    Raises SystemExit with one line that says what is wrong.
+    """
+    parser = parser or argparse.ArgumentParser(prog="python -m simulator.model.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--speed", type=float, help="audio comes so many times faster than real time (default 5)")
+    parser.add_argument("--speed", type=float, help="how many times faster than real time audio comes (default 5)")
     parser.add_argument(
         "--behaviour", type=Path, metavar="FILE.json", help="fields of simulator.model.behaviour.Behaviour"
     )
@@ -335,24 +355,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--embedded", choices=("talk", "parrot"), help="introduce itself first, then talk or repeat what it hears"
     )
     parser.add_argument("--api-key", default="", help="the only key to accept (default: any but sk-refused...)")
-    parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of every random choice")
+    parser.add_argument("--keep-input", action="store_true", help="keep all audio that a session hears in its record")
     options = parser.parse_args(arguments)
     if options.embedded:
         behaviour = Behaviour.embedded(options.embedded)
     else:
         behaviour = _behaviour(options.behaviour, options.speed)
-    server = ModelServer(options.host, options.port, lambda _: behaviour, api_key=options.api_key, seed=options.seed)
+    server = ModelServer(
+        options.host,
+        options.port,
+        lambda _: behaviour,
+        api_key=options.api_key,
+        seed=options.seed,
+        keeps_input=options.keep_input,
+    )
     # One line for each connection says nothing that /simulator/sessions does not.
     logging.getLogger("websockets.server").setLevel(logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_told(server))
     except OSError as exc:
-        where = f"{options.host}:{options.port}"
-        raise ConfigError(
-            f"cannot listen on {where} ({os.strerror(exc.errno or 0)}); choose another with --port"
-        ) from None
+        where, why = f"{options.host}:{options.port}", os.strerror(exc.errno or 0)
+        raise SystemExit(f"model: cannot listen on {where} ({why}); choose another with --port") from None
 
 
 if __name__ == "__main__":
-    run("model", main)
+    main()

@@ -1,8 +1,8 @@
-"""A Realtime model without a model: a session of OpenAI's GA protocol, as a pure function of what it is told and when.
+"""A Realtime session without a model: OpenAI's GA protocol as a pure function of the client's events and the time.
 
 `open`, `receive` and `advance` answer with the JSON texts to send; whatever comes later by itself (audio, transcripts,
 time-outs) waits for `advance`, which is due at `next_due_ns`. Times are integer nanoseconds of the monotonic clock.
-The same session runs in virtual time under a test and behind a socket in `model_server`.
+The same session runs in virtual time under a test, and on a socket in `server.py`.
 
 True to the protocol as the openai SDK 3.54 types it (`openai/types/realtime`) and as its users have met it.
 """
@@ -45,8 +45,12 @@ class ModelSession:
         request_id: str = "",
         model: str = "gpt-realtime-2.1",
         unix_s: int = 0,
+        keeps_input: bool = False,
     ) -> None:
-        """`unix_s` is the date on which `session.expires_at` builds; all that is random follows from `seed`."""
+        """`unix_s` is the date from which `session.expires_at` counts; `seed` fixes every random choice.
+
+        `keeps_input`: the record holds all audio that the client appended (8 kB a second of mu-law).
+        """
         self.close_code: tuple[int, str] | None = None  # set when the server wants to close; see ABNORMAL
         self._behaviour = behaviour
         self._voice = voice
@@ -54,7 +58,7 @@ class ModelSession:
         self._name = session_id.removeprefix("sess_")
         self._ids = 0
         self._session = initial_session(session_id, model, unix_s + _SECONDS_OF_SESSION)
-        self._record = Record(session_id, request_id)
+        self._record = Record(session_id, request_id, keeps_input=keeps_input)
         self._outbox = Outbox(self._record, self._name)
         self._conversation = Conversation()
         self._stage = Stage(self._outbox, self._record, self._conversation, self._new_id, self._drop_socket)
@@ -64,7 +68,7 @@ class ModelSession:
         self._last_heard = b""  # the caller's last utterance
         self._caller = CallerAudio(self._session)
         self._speech_item_id = ""
-        self._idle_watch = 0  # counts what ends a wait for the caller; an idle timer of an earlier count is void
+        self._idle_watch = 0  # rises when a wait for the caller ends; an idle timer with a lower number is void
         # (due_ns, tie breaker, what to do)
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
         self._timer_count = 0
@@ -94,7 +98,7 @@ class ModelSession:
             event = client.decode(text)
             if type(event) is client.Append:
                 if not self._append(event.audio):
-                    return []  # 50 times a second, so without a look at the timers, which have their own hour
+                    return []  # 50 times a second; the timers have their own wake-up
             else:
                 self._record.received(client.type_of(event), event, now_ns)
                 self._handle(event)
@@ -117,14 +121,14 @@ class ModelSession:
         return self._timers[0][0] if self._timers and not self.close_code else None
 
     def closed(self, now_ns: int, code: int | None = None) -> None:
-        """The socket is gone, from whichever side."""
+        """The socket is closed, by either side."""
         self._record.closed(now_ns, self.close_code[0] if self.close_code else code)
         self.close_code = self.close_code or (code or ABNORMAL[0], "")
         self._timers.clear()
         self._active.clear()
 
     def record(self) -> dict[str, Any]:
-        """What happened in this session (see model_record)."""
+        """What happened in this session; see record.py."""
         return self._record.as_dict()
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -212,9 +216,8 @@ class ModelSession:
     # --- the caller -----------------------------------------------------------------------------------------------
 
     def _append(self, audio: bytes) -> bool:
-        """Whether speech began or ended in it."""
-        self._record.appends += 1
-        self._record.appended_bytes += len(audio)
+        """Take the caller's audio. Returns whether speech began or ended in it."""
+        self._record.appended(audio, self._outbox.now_ns)
         edges = self._caller.append(audio)
         for edge in edges:
             if edge.kind == "started":
@@ -242,7 +245,7 @@ class ModelSession:
             self._respond_by_itself()
 
     def _commit(self, item_id: str, audio: bytes) -> None:
-        """The caller's `audio` becomes an item of the conversation."""
+        """Make the caller's `audio` an item of the conversation."""
         self._last_heard = audio
         content: dict[str, Any] = {"type": "input_audio", "transcript": None}
         item = Item(item_id, "message", "user", content=[content], caller_ms=len(audio) // self._caller.bytes_per_ms)
@@ -281,7 +284,7 @@ class ModelSession:
         return next((response for response in self._active.values() if response.in_conversation), None)
 
     def _respond_by_itself(self) -> None:
-        """Answer the caller unasked. While the model is responding this fails, and says so as to a client."""
+        """Answer the caller unasked. While a response is active this fails with the error that a client would get."""
         try:
             self._respond(ResponseRequest())
         except RefusedError as exc:

@@ -1,4 +1,4 @@
-"""The input audio buffer of a simulated session: what the caller said, and where it began and ended."""
+"""The input audio buffer of a simulated session: the caller's audio, and where speech began and ended in it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Final
 from .config import RefusedError
 from .vad import Edge, Vad
 
-# Without speech detection the client commits; what it never commits is bounded (10 minutes of mu-law).
+# Without speech detection the client commits. Uncommitted audio is bounded: 10 minutes of mu-law.
 MAX_BUFFER_BYTES: Final = 4_800_000
 # "buffer too small. Expected at least 100ms of audio"
 MIN_COMMIT_MS: Final = 100
-# semantic_vad waits for what sounds like the end of a thought; here, for silence, ms.
+# semantic_vad waits for the end of a thought; the simulator, for silence of this length, ms.
 _EAGERNESS_MS: Final = {"low": 1_200, "medium": 700, "auto": 700, "high": 400}
 
 
 class CallerAudio:
-    """Holds what was appended and not committed yet; while nobody speaks, only as much as a commit could want."""
+    """Holds the uncommitted audio; during silence, only as much as a commit can need."""
 
     def __init__(self, session: dict[str, Any]) -> None:
         self.bytes_per_ms = 8
@@ -51,7 +51,7 @@ class CallerAudio:
         )
 
     def append(self, audio: bytes) -> list[Edge]:
-        """Take what the client appended. The edges' times are those of the events: padding and silence included."""
+        """Take appended audio. The edges have the times of the events, padding and silence included."""
         self._buffer += audio
         self._written_ms += len(audio) / self.bytes_per_ms
         if self._vad is None:
@@ -77,7 +77,7 @@ class CallerAudio:
         return round(self._written_ms - len(self._buffer) / self.bytes_per_ms), round(self._written_ms)
 
     def commit(self, at_least_ms: int = MIN_COMMIT_MS) -> bytes:
-        """Take all that is pending. Raises RefusedError when that is too little."""
+        """Take all pending audio. Raises RefusedError when it is too short."""
         pending_ms = len(self._buffer) / self.bytes_per_ms
         if pending_ms < at_least_ms:
             raise RefusedError(

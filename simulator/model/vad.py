@@ -1,7 +1,7 @@
-"""Voice activity detection on the energy of what a caller sends, with the settings of OpenAI's `server_vad`.
+"""Voice activity detection by the energy of a caller's audio, with the settings of OpenAI's `server_vad`.
 
-Time is counted in bytes of audio, never on a clock: a call that is fed ten times too fast is judged the same.
-Pure, and cheap: a 20 ms append costs a few microseconds, because 150 calls bring 7,500 of them a second.
+Time is counted in bytes of audio, never on a clock: audio that comes ten times too fast is judged the same.
+A 20 ms append costs a few microseconds, because 150 calls bring 7,500 of them a second.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from shared.audio import MULAW_TO_LINEAR
 
-# The energy is judged in windows of this length; two loud ones in a row are speech, which a click is not. So speech
-# is noticed 40 to 60 ms after it began.
+# The energy is judged in windows of this length. Two loud windows in a row are speech; a click is shorter. Speech is
+# therefore noticed 40 to 60 ms after its beginning.
 WINDOW_MS: Final = 20
 LOUD_WINDOWS: Final = 2
 
@@ -37,12 +37,12 @@ class Edge:
 
 
 class Vad:
-    """Feed it what arrives; it answers where speech begins and ends."""
+    """Feed it audio; it returns where speech begins and ends."""
 
     def __init__(
         self, *, threshold: float = 0.5, silence_duration_ms: int = 500, pcm_24k: bool = False, start_ms: int = 0
     ) -> None:
-        """`start_ms` is the audio written before; `threshold` is 0 to 1, as in `turn_detection`."""
+        """`start_ms` is the length of the audio before; `threshold` is 0 to 1, as in `turn_detection`."""
         self.bytes_per_ms = 48 if pcm_24k else 8
         self._pcm_24k = pcm_24k
         self._window_bytes = WINDOW_MS * self.bytes_per_ms
@@ -58,7 +58,7 @@ class Vad:
         self.speaking = False
 
     def feed(self, data: bytes) -> list[Edge]:
-        """Judge `data`, of any length. The edges, if any, in order."""
+        """Judge `data` of any length. Returns the edges in order."""
         if self._rest:
             data = self._rest + data
         size = self._window_bytes
@@ -88,5 +88,5 @@ class Vad:
         return edges
 
     def forget_speech(self) -> None:
-        """The audio was thrown away: whatever was being said is over, without an edge."""
+        """The audio was cleared: speech that had begun is over, without an edge."""
         self.speaking, self._run, self._rest = False, 0, b""

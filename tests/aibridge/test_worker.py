@@ -14,8 +14,8 @@ import zmq
 from openai import AsyncOpenAI
 
 from aibridge import agent, worker
-from aibridge.core.metrics import DEFINITIONS
-from aibridge.core.realtime import ResponseCreated
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import ResponseBegan
 from shared import bus
 from shared.messages import (
     BridgeHello,
@@ -28,18 +28,22 @@ from shared.messages import (
     CallOver,
     CallStarted,
     CallTaken,
+    EndCall,
     GatewayHello,
-    HangUp,
     LineState,
     OpenLine,
     PacerState,
+    RefuseCall,
     RestoreLine,
     WorkerState,
 )
 from shared.metrics import Page
+from shared.plan import CallPlan, Fallback
 from shared.settings import Settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
+
+PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
 
 
 class Cell:
@@ -69,10 +73,10 @@ class Cell:
         assert self._link.send(messages)
 
     def offer(self, token: str, call_sid: str) -> None:
-        self.say(CallOffered(token, call_sid, "+15005550006", "+15005550001", False))
+        self.say(CallOffered(token, call_sid, PLAN, False))
 
     def start(self, call: int, token: str, call_sid: str) -> None:
-        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1))
+        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, PLAN))
 
     def sessions(self, outcome: str) -> float:
         return self.page.counter("bridge_sessions", outcome).value
@@ -164,6 +168,31 @@ def test_the_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_i
     run(scenario)
 
 
+def test_a_repeated_webhook_dials_the_model_once_and_any_of_its_tokens_gets_the_session() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token-a", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            under_test.offer("token-b", "CA1")
+            under_test.start(1, "token-a", "CA1")
+            await until(lambda: under_test.page.gauge("bridge_calls").value == 1)
+            assert under_test.page.counter("bridge_sessions", "opened").value == 1
+
+    run(scenario)
+
+
+def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worker() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            under_test.say(CallTaken("CA1"), CallTaken("CA2"))
+            await until(lambda: under_test.model.open_sessions == 0)
+            assert under_test.page.counter("bridge_sessions", "unused").value == 1
+
+    run(scenario)
+
+
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "OFFER_S", 0.3)
 
@@ -221,12 +250,12 @@ def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any)
         async with cell(Behaviour(refuse=refuse), model_reconnect_seconds=1) as under_test:
             under_test.offer("token", "CA1")
             under_test.start(1, "token", "CA1")
-            await until(lambda: any(isinstance(each, HangUp) for each in under_test.told))
-            (order,) = [each for each in under_test.told if isinstance(each, HangUp)]
-            assert not order.goodbye
-            assert CallOver("CA1", False) not in under_test.told
+            await until(lambda: any(isinstance(each, EndCall) for each in under_test.told))
+            (order,) = [each for each in under_test.told if isinstance(each, EndCall)]
+            assert order.order == Fallback()
+            assert CallOver("CA1", Fallback()) not in under_test.told
             under_test.say(CallEnded(1, "hung-up"))
-            await until(lambda: CallOver("CA1", False) in under_test.told)
+            await until(lambda: CallOver("CA1", Fallback()) in under_test.told)
 
     run(scenario)
 
@@ -239,10 +268,10 @@ def test_a_token_that_was_used_at_another_gateway_is_refused_and_the_call_goes_o
             under_test.offer("token", "CA1")
             under_test.start(1, "token", "CA1")
             await until(lambda: bool(under_test.model.records("CA1")))
-            await until(lambda: other.send((CallStarted(2, "gw2", "token", "CA1", "MZ2", 1),)))
-            await until(lambda: HangUp(2, goodbye=False, after_utterance=0, refused=True) in at_the_other)
+            await until(lambda: other.send((CallStarted(2, "gw2", "token", "CA1", "MZ2", 1, PLAN),)))
+            await until(lambda: RefuseCall(2) in at_the_other)
             await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
-            assert not any(isinstance(each, HangUp | CallTaken) for each in under_test.told)
+            assert not any(isinstance(each, EndCall | RefuseCall | CallTaken) for each in under_test.told)
 
     run(scenario)
 
@@ -254,7 +283,9 @@ def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
             other = under_test.join("gw2", at_the_other)
             under_test.offer("token", "CA1")
             await until(lambda: under_test.model.open_sessions == 1)
-            await until(lambda: other.send((GatewayHello("gw2"), CallStarted(1, "gw2", "token", "CA1", "MZ1", 1))))
+            await until(
+                lambda: other.send((GatewayHello("gw2"), CallStarted(1, "gw2", "token", "CA1", "MZ1", 1, PLAN)))
+            )
             await until(lambda: CallTaken("CA1") in under_test.told)
             assert CallTaken("CA1") not in at_the_other
 
@@ -300,7 +331,7 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
     failed = []
 
     def fail_once(call: worker.Call, session: Any, event: Any) -> None:
-        if isinstance(event, ResponseCreated) and not failed:
+        if isinstance(event, ResponseBegan) and not failed:
             failed.append(event)
             raise ZeroDivisionError
         deal_with(call, session, event)

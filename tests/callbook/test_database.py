@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbook.database import migrate, url_of
+from callbook.database import migrate, reading, url_of
 from callbook.models import Base
 from shared.process import ConfigError
 from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def tables(engine):
@@ -58,3 +65,26 @@ def test_the_drivers_are_ours_to_choose():
     url = url_of(Settings(_env_file=None, database_url="postgresql://u:p@h/n"))
     assert url.drivername == "postgresql+psycopg"
     assert url_of(Settings(_env_file=None)).database == "data/calls.db"
+
+
+def test_a_database_that_is_down_is_named_by_host_and_port_and_never_by_its_password():
+    settings = Settings(_env_file=None, database_url="postgresql://user:hunter2@127.0.0.1:1/db")
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1 does not answer") as caught, reading(settings) as session:
+        session.execute(text("SELECT 1"))
+    assert "hunter2" not in str(caught.value)
+    assert "user" not in str(caught.value)
+
+
+def test_records_that_are_not_there_are_named_by_their_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=str(tmp_path / "data" / "calls.db")), reading(Settings(_env_file=None)):
+        pass
+
+
+@pytest.mark.parametrize("verb", [["calls"], ["timeline", "CA1"]])
+def test_a_reader_at_a_terminal_sees_no_line_of_a_library(tmp_path, verb):
+    command = [sys.executable, "-m", "twentyms", *verb]
+    env = {**os.environ, "DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stderr.count("\n") == 1
+    assert str(tmp_path / "calls.db") in done.stderr

@@ -28,6 +28,8 @@ from shared.process import ConfigError
 from shared.settings import Settings
 from twentyms.stack import free_port, get
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 T0 = 1_790_000_000_000
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +55,7 @@ def test_what_is_not_done_is_read_again_after_a_crash(tmp_path):
     assert opened(tmp_path).read(10)[0] == []
 
 
-def test_nothing_is_appended_behind_a_torn_record(tmp_path):
+def test_nothing_is_appended_to_a_segment_with_a_torn_record(tmp_path):
     spool = opened(tmp_path)
     spool.append([b"kept"])
     spool.close()
@@ -82,3 +85,35 @@ def test_segments_go_as_they_are_read(tmp_path):
     assert len(found) == 5
     assert len(list(tmp_path.glob("*.spool"))) <= 6
     assert [int(each) for each in spool.read(100)[0]] == [5, 6, 7, 8, 9]
+
+
+def test_a_spool_whose_disk_failed_takes_again_when_the_disk_does(tmp_path, monkeypatch):
+    spool = opened(tmp_path)
+    assert spool.append([b"1"])
+    really_open = os.open
+
+    def open_nothing_new(path, flags, *mode):
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really_open(path, flags, *mode)
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", open_nothing_new)
+        broken.setattr(os, "fdatasync", fail)
+        # The write fails, and then the spool cannot be reopened.
+        for _ in range(3):
+            with pytest.raises(OSError, match=r"error|space"):
+                spool.append([b"not acknowledged"])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="error"):
+            spool.append([b"not acknowledged"])
+    assert spool.append([b"2"])
+    found, position = spool.read(10)
+    assert (found[0], found[-1]) == (b"1", b"2")
+    spool.done(position)
+    spool.close()
+    assert opened(tmp_path).read(10)[0] == []

@@ -1,4 +1,4 @@
-"""Whatever arrives, each decoder accepts it or says no in its one documented way."""
+"""Every decoder accepts its input or refuses it in its one documented way, whatever the input is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.core.history import Turn
-from aibridge.core.memory import Memory, recall
-from aibridge.core.realtime import MalformedEventError, ServerEvent, decode_event
+from aibridge.core import story
+from aibridge.core.story import LineMemory, Said, Story
+from aibridge.models.realtime.wire import MalformedEventError, ServerEvent, decode_event
 from gateway.core.media_streams import MediaStream, ViolationError, parse_mark
 from shared import facts, messages
 from shared.messages import UndecodableError, decode, encode
@@ -25,7 +25,7 @@ UNIONS = {
     if name
     in ("GatewayToBridge", "BridgeToGateway", "BridgeToPacer", "PacerToBridge", "PacerToGateway", "GatewayToPacer")
     for value in [getattr(messages, name)]
-} | {"GatewayToCallbook": facts.Noted, "CallbookToGateway": facts.Kept}
+} | {"GatewayToCallbook": facts.Fact | facts.Leaving, "CallbookToGateway": messages.Header, "spool": facts.Noted}
 
 scalars = (
     st.none()
@@ -70,7 +70,7 @@ GOOD: list[dict[str, Any]] = [
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str | bytes:
-    """A message of Twilio's with something wrong in it, or anything at all."""
+    """A damaged message of Twilio's, or arbitrary text or bytes."""
     message = json.loads(json.dumps(draw(st.sampled_from(GOOD))))
     where = message
     while True:
@@ -96,7 +96,7 @@ def damaged(draw: st.DrawFn) -> str | bytes:
 
 @given(st.lists(damaged(), max_size=12), st.booleans())
 @settings(max_examples=600, deadline=None)
-def test_a_media_stream_takes_a_message_or_names_the_violation(texts: list[str | bytes], is_live: bool) -> None:
+def test_a_media_stream_accepts_a_message_or_names_the_violation(texts: list[str | bytes], is_live: bool) -> None:
     stream = MediaStream()
     if is_live:
         for good in GOOD[:2]:
@@ -124,47 +124,37 @@ def test_deep_and_broken_json_is_a_violation(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_mark_name_is_ours_or_none(name: str) -> None:
+def test_a_mark_name_is_one_of_ours_or_parses_as_none(name: str) -> None:
     parsed = parse_mark(name)
     assert parsed is None or f"{parsed[0]}.{parsed[1]}" == name or name.startswith("0")
 
 
-MEMORIES = [
-    Memory(),
-    Memory(
-        [
-            Turn(
-                1,
-                "ai",
-                "item_1",
-                started_ns=5,
-                gap_ns=2,
-                ended_ns=9,
-                text="Hello",
-                received_bytes=800,
-                heard_bytes=400,
-                text_bytes=800,
-                interrupted=True,
-            )
-        ],
-        {7: "item_1"},
-        7,
-        True,
+STORIES = [
+    (Story(), LineMemory()),
+    (
+        Story(turns=(Said(1, "ai", 7, "Hello", 5, 9, 800, 400, 2, 800),), states={"floor": "SPEAKING"}),
+        LineMemory({7: "answer"}, 7, 1, (7, 160)),
     ),
 ]
 
 
-@given(st.sampled_from(MEMORIES), values, st.binary(max_size=40), st.integers(0, 200))
+@given(st.sampled_from(STORIES), values, st.binary(max_size=40), st.integers(0, 200))
 @settings(max_examples=300, deadline=None)
-def test_any_memory_is_recalled_or_empty(memory: Memory, value: Any, noise: bytes, at: int) -> None:
-    good = msgspec.msgpack.encode(memory)
-    assert recall(good) == memory
+def test_any_story_is_read_or_empty(written: tuple[Story, LineMemory], value: Any, noise: bytes, at: int) -> None:
+    good = story.encode(*written)
+    assert story.decode(good) == written
     candidates = [noise, good[:at], good[:at] + noise + good[at:], b"\x81\xa1x" + b"\x91" * 10_000 + noise]
     with contextlib.suppress(OverflowError, UnicodeEncodeError):
-        candidates += [msgspec.msgpack.encode(msgspec.to_builtins(memory) | {"turns": value, "items": value})]
-        candidates += [msgspec.msgpack.encode(value)]
+        for whole in (
+            value,
+            {"story": value, "line": value},
+            {"story": {"turns": [value], "states": value}, "line": {}},
+        ):
+            candidates.append(msgspec.msgpack.encode(whole))
     for data in candidates:
-        assert isinstance(recall(data), Memory)
+        read, line = story.decode(data)
+        assert isinstance(read, Story)
+        assert isinstance(line, LineMemory)
 
 
 EVENTS: list[dict[str, Any]] = [
@@ -185,7 +175,6 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "session.created", "session": {}},
     {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1, "item_id": "i"},
     {"type": "input_audio_buffer.committed", "item_id": "i"},
-    {"type": "conversation.item.added", "item": {"id": "i", "type": "message", "role": "user", "status": "completed"}},
     {"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1},
     {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "t"},
     {"type": "response.output_item.added", "response_id": "r", "item": {"id": "i", "type": "message"}},
@@ -201,7 +190,7 @@ EVENTS: list[dict[str, Any]] = [
 ]
 
 
-def test_every_event_that_is_read_is_among_those_that_are_damaged() -> None:
+def test_every_realtime_event_that_is_read_is_also_damaged_here() -> None:
     decoded = {type(decode_event(json.dumps(event).encode())) for event in EVENTS}
     assert decoded == set(get_args(ServerEvent))
 

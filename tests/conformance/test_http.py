@@ -1,4 +1,4 @@
-"""Arbitrary HTTP at the public port of a real gateway process: an answer from the list, and never a fault of ours."""
+"""Arbitrary HTTP at the public port of a real gateway process: every answer is documented, none is a fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-# 101 is not among them: without a signature there is no media socket.
+# Without 101: without a signature there is no media socket.
 DOCUMENTED = {200, 204, 400, 403, 404, 405, 408, 413, 415, 426, 503}
 PATHS = (
     "/twilio/voice",
@@ -111,7 +111,9 @@ def test_any_request_gets_a_documented_answer(gateway: tuple[int, Path], request
     assert b"<Connect>" not in received
 
 
-def test_afterwards_it_answers_as_before_and_nothing_was_logged_as_a_fault(gateway: tuple[int, Path]) -> None:
+def test_after_arbitrary_requests_the_gateway_answers_as_before_and_has_logged_no_fault(
+    gateway: tuple[int, Path],
+) -> None:
     port, log = gateway
     assert answer(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"ok\n")
     text = log.read_text()

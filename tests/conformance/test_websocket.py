@@ -1,8 +1,7 @@
-"""The Autobahn test suite's own case files, driven by kosoku against the public port's WebSocket stack; and frames of
-any kind, which have to mean to our reader what they mean to the library.
+"""The WebSocket stack of the public port: the Autobahn test suite's case files, and a comparison with the library.
 
-The cases expect an echo, so an echo stands in for the media protocol; handshake, framing, limits and closing are those
-of a real media socket.
+kosoku runs the cases. They expect an echo, so an echo replaces the media protocol; handshake, framing, limits and
+closing are those of a real media socket. The comparison feeds arbitrary frames to our reader and to websockets' own.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
 from gateway.connections import MediaConnection
-from gateway.metrics import DEFINITIONS, Metrics
+from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.port import PublicPort
 from shared.metrics import Page
 from shared.websocket import DirectConnection
 
-# No permessage-deflate: Twilio does not offer it, and inflating is what an attacker would have us do.
+# No permessage-deflate: Twilio does not offer it, and inflating serves an attacker.
 NOT_OFFERED: Final = ("12.*", "13.*")
-# A close in the middle of a fragmented message is answered with 1002 instead of an echo of its 1000. RFC 6455 asks for
-# neither (5.4 lets control frames in between; a close ends the message unfinished). websockets documents it.
+# A close in the middle of a fragmented message is answered with 1002 instead of an echo of its 1000. RFC 6455 demands
+# neither (5.4 allows control frames in between; a close ends the message unfinished). websockets documents its choice.
 CLOSE_INSIDE_A_MESSAGE: Final = "7.1.5"
-# 9.1 to 9.6 send messages of up to 16 MiB. Ours are below 64 KiB: the rest is answered with 1009, as RFC 6455 has it.
+# 9.1 to 9.6 send messages of up to 16 MiB. The bound is 64 KiB; larger ones are answered with 1009, as RFC 6455 says.
 TOO_BIG: Final = frozenset(f"9.{group}." for group in range(1, 7))
 
 ACCEPTED: Final = ("OK", "NON-STRICT", "INFORMATIONAL")
 
 
 @pytest.mark.timeout(120)
-def test_every_case_passes_but_for_the_deviations_that_are_listed() -> None:
+def test_every_autobahn_case_passes_but_for_the_listed_deviations() -> None:
     async def run() -> list[kosoku.CaseResult]:
         async def echo(connection: MediaConnection) -> None:
             def take(data: bytes, is_text: bool) -> None:
@@ -52,7 +51,7 @@ def test_every_case_passes_but_for_the_deviations_that_are_listed() -> None:
                 else:
                     connection.transport.write(Frame(Opcode.BINARY, data).serialize(mask=False))
 
-            # As a call does: text messages do not go through the library.
+            # As in a call: text messages do not pass through the library.
             with contextlib.suppress(ConnectionClosed):
                 await connection.receive_each(take)
 
@@ -97,7 +96,7 @@ class Peer(asyncio.Transport):
 
 
 class Listening:
-    """What a connection needs of its server."""
+    """The part of a server that a connection uses."""
 
     def start_connection_handler(self, _: object) -> None:
         pass
@@ -178,7 +177,7 @@ def rarely(usual: Any, *unusual: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    """A client's frame, most often a good one."""
+    """A client's frame, usually a valid one."""
     opcode = draw(st.sampled_from([1, 1, 1, 1, 0, 0, 2, 8, 9, 10, 3, 15]))
     payload = draw(
         st.sampled_from(
@@ -213,7 +212,7 @@ def frames(draw: st.DrawFn) -> bytes:
     st.lists(st.integers(0, 2_000), max_size=12),
 )
 @settings(max_examples=500, deadline=None)
-def test_any_stream_of_frames_means_what_it_means_to_the_library(
+def test_our_reader_and_the_library_agree_on_any_stream_of_frames(
     pieces: list[bytes], missing: int, cuts: list[int]
 ) -> None:
     pieces[-1] = pieces[-1][: len(pieces[-1]) - missing]

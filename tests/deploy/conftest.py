@@ -1,4 +1,4 @@
-"""A real Prometheus with the shipped rules, made quick: no `for`, and windows of seconds instead of minutes."""
+"""A real Prometheus with the shipped rules, accelerated: no `for`, and windows of seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOW = "20s"
 
 
 def need(tool: str) -> str:
-    """The path of a Debian tool; without it, skip, or fail in CI, which installs it."""
+    """The path of a Debian tool. When it is missing, the test is skipped; in CI, which installs it, the test fails."""
     path = shutil.which(tool)
     if path is None:
         if os.environ.get("CI"):
@@ -84,7 +84,7 @@ def prometheus(tmp_path: Path) -> Callable[[int], contextlib.AbstractContextMana
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
                 watching = Prometheus(port)
-                # It waits 5 s before its first scrape; an increase needs two of them.
+                # Prometheus waits 5 s before its first scrape; an increase needs two scrapes.
                 while not watching.query("count_over_time(up[1m]) >= 2"):
                     assert time.monotonic() < deadline
                     time.sleep(0.1)

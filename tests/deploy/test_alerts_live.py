@@ -1,4 +1,4 @@
-"""The shipped rules and the dashboard's queries in a real Prometheus, beside healthy calls and beside sick ones."""
+"""The shipped rules and the dashboard's queries in a real Prometheus, during healthy calls and during harmed ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy/grafana/twentyms.json"
 # A scrape and an evaluation of the rules.
@@ -64,7 +64,9 @@ def _realtime_is_permitted() -> bool:
     return True
 
 
-def test_a_healthy_run_is_silent_and_every_query_of_the_dashboard_answers(tmp_path: Path, prometheus: Watch) -> None:
+def test_healthy_calls_fire_no_alert_and_every_query_of_the_dashboard_has_an_answer(
+    tmp_path: Path, prometheus: Watch
+) -> None:
     with (
         Stack(env={"DATA_DIR": str(tmp_path / "data")}, log=tmp_path / "log") as stack,
         prometheus(int(stack.env["METRICS_PORT"])) as watching,
@@ -80,16 +82,16 @@ def test_a_healthy_run_is_silent_and_every_query_of_the_dashboard_answers(tmp_pa
 
 
 def pids(log: Path) -> dict[str, int]:
-    """Process ids by name, from what honcho printed."""
+    """Process ids by name, from honcho's log."""
     return {name: int(pid) for name, pid in re.findall(r"(\w+)\.1 started \(pid=(\d+)\)", log.read_text())}
 
 
 async def harm(stack: Stack, processes: dict[str, int]) -> None:
-    """What a sick machine does: processes that stop and go on."""
+    """Stop processes for a while, as an overloaded machine does."""
     async with asyncio.TaskGroup() as group:
         calling = group.create_task(calls(stack, 3, 6, limit_s=16))
         while not calling.done():
-            # The pacer far longer than the gateway: so it is in the way of an interruption, too.
+            # txpacer for far longer than the gateway, so that interruptions are late, too.
             for name, stopped_s in (("txpacer", 0.7), ("gateway", 0.4)):
                 await asyncio.sleep(0.3)
                 os.kill(processes[name], signal.SIGSTOP)
@@ -97,7 +99,7 @@ async def harm(stack: Stack, processes: dict[str, int]) -> None:
                 os.kill(processes[name], signal.SIGCONT)
 
 
-def test_each_alert_fires_in_a_run_that_deserves_it(tmp_path: Path, prometheus: Watch) -> None:
+def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path, prometheus: Watch) -> None:
     behaviour = tmp_path / "model.json"
     # It stalls in mid-sentence and loses its socket every six seconds.
     behaviour.write_text(json.dumps({"stall_at_ms": 500, "stall_ms": 800, "drop_session_at_ms": 6_000}))
@@ -113,7 +115,7 @@ def test_each_alert_fires_in_a_run_that_deserves_it(tmp_path: Path, prometheus: 
         processes = pids(log)
         with prometheus(int(stack.env["METRICS_PORT"])) as watching:
             asyncio.run(harm(stack, processes))
-            # A model that is gone for good, and then an aibridge that does not answer.
+            # The model is gone for good; then aibridge does not answer.
             os.kill(stack.model_pid, signal.SIGSTOP)
             asyncio.run(calls(stack, 1, 3, limit_s=9))
             os.kill(processes["aibridge"], signal.SIGSTOP)

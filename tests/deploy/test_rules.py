@@ -1,4 +1,4 @@
-"""The shipped rules, without anything running."""
+"""The shipped rules, checked without a running system."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ALERTS = re.findall(r"- alert: (\w+)", (PROMETHEUS / "alerts.yml").read_text())
 
 
 @pytest.mark.parametrize("arguments", [["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]])
-def test_promtool_is_content(arguments, promtool):
+def test_promtool_accepts_the_rules_and_their_tests_pass(arguments, promtool):
     done = subprocess.run([promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_there_is_an_alert_for_each_kind_of_trouble():
+def test_no_two_alerts_have_the_same_name():
     assert len(ALERTS) == len(set(ALERTS)) >= 11
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_each_alert_is_tested_both_ways_and_says_what_to_do(alert):
+def test_each_alert_is_tested_firing_and_silent_and_the_docs_say_what_to_do(alert):
     tests = (PROMETHEUS / "alerts.test.yml").read_text()
     assert f"name: {alert} fires" in tests
     assert f"name: {alert} is silent" in tests
@@ -34,7 +34,7 @@ def test_each_alert_is_tested_both_ways_and_says_what_to_do(alert):
     assert f"docs/operations.md#{alert.lower()}" in (PROMETHEUS / "alerts.yml").read_text()
 
 
-def test_the_dashboard_asks_one_data_source_and_overlaps_nowhere():
+def test_the_dashboard_has_one_data_source_and_no_overlapping_panels():
     panels = json.loads((ROOT / "deploy/grafana/twentyms.json").read_text())["panels"]
     taken = set()
     for panel in panels:

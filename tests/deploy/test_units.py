@@ -1,4 +1,4 @@
-"""The supervisors' files: what they start, and with which settings."""
+"""The files for supervisord and systemd: the processes that they start, and with which settings."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def module(command: str) -> str:
 
 
 def variables(command: str) -> dict[str, str]:
-    """Those that `env` gives to what it starts."""
+    """The variables that `env` sets in a command line."""
     return dict(word.split("=", 1) for word in shlex.split(command) if re.match(r"[A-Z_]+=", word))
 
 
-def test_all_of_them_start_the_same_processes():
+def test_procfile_supervisord_and_systemd_start_the_same_processes():
     procfile = {module(line.partition(":")[2]) for line in (ROOT / "Procfile").read_text().splitlines()}
     assert len(procfile) == 4
     assert {module(program["command"]) for program in PROGRAMS.values()} == procfile
@@ -43,7 +43,7 @@ def test_all_of_them_start_the_same_processes():
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_units_own_settings_are_not_overridden_by_the_file_of_the_others(unit):
+def test_a_units_own_settings_override_the_common_file(unit):
     (command,) = directives(unit, "ExecStart")
     given = variables(command)
     assert set(given) == {"GATEWAYS", "AIBRIDGE_WORKERS", "RUN_DIR", "DATA_DIR"}
@@ -54,13 +54,13 @@ def test_a_units_own_settings_are_not_overridden_by_the_file_of_the_others(unit)
     assert wanted.count("twentyms-aibridge@") == int(given["AIBRIDGE_WORKERS"])
 
 
-def test_supervisord_starts_as_many_as_the_settings_say():
+def test_supervisord_starts_as_many_processes_as_the_settings_say():
     given = dict(each.split("=") for each in SUPERVISORD["supervisord"]["environment"].replace('"', "").split(","))
     assert PROGRAMS["program:gateway"]["numprocs"] == given["GATEWAYS"]
     assert PROGRAMS["program:aibridge"]["numprocs"] == given["AIBRIDGE_WORKERS"]
 
 
-def test_whatever_ends_is_started_again_but_for_a_setting_that_is_wrong():
+def test_a_process_that_ends_is_restarted_unless_a_setting_is_wrong():
     for unit in UNITS:
         assert directives(unit, "Restart") == ["always"]
         assert directives(unit, "RestartPreventExitStatus") == ["78"]
@@ -68,7 +68,38 @@ def test_whatever_ends_is_started_again_but_for_a_setting_that_is_wrong():
         assert (program["autorestart"], program["exitcodes"]) == ("unexpected", "78")
 
 
-def test_systemd_takes_the_units(tmp_path):
+def test_callbook_ends_last_and_gateways_end_first_under_supervisord():
+    by_priority = sorted(PROGRAMS, key=lambda name: int(PROGRAMS[name]["priority"]), reverse=True)
+    assert by_priority == ["program:gateway", "program:aibridge", "program:txpacer", "program:callbook"]
+    assert len({program["priority"] for program in PROGRAMS.values()}) == len(PROGRAMS)
+
+
+def test_callbook_ends_last_and_gateways_end_first_under_systemd():
+    after = {
+        unit.stem.removeprefix("twentyms-").rstrip("@"): {
+            name.removeprefix("twentyms-").partition("@")[0].removesuffix(".service")
+            for line in directives(unit, "After")
+            for name in line.split()
+            if name.startswith("twentyms-")
+        }
+        for unit in UNITS
+    }
+    assert after == {
+        "callbook": set(),
+        "txpacer": {"callbook"},
+        "aibridge": {"callbook", "txpacer"},
+        "gateway": {"callbook", "txpacer", "aibridge"},
+    }
+
+
+def test_a_gateway_may_drain_before_it_is_killed():
+    drain_s = Settings.model_fields["drain_seconds"].default
+    assert int(PROGRAMS["program:gateway"]["stopwaitsecs"]) > drain_s
+    (unit,) = (unit for unit in UNITS if "gateway" in unit.stem)
+    assert int(*directives(unit, "TimeoutStopSec")) > drain_s
+
+
+def test_systemd_accepts_the_units(tmp_path):
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is not installed")

@@ -1,4 +1,4 @@
-"""A gateway with its real port and links, between a txpacer, an aibridge and a Twilio that the test plays itself."""
+"""A gateway with its real port and links; the test plays txpacer, aibridge and Twilio."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -26,8 +27,10 @@ import zmq
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from gateway.__main__ import Gateway
-from gateway.metrics import DEFINITIONS
+from gateway.core import plans
+from gateway.core.metrics import DEFINITIONS
+from gateway.core.tokens import Tokens, shared_key
+from gateway.gateway import Gateway
 from shared.bus import Link, calls_url, frames_url, router
 from shared.messages import (
     CallerAudio,
@@ -41,6 +44,7 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page, counter
+from shared.plan import CallPlan
 from shared.settings import Settings
 
 AUTH_TOKEN = "twilio-auth-token-of-the-tests"
@@ -48,7 +52,7 @@ TIMEOUT_S = 5.0
 
 
 class FakePeer:
-    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps everything else it gets."""
+    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps all other messages."""
 
     def __init__(self, context: zmq.Context[Any], url: str, types: Any, answer: Any) -> None:
         self.answer = answer
@@ -79,7 +83,7 @@ class FakePeer:
         assert self.link.send(messages, self.gateway)
 
     async def next(self, kind: type[Any]) -> Any:
-        """The next message, which has to be a `kind`."""
+        """The next message, which must be a `kind`."""
         message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
         assert isinstance(message, kind), message
         return message
@@ -131,10 +135,11 @@ class FakeTwilio:
         assert status == 200, text
         return text
 
-    async def token(self, call_sid: str) -> str:
-        parameter = ElementTree.fromstring(await self.voice(call_sid)).find("./Connect/Stream/Parameter")
-        assert parameter is not None
-        return parameter.attrib["value"]
+    async def parameters(self, call_sid: str) -> dict[str, str]:
+        """The `<Parameter>`s of a connected call, which its media socket has to show."""
+        found = ElementTree.fromstring(await self.voice(call_sid)).findall("./Connect/Stream/Parameter")
+        assert found
+        return {each.attrib["name"]: each.attrib["value"] for each in found}
 
     @contextlib.asynccontextmanager
     async def socket(
@@ -147,7 +152,7 @@ class FakeTwilio:
         ) as connection:
             yield connection
 
-    def start_text(self, call_sid: str, token: str | None, stream_sid: str = "MZ1") -> str:
+    def start_text(self, call_sid: str, parameters: Mapping[str, str], stream_sid: str = "MZ1") -> str:
         return json.dumps(
             {
                 "event": "start",
@@ -159,7 +164,7 @@ class FakeTwilio:
                     "callSid": call_sid,
                     "tracks": ["inbound"],
                     "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                    "customParameters": {} if token is None else {"token": token},
+                    "customParameters": dict(parameters),
                 },
             }
         )
@@ -174,11 +179,12 @@ class FakeTwilio:
         return json.dumps({"event": event, "sequenceNumber": "4", "streamSid": stream_sid, **fields})
 
 
+FRAME = bytes(range(160))
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 
 class Cell:
-    """The whole arrangement around one gateway."""
+    """One gateway and the peers that the test plays."""
 
     def __init__(self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
         self.gateway = gateway
@@ -189,7 +195,7 @@ class Cell:
         self.batches = 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that no message announces."""
+        """Wait for a condition that no message announces."""
         async with asyncio.timeout(TIMEOUT_S):
             while not condition():  # noqa: ASYNC110 - what it waits for sets no event
                 await asyncio.sleep(0.002)
@@ -207,13 +213,13 @@ class Cell:
 
     @contextlib.asynccontextmanager
     async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
-        """A live call: its media socket, and what aibridge heard of it."""
+        """A live call: its media socket, and the CallStarted that aibridge got."""
         sid = call_sid or "CA" + secrets.token_hex(16)
-        token = await self.twilio.token(sid)
+        parameters = await self.twilio.parameters(sid)
         offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)
         async with self.twilio.socket() as connection:
             await connection.send(CONNECTED)
-            await connection.send(self.twilio.start_text(sid, token))
+            await connection.send(self.twilio.start_text(sid, parameters))
             started = await self.bridge.next(CallStarted)
             assert started.token_id == offered.token_id
             yield connection, started
@@ -232,6 +238,24 @@ class Cell:
         while len(heard) < length:
             heard += (await (bridge or self.bridge).next(CallerAudio)).data
         return heard
+
+
+async def received(connection: Any) -> Any:
+    return json.loads(await asyncio.wait_for(connection.recv(), 5))
+
+
+async def closed_with(socket: Any) -> int:
+    await asyncio.wait_for(socket.wait_closed(), 5)
+    code: int = socket.close_code
+    return code
+
+
+def from_another_gateway(cell: Cell, call_sid: str, plan: CallPlan) -> dict[str, str]:
+    """The `<Parameter>`s of a call whose webhook another gateway of the cell answered."""
+    packed = plans.pack(plan)
+    tokens = Tokens(shared_key(AUTH_TOKEN))
+    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, monotonic_ns(), packed_plan=packed, resumed=True)
+    return plans.parameters(token, packed)
 
 
 @contextlib.asynccontextmanager

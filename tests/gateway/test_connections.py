@@ -1,4 +1,4 @@
-"""Peers that are slow, silent or too loud, at the real port: each is ended alone, and counted."""
+"""Slow, silent and flooding peers at the real port: each is cut alone, and counted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gateway import connections, media
-from gateway.core.media_streams import Kind
+from gateway import connections
+from gateway.core.media_streams import Violation
+from gateway.core.stalls import UNREAD_NS
 from shared.messages import CallEnded
 
 FRAME = bytes(range(160))
@@ -40,7 +41,7 @@ async def is_cut(reader: asyncio.StreamReader) -> bool:
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal",  # the second request of a connection
     ],
 )
-def test_a_request_that_does_not_come_to_its_end_is_cut(run, monkeypatch, beginning):
+def test_a_request_that_never_ends_is_cut(run, monkeypatch, beginning):
     monkeypatch.setattr(connections, "REQUEST_S", 0.1)
 
     async def scenario(cell):
@@ -67,7 +68,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         HEALTH * 250 + b"no request\r\n\r\n",
     ],
 )
-def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
+def test_a_peer_that_requests_and_never_reads_is_cut(run, monkeypatch, requests):
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
 
     async def scenario(cell):
@@ -87,7 +88,7 @@ def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, size):
+def test_a_peer_that_reads_may_send_any_number_of_requests(run, monkeypatch, size):
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
 
     async def scenario(cell):
@@ -103,14 +104,14 @@ def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, siz
     run(scenario)
 
 
-def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run, monkeypatch):
+def test_too_many_half_open_connections_cut_the_oldest_and_never_a_webhook(run, monkeypatch):
     monkeypatch.setattr(connections, "HALF_OPEN_MAX", 20)
 
     async def scenario(cell):
         slow = [await opened(cell.twilio.port) for _ in range(60)]
         for _, writer in slow:
             writer.write(b"GET / HTTP/1.1\r\n")
-        assert await cell.twilio.token("CAone")
+        assert await cell.twilio.parameters("CAone")
         assert await is_cut(slow[0][0])
         assert cell.gateway.metrics.half_open_ended.value >= 40
         for _, writer in slow:
@@ -119,7 +120,7 @@ def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run,
     run(scenario)
 
 
-def test_headers_that_pile_up_beyond_16_kib_are_refused(run):
+def test_headers_beyond_16_kib_are_refused(run):
     async def scenario(cell):
         reader, writer = await opened(cell.twilio.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 20_000)
@@ -131,7 +132,7 @@ def test_headers_that_pile_up_beyond_16_kib_are_refused(run):
 
 
 @pytest.mark.parametrize("kind", ["message", "ping", "fragment"])
-def test_a_flood_ends_that_call_alone(run, kind):
+def test_a_flood_ends_only_its_own_call(run, kind):
     async def scenario(cell):
         async with cell.call() as (quiet, _), cell.call() as (loud, started):
             with contextlib.suppress(ConnectionClosed, ConnectionResetError):
@@ -148,14 +149,14 @@ def test_a_flood_ends_that_call_alone(run, kind):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
             await quiet.send(cell.twilio.media_text(FRAME))
             assert await cell.caller_audio(160) == FRAME
 
     run(scenario)
 
 
-def test_more_audio_than_time_ends_that_call(run):
+def test_audio_faster_than_real_time_ends_its_call(run):
     async def scenario(cell):
         async with cell.call() as (loud, started):
             with contextlib.suppress(ConnectionClosed):
@@ -164,14 +165,14 @@ def test_more_audio_than_time_ends_that_call(run):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
 
     run(scenario)
 
 
-def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
-    monkeypatch.setattr(media, "IDLE_S", 0.2)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+def test_a_silent_media_socket_is_given_up(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.calls.IDLE_NS", 200_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell):
         async with cell.call() as (_, started):
@@ -181,43 +182,43 @@ def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
     run(scenario)
 
 
-def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
+def test_a_media_socket_that_is_not_read_has_a_bounded_buffer_and_is_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "UNREAD_S", 0.5)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (quiet, other), cell.call() as (deaf, started):
             deaf.transport.pause_reading()
             deaf.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            call = cell.gateway.media.calls[started.call]
+            connection = cell.gateway.media.sockets[started.call].connection
             seq = 0
             async with asyncio.timeout(15):
-                while started.call in cell.gateway.media.calls:
+                while started.call in cell.gateway.calls.by_number:
                     entries = ((started.call, seq, FRAME * 10, 0), (other.call, seq, FRAME, 0))
                     cell.frames(monotonic_ns(), *entries)
                     await asyncio.wait_for(quiet.recv(), 1)
                     seq += 10
                     await asyncio.sleep(0.002)
             assert cell.gateway.metrics.calls_cut["unread"].value == 1
-            assert call.connection.transport.is_closing()
+            assert connection.transport.is_closing()
             deaf.transport.abort()
 
     run(scenario)
 
 
-def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
+def test_a_media_socket_that_is_read_during_silence_is_not_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "_SWEEP_S", 0.01)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.01)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (_, started):
-            call = cell.gateway.media.calls[started.call]
-            # As a hiccup leaves it that ended behind the last frame of an utterance.
-            call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
-            await cell.until(lambda: call.stuck_since_ns == 0)
-            assert started.call in cell.gateway.media.calls
+            frames = cell.gateway.calls.by_number[started.call].frames
+            # As after a hiccup that ended with the last frame of an utterance.
+            frames.stuck_since_ns = monotonic_ns() - 2 * UNREAD_NS
+            await cell.until(lambda: frames.stuck_since_ns == 0)
+            assert started.call in cell.gateway.calls.by_number
 
     run(scenario)

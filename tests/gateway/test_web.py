@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.core import limits
-from gateway.core.admission import Why
+from gateway.core.fallback import FallbackCause
 from gateway.core.limits import LATENESS_FRAMES
-from shared.messages import CallOffered, WorkerState
+from shared.messages import CallOffered, CallOver, WorkerState
+from shared.plan import CallPlan, Dial
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -24,7 +25,8 @@ def test_a_signed_webhook_dials_ahead_and_connects(run):
         assert f'<Stream url="{url}"><Parameter name="token" value="' in twiml
         assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1&amp;worker=0</Redirect>' in twiml
         offered = await cell.bridge.next(CallOffered)
-        assert (offered.call_sid, offered.from_number, offered.to_number) == ("CAone", "+15550001", "+15550002")
+        assert offered.call_sid == "CAone"
+        assert offered.plan == CallPlan("inbound", cell.twilio.account_sid, "+15550001", "+15550002")
         assert not offered.resumed
         assert offered.token_id in twiml
 
@@ -39,7 +41,7 @@ def test_the_webhook_may_be_a_get(run):
         headers = {"X-Twilio-Signature": cell.twilio.sign(cell.twilio.origin + target, {})}
         status, text = await cell.twilio.request("GET", target, headers=headers)
         assert (status, "<Connect>" in text) == (200, True)
-        assert (await cell.bridge.next(CallOffered)).from_number == "+15550001"
+        assert (await cell.bridge.next(CallOffered)).plan.from_number == "+15550001"
         assert (await cell.twilio.request("GET", target + "&x=1", headers=headers))[0] == 403
 
     run(scenario)
@@ -84,14 +86,14 @@ def test_callbacks_are_answered_at_once(run):
         ("GET", "/elsewhere", b"", {}, 404),
     ],
 )
-def test_what_is_no_webhook_gets_the_right_status(run, method, target, body, headers, status):
+def test_a_request_that_is_not_a_webhook_gets_the_right_status(run, method, target, body, headers, status):
     async def scenario(cell):
         assert (await cell.twilio.request(method, target, body, headers))[0] == status
 
     run(scenario, allow_unsigned="on")
 
 
-def test_without_signatures_anyone_is_taken(run):
+def test_without_signatures_every_webhook_is_accepted(run):
     async def scenario(cell):
         status, text = await cell.twilio.request("POST", "/twilio/voice", b"CallSid=CA1", FORM)
         assert (status, "<Connect>" in text) == (200, True)
@@ -113,7 +115,7 @@ def test_without_signatures_a_page_under_a_name_of_its_own_gets_no_call(run, hoo
 
 
 @pytest.mark.parametrize("target", ["/twilio/voice/", "/twilio/status/", "/healthz/", "/readyz/"])
-def test_nobody_is_redirected_to_where_a_host_header_says(run, target):
+def test_a_host_header_causes_no_redirect(run, target):
     async def scenario(cell):
         for method in ("GET", "POST"):
             status, text = await cell.twilio.request(method, target, headers={"Host": "elsewhere.example"})
@@ -131,7 +133,7 @@ def test_at_max_calls_the_fallback_answers(run):
     run(scenario, max_calls=1, fallback_say="Full", fallback_dial="+15550100")
 
 
-def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
+def test_a_late_machine_accepts_returning_calls_only(run, monkeypatch):
     monkeypatch.setattr(limits, "LATE_STEPS", 1)  # for here all frames are late at once
 
     async def scenario(cell):
@@ -140,19 +142,19 @@ def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
             cell.frames(monotonic_ns() - 200_000_000, (started.call, 0, bytes(160 * frames), 0))
             await cell.ack()
             assert "<Say>" in await cell.twilio.voice("CAnew")
-            assert cell.gateway.metrics.fallbacks[Why.LATE].value == 1
+            assert cell.gateway.metrics.fallbacks[FallbackCause.LATE].value == 1
             assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
             socket.transport.abort()
 
     run(scenario)
 
 
-def test_at_max_calls_a_call_comes_back_all_the_same(run):
+def test_at_max_calls_a_returning_call_is_accepted(run):
     async def scenario(cell):
         assert "<Connect>" in await cell.twilio.voice("CA1")
         assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
         cell.bridge.answer = WorkerState(0, True, 5)
-        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 5)
+        await cell.until(lambda: cell.gateway.calls.neighbours.calls(monotonic_ns()) == 5)
         assert "<Connect>" in await cell.twilio.voice("CAother", resume=True)
 
     run(scenario, max_calls=1)
@@ -167,7 +169,7 @@ def test_readiness_names_what_is_missing(run):
         assert await ready() == (200, [])
         cell.bridge.answer = WorkerState(0, False, 0)
         cell.bridge.send(cell.bridge.answer)
-        await cell.until(lambda: not cell.gateway.cell.ready_workers(0))
+        await cell.until(lambda: not cell.gateway.calls.neighbours.ready_workers(0))
         assert await ready() == (503, ["no aibridge worker is ready"])
         assert "<Say>" in await cell.twilio.voice("CA1")
         cell.bridge.answer = WorkerState(0, True, 0)
@@ -181,7 +183,7 @@ def test_readiness_names_what_is_missing(run):
     run(scenario)
 
 
-def test_a_call_that_keeps_coming_back_gets_the_fallback(run):
+def test_a_call_that_returns_again_and_again_gets_the_fallback(run):
     async def scenario(cell):
         answers = [await cell.twilio.voice("CAloop", resume=True) for _ in range(4)]
         assert ["<Connect>" in answer for answer in answers] == [True, True, True, False]
@@ -190,7 +192,33 @@ def test_a_call_that_keeps_coming_back_gets_the_fallback(run):
     run(scenario)
 
 
-def test_garbage_on_the_port_disturbs_nobody(run):
+def test_a_repeated_webhook_holds_one_place_and_asks_the_same_worker(run):
+    async def scenario(cell):
+        await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
+        for _ in range(3):
+            assert "<Connect>" in await cell.twilio.voice("CAagain")
+        await cell.until(lambda: sorted(bridge.inbox.qsize() for bridge in cell.bridges) == [0, 3])
+        assert "<Connect>" in await cell.twilio.voice("CAother")
+
+    run(scenario, workers=2, max_calls=2)
+
+
+def test_a_call_returns_to_its_agent_after_a_dial(run):
+    async def scenario(cell):
+        cell.bridge.send(CallOver("CAdial", Dial("+15550100", "+15550002", 20)))
+        await cell.until(lambda: "CAdial" in cell.gateway.calls.offers.admission._orders)
+        answer = await cell.twilio.voice("CAdial", resume=True)
+        action = f"{cell.twilio.origin}/twilio/voice?resume=1&amp;after=order"
+        assert f'<Dial action="{action}" callerId="+15550002" method="POST" timeout="20"><Number>+15550100<' in answer
+        status, text = await cell.twilio.post(
+            "/twilio/voice?resume=1&after=order", CallSid="CAdial", AccountSid=cell.twilio.account_sid
+        )
+        assert (status, "<Connect>" in text) == (200, True)
+
+    run(scenario)
+
+
+def test_garbage_on_the_port_disturbs_no_call(run):
     async def scenario(cell):
         upgrade = b"GET /twilio/media HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
         for garbage in (

@@ -32,12 +32,13 @@ def script(seed: int) -> Caller:
             HangUp(AiHeard(ms=1_500)),
         ],
         seed=seed,
+        noise=True,
     )
 
 
 def test_twenty_calls_at_once_keep_every_promise(tmp_path: Path) -> None:
     # Fast enough that most answers are generated when they are interrupted, slow enough that some are not.
-    with Stack(log=tmp_path / "log", model=("--speed", "4")) as stack:
+    with Stack(log=tmp_path / "log", model=("--speed", "4", "--keep-input")) as stack:
 
         async def calls() -> list[CallRecord]:
             async with Exchange() as exchange:
@@ -55,7 +56,7 @@ def test_twenty_calls_at_once_keep_every_promise(tmp_path: Path) -> None:
     print(f"{len(silences)} interruptions, silent after {silences[len(silences) // 2]:.0f} ms (median)")
     assert not problems
     assert len(silences) >= 2 * CALLS
-    assert all(v.cancel_not_active == 0 and v.cancels <= 1 for v in verdicts)
+    assert all(verdict.inbound is not None for verdict in verdicts)
 
 
 def test_speech_at_pick_up_delays_nothing_and_is_answered(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from twentyms.stack import ROOT, Stack, get
 
 pytestmark = [
     pytest.mark.live,
+    pytest.mark.slow,
     pytest.mark.timeout(120),
     # An attacker's handshake that was cut leaves its side of the socket to the collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -15,7 +15,7 @@ from simulator.carrier.caller import AfterAnswer, Caller, HangUp
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(180)]
 
 # Two rounds of so many: what the allocator keeps, and what is remembered up to a bound, is there for the second.
 CALLS: Final = 1_500

@@ -34,7 +34,7 @@ RATE = 48_000
 
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Browser]]:
-    """Starts a browser with an empty profile of its own, with these flags beside FLAGS."""
+    """Starts a browser with an empty profile, FLAGS and these flags."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("chromium is not installed: apt-get install chromium")
@@ -45,7 +45,7 @@ def launch() -> Iterator[Callable[..., Browser]]:
 
 @pytest.fixture
 def microphone(tmp_path: Path) -> Callable[[Sequence[tuple[float, str]], float], str]:
-    """Writes a WAV file in which recordings are spoken at their second; gives the flag that makes it the microphone."""
+    """Writes a WAV file with each recording at its second, and returns the flag that makes it the microphone."""
     return lambda script, seconds: _write(tmp_path / "voice.wav", script, seconds)
 
 

@@ -16,7 +16,7 @@ from twentyms.stack import Stack
 Launch = Callable[..., Browser]
 Microphone = Callable[[Sequence[tuple[float, str]], float], str]
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 # Seconds of the microphone's recording, which begins with the call: the greeting takes six.
 TURN_S = 7.0
@@ -38,7 +38,9 @@ def measures(page: Page) -> dict[str, Any]:
     return found
 
 
-def test_a_call_is_heard_interrupted_and_written_down(stack: Stack, launch: Launch, microphone: Microphone) -> None:
+def test_a_call_from_the_browser_is_heard_interrupted_and_transcribed(
+    stack: Stack, launch: Launch, microphone: Microphone
+) -> None:
     flag = microphone([(TURN_S, "hello"), (INTERRUPTION_S, "vm-sorry")], INTERRUPTION_S + 4)
     with launch(flag) as browser:
         page = browser.new_page()
@@ -84,7 +86,7 @@ def _metrics(stack: Stack) -> str:
         return text
 
 
-def test_a_refused_microphone_is_said_clearly_and_no_call_is_placed(stack: Stack, launch: Launch) -> None:
+def test_a_refused_microphone_is_explained_and_no_call_is_placed(stack: Stack, launch: Launch) -> None:
     with launch("--deny-permission-prompts") as browser:
         page = browser.new_page()
         page.add_init_script(
@@ -98,7 +100,7 @@ def test_a_refused_microphone_is_said_clearly_and_no_call_is_placed(stack: Stack
         expect(page.get_by_role("button", name="Call")).to_be_enabled()
 
 
-def test_everything_is_within_a_phones_screen(stack: Stack, launch: Launch) -> None:
+def test_the_page_fits_into_a_phones_screen(stack: Stack, launch: Launch) -> None:
     with launch() as browser:
         page = browser.new_page(viewport={"width": 360, "height": 740})
         page.goto(f"http://127.0.0.1:{stack.gateway_port}/")

@@ -1,7 +1,7 @@
-"""Whoever watches is not heard: twenty calls beside a browser phone in a call and a calls page that keeps reloading.
+"""Watching is inaudible: twenty calls during a browser phone's call, with a calls page that keeps reloading.
 
-The carrier is a process of its own, real-time where that is permitted, because what it measures must not be its own
-lateness. `python tests/phone/test_watched_calls.py WEBHOOK MODEL_PORT` is that process.
+The carrier is a process of its own, real-time where that is permitted, so that it does not measure its own lateness.
+`python tests/phone/test_watched_calls.py WEBHOOK MODEL_PORT` is that process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(150)]
 
 CALLS = 20
 STAGGER_S = 0.1
 RELOAD_S = 1.0
-# A try in which the carrier itself was later than this says nothing about the system, and is made again.
+# When the carrier itself was later than this, the run says nothing about the system, and is repeated.
 VOID_MS = 20
 TRIES = 3
 
@@ -70,7 +70,7 @@ def carry(webhook_url: str, model_port: int) -> None:
     print(json.dumps(figures))
 
 
-def test_twenty_calls_hear_nothing_of_who_watches(
+def test_twenty_calls_hear_nothing_of_a_browser_phone_and_a_calls_page(
     launch: Callable[..., Browser],
     microphone: Callable[[Sequence[tuple[float, str]], float], str],
     tmp_path: Path,

@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from proofs.cell_processes import LIVES, Process, lives
+from proofs.cell_processes import LIVES, Process, connections, lives
 
 
 def test_descriptors_are_counted_by_what_they_are(tmp_path: Path) -> None:
@@ -24,3 +24,15 @@ def test_a_gauge_that_is_missing_is_noticed() -> None:
     assert set(lives("\n".join(["# HELP x y", *lines])).values()) == {0.0}
     assert lives("\n".join(lines[1:])) == {}
     assert lives("") == {}
+
+
+def test_a_connection_is_known_by_the_ports_of_both_its_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        port, client_port = server.getsockname()[1], client.getsockname()[1]
+        taken, _ = server.accept()
+        with taken:
+            found = connections(os.getpid())
+            assert {port, client_port} <= found.own
+            assert {port, client_port} <= found.others
+        client.close()
+        assert client_port not in connections(os.getpid()).own

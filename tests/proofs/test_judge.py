@@ -1,200 +1,10 @@
-"""Every figure of the judge, on calls in virtual time: that it is clean for a clean call, and that it can fail."""
+"""Interruptions, answers and what the model believes: each figure is clean for a clean call, and can fail."""
 
 from __future__ import annotations
 
-import random
 from base64 import b64encode
-from collections.abc import Callable
-from typing import Any
 
-import pytest
-
-from proofs.judge import judge
-from proofs.verdict import Verdict
-from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
-from simulator.carrier.call import CallRecord, CarrierWarning, Lag, StreamRecord
-from simulator.carrier.ear import Ear
-
-MS = 1_000_000
-START = 1_000_000 * MS
-LEAD_MS = 120
-
-
-def speech(ms: float, seed: int) -> bytes:
-    """Audio of which every frame is unique, as the model server's is."""
-    return random.Random(seed).randbytes(int(ms * 8))
-
-
-class Line:
-    """A call that a faultless system carries, unless a test does harm to it. Times in ms since `start`."""
-
-    def __init__(self) -> None:
-        self.ear = Ear()
-        self.items: list[dict[str, Any]] = []
-        self.responses: list[dict[str, Any]] = []
-        self.speech: list[dict[str, Any]] = []
-        self.errors: list[dict[str, Any]] = []
-        self.warnings: list[CarrierWarning] = []
-        self.lags: list[Lag] = []
-        self.streams: list[StreamRecord] = []
-
-    def item(self, ms: float, *, created_ms: float = 0, response: str = "", status: str = "completed") -> bytes:
-        number = len(self.items) + 1
-        audio = speech(ms, number)
-        response_id = response or f"resp_{number}"
-        if not any(each["id"] == response_id for each in self.responses):
-            created_ns = START + int(created_ms * MS)
-            self.responses.append(
-                {"id": response_id, "status": status, "cancels": 0, "created_ns": created_ns, "done_ns": created_ns + 1}
-            )
-        self.items.append(
-            {
-                "item_id": f"item_{number}",
-                "response_id": response_id,
-                "content_index": 0,
-                "phase": None,
-                "role": "assistant",
-                "audio_b64": b64encode(audio).decode(),
-                "sent_bytes": len(audio),
-                "held_ms": len(audio) // 8,
-                "deleted": False,
-                "truncated_ms": None,
-                "status": status,
-                "transcript": "",
-            }
-        )
-        return audio
-
-    def hold(self, number: int, ms: int) -> None:
-        """What the conversation holds of an item after a truncate, or (0) a delete."""
-        self.items[number - 1] |= {"held_ms": ms, "truncated_ms": ms or None, "deleted": ms == 0}
-
-    def pace(
-        self, audio: bytes, at_ms: float, harm: Callable[[list[bytes]], list[bytes]] | None = None, late_ms: float = 0
-    ) -> float:
-        """Send whole frames, the lead ahead; the second half `late_ms` late. Returns when the ear has played it, ms."""
-        frames = [audio[at : at + FRAME_BYTES].ljust(FRAME_BYTES, SILENCE) for at in range(0, len(audio), FRAME_BYTES)]
-        for n, frame in enumerate(harm(frames) if harm else frames):
-            due_ms = at_ms + max(0, n * 20 - LEAD_MS) + (late_ms if n * 2 >= len(frames) else 0)
-            self.ear.media(frame, START + int(due_ms * MS))
-        return at_ms + len(frames) * 20
-
-    def speak(self, from_ms: float, to_ms: float | None) -> None:
-        stopped = None if to_ms is None else START + int(to_ms * MS)
-        self.speech.append({"started_ns": START + int(from_ms * MS), "stopped_ns": stopped, "item_id": "user"})
-
-    def lose(self, at_ms: float) -> None:
-        """The socket is gone; what follows is of the next one."""
-        at_ns = START + int(at_ms * MS)
-        self.ear.close(at_ns)
-        self.streams.append(StreamRecord(f"MZ0{len(self.streams)}", START, at_ns, "lost", {}))
-
-    def verdict(self, end_ms: float = 20_000) -> Verdict:
-        end_ns = START + int(end_ms * MS)
-        self.ear.close(end_ns)
-        record = CallRecord(
-            call_sid="CA1",
-            started_ns=START,
-            ended_ns=end_ns,
-            streams=(*self.streams, StreamRecord("MZ1", START, end_ns, "caller", {})),
-            ear=self.ear.record(),
-            said=(),
-            keys=(),
-            warnings=tuple(self.warnings),
-            outcome="hung-up-by-caller",
-            lags=tuple(self.lags),
-        )
-        session = {
-            "request_id": "r",
-            "items": self.items,
-            "responses": self.responses,
-            "events": [],
-            "errors": self.errors,
-            "speech": self.speech,
-        }
-        return judge(record, [session])
-
-
-def test_a_whole_greeting_breaks_no_promise() -> None:
-    line = Line()
-    line.pace(line.item(3000), 200)
-    verdict = line.verdict()
-    assert verdict.problems() == []
-    assert verdict.first_audio_ms == 200
-    assert verdict.speech_ms == 3000
-    assert verdict.greeting is not None
-    assert verdict.greeting.heard_ms == 3000
-
-
-def test_a_short_last_frame_is_heard_to_its_end_and_its_fill_is_not_invented() -> None:
-    line = Line()
-    end = line.pace(line.item(1007), 200)
-    line.pace(line.item(501.5, created_ms=100), end)
-    verdict = line.verdict()
-    assert verdict.problems() == []
-    assert verdict.speech_ms == 1508.5
-
-
-def test_frames_of_any_grouping_and_unfilled_ends_are_recognised() -> None:
-    line = Line()
-    whole = line.item(1007) + line.item(503)
-    at = 0
-    rng = random.Random(3)
-    while at < len(whole):
-        size = rng.randint(1, 900)
-        line.ear.media(whole[at : at + size], START)
-        at += size
-    assert line.verdict().problems() == []
-
-
-def test_a_pause_in_the_middle_of_an_item_is_a_gap() -> None:
-    line = Line()
-    line.pace(line.item(3000), 200, late_ms=LEAD_MS + 45)
-    verdict = line.verdict()
-    assert [gap.ms for gap in verdict.gaps] == [45]
-    assert len(verdict.problems()) == 1
-
-
-def test_lateness_within_the_lead_is_a_wire_gap_and_no_gap_at_the_ear() -> None:
-    line = Line()
-    line.pace(line.item(3000), 200, late_ms=LEAD_MS)
-    verdict = line.verdict()
-    assert verdict.problems() == []
-    assert verdict.wire_gaps_100 == 1
-    assert verdict.wire_gap_max_ms == LEAD_MS + 20
-
-
-@pytest.mark.parametrize(
-    ("harm", "figure", "n_bytes"),
-    [
-        (lambda frames: frames[:20] + frames[21:], "lost_bytes", 160),
-        (lambda frames: frames[:21] + frames[20:], "doubled_bytes", 160),
-        (lambda frames: [*frames[:20], frames[21], frames[20], *frames[22:]], "out_of_order_bytes", 160),
-        (lambda frames: [*frames[:20], speech(20, 999), *frames[20:]], "invented_bytes", 160),
-        (lambda frames: [*frames[:20], frames[20][:150] + frames[21], *frames[22:]], "lost_bytes", 160),
-    ],
-    ids=["lost", "doubled", "swapped", "foreign", "bytes lost inside a frame"],
-)
-def test_damage_is_counted_in_bytes(harm: Callable[[list[bytes]], list[bytes]], figure: str, n_bytes: int) -> None:
-    line = Line()
-    line.pace(line.item(1000), 200, harm)
-    verdict = line.verdict()
-    assert getattr(verdict, figure) == n_bytes
-    assert verdict.problems()
-
-
-def test_items_heard_in_the_wrong_order_are_out_of_order() -> None:
-    line = Line()
-    first, second = line.item(400), line.item(600)
-    end = line.pace(second, 200)
-    line.pace(first, end)
-    assert line.verdict().out_of_order_bytes == 3200
-
-
-def test_silence_sent_in_the_middle_of_an_item_is_a_gap() -> None:
-    line = Line()
-    line.pace(line.item(1000), 200, lambda frames: [*frames[:20], SILENCE * FRAME_BYTES, *frames[20:]])
-    assert [gap.ms for gap in line.verdict().gaps] == [20]
+from .judged_call import MS, START, Line, interrupted, speech
 
 
 def test_an_end_that_is_never_heard_without_an_interruption_is_a_cut() -> None:
@@ -210,19 +20,6 @@ def test_an_item_never_heard_without_an_interruption_is_a_cut() -> None:
     line.pace(line.item(1000), 200)
     line.item(500, created_ms=3000)
     assert [cut.item_id for cut in line.verdict().cuts] == ["item_2"]
-
-
-def interrupted(*, tail_ms: float = LEAD_MS, held_ms: int = 0, item_ms: float = 6000) -> Line:
-    """A 1 s greeting, an answer from 2000 on, a caller who speaks at 3000; the answer is heard until 3000 + tail."""
-    line = Line()
-    line.pace(line.item(1000), 200)
-    answer = line.item(item_ms, created_ms=1900)
-    heard_ms = 1000 + tail_ms
-    line.pace(answer[: int(heard_ms * 8)], 2000)
-    line.speak(3000, 4000)
-    line.hold(2, held_ms or int(heard_ms))
-    line.pace(line.item(500, created_ms=4001), 4300)
-    return line
 
 
 def test_an_interruption_that_ends_within_the_lead_leaves_nothing_over() -> None:
@@ -356,37 +153,6 @@ def test_speech_that_the_end_of_the_call_cut_off_breaks_nothing() -> None:
     assert verdict.speech_ms == 3000
 
 
-def test_speech_that_was_paced_but_not_played_when_the_call_ended_is_not_heard() -> None:
-    line = Line()
-    line.ear.media(line.item(3000), START)
-    assert line.verdict(end_ms=1000).speech_ms == 1000
-
-
-def test_a_clear_counts_what_it_cut_as_unheard() -> None:
-    line = Line()
-    line.pace(line.item(1000), 200)
-    answer = line.item(6000, created_ms=1900)
-    line.ear.media(answer, START + 2000 * MS)
-    line.ear.clear(START + 3040 * MS)
-    line.speak(3000, 4000)
-    line.hold(2, 1040)
-    line.pace(line.item(500, created_ms=4001), 4300)
-    verdict = line.verdict()
-    assert verdict.problems(barge_in="clear", lead_ms=400) == []
-    assert verdict.interruptions[0].silence_ms == 40
-    assert verdict.problems() == ["Twilio's buffer was flushed (`clear`): 1."]
-
-
-def test_draining_after_an_interruption_is_a_fault_unless_it_was_asked_for() -> None:
-    line = Line()
-    line.pace(line.item(3000), 200)
-    line.speak(1000, 1800)
-    line.pace(line.item(500, created_ms=3300), 3400)
-    verdict = line.verdict()
-    assert verdict.problems()
-    assert verdict.problems(barge_in="drain") == []
-
-
 def test_an_interruption_long_after_a_cut_does_not_excuse_it() -> None:
     line = Line()
     line.pace(line.item(3000)[:8000], 200)
@@ -409,7 +175,7 @@ def test_what_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
     line, audio = call()
     line.pace(audio[1_040 * 8 :], 1_600)
     verdict = line.verdict()
-    assert (verdict.cuts, verdict.history_error_ms, verdict.lost_bytes) == ((), 0, 0)
+    assert (verdict.cuts, verdict.history_error_ms, verdict.damages) == ((), 0, ())
     assert [gap.ms for gap in verdict.gaps] == [360]
 
 
@@ -432,38 +198,61 @@ def test_a_turn_without_an_answer_is_noticed() -> None:
     assert line.verdict(end_ms=3500).unanswered == 0
 
 
-def test_cancels_errors_warnings_and_the_carriers_own_lateness_are_problems() -> None:
-    line = Line()
-    line.pace(line.item(1000), 200)
-    line.responses[0]["cancels"] = 2
-    line.errors = [
-        {"at_ns": 1, "code": "response_cancel_not_active", "message": ""},
-        {"at_ns": 1, "code": "invalid_value", "message": ""},
-    ]
-    line.warnings = [CarrierWarning(31951, START, "extra field")]
-    line.lags = [Lag(START, 80 * MS)]
-    problems = "\n".join(line.verdict().problems())
-    for part in ("80 ms late", "cancelled 2 times", "not_active", "invalid_value", "31951"):
-        assert part in problems
+def test_an_answer_that_is_never_heard_is_excused_by_speech_on_its_way_to_the_ear_and_not_by_later_speech() -> None:
+    for speaks_ms, cuts in ((3_100, 0), (3_440, 0), (3_460, 1), (7_000, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        # Its first word is made at 3,200, and due at the ear 250 ms later.
+        line.item(2000, created_ms=3_000)
+        line.speak(speaks_ms, speaks_ms + 600)
+        line.pace(line.item(500, created_ms=speaks_ms + 601), speaks_ms + 850)
+        assert len(line.verdict().cuts) == cuts, speaks_ms
 
 
-def test_a_late_carrier_alone_is_no_problem() -> None:
+def test_an_answer_that_waits_for_the_line_is_due_when_the_line_is_free() -> None:
+    for speaks_ms, cuts in ((6_440, 0), (6_460, 1)):
+        line = Line()
+        line.pace(line.item(6000), 200)
+        line.item(2000, created_ms=3_000)
+        line.speak(speaks_ms, speaks_ms + 600)
+        line.pace(line.item(500, created_ms=speaks_ms + 601), speaks_ms + 850)
+        assert len(line.verdict().cuts) == cuts, speaks_ms
+
+
+def test_an_answer_that_comes_late_is_a_fault_and_the_models_own_time_is_not() -> None:
+    for at_ms, late in ((2_320, 0), (2_340, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(1_300, 2_000)
+        line.pace(line.item(500, created_ms=2_001), at_ms)
+        faults = line.verdict().faults()
+        assert [each.kind for each in faults] == ["late answer"] * late
+
+
+def test_a_turn_for_which_nobody_asks_the_model_is_unanswered_after_a_second() -> None:
+    for end_ms, unanswered in ((3_990, 0), (4_010, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(2_000, 3_000)
+        assert line.verdict(end_ms).unanswered == unanswered
+
+
+def test_a_refused_answer_is_no_error_where_the_server_asked_itself_for_it() -> None:
+    for at_ms, errors in ((2_000, 0), (2_010, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(1_300, 2_000)
+        line.pace(line.item(500, created_ms=2_001), 2_250)
+        line.errors = [{"at_ns": START + at_ms * MS, "code": "conversation_already_has_active_response"}]
+        assert len(line.verdict().errors) == errors
+
+
+def test_the_answer_to_a_turn_that_is_heard_all_at_once_is_not_interrupted_by_that_turn() -> None:
     line = Line()
-    line.pace(line.item(1000), 200)
-    line.lags = [Lag(START, 80 * MS)]
+    line.pace(line.item(3000)[: 1_120 * 8], 200)
+    line.hold(1, 1_120)
+    line.speak(1_200, 1_200)
+    line.pace(line.item(2000, created_ms=1_200), 1_450)
     verdict = line.verdict()
-    assert verdict.lag_max_ms == 80
     assert verdict.problems() == []
-
-
-def test_a_call_without_any_speech_is_no_success() -> None:
-    verdict = Line().verdict()
-    assert verdict.problems() == ["The caller heard nothing."]
-    assert verdict.lines()
-
-
-def test_the_last_sample_counts_to_the_sample() -> None:
-    line = Line()
-    line.ear.media(line.item(1000), START)
-    line.ear.close(START + 400 * FRAME_NS // 160 + 1)
-    assert line.ear.record().heard_bytes[0] == 400 * FRAME_NS // 160 // BYTE_NS + 1
+    assert [each.response_ids for each in verdict.interruptions] == [("resp_1",)]

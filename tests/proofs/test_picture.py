@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from proofs.judge import judge, listen, read_sessions
+from proofs.judge import judge
 from proofs.picture import lateness, write_timeline, write_wav
+from proofs.spoken import listen, read_sessions
 from shared.audio import FRAME_BYTES, MULAW_TO_LINEAR
 from simulator.carrier.call import CallRecord, StreamRecord
 from simulator.carrier.caller import Said

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from proofs.alignment import Piece
-from proofs.judge import ItemTruth, ResponseTruth, Spoken
 from proofs.retold import forgotten
+from proofs.spoken import ItemTruth, ResponseTruth, Spoken
 
 S = 1_000_000_000
 WORDS = "one two three four five six seven eight nine ten"
@@ -52,9 +52,29 @@ def test_a_turn_of_the_caller_that_was_not_told_is_noticed() -> None:
 def test_words_that_were_made_within_the_last_second_may_have_died_with_their_session() -> None:
     item = heard(5_000)
     item.truth = msgspec.structs.replace(item.truth, first_delta_ns=8 * S)
-    assert list(forgotten([item], sessions("one two three four", turns=1))) == []
-    assert len(list(forgotten([item], sessions("", turns=1)))) == 1
+    assert list(forgotten([item], sessions("one two three four", turns=1), died={0})) == []
+    assert len(list(forgotten([item], sessions("", turns=1), died={0}))) == 1
+    # Its worker lives, and knows every word.
+    assert len(list(forgotten([item], sessions("one two three four", turns=1)))) == 1
 
 
 def test_what_is_only_heard_later_need_not_have_been_told() -> None:
     assert list(forgotten([heard(5_000, at_s=13)], sessions("", turns=1))) == []
+
+
+def test_a_turn_of_the_last_second_may_have_died_with_its_worker_and_one_before_it_may_not() -> None:
+    recent = sessions(WORDS)
+    recent[0]["speech"][0]["stopped_ns"] = 9 * S
+    assert list(forgotten([heard(5_000)], recent, died={0})) == []
+    assert len(list(forgotten([heard(5_000)], recent))) == 1
+    recent[0]["speech"][0]["stopped_ns"] = 8 * S
+    assert len(list(forgotten([heard(5_000)], recent, died={0}))) == 1
+
+
+def test_a_turn_that_is_heard_again_need_not_be_told() -> None:
+    assert list(forgotten([heard(5_000)], sessions(WORDS), heard_from_ns={1: 7 * S})) == []
+    assert len(list(forgotten([heard(5_000)], sessions(WORDS), heard_from_ns={1: 7 * S + 1}))) == 1
+
+
+def test_a_turn_that_is_told_twice_is_noticed() -> None:
+    assert len(list(forgotten([heard(5_000)], sessions(WORDS, turns=2)))) == 1

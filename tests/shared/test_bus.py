@@ -146,6 +146,42 @@ def test_garbage_is_counted_and_what_follows_is_read(context: zmq.Context[Any], 
     run(main)
 
 
+def test_a_message_whose_handler_raises_costs_no_other_message(
+    context: zmq.Context[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        page = Page.in_memory(PAGE)
+        url = bus.speech_url(tmp_path)
+        got: asyncio.Queue[Any] = asyncio.Queue()
+
+        def handle(_: str, message: Any) -> None:
+            if message.call == 2:
+                raise ValueError("what the caller said")
+            got.put_nowait(message.call)
+
+        link = bus.Link(
+            bus.router(context, url, hwm=10),
+            types=BridgeToPacer,
+            on_message=handle,
+            dropped=page.counter("dropped"),
+            undecodable=page.counter("undecodable"),
+        )
+        link.start()
+        peer = context.socket(zmq.DEALER)
+        peer.connect(url)
+        peer.send(encode([Speech(call, 1, b"") for call in (1, 2, 2, 3)]))
+        peer.send(encode([Speech(4, 1, b"")]))
+        assert [await got.get() for _ in range(3)] == [1, 3, 4]
+        assert page.counter("undecodable").value == 2
+        peer.close(linger=0)
+        link.close()
+
+    run(main)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "a Speech could not be handled (ValueError at test_bus.py:" in line
+    assert "what the caller said" not in line
+
+
 def free_ports() -> str:
     """The base of a bus on ports that are free just now."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -13,7 +13,7 @@ from shared import isolation
 from shared.process import ConfigError
 
 
-def test_what_the_kernel_refuses_is_a_reason_and_with_on_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_of_the_kernel_is_a_reason_with_auto_and_an_error_with_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise PermissionError
 
@@ -24,13 +24,13 @@ def test_what_the_kernel_refuses_is_a_reason_and_with_on_an_error(monkeypatch: p
     assert "\n" not in str(caught.value)
 
 
-def test_off_asks_the_kernel_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_off_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setscheduler")
     assert isolation.realtime("off", 10) == "TX_REALTIME=off"
     assert isolation.realtime("auto", 10)
 
 
-def test_threads_and_children_do_not_inherit_the_priority_but_zeromq_has_it() -> None:
+def test_threads_and_children_do_not_inherit_the_priority_but_zeromqs_thread_has_it() -> None:
     script = """
 import os, subprocess, sys, threading
 from pathlib import Path
@@ -62,19 +62,19 @@ assert int(subprocess.check_output([sys.executable, "-c", child])) == os.SCHED_O
     assert done.returncode == 0, done.stderr
 
 
-def test_a_cpu_that_is_not_there_is_one_line_with_those_that_are() -> None:
+def test_a_missing_cpu_is_refused_in_one_line_that_names_the_allowed_ones() -> None:
     with pytest.raises(ConfigError, match=r"it may use [0-9,]+$"):
         isolation.pin(frozenset({4_000}))
     isolation.pin(frozenset())
 
 
-def test_memory_is_not_locked_under_a_limit_that_would_fail_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_not_locked_under_a_limit_that_could_fail_a_later_allocation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation.resource, "getrlimit", lambda _: (8_388_608, 8_388_608))
     monkeypatch.setattr(isolation, "_has_capability", lambda _: False)
     assert isolation.lock_memory() == "RLIMIT_MEMLOCK is 8192 kB"
 
 
-def test_a_frozen_heap_is_not_collected_again() -> None:
+def test_frozen_objects_are_not_collected_again() -> None:
     keep = [[] for _ in range(1_000)]
     before = gc.get_threshold()
     gc.set_threshold(700, 10, 10)

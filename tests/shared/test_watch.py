@@ -20,7 +20,7 @@ def test_every_collection_is_counted() -> None:
         gc.callbacks.remove(pauses._on_phase)
 
 
-def test_a_loop_that_was_held_up_says_for_how_long() -> None:
+def test_the_lag_of_a_blocked_loop_is_measured() -> None:
     page = Page.in_memory((LOOP_LAG, LOOP_TASKS))
 
     async def scenario() -> None:

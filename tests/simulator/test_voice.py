@@ -1,4 +1,4 @@
-"""The recordings are what the manifest says, and no two utterances sound the same to a judge."""
+"""The recordings match the manifest, and no two utterances are equal to a judge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_there_is_a_voice_for_every_part_of_a_call() -> None:
 
 
 @pytest.mark.parametrize("recording", clips("ai") + clips("caller"), ids=lambda c: c.name)
-def test_words_and_duration_fit(recording: Clip) -> None:
+def test_a_recordings_duration_fits_its_words(recording: Clip) -> None:
     """A speaker says 8 to 20 letters a second, pauses included ("w w w" takes long, "no" is drawn out)."""
     assert 4 <= len(recording.text) / (recording.duration_ms / 1_000) <= 20
 
@@ -34,7 +34,7 @@ def test_a_callers_voice_starts_at_the_first_sample(recording: Clip) -> None:
     assert Vad().feed(recording.audio)[0].at_ms == 0
 
 
-def test_the_recordings_are_small_and_say_whose_they_are() -> None:
+def test_the_recordings_are_small_and_name_their_speaker() -> None:
     assert sum(path.stat().st_size for path in VOICES.iterdir()) < 1_500_000
     assert "Allison Smith" in (VOICES / "README.md").read_text()
     assert "ShareAlike" in (VOICES / "LICENSE").read_text()
@@ -48,7 +48,7 @@ def test_every_frame_names_its_utterance() -> None:
     assert one == voice.answer(1, seed=1).render()
 
 
-def test_the_mark_of_an_utterance_moves_a_sample_by_one_step_at_most() -> None:
+def test_the_mask_of_an_utterance_moves_a_sample_by_one_step_at_most() -> None:
     voice = Voice()
     marked, plain = voice.answer(1, seed=5).render(), clips("ai", "answer")[0].audio
     assert all((a ^ b) in (0, 1) for a, b in zip(marked, plain, strict=True))
@@ -72,7 +72,7 @@ def test_an_answer_is_cut_or_repeated_to_a_length() -> None:
     assert len(voice.answer(0, seed=1, times=10).render()) == 10 * len(clips("ai", "greeting")[0].audio)
 
 
-def test_a_callers_recordings_are_recognised_and_strangers_are_not() -> None:
+def test_a_callers_recordings_are_recognised_and_other_audio_is_not() -> None:
     voice = Voice()
     hello, weasels = clip("hello"), clip("tt-weasels")
     silence = b"\xff" * 4_003

@@ -1,4 +1,4 @@
-// The list of calls, and one call: everything comes from /api/calls.
+// The list of calls, and one call, from /api/calls.
 
 import { Timeline } from "/calls/static/timeline.js";
 
@@ -67,7 +67,7 @@ async function list() {
     problem("");
   };
   const refresh = () => {
-    // Whoever has paged back is reading: leave the list as it is.
+    // A user who has paged back is reading: leave the list as it is.
     if (!document.hidden && shown <= 50) more("").catch((error) => problem(`No records: ${error.message}`));
   };
   refresh();
@@ -144,7 +144,7 @@ function turns(call, timeline) {
 async function recording(callSid, timeline) {
   const audio = $("audio");
   const response = await fetch(`/calls/${callSid}/recording.wav`);
-  if (!response.ok) return problem(`The recording cannot be had: ${(await response.json()).error}`);
+  if (!response.ok) return problem(`The recording is not available: ${(await response.json()).error}`);
   const data = await response.arrayBuffer();
   audio.src = URL.createObjectURL(new Blob([data], { type: "audio/wav" }));
   const decoder = new OfflineAudioContext(2, 1, 8000);

@@ -1,4 +1,4 @@
-// One call on a canvas: caller, AI, and what the model and the line did. Times are seconds since the call began.
+// One call on a canvas: caller, AI, and the events of model and line. Times are seconds since the call began.
 
 const LANES = { caller: 60, ai: 150, events: 258 };
 const HALF = 38;
@@ -181,7 +181,7 @@ export class Timeline {
     }
   }
 
-  // When the AI next speaks: what it would have gone on to say is drawn no further.
+  // When the AI next speaks: the unheard rest of the turn before is drawn up to here.
   nextOf(n) {
     const next = this.call.turns.slice(n + 1).find((turn) => turn.role === "ai" && turn.began_at);
     return next ? this.at(next.began_at) : this.length;
@@ -280,7 +280,7 @@ export class Timeline {
     for (const [at, text, colour] of notes.sort((a, b) => a[0] - b[0])) {
       const wide = pen.measureText(text).width + 14;
       const x = this.x(at);
-      // A flag at the right edge flies to the left.
+      // A flag near the right edge extends to the left.
       const left = x + wide > this.canvas.clientWidth ? x - wide : x;
       let row = ends.findIndex((end) => end <= left);
       if (row < 0) row = ends.indexOf(Math.min(...ends));

@@ -1,6 +1,6 @@
-// The line: Twilio's end of a media socket, in a thread of its own, so that nothing the page draws delays a frame.
+// The line: Twilio's end of a media socket. It has a thread of its own, so drawing the page delays no frame.
 //
-// What it says and understands are Twilio's Media Streams messages and nothing else. Numbers are strings, as there.
+// It sends and reads Twilio's Media Streams messages only. Numbers are strings, as in Twilio's.
 
 let socket = null;
 let telephone = null; // a MessagePort to the audio thread
@@ -17,7 +17,7 @@ function say(event, fields) {
   send({ event, sequenceNumber: String(++sequence), streamSid, ...fields });
 }
 
-function open({ url, callSid, accountSid, token }) {
+function open({ url, callSid, accountSid, parameters }) {
   streamSid = "MZ" + Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
   socket = new WebSocket(url);
   socket.onopen = () => {
@@ -29,7 +29,7 @@ function open({ url, callSid, accountSid, token }) {
         callSid,
         tracks: ["inbound"],
         mediaFormat: { encoding: "audio/x-mulaw", sampleRate: 8000, channels: 1 },
-        customParameters: { token },
+        customParameters: parameters,
       },
     });
     postMessage({ open: true });
@@ -52,7 +52,7 @@ function receive(message) {
     lastMedia = now;
   } else if (message.event === "mark") {
     telephone.postMessage({ mark: message.mark.name });
-    lastMedia = 0; // the next frame belongs to another utterance, and may come when it likes
+    lastMedia = 0; // the next frame begins another utterance, so its gap does not count
   } else if (message.event === "clear") {
     telephone.postMessage({ clear: true });
     lastMedia = 0;

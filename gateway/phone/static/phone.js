@@ -1,5 +1,5 @@
-// The page: buttons, figures, transcript. What is heard is none of its business (line.js, telephone.js), so however
-// long it takes to draw, nobody hears it.
+// The page: buttons, figures, transcript. The audio is in line.js and telephone.js, in threads of their own, so slow
+// drawing is inaudible.
 
 import { Waves } from "/phone/waves.js";
 import { Transcript } from "/phone/transcript.js";
@@ -7,13 +7,13 @@ import { Transcript } from "/phone/transcript.js";
 const $ = (id) => document.getElementById(id);
 const ROUND_TRIP_EVERY_MS = 2000;
 const START_MS = 4000;
-// An answer's silence after speech_started, later than that, belongs to something else.
+// A silence that begins later than this after speech_started is not the interruption's.
 const STOP_WITHIN_S = 5;
 
 const waves = new Waves({ caller: $("wave-caller"), ai: $("wave-ai"), buffer: $("wave-buffer") });
 const transcript = new Transcript($("transcript"), $("hint"));
 
-// Everything of one call. `measures` is what the page found out itself, for whoever wants to look closer.
+// The state of one call. `measures` holds the page's own measurements, for the browser's console.
 let call = null;
 const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 } });
 
@@ -59,7 +59,7 @@ async function microphone() {
   }
 }
 
-// Without a sound output that works, a browser may keep the context waiting for ever.
+// Without a working sound output, some browsers never start the context.
 function started(context) {
   const late = new Promise((_, refuse) =>
     setTimeout(() => refuse(new Error("The sound output does not start. Connect speakers or headphones, then call again.")), START_MS),
@@ -205,7 +205,7 @@ function answered(mine, at) {
   }
 }
 
-// An interruption is over when the bridge said that it was one and the ear has fallen silent; either may come first.
+// An interruption is complete when the bridge has reported it and the ear is silent; either may come first.
 function stopped(mine) {
   const { noticed, interrupted, lastHeard } = mine;
   if (!interrupted || !noticed || !(lastHeard > noticed)) return;
@@ -222,7 +222,7 @@ function speaking(who, on) {
   $(`lane-${who}`).classList.toggle("speaking", on);
 }
 
-// --- what the bridge told ---
+// --- what the bridge reports ---
 
 function told(mine, note) {
   const now = mine.context.currentTime;

@@ -1,8 +1,8 @@
-// The telephone set, in the audio thread: microphone to mu-law frames, mu-law to the ear, and what the ear went through.
+// The telephone set, in the audio thread: microphone to mu-law frames, mu-law to the ear, and measurements at the ear.
 //
-// It is Twilio's end of the line in little. The playout buffer plays what comes in the order in which it came, there is
-// no jitter buffer, and a mark comes back when the audio before it has been played. Times are seconds of the audio
-// context's clock, which counts samples: what is measured here owes nothing to a busy page.
+// It models Twilio's end of the line. The playout buffer plays audio in the order of arrival, without a jitter buffer, and
+// a mark returns when the audio before it has been played. Times are seconds of the audio context's clock, which counts
+// samples, so a busy page does not distort a measurement.
 
 const LINE_HZ = 8000;
 const FRAME = 160; // samples of the line: 20 ms
@@ -31,7 +31,7 @@ function encode(sample) {
   return ~((value < 0 ? 0x80 : 0) | (exponent << 4) | ((magnitude >> (exponent + 3)) & 0x0f)) & 0xff;
 }
 
-// Windowed sinc: kernel[phase] are the weights of the samples around a point that lies phase/PHASES behind one of them.
+// Windowed sinc: kernel[phase] holds the weights of the samples around a point phase/PHASES after a sample.
 // `scale` >= 1 widens it for sampling down, so that nothing above the line's 4 kHz folds back.
 function kernels(scale) {
   const half = Math.ceil(ZEROS * scale);
@@ -48,15 +48,15 @@ function kernels(scale) {
   });
 }
 
-// Samples of one rate from those of another; `step` is how many of the input make one of the output.
+// Converts samples of one rate to another; `step` is the number of input samples per output sample.
 class Resampler {
   constructor(step) {
     this.step = step;
     this.kernels = kernels(Math.max(1, step));
     this.size = this.kernels[0].length;
-    this.window = new Float32Array(2 * this.size); // twice over, so that the last `size` are always in one piece
+    this.window = new Float32Array(2 * this.size); // written twice, so the last `size` are always contiguous
     this.at = 0;
-    this.ahead = 0; // where the next output lies, behind the middle of the window, in samples of the input
+    this.ahead = 0; // the next output's distance after the middle of the window, in input samples
   }
 
   push(sample) {
@@ -102,11 +102,11 @@ class Telephone extends AudioWorkletProcessor {
     this.received = 0; // bytes, ever
     this.played = 0;
     this.marks = []; // {name, at}: due when `at` bytes are played
-    this.closedAt = 0; // no utterance is open at this byte: a mark lay behind it
+    this.closedAt = 0; // no utterance is open at this byte: a mark follows it
     this.dryAt = null; // when the ear ran dry inside an utterance, line samples
     this.clock = 0; // line samples, ever
     this.hearing = false;
-    this.lowest = Infinity; // least in the buffer since the last report, bytes
+    this.lowest = Infinity; // the lowest level of the buffer since the last report, bytes
     this.ear = new Resampler(LINE_HZ / sampleRate);
     this.pull = () => this.playOne();
     // The microphone.
@@ -257,7 +257,7 @@ class Telephone extends AudioWorkletProcessor {
     this.lowest = this.hearing ? Math.min(this.lowest, this.received - this.played) : this.lowest;
     for (let n = 0; n < speaker.length; n++) {
       speaker[n] = this.ear.next(this.pull);
-      // Without a microphone (still opening, or unplugged) the line is silent, and goes on.
+      // Without a microphone (still opening, or unplugged) the line sends silence.
       this.microphone.feed(microphone ? microphone[n] : 0, this.emit);
     }
     for (let n = 1; n < outputs[0].length; n++) outputs[0][n].set(speaker);

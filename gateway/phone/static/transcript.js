@@ -1,4 +1,4 @@
-// The running transcript: what the AI is going to say is faint, what was heard is not, what was never heard is struck.
+// The running transcript: words that the AI is going to say are faint, words that were never heard are struck out.
 
 const FOLLOW_MS = 100;
 
@@ -48,7 +48,7 @@ export class Transcript {
     }
   }
 
-  // How many letters the caller has heard: known in the end, counted along while the turn is being heard.
+  // How many letters the caller has heard: known at the end of the turn, estimated while it is being heard.
   heardLetters({ turn, beganAt }) {
     if (turn.role !== "ai") return turn.text.length;
     if (turn.heardMs !== null) return turn.heard.length;

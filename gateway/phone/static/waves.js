@@ -4,7 +4,7 @@ const SECONDS = 12;
 const PER_SECOND = 100;
 const KEPT = SECONDS * PER_SECOND;
 const BUFFER_TOP_MS = 240;
-// Columns come every 40 ms; drawing more often would only warm the room.
+// Columns come every 40 ms; drawing more often would waste power.
 const DRAW_MS = 40;
 
 export class Waves {

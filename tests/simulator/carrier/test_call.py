@@ -69,7 +69,7 @@ def test_the_callers_frames_fall_due_every_20_ms_and_all_numbers_are_strings() -
     assert (second["sequenceNumber"], second["media"]["chunk"], second["media"]["timestamp"]) == ("3", "2", "20")
 
 
-def test_a_carrier_that_woke_late_sends_every_overdue_frame_and_keeps_to_its_grid() -> None:
+def test_a_carrier_that_wakes_late_sends_every_overdue_frame_and_keeps_to_its_grid() -> None:
     call = opened()
     assert len(call.advance(5 * FRAME_NS + 3_000_000)) == 5
     assert call.next_due_ns() == 6 * FRAME_NS
@@ -88,7 +88,7 @@ def test_a_key_is_a_dtmf_message() -> None:
     assert [each.digit for each in call.record().keys] == ["7"]
 
 
-def test_marks_come_back_behind_their_audio_and_at_once_on_an_idle_line() -> None:
+def test_marks_come_back_after_their_audio_and_at_once_on_an_idle_line() -> None:
     call = opened()
     assert decoded(call.receive(mark("idle"), 5)) == [
         {"event": "mark", "sequenceNumber": "2", "streamSid": SID, "mark": {"name": "idle"}}
@@ -99,7 +99,7 @@ def test_marks_come_back_behind_their_audio_and_at_once_on_an_idle_line() -> Non
     assert names == ["behind"]
 
 
-def test_clear_returns_the_marks_of_what_it_threw_away() -> None:
+def test_clear_returns_the_marks_of_the_audio_that_it_discards() -> None:
     call = opened()
     call.receive(media(), 0)
     call.receive(mark("a"), 0)
@@ -127,7 +127,7 @@ def test_clear_returns_the_marks_of_what_it_threw_away() -> None:
         media().encode(),
     ],
 )
-def test_what_twilio_does_not_know_is_invalid_and_played_by_nobody(message: str | bytes) -> None:
+def test_an_unknown_message_is_invalid_and_is_not_played(message: str | bytes) -> None:
     call = opened()
     assert call.receive(message, 1) == []
     record = call.record()
@@ -135,7 +135,7 @@ def test_what_twilio_does_not_know_is_invalid_and_played_by_nobody(message: str 
     assert record.ear.audio == b""
 
 
-def test_a_warning_is_given_once_a_stream_and_every_invalid_message_counted() -> None:
+def test_a_warning_is_given_once_a_stream_and_every_invalid_message_is_counted() -> None:
     call = opened()
     for _ in range(3):
         call.receive("x", 1)
@@ -154,7 +154,7 @@ def test_a_file_header_and_a_full_buffer_are_warned_about() -> None:
     assert [warning.code for warning in call.record().warnings] == [FILE_HEADER, MEDIA_DISCARDED]
 
 
-def test_the_scripts_hang_up_sends_stop_and_nothing_afterwards() -> None:
+def test_the_scripts_hang_up_sends_stop_and_nothing_after_it() -> None:
     call = opened(HangUp(AfterAnswer(20)))
     call.receive(media(), 0)
     call.receive(media(), 0)
@@ -173,7 +173,7 @@ def test_the_scripts_hang_up_sends_stop_and_nothing_afterwards() -> None:
     assert call.record().streams[0].ended_by == "caller"
 
 
-def test_what_was_not_played_when_the_call_ended_is_not_heard() -> None:
+def test_audio_that_was_not_played_when_the_call_ended_is_not_heard() -> None:
     call = opened()
     call.receive(media(), 0)
     call.hang_up(FRAME_NS // 4)

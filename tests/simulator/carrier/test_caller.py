@@ -19,13 +19,14 @@ from simulator.carrier.caller import (
     Say,
     Step,
     Wait,
+    line_audio,
 )
 
 CLIP = bytes(range(256)) * 2  # 3.2 frames
 
 
 def run(caller: Caller, ms: int, ai: Callable[[int], bool] = lambda ms: False) -> bytes:
-    """The line for `ms`; `ai` says when the AI is audible."""
+    """The caller's audio for `ms`; `ai` tells when the AI is audible."""
     ticks = [caller.tick(at * 1_000_000, ai_audible=ai(at)) for at in range(0, ms, FRAME_MS)]
     return b"".join(b64decode(tick.payload) for tick in ticks)
 
@@ -56,7 +57,7 @@ def test_a_named_clip_comes_from_the_callers_clips() -> None:
     assert caller.said[0].name == "hello"
 
 
-def test_steps_wait_for_the_end_of_the_one_before() -> None:
+def test_a_step_waits_for_the_end_of_the_step_before() -> None:
     assert began_ms([say(AfterAnswer(100)), say(Wait(50)), say(AfterAnswer(0))]) == [100, 240, 320]
 
 
@@ -80,12 +81,12 @@ def test_the_second_talkspurt_can_be_meant_by_number_or_as_the_next_one() -> Non
     assert began_ms([say(AiHeard(200)), say(AiHeard(200))], ai) == [1200, 4200]
 
 
-def test_an_answer_that_followed_without_a_break_is_not_waited_for_for_ever() -> None:
+def test_a_caller_stops_waiting_for_an_answer_that_followed_without_a_break() -> None:
     first, second = began_ms([say(AfterAnswer(400)), say(AiHeard(1_000))], lambda ms: 200 <= ms < 2_000)
     assert (first, second) == (400, 2_000 + PATIENCE_MS)
 
 
-def test_a_drawn_instant_lies_in_its_range_and_depends_on_the_seed_alone() -> None:
+def test_a_random_instant_lies_in_its_range_and_depends_only_on_the_seed() -> None:
     def at(seed: int) -> int:
         caller = Caller([say(AiHeard(100, upto_ms=4000))], seed=seed)
         run(caller, 6000, lambda ms: True)
@@ -108,7 +109,7 @@ def test_a_polite_caller_waits_for_an_answer_before_the_next_turn() -> None:
     assert began_ms([say(AiSilent(500)), say(AiSilent(500))], ai) == [1480, 5480]
 
 
-def test_keys_and_the_end_are_reported_in_their_step() -> None:
+def test_a_key_and_the_end_are_reported_in_the_tick_of_their_step() -> None:
     caller = Caller([Press("5", AfterAnswer(40)), HangUp(Wait(100))])
     ticks = [caller.tick(n * FRAME_NS, ai_audible=False) for n in range(8)]
     assert [tick.digit for tick in ticks] == ["", "", "5", "", "", "", "", ""]
@@ -122,3 +123,16 @@ def test_line_noise_is_faint_and_seeded(seed: int) -> None:
     assert line == run(Caller([], noise=True, seed=seed), 2000)
     assert line.strip(SILENCE)
     assert max(abs(MULAW_TO_LINEAR[code]) for code in line) <= 16
+
+
+def test_no_two_frames_of_a_noisy_line_are_alike() -> None:
+    line = run(Caller([], noise=True), 2000)
+    assert len({line[at : at + FRAME_BYTES] for at in range(0, len(line), FRAME_BYTES)}) == 100
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_the_audio_that_a_caller_sent_can_be_rebuilt_from_its_seed_and_its_words(noise: bool) -> None:
+    caller = Caller([say(AfterAnswer(ms=200)), say(Wait(ms=300))], noise=noise)
+    line = run(caller, 3_000)
+    assert line_audio(caller.noise_seed, caller.said, 150) == line
+    assert [each.frame for each in caller.said] == [each.at_ns // FRAME_NS for each in caller.said]

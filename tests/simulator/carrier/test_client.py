@@ -133,7 +133,7 @@ async def test_a_call_is_signed_streamed_and_ended_by_the_caller() -> None:
     assert start["customParameters"] == {"t": "1&2"}
 
 
-async def test_what_the_server_plays_reaches_the_ear_and_its_mark_comes_back_behind_it() -> None:
+async def test_the_servers_audio_reaches_the_ear_and_its_mark_comes_back_after_it() -> None:
     async def talk(socket: ServerConnection) -> None:
         await socket.recv()
         stream_sid = json.loads(await socket.recv())["streamSid"]
@@ -184,7 +184,7 @@ async def test_fallbacks_without_a_stream_end_the_call(verbs: list[str], outcome
     assert [verb.name for verb in record.verbs] == [re.findall(r"\w+", verb)[0] for verb in verbs]
 
 
-async def test_a_redirect_in_a_circle_ends() -> None:
+async def test_a_circle_of_redirects_ends() -> None:
     gateway = Gateway([document("<Redirect>/voice</Redirect>")] * 20)
     record = await call(gateway, Caller([]))
     assert record.outcome == "too-many-redirects"
@@ -208,7 +208,7 @@ async def test_a_stream_url_with_a_query_is_refused_and_the_next_verb_follows() 
     assert [v.name for v in record.verbs] == ["Connect", "Say"]
 
 
-async def test_at_its_time_limit_the_caller_hangs_up() -> None:
+async def test_the_caller_hangs_up_at_its_time_limit() -> None:
     gateway = Gateway([document(STREAM)])
     record = await call(gateway, Caller([]), limit_s=0.3)
     assert record.outcome == "time-limit"

@@ -11,7 +11,7 @@ from simulator.carrier.ear import BUFFER_BYTES, Clear, Ear
 FRAME = bytes(range(FRAME_BYTES))
 
 
-def test_audio_that_arrives_early_is_played_behind_what_is_buffered() -> None:
+def test_audio_that_arrives_early_is_played_after_the_buffered_audio() -> None:
     ear = Ear()
     ear.media(FRAME, 1_000)
     ear.media(FRAME, 2_000)
@@ -21,7 +21,7 @@ def test_audio_that_arrives_early_is_played_behind_what_is_buffered() -> None:
     assert record.audio == FRAME * 2
 
 
-def test_audio_that_arrives_late_is_played_when_it_comes() -> None:
+def test_audio_that_arrives_late_is_played_on_arrival() -> None:
     ear = Ear()
     ear.media(FRAME, 0)
     ear.media(FRAME, FRAME_NS + 7)
@@ -48,7 +48,7 @@ def test_a_mark_on_an_idle_line_comes_back_at_once() -> None:
     assert ear.advance(5 * FRAME_NS) == ["late"]
 
 
-def test_clear_cuts_what_was_not_played_and_returns_every_waiting_mark() -> None:
+def test_clear_discards_unplayed_audio_and_returns_every_waiting_mark() -> None:
     ear = Ear()
     ear.media(FRAME, 0)
     ear.mark("a", 0)
@@ -63,7 +63,7 @@ def test_clear_cuts_what_was_not_played_and_returns_every_waiting_mark() -> None
     assert ear.advance(10 * FRAME_NS) == []
 
 
-def test_audio_behind_a_clear_is_played_at_once() -> None:
+def test_audio_after_a_clear_is_played_at_once() -> None:
     ear = Ear()
     ear.media(FRAME * 10, 0)
     ear.clear(FRAME_NS)
@@ -73,7 +73,7 @@ def test_audio_behind_a_clear_is_played_at_once() -> None:
     assert list(record.play_start_ns) == [0, FRAME_NS + 1]
 
 
-def test_the_end_of_the_stream_cuts_what_was_not_played_and_no_mark_comes_back() -> None:
+def test_the_end_of_the_stream_discards_unplayed_audio_and_no_mark_comes_back() -> None:
     ear = Ear()
     ear.media(FRAME * 2, 0)
     ear.mark("never", 0)
@@ -93,7 +93,7 @@ def test_more_than_ten_minutes_are_refused_and_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50_000_000), st.integers(0, 800)), max_size=40), st.integers(0, 10**9))
-def test_no_byte_is_played_before_it_came_nor_two_at_once(parts: list[tuple[int, int]], clear_ns: int) -> None:
+def test_no_byte_is_played_before_its_arrival_and_no_two_at_once(parts: list[tuple[int, int]], clear_ns: int) -> None:
     ear = Ear()
     now_ns = 0
     for wait_ns, size in parts:

@@ -20,7 +20,7 @@ def test_a_stream_keeps_its_parameters_and_the_verbs_their_order() -> None:
 
 
 @pytest.mark.parametrize("document", ["", "Sorry", "<Response>", "<Call/>"])
-def test_what_is_no_twiml_is_refused(document: str) -> None:
+def test_a_document_that_is_not_twiml_is_refused(document: str) -> None:
     with pytest.raises(TwimlError):
         parse(document)
 

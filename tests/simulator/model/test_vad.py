@@ -1,4 +1,4 @@
-"""Speech is noticed within 60 ms, and nothing else is noticed at all."""
+"""Speech is noticed within 60 ms; noise and clicks are not noticed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECOND = SILENCE * 8_000
 
 
 def edges_heard(audio: bytes, chunk_bytes: int = 160, **settings: float) -> list[tuple[Edge, int]]:
-    """Each edge with the bytes that had been written when it was noticed."""
+    """Each edge with the number of bytes that had been written when it was noticed."""
     vad = Vad(**settings)  # type: ignore[arg-type]
     found = []
     for at in range(0, len(audio), chunk_bytes):
@@ -64,7 +64,7 @@ def test_a_high_threshold_needs_a_louder_voice() -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 77, 160, 161, 5_000])
-def test_the_length_of_the_appends_changes_nothing(chunk_bytes: int) -> None:
+def test_the_edges_do_not_depend_on_the_length_of_the_appends(chunk_bytes: int) -> None:
     audio = SECOND + clips("caller")[0].audio + SECOND
     edges = [edge for edge, _ in edges_heard(audio, chunk_bytes)]
     assert edges == [edge for edge, _ in edges_heard(audio, len(audio))]
@@ -83,7 +83,7 @@ def test_pcm_at_24_khz_is_judged_like_mulaw() -> None:
     assert Vad(pcm_24k=True).feed(whisper_of_a_line * 20_000) == []
 
 
-def test_speech_that_was_cleared_begins_anew() -> None:
+def test_after_a_clear_speech_begins_again() -> None:
     vad = Vad()
     voice = clips("caller")[0].audio
     assert vad.feed(voice[:1_600])

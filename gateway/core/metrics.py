@@ -1,0 +1,156 @@
+"""The metrics of a gateway. Names omit `twentyms_`; times are seconds, as Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from shared.metrics import (
+    FACTS,
+    GC_PAUSE,
+    LOOP_LAG,
+    LOOP_TASKS,
+    REALTIME,
+    Counter,
+    Definition,
+    Page,
+    counter,
+    gauge,
+    histogram,
+)
+from shared.plan import Conference, Dial, Fallback, HangUp
+
+from .fallback import FallbackCause
+from .media_streams import Violation
+from .tokens import REASONS
+
+# Around the 20 ms of a frame, the lead (120 ms) and the stall (300 ms).
+_LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+
+ENDS: Final = ("stop", "lost", "hung-up")
+CUTS: Final = ("idle", "unread")
+PEERS: Final = ("txpacer", "aibridge")
+HOOKS: Final = ("voice", "status", "recording")
+HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
+# By the type of the order that the voice webhook answers with; None connects the call.
+ANSWERS: Final[Mapping[type, str]] = {
+    type(None): "connect",
+    HangUp: "hang_up",
+    Dial: "dial",
+    Conference: "conference",
+    Fallback: "fallback",
+}
+STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
+
+DEFINITIONS: Final[tuple[Definition, ...]] = (
+    *FACTS,
+    gauge("gateway_calls", "Live calls: media sockets that said `start`"),
+    counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
+    counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
+    counter(
+        "gateway_calls_cut", "Lost calls that the gateway gave up: nothing came, or nothing was read", "reason", CUTS
+    ),
+    counter(
+        "gateway_calls_given_again", "Calls given to their worker again, or to another one, because their worker died"
+    ),
+    counter("gateway_half_open_ended", "Connections cut: request or reading took too long, or one too many"),
+    counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
+    counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
+    counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(ANSWERS.values())),
+    counter(
+        "gateway_fallbacks",
+        "Calls that got the fallback, by the reason",
+        "why",
+        tuple(cause.value for cause in FallbackCause),
+    ),
+    counter("gateway_callbacks", "Signed callbacks that were accepted", "hook", HOOKS[1:]),
+    counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
+    counter(
+        "gateway_violations",
+        "Messages that broke the Media Streams protocol",
+        "kind",
+        tuple(v.value for v in Violation),
+    ),
+    counter("gateway_caller_audio_bytes", "mu-law bytes received from callers"),
+    counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker did not accept"),
+    counter("gateway_marks_unknown", "Echoes of marks that the gateway did not name"),
+    counter("gateway_frames_sent", "20 ms frames written to media sockets"),
+    counter("gateway_frames_unknown_call", "Frames for unknown or ended calls, dropped"),
+    histogram("gateway_frame_lateness_seconds", "Deadline of a frame to its write to the socket", _LATENESS),
+    histogram("gateway_wire_gap_seconds", "Between two writes of one utterance", _GAP),
+    counter("tx_stall", "Gaps of more than 300 ms between two frames of one utterance on the wire"),
+    counter("tx_stall_seconds", "The total length of those gaps"),
+    gauge("gateway_largest_gap_seconds", "Largest gap between two writes of one utterance in the last minute"),
+    histogram("gateway_call_largest_gap_seconds", "Largest such gap of a whole call, observed at its end", _GAP),
+    gauge(
+        "gateway_frames_per_second_per_speaking_call",
+        "About 50: frames that followed another of their utterance, by the time between them, over 10 s",
+    ),
+    counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
+    counter("gateway_slow_sends", "Writes to a socket that had not taken an earlier one for over 50 ms"),
+    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
+    counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
+    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", PEERS),
+    counter("gateway_bus_foreign", "Messages about a call from a worker that has lost the call, dropped"),
+    counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
+    counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
+    gauge("gateway_workers_ready", "aibridge workers that can take a call"),
+    gauge("gateway_pacer_up", "1 while txpacer answers"),
+    counter("gateway_pacer_restarts", "Times that another incarnation of txpacer answered"),
+    counter("gateway_worker_restarts", "Times that another incarnation of an aibridge worker answered"),
+    gauge("gateway_bus_waiting", "Control messages that wait for a peer to take them", "peer", PEERS),
+    REALTIME,
+    GC_PAUSE,
+    LOOP_LAG,
+    LOOP_TASKS,
+)
+
+
+class Metrics:
+    """Handles to DEFINITIONS on one page."""
+
+    def __init__(self, page: Page) -> None:
+        self.calls = page.gauge("gateway_calls")
+        self.calls_started = page.counter("gateway_calls_started")
+        self.calls_ended = _family(page, "gateway_calls_ended", ENDS)
+        self.calls_cut = _family(page, "gateway_calls_cut", CUTS)
+        self.calls_given_again = page.counter("gateway_calls_given_again")
+        self.half_open_ended = page.counter("gateway_half_open_ended")
+        self.starts_refused = _family(page, "gateway_starts_refused", STARTS)
+        self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
+        self.voice_answers = {kind: page.counter("gateway_voice_answers", answer) for kind, answer in ANSWERS.items()}
+        self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
+        self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
+        self.unsigned = _family(page, "gateway_unsigned", HOOKS)
+        self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Violation}
+        self.caller_audio_bytes = page.counter("gateway_caller_audio_bytes")
+        self.caller_audio_dropped_bytes = page.counter("gateway_caller_audio_dropped_bytes")
+        self.marks_unknown = page.counter("gateway_marks_unknown")
+        self.frames_sent = page.counter("gateway_frames_sent")
+        self.frames_unknown_call = page.counter("gateway_frames_unknown_call")
+        self.frame_lateness = page.histogram("gateway_frame_lateness_seconds")
+        self.wire_gap = page.histogram("gateway_wire_gap_seconds")
+        self.tx_stall = page.counter("tx_stall")
+        self.tx_stall_seconds = page.counter("tx_stall_seconds")
+        self.largest_gap = page.gauge("gateway_largest_gap_seconds")
+        self.call_largest_gap = page.histogram("gateway_call_largest_gap_seconds")
+        self.frame_rate = page.gauge("gateway_frames_per_second_per_speaking_call")
+        self.wire_late = page.counter("gateway_wire_late")
+        self.slow_sends = page.counter("gateway_slow_sends")
+        self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
+        self.bus_lost = _family(page, "gateway_bus_lost", PEERS)
+        self.bus_undecodable = _family(page, "gateway_bus_undecodable", PEERS)
+        self.bus_foreign = page.counter("gateway_bus_foreign")
+        self.phone_refused = page.counter("gateway_phone_refused")
+        self.phone_notes_lost = page.counter("gateway_phone_notes_lost")
+        self.workers_ready = page.gauge("gateway_workers_ready")
+        self.pacer_up = page.gauge("gateway_pacer_up")
+        self.worker_restarts = page.counter("gateway_worker_restarts")
+        self.pacer_restarts = page.counter("gateway_pacer_restarts")
+        self.bus_waiting = {peer: page.gauge("gateway_bus_waiting", peer) for peer in PEERS}
+        self.realtime = page.gauge(REALTIME.name)
+
+
+def _family(page: Page, name: str, values: tuple[str, ...]) -> dict[str, Counter]:
+    return {value: page.counter(name, value) for value in values}

@@ -1,0 +1,71 @@
+"""Every order in Twilio's terms: as TwiML, and as the parameters of a call update over REST.
+
+`<Dial>` with an `action` never falls through to the next verb: Twilio requests that URL when the dialled leg has ended
+or was never answered, and runs the TwiML that it gets. The URL leads back to the voice webhook, which connects the
+caller to the agent again.
+
+Sources: twilio.com/docs/voice/twiml/dial, .../conference, and the Call resource ("Update a Call resource").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from twilio.twiml.voice_response import Dial as DialVerb
+from twilio.twiml.voice_response import VoiceResponse
+
+from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
+
+from .twiml import resume_url
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Renders orders for the gateway at `origin`. `worker` holds the conversation (None: unknown)."""
+
+    origin: str
+    # FALLBACK_SAY and FALLBACK_DIAL.
+    fallback_say: str
+    fallback_dial: str
+
+    def twiml(self, order: CallOrder, worker: int | None) -> str:
+        response = VoiceResponse()
+        match order:
+            case HangUp():
+                response.hangup()
+            case Dial(to, caller_id, timeout_s):
+                dial = self._dial(response, worker, caller_id=caller_id or None, timeout=timeout_s)
+                if to.startswith(("sip:", "sips:")):
+                    dial.sip(to)
+                else:
+                    dial.number(to)
+            case Conference(name):
+                self._dial(response, worker).conference(name)
+            case Fallback():
+                self._fall_back(response)
+            case _:
+                assert_never(order)
+        return str(response)
+
+    def call_update(self, order: CallOrder, worker: int | None) -> dict[str, str]:
+        """The form of `POST .../Calls/{CallSid}.json` that carries the order out on a live call."""
+        if isinstance(order, HangUp):
+            return {"Status": "completed"}
+        return {"Twiml": self.twiml(order, worker)}
+
+    def _dial(self, response: VoiceResponse, worker: int | None, **attributes: object) -> DialVerb:
+        action = resume_url(self.origin, worker, after_order=True)
+        dial: DialVerb = response.dial(action=action, method="POST", **attributes)
+        return dial
+
+    def _fall_back(self, response: VoiceResponse) -> None:
+        """The fallback: another number, words, or neither."""
+        if self.fallback_say:
+            response.say(self.fallback_say)
+        if self.fallback_dial:
+            response.dial(self.fallback_dial)
+        elif self.fallback_say:
+            response.hangup()
+        else:
+            response.reject()

@@ -1,0 +1,169 @@
+"""What the model's sessions heard of the caller, against what the caller sent: byte by byte, in order.
+
+A caller whose line has noise (see `simulator.carrier.caller`) sends no frame twice. So the audio that a session was
+given maps back to what was sent, without any help from the system under test.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from shared.audio import BYTES_PER_MS, FRAME_BYTES
+from simulator.carrier.call import CallRecord
+
+_MS: Final = 1_000_000
+# On its way when the call, or its last session, ended: three hops and the batching of each.
+END_NS: Final = 300 * _MS
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A stretch of the sent audio that one session was given: bytes `begin` to `end` of all that was sent."""
+
+    session: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A stretch of the sent audio that no session was given; its first byte was sent at `at_ns`."""
+
+    at_ns: int
+    begin: int
+    end: int
+
+    @property
+    def ms(self) -> float:
+        return (self.end - self.begin) / BYTES_PER_MS
+
+
+@dataclass(frozen=True)
+class Inbound:
+    """The comparison for one call."""
+
+    sent_bytes: int
+    heard: tuple[Heard, ...]
+    missing: tuple[Missing, ...]
+    # Given twice, or later than what followed it, to the same session.
+    repeated_bytes: int
+    # Of no caller of this call.
+    invented_bytes: int
+    # Given to a session and to a later one, too.
+    told_again_bytes: int
+
+    @property
+    def missing_ms(self) -> float:
+        return sum(each.ms for each in self.missing)
+
+    def problems(self) -> Iterator[tuple[str, float]]:
+        """What is wrong, a sentence each, and how many ms of audio."""
+        for each in self.missing:
+            yield (
+                f"{each.ms:.0f} ms of the caller, from {each.begin // BYTES_PER_MS} ms on, reached no session.",
+                each.ms,
+            )
+        for size, what in (
+            (self.repeated_bytes, "reached one session twice or out of order"),
+            (self.invented_bytes, "are not of this caller"),
+        ):
+            if size:
+                yield f"{size / BYTES_PER_MS:.0f} ms that the model heard {what}.", size / BYTES_PER_MS
+
+
+def compare(call: CallRecord, inputs: Sequence[bytes], last_closed_ns: int | None) -> Inbound:
+    """`inputs` is what each session was given, in order; `last_closed_ns` is when the last session ended."""
+    sent = call.sent_audio()
+    heard: list[Heard] = []
+    repeated = invented = expected = 0
+    for number, received in enumerate(inputs):
+        reach = 0
+        for size, begin in _stretches(sent, received, expected):
+            if begin < 0:
+                invented += size
+                continue
+            repeated += max(0, min(begin + size, reach) - begin)
+            reach = max(reach, begin + size)
+            heard.append(Heard(number, begin, begin + size))
+        expected = max(expected, reach)
+    end_ns = min(call.ended_ns, last_closed_ns or call.ended_ns) - END_NS
+    due = sum(at_ns < end_ns for at_ns in call.sent_ns) * FRAME_BYTES
+    missing = tuple(
+        Missing(call.sent_ns[begin // FRAME_BYTES], begin, end) for begin, end in _holes(heard, due) if begin < due
+    )
+    covered = sum(end - begin for begin, end in _union(heard))
+    twice = sum(each.end - each.begin for each in heard) - covered - repeated
+    return Inbound(len(sent), tuple(heard), missing, repeated, invented, twice)
+
+
+def _stretches(sent: bytes, received: bytes, expected: int) -> Iterator[tuple[int, int]]:
+    """`received` as stretches of `sent`: (size, where it begins, or -1 for what was never sent).
+
+    `expected` is where it begins if nothing went wrong.
+    """
+    at = unknown = 0
+    while at < len(received):
+        size = _equal_bytes(received, at, sent, expected)
+        if size < min(FRAME_BYTES, len(received) - at):
+            size, expected = _longest(received, at, sent, expected)
+        if size:
+            if unknown:
+                yield unknown, -1
+            unknown = 0
+            yield size, expected
+            expected += size
+        unknown += not size
+        at += size or 1
+    if unknown:
+        yield unknown, -1
+
+
+def _longest(received: bytes, at: int, sent: bytes, expected: int) -> tuple[int, int]:
+    """The longest stretch that stands here, and where in what was sent: a caller may say one recording several times.
+
+    Of two that are equally long, the nearer to `expected`. (0, `expected`): what stands here was never sent.
+    """
+    found = []
+    probe = received[at : at + FRAME_BYTES]
+    begin = sent.find(probe)
+    while begin >= 0:
+        found.append((_equal_bytes(received, at, sent, begin), -abs(begin - expected), begin))
+        begin = sent.find(probe, begin + 1)
+    if not found:
+        return 0, expected
+    size, _, begin = max(found)
+    return size, begin
+
+
+def _equal_bytes(received: bytes, at: int, sent: bytes, begin: int) -> int:
+    """How many bytes are equal from these two places on."""
+    size = step = 0
+    for step in (8_000, FRAME_BYTES, 1):
+        while (
+            at + size + step <= len(received)
+            and received[at + size : at + size + step] == sent[begin + size : begin + size + step]
+        ):
+            size += step
+    return size
+
+
+def _union(heard: Sequence[Heard]) -> list[tuple[int, int]]:
+    """The stretches that any session was given, joined, in order."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted((each.begin, each.end) for each in heard):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def _holes(heard: Sequence[Heard], due: int) -> list[tuple[int, int]]:
+    """The stretches of the first `due` bytes that no session was given."""
+    bounds = [(0, 0), *_union(heard), (due, due)]
+    return [(before[1], min(after[0], due)) for before, after in pairwise(bounds) if before[1] < min(after[0], due)]
