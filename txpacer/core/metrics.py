@@ -22,7 +22,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
     counter("pacer_reanchored", "Times a line restored its lead after the ear had run dry inside an utterance"),
     counter("pacer_withdrawn", "Withdrawals"),
-    counter("pacer_restored", "Lines that continued in mid-speech after a restart of txpacer, or on another media socket"),
+    counter("pacer_restored", "Lines that continued in mid-speech: after a restart, or on another media socket"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
     histogram(
