@@ -120,7 +120,8 @@ def lived(
             if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
                 ended[number] = _until(session, stop.began_ns)
     for stop in stops:
-        if ended and call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns:
+        is_unread = call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns
+        if ended and is_unread and ended[-1]["opened_ns"] < stop.began_ns:
             ended[-1] = _until(ended[-1], min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns))
     return ended
 

@@ -205,6 +205,10 @@ def test_a_session_ends_with_its_worker_that_was_stopped_until_another_took_over
     later = successor | {"opened_ns": woke_ns + MS}
     assert lived([before, later], [stop]) == [before, later]
     assert lived([before, successor], [deed("stop", "aibridge", 5_000, 2.0)]) == [before, successor]
+    # The call ends before the worker wakes: its last session was the stopped one's, or the successor's.
+    end_ns = stop.ended_ns - MS
+    assert lived([before], [stop], end_ns)[0]["closed_ns"] == stop.began_ns
+    assert lived([before, successor], [stop], end_ns)[1] == successor
     assert lived([before, successor], [deed("stop", "gateway", 5_000, 5.9)]) == [before, successor]
 
 
