@@ -9,6 +9,7 @@ Pure, but for `check`, which reads the record's folder.
 from __future__ import annotations
 
 import pickle
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -143,8 +144,7 @@ def _until(session: dict[str, Any], closed_ns: int) -> dict[str, Any]:
         "errors": [each for each in session.get("errors", ()) if each["at_ns"] <= closed_ns],
     }
     if session.get("input_b64") is not None and "input_at" in session:
-        # Four characters of base64 are three bytes: cut off by whole groups.
-        change["input_b64"] = session["input_b64"][: heard // 3 * 4]
+        change["input_b64"] = b64encode(b64decode(session["input_b64"])[:heard]).decode()
     return session | change
 
 
