@@ -242,7 +242,15 @@ class _Call:
                 continue
             until_ns = each.effective_ns + int(each.silence_ms * _MS)
             over_ms = each.leftover_ms(SILENCE_MS)
-            if over_ms and (left := self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)):
+            if not over_ms:
+                continue
+            left = self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)
+            # A socket that was read again while this was being made may be ahead of the ear until the AI is silent.
+            made_ns = min(
+                (self._created_ns.get(response, until_ns) for response in each.response_ids), default=until_ns
+            )
+            left = self._account.settle("leftover", left, made_ns - NEAR_NS, until_ns, only=("slow", "media"))
+            if left:
                 yield (
                     f"{over_ms:.0f} ms were heard later than {SILENCE_MS} ms after their interruption,"
                     f" {left:.0f} of them unexplained{self._when(each.effective_ns)}"
