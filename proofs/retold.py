@@ -106,7 +106,7 @@ def _ms_of(item: Spoken, text: str) -> float:
 
 
 def _pairs(items: Sequence[Spoken], told: Sequence[str]) -> list[str]:
-    """What each item was told as, "" for nothing. Answers repeat: the order tells them apart, and how much was heard."""
+    """What each item was told as, "" for nothing. Answers repeat: order and length tell them apart."""
     # For each number of texts that are taken, the best way so far: its worth, and what its items were told as.
     best: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(len(told) + 1)]
     for item in items:
