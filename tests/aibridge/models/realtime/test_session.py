@@ -20,7 +20,7 @@ from tests.on_a_loop import on_a_loop
 
 
 async def accept(connection: ServerConnection) -> None:
-    """A model that takes any settings."""
+    """A model that accepts any settings."""
     await connection.send('{"type": "session.created"}')
     assert json.loads(await connection.recv())["type"] == "session.update"
     await connection.send('{"type": "session.updated"}')
@@ -41,7 +41,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @on_a_loop
-async def test_sessions_share_what_is_known_of_certificates_and_it_is_read_once(
+async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -67,7 +67,7 @@ def test_plain_http_needs_no_certificates() -> None:
     assert tls_context(AsyncOpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1")) is None
 
 
-def test_a_session_that_the_server_closes_is_over_even_if_its_socket_stays_open() -> None:
+def test_a_session_that_the_server_closes_is_over_although_its_socket_stays_open() -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
 
