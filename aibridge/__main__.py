@@ -1,4 +1,4 @@
-"""`python -m aibridge`: read settings and agent, see that the model will have us, and hold conversations."""
+"""`python -m aibridge`: read settings and agent, check that the model accepts both, and hold conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
-from .core.metrics import DEFINITIONS
+from .metrics import DEFINITIONS
 from .worker import Worker
 
 
