@@ -36,8 +36,9 @@ from .wire import (
 OPEN_TIMEOUT_S: Final = 10.0
 # HTTP refusals that another try will not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
-# What may wait to be written: 10 s of caller audio. A server that takes none of it for this long is gone.
-WRITE_MAX_BYTES: Final = 128 * 1024
+# What may wait to be written; a server that takes none of it is gone. A fresh session gets up to 300 kB at once (15 s of
+# audio in base64, and the history), which the kernel may not take in one go. A second of caller audio is 12 kB.
+WRITE_MAX_BYTES: Final = 512 * 1024
 # A delta is a few kB, a response.done with all its words a few hundred. The server may not make us hold more.
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
