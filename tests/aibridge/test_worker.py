@@ -39,6 +39,7 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
+from shared.process import ConfigError
 from shared.settings import Settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
@@ -420,5 +421,41 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_success
             await until(lambda: epochs() == [1])
             assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
             await until(lambda: epochs() == [1, 2])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("config", "advice"),
+    [
+        ({"type": "realtime", "audio": {"input": {"turn_detection": {"type": "no such type"}}}}, "agent.toml"),
+        ({"type": "realtime"}, "OPENAI_API_KEY"),
+    ],
+)
+def test_a_start_that_the_model_refuses_names_what_is_to_be_changed(
+    monkeypatch: pytest.MonkeyPatch, config: Any, advice: str
+) -> None:
+    monkeypatch.setattr(worker, "session_config", lambda *_: config)
+
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory(prefix="t-") as directory:
+            context: zmq.Context[Any] = zmq.Context()
+            async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
+                key = "sk-refused" if advice == "OPENAI_API_KEY" else "sk-test"
+                client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
+                starting = worker.Worker(
+                    Settings(_env_file=None, run_dir=Path(directory)),  # type: ignore[call-arg]
+                    number=0,
+                    agent=agent.load(None),
+                    client=client,
+                    page=Page.in_memory(DEFINITIONS),
+                    context=context,
+                )
+                try:
+                    with pytest.raises(ConfigError, match=advice):
+                        await asyncio.wait_for(starting.run(asyncio.Event()), 10)
+                finally:
+                    context.destroy(linger=0)
+                    await client.close()
 
     run(scenario)
