@@ -25,7 +25,7 @@ from .judge import judge
 from .scenarios import Scenario, Sessions, all_scenarios
 from .verdict import TOLERANCE_MS, Verdict
 
-# In virtual time nothing is late by accident: hops of 8 ms, a tick of 5 and a caller's frame are all there is.
+# In virtual time nothing is late by accident: there are only hops of 8 ms, a tick of 5 and a caller's frame.
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 

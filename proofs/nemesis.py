@@ -1,4 +1,4 @@
-"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
+"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, during 20 calls, for 5 minutes.
 
 The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
 sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record
@@ -38,11 +38,11 @@ from .cell_processes import connections, descriptors, lives, pacing_pids, proces
 from .nemesis_check import check, check_run
 from .schedule import QUIET_S, schedule, script
 
-# A caller who heard the fallback tries again after this.
+# A caller who got the fallback calls again after this.
 REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
-# After the last call, for sessions and lines that wait for their caller to come back.
+# After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
 # Calls before the first act: what a process opens with its first call is no leak of the others.
 WARM_UP_CALLS: Final = 8
@@ -143,7 +143,7 @@ async def _carry(
         began = time.monotonic()
 
         async def phone(number: int) -> None:
-            """Calls again as long as there is time."""
+            """Place one call after the other while there is time."""
             rng = random.Random(seed * 1_000 + number)
             await asyncio.sleep(number * 3.0 / calls)
             while time.monotonic() - began < seconds - QUIET_S:

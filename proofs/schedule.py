@@ -11,7 +11,7 @@ from .acts import Act
 
 # Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
 PAUSE_S: Final = (4.0, 9.0)
-# Quiet at both ends: for the calls to begin, and for the last act to be survived.
+# Quiet at both ends: the calls begin, and recover from the last act.
 QUIET_S: Final = 5.0
 # How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
 # loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
@@ -54,7 +54,7 @@ def schedule(seed: int, seconds: float) -> list[Act]:
 
 
 def script(rng: random.Random) -> Caller:
-    """A call of half a minute or so: questions, polite and not."""
+    """A call of about half a minute: polite questions, and interruptions."""
     steps: list[Any] = [Say(rng.choice(_CLIPS), AiSilent(ms=400))]
     for _ in range(3):
         when = AiHeard(ms=1_000, upto_ms=5_000) if rng.random() < 0.5 else AiSilent(ms=400)
