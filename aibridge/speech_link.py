@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from shared.bus import Link
-from shared.messages import CloseLine, Message, Speech
+from shared.channel_link import ChannelLink
+from shared.messages import BridgeHello, CloseLine, Message, Speech
 from shared.metrics import Gauge
 
 # Shorter than any delta is long (20 ms at least), and a twelfth of the lead.
@@ -24,7 +24,7 @@ class SpeechLink:
     `kept_bytes` shows what txpacer has not taken yet: it is stopped, or being restarted.
     """
 
-    def __init__(self, link: Link, kept_bytes: Gauge) -> None:
+    def __init__(self, link: ChannelLink, kept_bytes: Gauge) -> None:
         self._link = link
         self._kept_bytes = kept_bytes
         self._said: list[Message] = []
@@ -44,6 +44,9 @@ class SpeechLink:
     def forget(self, call: int) -> None:
         """Another worker has this call: nothing more is said of it."""
         self._begun.pop(call, None)
+
+    def hello(self, bridge: str) -> None:
+        self._link.hello(hints=(BridgeHello(bridge),))
 
     def say(self, message: Message) -> None:
         self._said.append(message)
@@ -65,6 +68,9 @@ class SpeechLink:
             self._timer = None
         self._is_urgent = False
         if self._said:
-            self._link.send(self._said)
+            weight = sum(len(message.data) for message in self._said if type(message) is Speech)
+            if not self._link.post(self._said, weight=weight):
+                # The speech is lost, and nothing else.
+                self._link.post([message for message in self._said if type(message) is not Speech], weight=0)
             self._said = []
-        self._kept_bytes.set(self._link.kept_bytes)
+        self._kept_bytes.set(self._link.channel().unsent_weight)

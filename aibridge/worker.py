@@ -18,11 +18,12 @@ from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
 from shared import bus
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.courier import Courier
 from shared.gather import Gather
 from shared.isolation import QuietCollector
 from shared.messages import (
-    BridgeHello,
     CallAdopted,
     CallEnded,
     CallerAudio,
@@ -70,9 +71,6 @@ OFFER_S: Final = 60.0
 PROBE_RETRY_S: Final = 5.0
 # A restarted txpacer is known after so long.
 HELLO_S: Final = 0.1
-# A line that txpacer has not answered for is asked for again. It answers within its tick of 10 ms, unless it is frozen
-# or another one.
-ASK_AGAIN_NS: Final = 500_000_000
 # What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
 # part of the calls each time.
 CALLS_ROUND: Final = 10
@@ -178,13 +176,13 @@ class Worker:
             gather=self._gather,
         )
         self._pacer_link = SpeechLink(
-            bus.Link(
+            ChannelLink(
                 bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
                 types=PacerToBridge,
+                make=lambda: Channel(bus.draw_epoch(), max_weight=bus.SPEECH_KEEP_BYTES),
                 on_message=self._from_pacer,
                 dropped=dropped,
                 undecodable=undecodable,
-                keep_bytes=bus.SPEECH_KEEP_BYTES,
                 gather=self._gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
@@ -233,11 +231,8 @@ class Worker:
 
     async def _hello(self) -> None:
         for turn in itertools.count():
-            self._pacer_link.say(BridgeHello(self._name))
-            asked_before_ns = time.monotonic_ns() - ASK_AGAIN_NS
+            self._pacer_link.hello(self._name)
             for call in list(self._calls.values()):
-                if 0 < call.asked_ns < asked_before_ns:
-                    call.ask_again(self._pacer_epoch or 0)
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +66,7 @@ class Intake:
         self._spool = spool
         self._metrics = metrics
         self._on_kept = on_kept
-        self._source = secrets.randbits(62)
+        self._source = bus.draw_epoch()
         self._seq = 0
         self._pending: list[tuple[str, Noted]] = []
         self._wake = asyncio.Event()
@@ -76,7 +75,7 @@ class Intake:
         self._link = _FactsLink(
             bus.router(context, url, hwm=HWM),
             types=Fact | Leaving,
-            make=lambda: Channel(secrets.randbits(62) | 1, max_weight=0, acknowledges_at_once=False),
+            make=lambda: Channel(bus.draw_epoch(), max_weight=0, acknowledges_at_once=False),
             on_message=self._on_message,
             dropped=metrics.bus_refused,
             undecodable=metrics.undecodable,

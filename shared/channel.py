@@ -55,6 +55,7 @@ class Channel:
         window: int = 1 << 62,
     ) -> None:
         self.epoch = epoch
+        self.heard_ns = 0
         # 0: the peer was never heard. The predecessor's last messages may be read after the successor's first ones.
         self.peer_epoch = 0
         self._previous_peer_epoch = -1
@@ -147,6 +148,11 @@ class Channel:
         return self._sent < len(self._entries)
 
     @property
+    def unsent_weight(self) -> int:
+        """What the peer has not taken yet."""
+        return sum(self._entries[position].weight for position in range(self._sent, len(self._entries)))
+
+    @property
     def acknowledged_by_peer(self) -> int:
         """The number of the last message that the peer acknowledged, or that is given up."""
         return self._entries[0].first - 1 if self._entries else self._next - 1
@@ -154,6 +160,11 @@ class Channel:
     @property
     def last_number(self) -> int:
         return self._next - 1
+
+    @property
+    def sent_through(self) -> int:
+        """The number of the last message that was sent."""
+        return self._entries[self._sent].first - 1 if self._sent < len(self._entries) else self._next - 1
 
     def _header(self, first: int, count: int) -> Header:
         oldest = self._entries[0].first if self._entries else self._next
@@ -173,7 +184,8 @@ class Channel:
 
         A batch without a header is handled as it is. So is what follows the numbered messages (hints).
         """
-        header = batch[0]
+        self.heard_ns = now_ns
+        header = batch[0] if batch else None
         if type(header) is not Header:
             return batch, False
         restarted = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any, Final
 
 import msgspec
@@ -38,7 +37,7 @@ class Courier:
         self, context: zmq.Context[Any], url: str, *, name: str, page: Page, max_waiting: int = WAITING_MAX
     ) -> None:
         self._channel = Channel(
-            secrets.randbits(62) | 1,
+            bus.draw_epoch(),
             max_weight=max_waiting,
             drops="oldest",
             is_lasting=True,

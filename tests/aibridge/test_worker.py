@@ -17,8 +17,9 @@ from aibridge import agent, worker
 from aibridge.core.metrics import DEFINITIONS
 from aibridge.core.realtime import ResponseCreated
 from shared import bus
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
-    BridgeHello,
     BridgeToGateway,
     BridgeToPacer,
     CallEnded,
@@ -126,9 +127,10 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
                 under_way = Cell(model, link, page, told, join, stop.set)
-                under_way.pacer = bus.Link(
+                under_way.pacer = ChannelLink(
                     bus.router(context, bus.speech_url(config.run_dir), hwm=100),
                     types=BridgeToPacer,
+                    make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                     on_message=lambda _, message: under_way.asked.append(message),
                     dropped=page.counter("bridge_dropped"),
                     undecodable=page.counter("bridge_undecodable"),
@@ -368,32 +370,7 @@ def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gatew
     run(scenario)
 
 
-def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
-
-    async def scenario() -> None:
-        async with cell() as under_test:
-
-            def asks() -> list[int]:
-                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
-
-            under_test.start(7, "token", "CA1")
-            await until(lambda: len(asks()) >= 3)
-            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
-            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
-            answered = asks()[-1]
-            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
-            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
-            assert asks()[-1] <= answered + 1  # one may have been under way
-
-    run(scenario)
-
-
-def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
-
+def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
 
