@@ -293,6 +293,8 @@ class Worker:
                 pass
             case CallOffered():
                 self._on_offered(message)
+            case CallTaken(call_sid):
+                self._expire(call_sid)
             case CallStarted():
                 self._on_started(message)
             case CallEnded(call, "moved"):
@@ -367,6 +369,8 @@ class Worker:
     def _expire(self, call_sid: str) -> None:
         dialled = self._offers.pop(call_sid, None)
         if dialled is not None:
+            if dialled.expiry is not None:
+                dialled.expiry.cancel()
             self._count_session("unused")
             dialled.session.close()
 

@@ -20,13 +20,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event
 
+from shared.liveness import REQUEST_S
 from shared.metrics import Counter
 from shared.websocket import DirectConnection
 
 from .core.limits import MessageRate
 
-# From accept to the end of the first request. A webhook is one or two packets.
-REQUEST_S: Final = 10.0
 # 100 new calls a second, with two requests each and a round trip of 2.5 s.
 HALF_OPEN_MAX: Final = 512
 # Unsent bytes that the kernel may hold: about two frames. Further frames stay in the transport's buffer, where the wire

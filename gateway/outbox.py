@@ -30,7 +30,7 @@ class Outbox:
 
     ZeroMQ takes seconds of audio for a peer that is stopped, and forgets it with one that is killed. So audio is kept
     until the peer has answered a hello that was sent behind it, HELD_BYTES a call; `take` gives it to a call that moves
-    to another peer, and `restarted` to the next incarnation of this one.
+    to another peer, and `answered` to the next incarnation of this one.
 
     From a refusal on the peer is away until `back`, and audio is held, within the same bound; what exceeds it is
     counted in `dropped_audio` (bytes), the oldest first. Control messages that were refused are tried again every
@@ -51,6 +51,8 @@ class Outbox:
         self._held: dict[int, bytearray] = {}
         self._is_away = False
         self._timer: asyncio.TimerHandle | None = None
+        # Of the incarnation of the peer that answered last.
+        self._epoch: int | None = None
         # Hellos so far, and what was sent since the last one.
         self._hellos = 0
         self._sent: list[_Batch] = []
@@ -96,7 +98,7 @@ class Outbox:
                 for call, data in batch.items():
                     self._outdated[call] = self._outdated.get(call, 0) + len(data)
         if not self.link.send((GatewayHello(gateway, draining, self._hellos),)):
-            # So that its next incarnation is sent no audio before it answers: `restarted` would send that again.
+            # So that its next incarnation is sent no audio before it answers: `answered` would send that again.
             self._go_away()
 
     def confirm(self, hello: int) -> None:
@@ -106,8 +108,11 @@ class Outbox:
         if hello >= self._outdated_hello:
             self._outdated.clear()
 
-    def restarted(self) -> None:
-        """The peer is another than the one that audio was sent to: hold all that was not confirmed, until `back`."""
+    def answered(self, epoch: int) -> None:
+        """The peer named its incarnation. If that is a new one, hold all audio that was not confirmed, until `back`."""
+        before, self._epoch = self._epoch, epoch
+        if before is None or before == epoch:
+            return
         self._go_away()
         held, self._held = self._held, {}
         for batches in (*(batches for _, batches in self._unconfirmed), self._sent):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,16 +24,14 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from shared.gather import Gather
+from shared.liveness import CLOSE_S, PING_S
 from shared.process import ConfigError
+from shared.settings import Settings
 
 from .connections import HalfOpen, HttpConnection, MediaConnection
-from .core.media_streams import MAX_MESSAGE_BYTES, Kind
-from .metrics import Metrics
+from .core.media_streams import MAX_MESSAGE_BYTES, Violation
+from .core.metrics import Metrics
 
-# Give up on a peer that answers no ping for this long.
-PING_S: Final = 20.0
-# From our close frame to the peer's. Only Twilio's TCP takes time here.
-CLOSE_S: Final = 2.0
 # Request line and headers. Twilio's are about 1 kB.
 MAX_HEADER_BYTES: Final = 16_384
 BACKLOG: Final = 1_024
@@ -62,6 +62,26 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
             f"cannot listen on {host} port {port} ({reason}); "
             "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
         ) from None
+
+
+def is_loopback(origin: str) -> bool:
+    host = urlsplit(origin).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen_host(settings: Settings) -> str:
+    """GATEWAY_HOST; loopback when it was not set and nothing that comes in would be checked."""
+    if settings.allow_unsigned == "on" and "gateway_host" not in settings.model_fields_set:
+        return "127.0.0.1"
+    return settings.gateway_host
+
+
+def is_private(settings: Settings) -> bool:
+    """Whether only this machine can reach the port: not even a proxy on it, which would have an origin of its own."""
+    return is_loopback(f"http://{listen_host(settings)}") and is_loopback(settings.origin)
 
 
 class PublicPort:
@@ -114,7 +134,7 @@ class PublicPort:
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=CLOSE_S,
-            on_flood=self._metrics.violations[Kind.FLOOD].inc,
+            on_flood=self._metrics.violations[Violation.FLOOD].inc,
         )
         connection.gather = self._gather
         return connection

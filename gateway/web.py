@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 from urllib.parse import parse_qsl
@@ -16,29 +16,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from shared.clock import unix_ms
+from shared.liveness import REQUEST_S
 from shared.settings import Settings
 
 from .core import twiml
-from .core.cell import Cell
+from .core.calls import Calls
+from .core.commands import Commands, Note
+from .core.metrics import Metrics
 from .core.orders import Orders
 from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
-from .media import MediaSockets
-from .metrics import Metrics
-from .offers import Offers
 from .phone.phone import Phone, origins
 
 Form = ImmutableMultiDict[str, str]
-# Takes a signed callback: which one ("status", "recording"), and its form.
-Sink = Callable[[str, Mapping[str, str]], None]
 
 # Twilio's forms are below 4 kB; SIP headers and speech results can add to them.
 MAX_BODY_BYTES: Final = 65_536
-BODY_S: Final = 10.0
+BODY_S: Final = REQUEST_S
 MAX_FIELDS: Final = 256
-# Twilio's are "CA" and 32 hex digits. Anything else of that kind may come from a test; nothing else may reach a log.
 _WORKERS: Final = {str(number): number for number in range(64)}
+# Twilio's are "CA" and 32 hex digits. Tests may use others of that kind; nothing else may reach a log.
 _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 
 
@@ -49,21 +48,17 @@ class Web:
         self,
         *,
         settings: Settings,
-        offers: Offers,
-        cell: Cell,
+        calls: Calls,
+        carry_out: Callable[[Commands], None],
         signatures: Signatures | None,
-        media: MediaSockets,
         metrics: Metrics,
-        sink: Sink,
         phone: Phone | None = None,
     ) -> None:
         self._settings = settings
-        self._offers = offers
-        self._cell = cell
+        self._calls = calls
+        self._carry_out = carry_out
         self._signatures = signatures
-        self._media = media
         self._metrics = metrics
-        self._sink = sink
         self._phone = phone
         # Without signatures a form is enough for a call's token, and any page can post one. To read the answer, in a
         # browser that reaches this port, it would need a name of its own for it (DNS rebinding).
@@ -92,13 +87,15 @@ class Web:
             raise HTTPException(400, "no CallSid")
         plan = inbound(fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
         query = request.query_params
-        answer = self._offers.take(
+        answer = self._calls.offers.take(
             call_sid,
             plan,
+            monotonic_ns(),
             resumed=query.get("resume") == "1",
             after_order=query.get("after") == "order",
             worker=_WORKERS.get(query.get("worker", "")),
         )
+        self._carry_out(answer.commands)
         if answer.order is not None:
             text = self._orders.twiml(answer.order, answer.worker)
         else:
@@ -114,15 +111,17 @@ class Web:
     async def _callback(self, request: Request, hook: str) -> Response:
         fields = await self._signed(request, hook)
         self._metrics.callbacks[hook].inc()
-        self._sink(hook, fields)
+        now_ns = monotonic_ns()
+        facts = self._calls.chronicle.callback(hook, fields, unix_ms(now_ns), now_ns)
+        self._carry_out([Note(fact) for fact in facts])
         return Response(status_code=204)
 
     async def _healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, request: Request) -> Response:
-        missing = self._cell.missing(monotonic_ns())
-        if self._media.draining:
+        missing = self._calls.neighbours.missing(monotonic_ns())
+        if self._calls.offers.draining:
             missing.append("this gateway is draining")
         return JSONResponse({"ready": not missing, "missing": missing}, 503 if missing else 200)
 

@@ -161,7 +161,10 @@ class CallAdopted(Message, frozen=True, array_like=True, tag=24):
 
 
 class CallTaken(Message, frozen=True, array_like=True, tag=25):
-    """Sent by aibridge to the other gateways when a call's media socket is at one: an offer of theirs is used."""
+    """Sent by aibridge to the other gateways when a call began at one: their offers of it are used.
+
+    Sent by gateway to a worker when a call that it dialled ahead for is at another one.
+    """
 
     call_sid: str
 
@@ -372,6 +375,7 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
 GatewayToBridge = (
     GatewayHello
     | CallOffered
+    | CallTaken
     | CallStarted
     | CallerAudio
     | CallerDtmf

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from enum import Enum
 from typing import Final, NamedTuple, TypeVar
 
+from shared.liveness import PROMPT_S, ns
 from shared.plan import CallOrder, Conference, Dial, Fallback
 
+from .fallback import FallbackCause
 from .tokens import LIFE_NS
 
 # A call that lost its socket this often within this long gets the fallback: another try will not mend what is broken.
@@ -15,21 +16,9 @@ RESUMES_MAX: Final = 3
 RESUMES_NS: Final = 60_000_000_000
 # CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
-# Twilio opens the socket within a second or two of our TwiML. A caller without a socket by then has hung up.
-PROMPT_NS: Final = 3_000_000_000
+PROMPT_NS: Final = ns(PROMPT_S)
 
 _V = TypeVar("_V")
-
-
-class FallbackCause(Enum):
-    """Why a call got the fallback. The values are a metric's labels."""
-
-    NOT_READY = "not_ready"  # draining, or txpacer or every aibridge worker is missing
-    FULL = "full"  # MAX_CALLS
-    LATE = "late"  # frames leave late: the machine is full before MAX_CALLS
-    SOURCE = "source"  # MAX_CALLS_PER_SOURCE
-    GIVEN_UP = "given_up"  # aibridge asked for the fallback
-    LOST_TOO_OFTEN = "lost_too_often"  # RESUMES_MAX
 
 
 class Decision(NamedTuple):
@@ -61,8 +50,8 @@ class Admission:
         self._offers: OrderedDict[str, _Offer] = OrderedDict()
         # Offers and live calls of each source: the caller's number, as stream tokens carry it.
         self._sources: Counter[str] = Counter()
-        # By CallSid, how each conversation that is over hands its call on.
-        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
+        # By CallSid, the answer for a call whose conversation is over.
+        self._orders: OrderedDict[str, Decision] = OrderedDict()
         # When each call came back the last few times.
         self._resumes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
@@ -91,9 +80,9 @@ class Admission:
         """
         if after_order:
             self._carried_out(call_sid)
-        order = self._orders.get(call_sid) if resumed else None
-        if order is not None:
-            return Decision(order, FallbackCause.GIVEN_UP if isinstance(order, Fallback) else None)
+        ordered = self._orders.get(call_sid) if resumed else None
+        if ordered is not None:
+            return ordered
         if not ready:
             return Decision(Fallback(), FallbackCause.NOT_READY)
         self._forget_expired(now_ns)
@@ -150,13 +139,14 @@ class Admission:
         if source is not None:
             self._release(source)
 
-    def ordered(self, call_sid: str, order: CallOrder) -> None:
-        """Remember the answer for when Twilio asks what follows `</Connect>`."""
-        _remember(self._orders, call_sid, order)
+    def ordered(self, call_sid: str, order: CallOrder, cause: FallbackCause = FallbackCause.GIVEN_UP) -> None:
+        """Keep the order for Twilio's request for what follows `</Connect>`; `cause`: why it is the fallback."""
+        _remember(self._orders, call_sid, Decision(order, cause if isinstance(order, Fallback) else None))
 
     def _carried_out(self, call_sid: str) -> None:
         """The call is back from another party, or its conversation goes on: a later loss of its socket is none."""
-        if isinstance(self._orders.get(call_sid), Dial | Conference):
+        ordered = self._orders.get(call_sid)
+        if ordered is not None and isinstance(ordered.order, Dial | Conference):
             del self._orders[call_sid]
 
     def _withdraw_offer(self, call_sid: str) -> None:

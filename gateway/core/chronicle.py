@@ -1,14 +1,14 @@
-"""What callbook is told of each call, and when: nothing of a call leaves before its first frame did.
+"""What callbook is told of each call, and when: nothing before the call's first frame has left.
 
-What comes earlier, Twilio's callbacks included, waits here in memory, so that nothing slow can begin for a call whose
-caller has heard nothing yet. A call that ends without a frame, or never comes, lets go of it then.
+Earlier facts, Twilio's callbacks included, wait here in memory, so that nothing slow can begin for a call whose caller
+has heard nothing yet. They are told when the call ends without a frame, or when its media socket does not come.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,21 +40,27 @@ class _Expected:
     began: StreamBegan | None = None
     callbacks: list[Fact] = field(default_factory=list)
 
+    def facts(self, first_frame_ms: int) -> list[Fact]:
+        """All that waited; `first_frame_ms` 0: there was no frame."""
+        if self.began is None:
+            return self.callbacks
+        return [msgspec.structs.replace(self.began, first_frame_ms=first_frame_ms), *self.callbacks]
+
 
 class Chronicle:
-    """`note` takes the facts, in order. Times are `_ns` of the monotonic clock, `_ms` of the wall clock."""
+    """Each method returns the facts to tell, in order. `_ns` is the monotonic clock, `_ms` the wall clock."""
 
-    def __init__(self, note: Callable[[Fact], None]) -> None:
-        self._note = note
+    def __init__(self) -> None:
         self._expected: OrderedDict[str, _Expected] = OrderedDict()
 
-    def expect(self, call_sid: str, now_ns: int) -> None:
+    def expect(self, call_sid: str, now_ns: int) -> list[Fact]:
         """A webhook was answered with a media socket."""
-        self._let_go(now_ns)
+        facts = self._let_go(now_ns)
         before = self._expected.pop(call_sid, None)
         expected = self._expected[call_sid] = _Expected(now_ns + LIFE_NS)
         if before is not None:
             expected.callbacks = before.callbacks
+        return facts
 
     def stream_began(self, call_sid: str, stream_sid: str, plan: CallPlan, *, resumed: bool, started_ms: int) -> None:
         """The media socket is there, whichever gateway answered the webhook."""
@@ -64,55 +70,49 @@ class Chronicle:
             call_sid, stream_sid, plan.account_sid, plan.from_number, plan.to_number, resumed, started_ms, 0
         )
 
-    def first_frame(self, call_sid: str, at_ms: int) -> None:
+    def first_frame(self, call_sid: str, at_ms: int) -> list[Fact]:
         """The first frame was written to Twilio's socket: slow work may start."""
         expected = self._expected.pop(call_sid, None)
-        if expected is not None:
-            self._tell(expected, at_ms)
+        return expected.facts(at_ms) if expected is not None else []
 
-    def stream_ended(self, fact: StreamEnded) -> None:
+    def stream_ended(self, fact: StreamEnded) -> list[Fact]:
         """The media socket is gone."""
         expected = self._expected.get(fact.call_sid)
-        if expected is not None and expected.began is not None and expected.began.stream_sid == fact.stream_sid:
-            del self._expected[fact.call_sid]
-            self._tell(expected, 0)
-        self._note(fact)
+        if expected is None or expected.began is None or expected.began.stream_sid != fact.stream_sid:
+            return [fact]
+        del self._expected[fact.call_sid]
+        return [*expected.facts(0), fact]
 
-    def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> None:
-        """A signed callback of Twilio's. What tells nothing about a call is passed over."""
-        self._let_go(now_ns)
+    def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> list[Fact]:
+        """A signed callback of Twilio's. A callback that tells nothing about a call is passed over."""
+        facts = self._let_go(now_ns)
         fact = _recording(fields, at_ms) if hook == "recording" else _status(fields, at_ms)
         if fact is None:
-            return
+            return facts
         expected = self._expected.get(fact.call_sid)
         if expected is not None and expected.began is None and _is_final(fact):
-            # It is over before its media socket came.
-            for earlier in self._expected.pop(fact.call_sid).callbacks:
-                self._note(earlier)
-            expected = None
+            # The call is over before its media socket came.
+            del self._expected[fact.call_sid]
+            return [*facts, *expected.callbacks, fact]
         if expected is None:
-            self._note(fact)
-        elif len(expected.callbacks) < CALLBACKS_MAX:
+            return [*facts, fact]
+        if len(expected.callbacks) < CALLBACKS_MAX:
             expected.callbacks.append(fact)
+        return facts
 
-    def _tell(self, expected: _Expected, first_frame_ms: int) -> None:
-        if expected.began is not None:
-            self._note(msgspec.structs.replace(expected.began, first_frame_ms=first_frame_ms))
-        for fact in expected.callbacks:
-            self._note(fact)
-
-    def _let_go(self, now_ns: int) -> None:
+    def _let_go(self, now_ns: int) -> list[Fact]:
         """Stop waiting for calls whose media socket did not come in its time."""
+        facts: list[Fact] = []
         while self._expected:
             call_sid, expected = next(iter(self._expected.items()))
-            if expected.until_ns is None:  # it lives, and only its first frame is missing
+            if expected.until_ns is None:  # a live call; only its first frame is missing
                 self._expected.move_to_end(call_sid)
-                return
+                break
             if expected.until_ns > now_ns and len(self._expected) <= EXPECTED_MAX:
-                return
+                break
             del self._expected[call_sid]
-            for fact in expected.callbacks:
-                self._note(fact)
+            facts += expected.callbacks
+        return facts
 
 
 def _is_final(fact: CallStatus | RecordingStatus) -> bool:

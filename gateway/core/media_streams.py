@@ -148,8 +148,8 @@ NEXT: Final[dict[tuple[State, type], State]] = {
 }
 
 
-class Kind(Enum):
-    """The kind of a violation. The values are a metric's labels."""
+class Violation(Enum):
+    """What was wrong with a message. The values are a metric's labels."""
 
     BINARY = "binary"
     OVERSIZED = "oversized"
@@ -166,14 +166,14 @@ class Kind(Enum):
 
 
 # Fatal at any time. Before `start`, every violation but an unknown event is fatal.
-_FATAL: Final = frozenset((Kind.OVERSIZED, Kind.SECOND_START, Kind.WRONG_STREAM, Kind.WRONG_FORMAT))
+_FATAL: Final = frozenset((Violation.OVERSIZED, Violation.SECOND_START, Violation.WRONG_STREAM, Violation.WRONG_FORMAT))
 _AUDIO: Final = MediaFormat("audio/x-mulaw", 8000, 1)
 
 
 class ViolationError(Exception):
     """The peer broke the protocol. The stream's state is unchanged; with `fatal` the call has to end."""
 
-    def __init__(self, kind: Kind, *, fatal: bool) -> None:
+    def __init__(self, kind: Violation, *, fatal: bool) -> None:
         super().__init__(kind.value)
         self.kind = kind
         self.fatal = fatal
@@ -195,13 +195,13 @@ class MediaStream:
         Raises ViolationError, and nothing else.
         """
         if not isinstance(text, str):
-            raise self._violation(Kind.BINARY)
+            raise self._violation(Violation.BINARY)
         return self.receive_text(text)
 
     def receive_text(self, text: str | bytes) -> bytes | Connected | Start | Mark | Dtmf | Stop:
         """`receive` for a text message, as a string or as UTF-8."""
         if len(text) > MAX_MESSAGE_BYTES:
-            raise self._violation(Kind.OVERSIZED)
+            raise self._violation(Violation.OVERSIZED)
         try:
             message: Inbound = _decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -209,25 +209,25 @@ class MediaStream:
         # The fast path: nearly every message is this one, and the table allows it.
         if type(message) is Media and self.state is State.STREAMING:
             if message.stream_sid != self.stream_sid:
-                raise self._violation(Kind.WRONG_STREAM)
+                raise self._violation(Violation.WRONG_STREAM)
             return message.media.payload
         following = NEXT.get((self.state, type(message)))
         if following is None:
             second = isinstance(message, Start) and self.state is not State.EXPECT_CONNECTED
-            raise self._violation(Kind.SECOND_START if second else Kind.WRONG_ORDER)
+            raise self._violation(Violation.SECOND_START if second else Violation.WRONG_ORDER)
         if isinstance(message, Start):
             if message.stream_sid != message.start.stream_sid:
-                raise self._violation(Kind.WRONG_STREAM)
+                raise self._violation(Violation.WRONG_STREAM)
             if message.start.media_format != _AUDIO:
-                raise self._violation(Kind.WRONG_FORMAT)
+                raise self._violation(Violation.WRONG_FORMAT)
             self.stream_sid = message.stream_sid
         elif not isinstance(message, Connected | Media) and message.stream_sid != self.stream_sid:
-            raise self._violation(Kind.WRONG_STREAM)
+            raise self._violation(Violation.WRONG_STREAM)
         assert not isinstance(message, Media)  # the fast path handled it
         self.state = following
         return message
 
-    def _why_undecodable(self, text: str | bytes) -> Kind:
+    def _why_undecodable(self, text: str | bytes) -> Violation:
         try:
             media = _encoded_decoder.decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -235,17 +235,17 @@ class MediaStream:
         else:
             # Name the violations of order and stream first: the payload matters only to a valid message.
             if self.state is not State.STREAMING:
-                return Kind.WRONG_ORDER
-            return Kind.BAD_BASE64 if media.stream_sid == self.stream_sid else Kind.WRONG_STREAM
+                return Violation.WRONG_ORDER
+            return Violation.BAD_BASE64 if media.stream_sid == self.stream_sid else Violation.WRONG_STREAM
         try:
             event = _any_decoder.decode(text).event
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return Kind.MALFORMED
-        return Kind.MALFORMED if event in _KNOWN_EVENTS else Kind.UNKNOWN_EVENT
+            return Violation.MALFORMED
+        return Violation.MALFORMED if event in _KNOWN_EVENTS else Violation.UNKNOWN_EVENT
 
-    def _violation(self, kind: Kind) -> ViolationError:
+    def _violation(self, kind: Violation) -> ViolationError:
         before_start = self.state in (State.EXPECT_CONNECTED, State.EXPECT_START)
-        return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Kind.UNKNOWN_EVENT))
+        return ViolationError(kind, fatal=kind in _FATAL or (before_start and kind is not Violation.UNKNOWN_EVENT))
 
 
 class Outbound:

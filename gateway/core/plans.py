@@ -15,6 +15,8 @@ import msgspec
 
 from shared.plan import CallPlan
 
+from .tokens import TokenError
+
 # Twilio: name and value of one <Parameter> have at most 500 characters together.
 PARAMETER_MAX: Final = 500
 _NAME_MAX: Final = len("plan00")
@@ -30,7 +32,7 @@ _decoder: Final = msgspec.msgpack.Decoder(CallPlan)
 
 
 class PlanError(ValueError):
-    """A plan that is too large to travel, or text that is no packed plan."""
+    """A plan that is too large to travel."""
 
 
 def inbound(account_sid: str, from_number: str, to_number: str) -> CallPlan:
@@ -47,11 +49,11 @@ def pack(plan: CallPlan) -> str:
 
 
 def unpack(packed: str) -> CallPlan:
-    """Raises PlanError."""
+    """Raises TokenError: the text that came with a token is no packed plan."""
     try:
         return _decoder.decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (msgspec.MsgspecError, binascii.Error, ValueError, RecursionError):
-        raise PlanError("not a packed plan") from None
+        raise TokenError("malformed") from None
 
 
 def parameters(token: str, packed: str) -> dict[str, str]:

@@ -15,8 +15,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-# Twilio opens the socket within two seconds of our TwiML. 60 s is half of what Twilio's own SDK allows.
-LIFE_NS: Final = 60_000_000_000
+from shared.liveness import TOKEN_S, ns
+
+LIFE_NS: Final = ns(TOKEN_S)
 # Used tokens are remembered until they expire: enough for 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 

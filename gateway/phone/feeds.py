@@ -79,14 +79,12 @@ class Feeds:
     def get(self, call_sid: str) -> Feed | None:
         return self._by_sid.get(call_sid)
 
-    def began(self, call: int, call_sid: str) -> bool:
-        """A media socket began this call. Returns whether a browser phone follows the call."""
+    def follow(self, call: int, call_sid: str) -> None:
+        """A media socket began this call: it is a phone's if a feed waits for it."""
         feed = self._by_sid.get(call_sid)
-        if feed is None:
-            return False
-        feed.call = call
-        self._by_call[call] = feed
-        return True
+        if feed is not None:
+            feed.call = call
+            self._by_call[call] = feed
 
     def note(self, call: int, note: bytes) -> None:
         feed = self._by_call.get(call)

@@ -1,4 +1,4 @@
-"""The routes of the browser phone, and its part in the media sockets."""
+"""The routes of the browser phone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final
 
@@ -14,16 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from websockets.http11 import Request as Handshake
 
 from shared.settings import Settings
 
+from ..core.calls import Calls
+from ..core.commands import Commands
+from ..core.metrics import Metrics
 from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAccess, cookie, phone_key
 from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
 from ..core.twiml import MEDIA_PATH
-from ..metrics import Metrics
-from ..offers import Offers
 from .feeds import Feeds
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -68,14 +68,23 @@ def access(settings: Settings, *, loopback: bool) -> PhoneAccess:
 class Phone:
     """Serves page, files, calls and feeds, all from memory."""
 
-    def __init__(self, rules: PhoneAccess, *, offers: Offers, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self,
+        rules: PhoneAccess,
+        *,
+        calls: Calls,
+        carry_out: Callable[[Commands], None],
+        feeds: Feeds,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
         self._rules = rules
-        self._offers = offers
+        self._calls = calls
+        self._carry_out = carry_out
         self._account_sid = settings.twilio_account_sid or "AC" + 32 * "0"
         self._sorry = settings.fallback_say or "All lines are busy. Please try again in a few minutes."
-        self._feeds = Feeds(metrics.phone_notes_lost)
+        self._feeds = feeds
         self._refused = metrics.phone_refused
-        self.began, self.ended, self.note = self._feeds.began, self._feeds.ended, self._feeds.note
         folder = files(__package__) / "static"
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.name[path.name.rindex(".") :]]) for path in folder.iterdir()
@@ -102,15 +111,6 @@ class Phone:
             Route("/phone/{name}", self._file),
         ]
 
-    def admits(self, handshake: Handshake) -> bool:
-        """Whether a media socket without Twilio's signature is a browser phone's. Uses up the phone's ticket."""
-        headers = handshake.headers
-        cookies = "; ".join(headers.get_all("Cookie"))
-        return self._rules.takes_ticket(headers.get("Origin"), cookies, time.monotonic_ns())
-
-    def close(self) -> None:
-        self._feeds.close()
-
     async def _page(self, request: Request) -> Response:
         self._check_host(request)
         key = request.query_params.get("key", "")
@@ -133,7 +133,8 @@ class Phone:
         if not self._rules.is_own_origin(request.headers.get("Origin")):
             self._refuse("call from a page of another origin")
         call_sid = "CA" + secrets.token_hex(16)
-        answer = self._offers.take(call_sid, inbound(self._account_sid, FROM, ""))
+        answer = self._calls.offers.take(call_sid, inbound(self._account_sid, FROM, ""), time.monotonic_ns())
+        self._carry_out(answer.commands)
         if answer.order is not None:
             return self._json({"error": self._sorry}, 503)
         self._feeds.open(call_sid)

@@ -25,7 +25,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
 from gateway.connections import MediaConnection
-from gateway.metrics import DEFINITIONS, Metrics
+from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.port import PublicPort
 from shared.metrics import Page
 from shared.websocket import DirectConnection

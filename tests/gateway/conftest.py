@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -26,8 +27,10 @@ import zmq
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from gateway.__main__ import Gateway
-from gateway.metrics import DEFINITIONS
+from gateway.core import plans
+from gateway.core.metrics import DEFINITIONS
+from gateway.core.tokens import Tokens, shared_key
+from gateway.gateway import Gateway
 from shared.bus import Link, calls_url, frames_url, router
 from shared.messages import (
     CallerAudio,
@@ -41,6 +44,7 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page, counter
+from shared.plan import CallPlan
 from shared.settings import Settings
 
 AUTH_TOKEN = "twilio-auth-token-of-the-tests"
@@ -175,6 +179,7 @@ class FakeTwilio:
         return json.dumps({"event": event, "sequenceNumber": "4", "streamSid": stream_sid, **fields})
 
 
+FRAME = bytes(range(160))
 CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
 
@@ -233,6 +238,24 @@ class Cell:
         while len(heard) < length:
             heard += (await (bridge or self.bridge).next(CallerAudio)).data
         return heard
+
+
+async def received(connection: Any) -> Any:
+    return json.loads(await asyncio.wait_for(connection.recv(), 5))
+
+
+async def closed_with(socket: Any) -> int:
+    await asyncio.wait_for(socket.wait_closed(), 5)
+    code: int = socket.close_code
+    return code
+
+
+def from_another_gateway(cell: Cell, call_sid: str, plan: CallPlan) -> dict[str, str]:
+    """The `<Parameter>`s of a call whose webhook another gateway of the cell answered."""
+    packed = plans.pack(plan)
+    tokens = Tokens(shared_key(AUTH_TOKEN))
+    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, monotonic_ns(), packed_plan=packed, resumed=True)
+    return plans.parameters(token, packed)
 
 
 @contextlib.asynccontextmanager

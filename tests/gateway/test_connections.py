@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gateway import connections, media
-from gateway.core.media_streams import Kind
+from gateway import connections
+from gateway.core.media_streams import Violation
+from gateway.core.stalls import UNREAD_NS
 from shared.messages import CallEnded
 
 FRAME = bytes(range(160))
@@ -148,7 +149,7 @@ def test_a_flood_ends_that_call_alone(run, kind):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
             await quiet.send(cell.twilio.media_text(FRAME))
             assert await cell.caller_audio(160) == FRAME
 
@@ -164,14 +165,14 @@ def test_more_audio_than_time_ends_that_call(run):
             while not isinstance(ended := await asyncio.wait_for(cell.bridge.inbox.get(), 5), CallEnded):
                 pass
             assert ended == CallEnded(started.call, "lost")
-            assert cell.gateway.metrics.violations[Kind.FLOOD].value == 1
+            assert cell.gateway.metrics.violations[Violation.FLOOD].value == 1
 
     run(scenario)
 
 
 def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
-    monkeypatch.setattr(media, "IDLE_S", 0.2)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.calls.IDLE_NS", 200_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell):
         async with cell.call() as (_, started):
@@ -184,24 +185,24 @@ def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
 def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "UNREAD_S", 0.5)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (quiet, other), cell.call() as (deaf, started):
             deaf.transport.pause_reading()
             deaf.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            call = cell.gateway.media.calls[started.call]
+            connection = cell.gateway.media.sockets[started.call].connection
             seq = 0
             async with asyncio.timeout(15):
-                while started.call in cell.gateway.media.calls:
+                while started.call in cell.gateway.calls.by_number:
                     entries = ((started.call, seq, FRAME * 10, 0), (other.call, seq, FRAME, 0))
                     cell.frames(monotonic_ns(), *entries)
                     await asyncio.wait_for(quiet.recv(), 1)
                     seq += 10
                     await asyncio.sleep(0.002)
             assert cell.gateway.metrics.calls_cut["unread"].value == 1
-            assert call.connection.transport.is_closing()
+            assert connection.transport.is_closing()
             deaf.transport.abort()
 
     run(scenario)
@@ -210,14 +211,14 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
 def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "_SWEEP_S", 0.01)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.01)
 
     async def scenario(cell: Any) -> None:
         async with cell.call() as (_, started):
-            call = cell.gateway.media.calls[started.call]
-            # As a hiccup leaves it that ended behind the last frame of an utterance.
-            call.stuck_since_ns = monotonic_ns() - int(2 * media.UNREAD_S * 1e9)
-            await cell.until(lambda: call.stuck_since_ns == 0)
-            assert started.call in cell.gateway.media.calls
+            frames = cell.gateway.calls.by_number[started.call].frames
+            # As after a hiccup that ended with the last frame of an utterance.
+            frames.stuck_since_ns = monotonic_ns() - 2 * UNREAD_NS
+            await cell.until(lambda: frames.stuck_since_ns == 0)
+            assert started.call in cell.gateway.calls.by_number
 
     run(scenario)

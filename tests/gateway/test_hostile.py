@@ -8,7 +8,7 @@ from time import monotonic_ns
 from typing import Any
 
 from gateway import connections, media
-from gateway.core.media_streams import Kind
+from gateway.core.media_streams import Violation
 from proofs import hostile
 
 from ..gateway.conftest import AUTH_TOKEN, Cell
@@ -21,7 +21,7 @@ def refusals(cell: Cell) -> dict[tuple[str, str], float]:
     for name, label in hostile.REFUSALS.values():
         family: Any = getattr(cell.gateway.metrics, name.removeprefix("gateway_"))
         if label:
-            family = family[Kind(label) if name == "gateway_violations" else label]
+            family = family[Violation(label) if name == "gateway_violations" else label]
         counted[name, label] = family.value
     return counted
 
@@ -30,7 +30,7 @@ async def speak(cell: Cell) -> None:
     """A txpacer whose every call is spoken to, ten times as fast as in life."""
     seq = 0
     while True:
-        cell.frames(monotonic_ns(), *((number, seq, FRAME * 10, 0) for number in cell.gateway.media.calls))
+        cell.frames(monotonic_ns(), *((number, seq, FRAME * 10, 0) for number in cell.gateway.calls.by_number))
         seq += 10
         await asyncio.sleep(0.02)
 
@@ -38,20 +38,21 @@ async def speak(cell: Cell) -> None:
 def test_every_kind_of_harm_is_refused_in_its_way_and_counted(run, monkeypatch):
     monkeypatch.setattr(connections, "REQUEST_S", 0.5)
     monkeypatch.setattr(media, "START_S", 0.5)
-    monkeypatch.setattr(media, "UNREAD_S", 0.5)
-    monkeypatch.setattr(media, "_SWEEP_S", 0.05)
+    monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
     monkeypatch.setattr(hostile, "SPREAD_S", 0.5)
     monkeypatch.setattr(hostile, "HOLD_S", 3.0)
 
     async def scenario(cell):
         speaking = asyncio.create_task(speak(cell))
-        done = await hostile.attack(cell.twilio.port, AUTH_TOKEN, 5 * hostile.COSTLY_EVERY)
+        done, held = await hostile.attack(cell.twilio.port, AUTH_TOKEN, 5 * hostile.COSTLY_EVERY)
+        assert not held
         expected: Counter[tuple[str, str]] = Counter()
         for kind, refusal in hostile.REFUSALS.items():
             assert done[kind]
             expected[refusal] += done[kind]
         await cell.until(lambda: refusals(cell) == expected)
-        await cell.until(lambda: not cell.gateway.media.calls and not cell.gateway._port._half_open)
+        await cell.until(lambda: not cell.gateway.calls.by_number and not cell.gateway._port._half_open)
         speaking.cancel()
 
     run(scenario)

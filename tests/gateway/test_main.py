@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from gateway.__main__ import check, listen_host
-from gateway.port import listen
+from gateway.__main__ import check
+from gateway.port import listen, listen_host
 from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
 from shared.settings import Settings

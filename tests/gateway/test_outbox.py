@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from gateway import outbox as module
-from gateway.metrics import DEFINITIONS, Metrics
+from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.outbox import Outbox
 from shared.messages import CallEnded, CallerAudio, CallerDtmf, GatewayHello, Message
 from shared.metrics import Page
@@ -230,6 +230,7 @@ def test_a_worker_that_was_only_slow_hears_nothing_twice():
 def test_a_restarted_worker_is_sent_what_the_one_before_did_not_confirm():
     async def scenario() -> None:
         box, link, metrics = outbox()
+        box.answered(1)
         say(box, 1, b"a")
         box.hello("gw", draining=False)
         box.confirm(1)
@@ -242,7 +243,7 @@ def test_a_restarted_worker_is_sent_what_the_one_before_did_not_confirm():
         box.audio(1, b"e")
         link.full = False
         link.sent.clear()
-        box.restarted()
+        box.answered(2)
         box.audio(1, b"f")
         started = CallerDtmf(1, "the call again")
         box.post(started)
@@ -251,7 +252,7 @@ def test_a_restarted_worker_is_sent_what_the_one_before_did_not_confirm():
         await until_sent(link, 2)
         assert link.sent == [[started], [CallerAudio(1, b"bcdef")]]
         # And once more, should this one not read it either.
-        box.restarted()
+        box.answered(3)
         assert box.take(1) == b"bcdef"
         assert metrics.caller_audio_dropped_bytes.value == 0
         box.close()
@@ -265,6 +266,7 @@ def test_a_call_is_missed_for_8_s_and_what_it_said_before_is_lost_only_if_nobody
 
     async def scenario() -> None:
         box, _, metrics = outbox()
+        box.answered(1)
         dropped = metrics.caller_audio_dropped_bytes
         for said in (b"ab", b"c", b"d", b"e"):
             say(box, 1, said)
@@ -278,7 +280,7 @@ def test_a_call_is_missed_for_8_s_and_what_it_said_before_is_lost_only_if_nobody
         for said in (b"ab", b"c", b"d", b"e"):
             say(box, 1, said)
             box.hello("gw", draining=False)
-        box.restarted()
+        box.answered(2)
         assert (box.take(1), dropped.value) == (b"cde", 5)
         box.close()
 

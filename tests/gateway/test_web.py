@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.core import limits
-from gateway.core.admission import FallbackCause
+from gateway.core.fallback import FallbackCause
 from gateway.core.limits import LATENESS_FRAMES
 from shared.messages import CallOffered, CallOver, WorkerState
 from shared.plan import CallPlan, Dial
@@ -154,7 +154,7 @@ def test_at_max_calls_a_call_comes_back_all_the_same(run):
         assert "<Connect>" in await cell.twilio.voice("CA1")
         assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
         cell.bridge.answer = WorkerState(0, True, 5)
-        await cell.until(lambda: cell.gateway.cell.calls(monotonic_ns()) == 5)
+        await cell.until(lambda: cell.gateway.calls.neighbours.calls(monotonic_ns()) == 5)
         assert "<Connect>" in await cell.twilio.voice("CAother", resume=True)
 
     run(scenario, max_calls=1)
@@ -169,7 +169,7 @@ def test_readiness_names_what_is_missing(run):
         assert await ready() == (200, [])
         cell.bridge.answer = WorkerState(0, False, 0)
         cell.bridge.send(cell.bridge.answer)
-        await cell.until(lambda: not cell.gateway.cell.ready_workers(0))
+        await cell.until(lambda: not cell.gateway.calls.neighbours.ready_workers(0))
         assert await ready() == (503, ["no aibridge worker is ready"])
         assert "<Say>" in await cell.twilio.voice("CA1")
         cell.bridge.answer = WorkerState(0, True, 0)
@@ -206,7 +206,7 @@ def test_a_repeated_webhook_holds_one_place_and_asks_the_same_worker(run):
 def test_a_dialled_call_comes_back_to_its_agent(run):
     async def scenario(cell):
         cell.bridge.send(CallOver("CAdial", Dial("+15550100", "+15550002", 20)))
-        await cell.until(lambda: "CAdial" in cell.gateway._admission._orders)
+        await cell.until(lambda: "CAdial" in cell.gateway.calls.offers.admission._orders)
         answer = await cell.twilio.voice("CAdial", resume=True)
         action = f"{cell.twilio.origin}/twilio/voice?resume=1&amp;after=order"
         assert f'<Dial action="{action}" callerId="+15550002" method="POST" timeout="20"><Number>+15550100<' in answer

@@ -14,13 +14,13 @@ from gateway.core.media_streams import (
     NEXT,
     Connected,
     Dtmf,
-    Kind,
     Mark,
     MediaStream,
     Outbound,
     Start,
     State,
     Stop,
+    Violation,
     ViolationError,
     parse_mark,
 )
@@ -103,7 +103,7 @@ def test_unknown_fields_and_events_are_survived():
     stream.receive(json.dumps({**CONNECTED, "new": [1]}))
     stream.receive(json.dumps(START))
     violation = refused(stream, {"event": "weather", "streamSid": "MZ1"})
-    assert (violation.kind, violation.fatal) == (Kind.UNKNOWN_EVENT, False)
+    assert (violation.kind, violation.fatal) == (Violation.UNKNOWN_EVENT, False)
     assert stream.receive(json.dumps({**MEDIA, "media": {**MEDIA["media"], "new": {"a": None}}})) == b"\x7f" * 160
     # Nobody needs the numbers of caller audio, so nothing hangs on them.
     assert stream.receive(json.dumps({**MEDIA, "sequenceNumber": "one"})) == b"\x7f" * 160
@@ -112,27 +112,27 @@ def test_unknown_fields_and_events_are_survived():
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        (b"\x00", Kind.BINARY),
-        ("", Kind.MALFORMED),
-        ("{", Kind.MALFORMED),
-        ("[]", Kind.MALFORMED),
-        ("{}", Kind.MALFORMED),
-        ('{"event": 5}', Kind.MALFORMED),
-        ("\ud800", Kind.MALFORMED),
-        ("[" * 60_000, Kind.MALFORMED),
-        ('{"event":"media","x":' + "[" * 60_000, Kind.MALFORMED),
-        ({"event": "media", "streamSid": "MZ1"}, Kind.MALFORMED),
-        ({**MEDIA, "media": {"payload": 5}}, Kind.MALFORMED),
-        ({**MEDIA, "media": {"payload": "A"}}, Kind.BAD_BASE64),
-        ({**DTMF, "sequenceNumber": "one"}, Kind.MALFORMED),
-        ({**MEDIA, "media": {"payload": "AA\n=="}}, Kind.BAD_BASE64),
-        ({**MEDIA, "media": {"payload": "A-_="}}, Kind.BAD_BASE64),
-        ({**MEDIA, "media": {"payload": "\u00fc==="}}, Kind.BAD_BASE64),
+        (b"\x00", Violation.BINARY),
+        ("", Violation.MALFORMED),
+        ("{", Violation.MALFORMED),
+        ("[]", Violation.MALFORMED),
+        ("{}", Violation.MALFORMED),
+        ('{"event": 5}', Violation.MALFORMED),
+        ("\ud800", Violation.MALFORMED),
+        ("[" * 60_000, Violation.MALFORMED),
+        ('{"event":"media","x":' + "[" * 60_000, Violation.MALFORMED),
+        ({"event": "media", "streamSid": "MZ1"}, Violation.MALFORMED),
+        ({**MEDIA, "media": {"payload": 5}}, Violation.MALFORMED),
+        ({**MEDIA, "media": {"payload": "A"}}, Violation.BAD_BASE64),
+        ({**DTMF, "sequenceNumber": "one"}, Violation.MALFORMED),
+        ({**MEDIA, "media": {"payload": "AA\n=="}}, Violation.BAD_BASE64),
+        ({**MEDIA, "media": {"payload": "A-_="}}, Violation.BAD_BASE64),
+        ({**MEDIA, "media": {"payload": "\u00fc==="}}, Violation.BAD_BASE64),
         *(
-            ({**DTMF, "dtmf": {"digit": digit}}, Kind.MALFORMED)
+            ({**DTMF, "dtmf": {"digit": digit}}, Violation.MALFORMED)
             for digit in ("", "12", "5\n", "a", "E", "\u0665", "5" * 60_000)
         ),
-        (CONNECTED, Kind.WRONG_ORDER),
+        (CONNECTED, Violation.WRONG_ORDER),
     ],
 )
 def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
@@ -145,11 +145,11 @@ def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
-        (START, Kind.SECOND_START),
-        ({**MEDIA, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
-        ({**STOP, "streamSid": "MZ2"}, Kind.WRONG_STREAM),
-        ({**MEDIA, "streamSid": "MZ2", "media": {"payload": "A"}}, Kind.WRONG_STREAM),
-        ("x" * (MAX_MESSAGE_BYTES + 1), Kind.OVERSIZED),
+        (START, Violation.SECOND_START),
+        ({**MEDIA, "streamSid": "MZ2"}, Violation.WRONG_STREAM),
+        ({**STOP, "streamSid": "MZ2"}, Violation.WRONG_STREAM),
+        ({**MEDIA, "streamSid": "MZ2", "media": {"payload": "A"}}, Violation.WRONG_STREAM),
+        ("x" * (MAX_MESSAGE_BYTES + 1), Violation.OVERSIZED),
     ],
 )
 def test_what_makes_a_call_meaningless_is_fatal(message, kind):
@@ -172,16 +172,16 @@ def test_start_has_to_follow_connected(message):
 def test_a_payload_is_looked_at_last():
     bad = {**MEDIA, "media": {"payload": "A"}}
     stream = streaming()
-    assert refused(MediaStream(), bad).kind is Kind.WRONG_ORDER
+    assert refused(MediaStream(), bad).kind is Violation.WRONG_ORDER
     stream.receive(json.dumps(STOP))
-    assert refused(stream, bad).kind is Kind.WRONG_ORDER
+    assert refused(stream, bad).kind is Violation.WRONG_ORDER
 
 
 @pytest.mark.parametrize("message", [CONNECTED, MEDIA, STOP, MARK, DTMF])
 def test_nothing_follows_stop(message):
     stream = streaming()
     stream.receive(json.dumps(STOP))
-    assert refused(stream, message).kind is Kind.WRONG_ORDER
+    assert refused(stream, message).kind is Violation.WRONG_ORDER
 
 
 @pytest.mark.parametrize(

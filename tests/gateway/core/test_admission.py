@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.core import admission as module
-from gateway.core.admission import PROMPT_NS, RESUMES_MAX, Admission, Decision, FallbackCause
+from gateway.core.admission import PROMPT_NS, RESUMES_MAX, Admission, Decision
+from gateway.core.fallback import FallbackCause
 from gateway.core.tokens import LIFE_NS
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
 

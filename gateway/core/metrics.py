@@ -20,9 +20,9 @@ from shared.metrics import (
 )
 from shared.plan import Conference, Dial, Fallback, HangUp
 
-from .core.admission import FallbackCause
-from .core.media_streams import Kind
-from .core.tokens import REASONS
+from .fallback import FallbackCause
+from .media_streams import Violation
+from .tokens import REASONS
 
 # Around the 20 ms of a frame, the lead (120 ms) and the stall (300 ms).
 _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -60,7 +60,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
-        "gateway_violations", "Messages that broke the Media Streams protocol", "kind", tuple(k.value for k in Kind)
+        "gateway_violations",
+        "Messages that broke the Media Streams protocol",
+        "kind",
+        tuple(v.value for v in Violation),
     ),
     counter("gateway_caller_audio_bytes", "mu-law bytes received from callers"),
     counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker would not take"),
@@ -113,7 +116,7 @@ class Metrics:
         self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
-        self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Kind}
+        self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Violation}
         self.caller_audio_bytes = page.counter("gateway_caller_audio_bytes")
         self.caller_audio_dropped_bytes = page.counter("gateway_caller_audio_dropped_bytes")
         self.marks_unknown = page.counter("gateway_marks_unknown")

@@ -10,9 +10,19 @@ from shared.plan import CallPlan
 SID = "CA" + "1" * 32
 
 
+class Noting:
+    """A chronicle whose facts are kept in `noted`."""
+
+    def __init__(self, noted):
+        self._chronicle, self._noted = Chronicle(), noted
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: self._noted.extend(getattr(self._chronicle, name)(*args, **kwargs) or ())
+
+
 def chronicle():
     noted = []
-    return Chronicle(noted.append), noted
+    return Noting(noted), noted
 
 
 def expect(it, sid=SID, now_ns=0):

@@ -1,4 +1,4 @@
-"""What a gateway knows of the processes it depends on: who answers, who is ready, who has the fewest calls."""
+"""What a gateway knows of the processes it depends on: which answer, which are ready, which has the fewest calls."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-# Hellos go out ten times a second; a peer that is only stopped for a moment, or that starts again, is not gone.
-SILENT_NS: Final = 3_000_000_000
+from shared.liveness import PEER_SILENT_S, ns
 
-# Calls that a worker took over from another one and that are remembered: all of a busy cell's, several times.
+SILENT_NS: Final = ns(PEER_SILENT_S)
+# Remembered calls that a worker took over from another one: all of a busy cell's, several times.
 HOMES_MAX: Final = 10_000
 
 
@@ -23,8 +23,8 @@ class _Worker:
     other_gateways: int = 0
 
 
-class Cell:
-    """The state of txpacer and of the aibridge workers as their last answers tell it. Times are monotonic ns."""
+class Neighbours:
+    """txpacer and the aibridge workers of the cell, as their last answers tell. Times are monotonic ns."""
 
     def __init__(self, workers: int) -> None:
         self._workers = [_Worker() for _ in range(workers)]
@@ -36,13 +36,13 @@ class Cell:
     def worker_answered(
         self, worker: int, *, ready: bool, calls: int, now_ns: int, epoch: int = 0, other_gateways: int = 0
     ) -> bool:
-        """True when the worker is not the one that answered before: it restarted, and its calls are gone."""
+        """True when the worker restarted since its last answer, so its calls are gone."""
         before = self._workers[worker]
         self._workers[worker] = _Worker(ready, calls, now_ns, epoch, other_gateways)
         return before.seen_ns is not None and before.epoch != epoch
 
     def pacer_answered(self, epoch: int, now_ns: int) -> bool:
-        """True when txpacer is not the one that answered before: it restarted, and its lines are gone."""
+        """True when another txpacer answers than before, so the lines are gone."""
         restarted = self._pacer_epoch is not None and epoch != self._pacer_epoch
         self._pacer_epoch = epoch
         self._pacer_seen_ns = now_ns
@@ -52,14 +52,14 @@ class Cell:
         return _recent(self._pacer_seen_ns, now_ns)
 
     def adopted(self, call_sid: str, worker: int) -> None:
-        """`worker` took over this call of another one."""
+        """`worker` took this call over from another worker."""
         self._homes.pop(call_sid, None)
         self._homes[call_sid] = worker
         if len(self._homes) > HOMES_MAX:
             self._homes.popitem(last=False)
 
     def home(self, call_sid: str) -> int | None:
-        """The worker that took this call over; None: nobody did."""
+        """The worker that took this call over, if one did."""
         return self._homes.get(call_sid)
 
     def worker_is_there(self, worker: int, now_ns: int) -> bool:
@@ -72,7 +72,7 @@ class Cell:
         return self.pacer_is_there(now_ns) and all(_recent(worker.seen_ns, now_ns) for worker in self._workers)
 
     def another_gateway_takes_calls(self, now_ns: int) -> bool:
-        """As any worker says that is there."""
+        """Whether any worker that is there knows of one."""
         return any(worker.other_gateways and _recent(worker.seen_ns, now_ns) for worker in self._workers)
 
     def ready_workers(self, now_ns: int) -> int:

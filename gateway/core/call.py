@@ -1,0 +1,42 @@
+"""One live call: what a gateway knows of it, and what it keeps for a successor of the call's worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.plan import CallOrder, CallPlan
+
+from .hangup import MARK_NS, Stage
+from .heard import Heard
+from .limits import AudioRate
+from .stalls import FrameLog
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    # Drawn for this media socket; no two in a cell are equal.
+    number: int
+    call_sid: str
+    stream_sid: str
+    token_id: str
+    plan: CallPlan
+    started_ns: int
+    # The aibridge worker that holds the conversation.
+    worker: int
+    # A browser phone follows the call.
+    followed: bool
+    frames: FrameLog
+    heard: Heard = field(default_factory=Heard)
+    audio_rate: AudioRate = field(default_factory=AudioRate)
+    stage: Stage = Stage.TALKING
+    # The last CallMemory, and how often the call was handed over.
+    memory: bytes = b""
+    handovers: int = 0
+    # EndCall's order, the utterance that has to be heard before it is carried out, and when it came.
+    order: CallOrder | None = None
+    goodbye: int = 0
+    ordered_ns: int = 0
+
+    def is_goodbye_silent(self, now_ns: int) -> bool:
+        """Whether the goodbye's mark is missing although no frame left for MARK_S."""
+        return self.stage is Stage.LEAVING and now_ns - max(self.ordered_ns, self.frames.last_wire_ns) >= MARK_NS

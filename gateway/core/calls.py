@@ -1,0 +1,339 @@
+"""The live calls of a gateway: events and `now_ns` in, commands out; no socket, no clock.
+
+hangup.py has the table of what an event does to a call. This file finds out which events happened, and carries each
+out. handover.py says what a worker is told; offers.py has what comes before a call.
+
+Two things happen too often for commands, and the shell does them with the objects of a Call: frames that leave
+(stalls.py) and caller audio (limits.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from shared.facts import StreamEnded
+from shared.liveness import IDLE_S, PACER_GONE_S, PEER_SILENT_S, ns
+from shared.messages import (
+    CallAdopted,
+    CallEnded,
+    CallerDtmf,
+    CallMemory,
+    CallNote,
+    CallOver,
+    CallTaken,
+    CloseLine,
+    EndCall,
+    FirstFrameSent,
+    MarkHeard,
+    Message,
+    PacerState,
+    RefuseCall,
+    WorkerState,
+)
+from shared.plan import Fallback
+
+from . import handover
+from .call import Call
+from .chronicle import Chronicle
+from .commands import AbortSocket, CloseSocket, Command, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .fallback import Absence, FallbackCause
+from .hangup import TABLE, Act, Close, Event
+from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
+from .metrics import Metrics
+from .neighbours import Neighbours
+from .offers import Offers
+from .pulse import Pulse
+from .rules import Rules
+from .stalls import FrameLog
+
+IDLE_NS: Final = ns(IDLE_S)
+
+
+class SocketState(NamedTuple):
+    """A media socket, as the shell sees it."""
+
+    # When a message last came.
+    heard_ns: int
+    # What was written and is not in the kernel yet.
+    unsent_bytes: int
+
+
+class Calls:
+    """Everything that a gateway decides. `unix_ms` gives the wall time of a monotonic one."""
+
+    def __init__(
+        self, name: str, epoch: int, key: bytes, rules: Rules, metrics: Metrics, unix_ms: Callable[[int], int]
+    ) -> None:
+        self.by_number: dict[int, Call] = {}
+        self.neighbours = Neighbours(rules.workers)
+        self.chronicle = Chronicle()
+        self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics)
+        self._name = name
+        self._last_number = epoch << 32
+        self._max_unstarted = rules.max_calls
+        self._metrics = metrics
+        self._unix_ms = unix_ms
+        self._pulse = Pulse()
+        self._by_sid: dict[str, Call] = {}
+        # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
+        self._unstarted = 0
+        self._no_worker = Absence(rules.unserved_s)
+        # txpacer counts as missing from PEER_SILENT_S on.
+        self._no_pacer = Absence(PACER_GONE_S - PEER_SILENT_S)
+
+    # --- media sockets ---
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is live, and no socket may still become one."""
+        return not self.by_number and not self._unstarted
+
+    @property
+    def is_accepting(self) -> bool:
+        return self._unstarted < self._max_unstarted
+
+    def accepted(self) -> None:
+        """A handshake is complete; `start` has to follow."""
+        self._metrics.handshakes["accepted"].inc()
+        self._unstarted += 1
+
+    def unstarted_over(self) -> None:
+        """A socket whose handshake was complete has sent `start`, or is gone."""
+        self._unstarted -= 1
+
+    def begin(self, start: Start, now_ns: int, *, followed: bool) -> tuple[Call | None, list[Command]]:
+        """A media socket sent `start`: its call, or None when the socket may not begin one."""
+        accepted = self.offers.accept(start.start, now_ns)
+        if accepted is None:
+            return None, []
+        commands: list[Command] = []
+        call_sid = start.start.call_sid
+        before = self._by_sid.get(call_sid)
+        if before is not None:
+            commands += self.happened(before, Event.SOCKET_REPLACED, now_ns)
+        self._last_number += 1
+        call = Call(
+            self._last_number,
+            call_sid,
+            start.stream_sid,
+            accepted.token.token_id,
+            accepted.plan,
+            now_ns,
+            accepted.worker,
+            followed,
+            FrameLog(self._metrics, self._pulse),
+        )
+        self.by_number[call.number] = self._by_sid[call_sid] = call
+        self.chronicle.stream_began(
+            call_sid, call.stream_sid, call.plan, resumed=accepted.token.resumed, started_ms=self._unix_ms(now_ns)
+        )
+        self.offers.admission.started(call_sid, accepted.token.source)
+        self._metrics.calls.set(len(self.by_number))
+        self._metrics.calls_started.inc()
+        commands += handover.announce(call, self._name)
+        commands.append(Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}"))
+        return call, commands
+
+    def received(self, call: Call, message: Mark | Dtmf | Stop, now_ns: int) -> list[Command]:
+        """A message of a call that is no audio."""
+        match message:
+            case Mark():
+                return self._marked(call, message.mark.name, now_ns)
+            case Dtmf():
+                return [ToWorker(call.worker, CallerDtmf(call.number, message.dtmf.digit))]
+            case Stop():
+                return self.happened(call, Event.STOPPED, now_ns)
+
+    def _marked(self, call: Call, name: str, now_ns: int) -> list[Command]:
+        parsed = parse_mark(name)
+        if parsed is None:
+            self._metrics.marks_unknown.inc()
+            return []
+        call.heard.echoed(*parsed)
+        heard: list[Command] = [ToWorker(call.worker, MarkHeard(call.number, *parsed, now_ns))]
+        return heard + self._goodbye_heard(call, now_ns)
+
+    def _goodbye_heard(self, call: Call, now_ns: int) -> list[Command]:
+        return self.happened(call, Event.GOODBYE_HEARD, now_ns) if call.goodbye <= call.heard.utterance else []
+
+    def first_frame(self, call: Call, wire_ns: int) -> list[Command]:
+        """The call's first frame was written to its socket: slow work may start."""
+        first = ToWorker(call.worker, FirstFrameSent(call.number, wire_ns))
+        return [first, *map(Note, self.chronicle.first_frame(call.call_sid, self._unix_ms(wire_ns)))]
+
+    # --- neighbours ---
+
+    def from_worker(self, worker: int, message: Message, now_ns: int) -> list[Command]:
+        match message:
+            case WorkerState():
+                return self._worker_answered(worker, message, now_ns)
+            case EndCall() | RefuseCall() | CallMemory() | CallNote():
+                call = self.by_number.get(message.call)
+                if call is None:
+                    return []
+                if call.worker != worker:
+                    # A stalled worker that has resumed; the call went on without it.
+                    self._metrics.bus_foreign.inc()
+                    return []
+                return self._about_call(call, message, now_ns)
+            case CallAdopted(call_sid):
+                self.neighbours.adopted(call_sid, worker)
+            case CallTaken(call_sid):
+                return self.offers.taken_elsewhere(call_sid, worker)
+            case CallOver(call_sid, order):
+                # Whichever gateway hung up: Twilio's next request for the call may reach this one.
+                self.offers.admission.ordered(call_sid, order)
+        return []
+
+    def _about_call(
+        self, call: Call, message: EndCall | RefuseCall | CallMemory | CallNote, now_ns: int
+    ) -> list[Command]:
+        match message:
+            case EndCall(_, order, after_utterance):
+                call.order, call.goodbye, call.ordered_ns = order, after_utterance, now_ns
+                return self.happened(call, Event.ORDERED, now_ns) + self._goodbye_heard(call, now_ns)
+            case RefuseCall():
+                self._metrics.starts_refused["used"].inc()
+                return self.happened(call, Event.TOKEN_REFUSED, now_ns)
+            case CallMemory(_, memory):
+                handover.remember(call, memory)
+            case CallNote(_, note):
+                return [ShowNote(call.number, note)]
+        return []
+
+    def _worker_answered(self, worker: int, state: WorkerState, now_ns: int) -> list[Command]:
+        restarted = self.neighbours.worker_answered(
+            worker,
+            ready=state.ready,
+            calls=state.calls,
+            now_ns=now_ns,
+            epoch=state.epoch,
+            other_gateways=state.others,
+        )
+        self._metrics.workers_ready.set(self.neighbours.ready_workers(now_ns))
+        if not restarted:
+            return []
+        self._metrics.worker_restarts.inc()
+        calls = [call for call in self.by_number.values() if call.worker == worker]
+        return [command for call in calls for command in self.happened(call, Event.WORKER_RESTARTED, now_ns)]
+
+    def from_pacer(self, state: PacerState, now_ns: int) -> list[Command]:
+        restarted = self.neighbours.pacer_answered(state.epoch, now_ns)
+        self._metrics.pacer_up.set(1)
+        if not restarted:
+            return []
+        self._metrics.pacer_restarts.inc()
+        return [handover.line_lost(call, state.epoch) for call in self.by_number.values()]
+
+    # --- time ---
+
+    def sweep(self, now_ns: int, sockets: Mapping[int, SocketState]) -> list[Command]:
+        """Look after all calls, once every SWEEP_S. `sockets` has the state of each call's media socket."""
+        largest_gap_s, frame_rate = self._pulse.second()
+        self._metrics.largest_gap.set(largest_gap_s)
+        self._metrics.frame_rate.set(frame_rate)
+        pacer_is_there = self.neighbours.pacer_is_there(now_ns)
+        self._metrics.pacer_up.set(pacer_is_there)
+        self._metrics.workers_ready.set(self.neighbours.ready_workers(now_ns))
+        unserved = self._no_worker.swept(is_missing=self.neighbours.pick(now_ns) is None)
+        silent = self._no_pacer.swept(is_missing=not pacer_is_there)
+        commands: list[Command] = []
+        for call in list(self.by_number.values()):
+            for event in self._due(call, sockets[call.number], now_ns, unserved=unserved, silent=silent):
+                commands += self.happened(call, event, now_ns)
+        return commands
+
+    def _due(self, call: Call, socket: SocketState, now_ns: int, *, unserved: bool, silent: bool) -> Iterator[Event]:
+        """What has happened to a call by now without anybody saying so."""
+        call.frames.backlog(socket.unsent_bytes, now_ns)
+        if not self.neighbours.worker_is_there(call.worker, now_ns):
+            if self.neighbours.pick(now_ns) is not None:
+                yield Event.WORKER_GONE
+            elif unserved:
+                yield Event.UNSERVED
+        if silent:
+            yield Event.PACER_GONE
+        if call.is_goodbye_silent(now_ns):
+            yield Event.GOODBYE_SILENT
+        if now_ns - socket.heard_ns > IDLE_NS:
+            yield Event.SOCKET_IDLE
+        if call.frames.is_unread(now_ns):
+            yield Event.SOCKET_UNREAD
+
+    def drained(self, now_ns: int) -> list[Command]:
+        """End what still lives when the time for draining is over, or leave it to another gateway."""
+        to_another = self.neighbours.another_gateway_takes_calls(now_ns)
+        event = Event.DRAINED_TO_ANOTHER if to_another else Event.DRAINED
+        return [command for call in list(self.by_number.values()) for command in self.happened(call, event, now_ns)]
+
+    # --- what an event does ---
+
+    def happened(self, call: Call, event: Event, now_ns: int) -> list[Command]:
+        """Carry out what TABLE says; nothing where it says nothing."""
+        following = TABLE.get((call.stage, event))
+        if following is None:
+            return []
+        call.stage, act, reason, close = following
+        commands: list[Command] = []
+        match act:
+            case Act.KEEP_ORDER:
+                assert call.order is not None  # came with the event
+                self.offers.admission.ordered(call.call_sid, call.order)
+            case Act.FALL_BACK:
+                cause = FallbackCause.SILENT if event is Event.PACER_GONE else FallbackCause.UNSERVED
+                self.offers.admission.ordered(call.call_sid, Fallback(), cause)
+            case Act.HAND_OVER:
+                commands += self._hand_over(call, now_ns)
+            case Act.ANNOUNCE:
+                call.handovers += 1
+                commands += self._given_again(call, handover.announce(call, self._name))
+        return commands + (self._end(call, event, reason, close, now_ns) if reason else [])
+
+    def _hand_over(self, call: Call, now_ns: int) -> list[Command]:
+        worker = self.neighbours.pick(now_ns)
+        assert worker is not None  # WORKER_GONE says so
+        return self._given_again(call, handover.hand_over(call, self._name, worker))
+
+    def _given_again(self, call: Call, commands: list[Command]) -> list[Command]:
+        self._metrics.calls_given_again.inc()
+        going_on = f"call call_sid={call.call_sid} call={call.number:x} goes on at worker={call.worker}"
+        return [*commands, Log(going_on)]
+
+    def _end(self, call: Call, event: Event, reason: str, close: Close, now_ns: int) -> list[Command]:
+        """Tell everyone that the call is over, and forget it."""
+        del self.by_number[call.number]
+        if self._by_sid.get(call.call_sid) is call:
+            del self._by_sid[call.call_sid]
+        self.offers.admission.ended(call.call_sid)
+        metrics, frames = self._metrics, call.frames
+        metrics.calls.set(len(self.by_number))
+        metrics.calls_ended[reason].inc()
+        if event in (Event.SOCKET_IDLE, Event.SOCKET_UNREAD):
+            metrics.calls_cut["idle" if event is Event.SOCKET_IDLE else "unread"].inc()
+        if frames.last_wire_ns:
+            metrics.call_largest_gap.observe(frames.largest_gap_ns / 1e9)
+        ended = StreamEnded(
+            call.call_sid,
+            call.stream_sid,
+            self._unix_ms(now_ns),
+            reason,
+            frames.frames,
+            frames.largest_gap_ns // 1_000,
+            frames.stalls,
+            frames.late_frames,
+        )
+        seconds = (now_ns - call.started_ns) / 1e9
+        commands: list[Command] = []
+        if close is Close.ABORT:
+            commands.append(AbortSocket(call.number))
+        elif close is not Close.PEER:
+            commands.append(CloseSocket(call.number, close.value))
+        return [
+            *commands,
+            Release(call.number, call.worker),
+            ToWorker(call.worker, CallEnded(call.number, reason)),
+            ToPacer(CloseLine(call.number)),
+            *map(Note, self.chronicle.stream_ended(ended)),
+            Log(f"call ended call_sid={call.call_sid} call={call.number:x} reason={reason} seconds={seconds:.1f}"),
+        ]

@@ -1,0 +1,73 @@
+"""What the core wants done. The shell carries each command out, in order, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from shared.facts import Fact
+from shared.messages import Message
+
+
+class ToWorker(NamedTuple):
+    """Send a message to an aibridge worker."""
+
+    worker: int
+    message: Message
+
+
+class ToPacer(NamedTuple):
+    """Send a message to txpacer."""
+
+    message: Message
+
+
+class MoveAudio(NamedTuple):
+    """Send caller audio that one worker has not confirmed to another one, and all that follows, too."""
+
+    call: int
+    before: int
+    after: int
+
+
+class CloseSocket(NamedTuple):
+    """Close a call's media socket with this code, without waiting for the peer."""
+
+    call: int
+    code: int
+
+
+class AbortSocket(NamedTuple):
+    """Drop a call's media socket: its peer would not even take a closing handshake."""
+
+    call: int
+
+
+class Release(NamedTuple):
+    """A call is over: forget its socket, and the audio that its worker has not confirmed."""
+
+    call: int
+    worker: int
+
+
+class Note(NamedTuple):
+    """Tell callbook a fact."""
+
+    fact: Fact
+
+
+class ShowNote(NamedTuple):
+    """Show a note about a call to the browser phone that follows it."""
+
+    call: int
+    note: bytes
+
+
+class Log(NamedTuple):
+    """Write a line for whoever operates the gateway."""
+
+    text: str
+
+
+Command: TypeAlias = ToWorker | ToPacer | MoveAudio | CloseSocket | AbortSocket | Release | Note | ShowNote | Log
+Commands: TypeAlias = Sequence[Command]

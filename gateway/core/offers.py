@@ -1,0 +1,132 @@
+"""From the webhook to the media socket: a place, the worker that will hold the conversation, and the stream token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shared.messages import CallOffered, CallTaken
+from shared.plan import CallOrder, CallPlan
+
+from . import plans
+from .admission import Admission
+from .chronicle import Chronicle
+from .commands import Command, Commands, Note, ToWorker
+from .limits import Lateness
+from .media_streams import StartFields
+from .metrics import Metrics
+from .neighbours import Neighbours
+from .rules import Rules
+from .tokens import StreamToken, TokenError, Tokens
+
+
+class Answer(NamedTuple):
+    """What to do with a call: `order`, or None to connect it with these `<Parameter>`s."""
+
+    order: CallOrder | None
+    # The worker that holds the conversation, where that is known.
+    worker: int | None
+    parameters: Mapping[str, str]
+    commands: Commands = ()
+
+
+class Accepted(NamedTuple):
+    """A media socket that showed a good token, and the worker that gets its call."""
+
+    token: StreamToken
+    plan: CallPlan
+    worker: int
+
+
+class Offers:
+    """Answers from memory, for whoever asks for a call: Twilio's webhook and the browser phone."""
+
+    def __init__(
+        self, rules: Rules, key: bytes, neighbours: Neighbours, chronicle: Chronicle, metrics: Metrics
+    ) -> None:
+        self.admission = Admission(rules.max_calls, rules.max_calls_per_source)
+        self.lateness = Lateness(rules.late_ns)
+        # No new call is offered any more; media sockets that were offered may still come.
+        self.draining = False
+        self._tokens = Tokens(key)
+        self._neighbours = neighbours
+        self._chronicle = chronicle
+        self._metrics = metrics
+
+    def take(
+        self,
+        call_sid: str,
+        plan: CallPlan,
+        now_ns: int,
+        *,
+        resumed: bool = False,
+        after_order: bool = False,
+        worker: int | None = None,
+    ) -> Answer:
+        """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
+
+        `worker` holds the conversation of a call that comes back; another one takes the call if that is gone.
+        """
+        dials_already = self.admission.offered_to(call_sid)
+        home = self._neighbours.home(call_sid) if resumed else dials_already
+        holder = worker = worker if home is None else home
+        # A call that comes back is live, and has the time that live calls have.
+        if self.draining and not resumed and not self._neighbours.another_gateway_takes_calls(now_ns):
+            worker = None
+        elif worker is None or not self._neighbours.worker_is_ready(worker, now_ns):
+            worker = self._neighbours.pick(now_ns)
+        source = self._tokens.source(plan.from_number)
+        order, cause = self.admission.answer(
+            call_sid,
+            source=source,
+            resumed=resumed,
+            after_order=after_order,
+            ready=worker is not None,
+            late=self.lateness.is_full(now_ns),
+            cell_calls=self._neighbours.calls(now_ns),
+            now_ns=now_ns,
+        )
+        self._metrics.voice_answers[type(order)].inc()
+        if cause is not None:
+            self._metrics.fallbacks[cause].inc()
+        if order is not None or worker is None:
+            return Answer(order, holder, {})
+        packed = plans.pack(plan)
+        token, token_id = self._tokens.mint(
+            worker, call_sid, plan.account_sid, now_ns, packed_plan=packed, resumed=resumed, source=source
+        )
+        self.admission.offered(call_sid, worker, now_ns, source)
+        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed))]
+        if worker != dials_already:
+            self._neighbours.offered(worker)
+            commands += self.withdraw(call_sid, dials_already)
+        commands += map(Note, self._chronicle.expect(call_sid, now_ns))
+        return Answer(None, worker, plans.parameters(token, packed), commands)
+
+    def accept(self, start: StartFields, now_ns: int) -> Accepted | None:
+        """Check what a media socket shows in `start`; None, counted by its reason, when it may not begin a call."""
+        shown, packed = start.custom_parameters.get("token"), plans.packed_in(start.custom_parameters)
+        try:
+            if shown is None:
+                raise TokenError("no_token")
+            token = self._tokens.use(shown, start.call_sid, start.account_sid, now_ns, packed_plan=packed)
+            plan = plans.unpack(packed)
+            # The worker that dialled ahead may be gone.
+            is_there = self._neighbours.worker_is_there(token.worker, now_ns)
+            worker = token.worker if is_there else self._neighbours.pick(now_ns)
+            if worker is None:
+                raise TokenError("no_worker")
+        except TokenError as exc:
+            self._metrics.starts_refused[str(exc)].inc()
+            return None
+        return Accepted(token, plan, worker)
+
+    def taken_elsewhere(self, call_sid: str, worker: int) -> list[Command]:
+        """The call began at another gateway and this worker: whoever dialled ahead for an offer of ours need not."""
+        dials = self.admission.offered_to(call_sid)
+        self.admission.taken_elsewhere(call_sid)
+        return self.withdraw(call_sid, dials) if dials != worker else []
+
+    def withdraw(self, call_sid: str, worker: int | None) -> list[Command]:
+        """Tell a worker that the session that it dialled ahead is not needed."""
+        return [ToWorker(worker, CallTaken(call_sid))] if worker is not None else []

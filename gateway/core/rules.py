@@ -1,0 +1,18 @@
+"""What the settings decide for the core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One gateway's bounds. `workers` counts the aibridge workers of the cell."""
+
+    workers: int
+    max_calls: int
+    max_calls_per_source: int
+    # From here on a frame counts as late when the machine's room is judged.
+    late_ns: int
+    # How long a live call whose worker is gone waits for another one.
+    unserved_s: int

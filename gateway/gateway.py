@@ -1,0 +1,179 @@
+"""One gateway process: its parts, and its life from the first connection to the end of draining."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from time import monotonic_ns
+from typing import Final
+
+from shared.bus import callbook_url
+from shared.clock import unix_ms
+from shared.courier import Courier
+from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
+from shared.messages import Frames, Message, PacerState
+from shared.metrics import Page
+from shared.settings import Settings
+from shared.watch import LoopLag
+
+from .core.calls import Calls
+from .core.fallback import SWEEP_S
+from .core.metrics import Metrics
+from .core.rules import Rules
+from .core.signatures import Signatures
+from .core.tokens import shared_key
+from .handshakes import Handshakes
+from .links import Links
+from .media import MediaSockets
+from .phone import phone
+from .phone.feeds import Feeds
+from .port import PublicPort, is_private
+from .web import Web
+from .wire import Wire
+
+logger = logging.getLogger("gateway")
+
+# For ZeroMQ's thread to hand over what was sent last; linger is 0.
+LAST_WORDS_S: Final = 0.05
+# A draining gateway looks this often whether it is done, and whether another one takes new calls.
+LOOK_S: Final = 0.05
+
+
+class Gateway:
+    """Everything of one gateway process; needs a running loop. `listener` is taken over.
+
+    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        page: Page,
+        index: int = 0,
+        io_priority: int | None = None,
+    ) -> None:
+        # The high bits of call numbers, drawn at every start: 31 bits keep the numbers below 2**63.
+        epoch = secrets.randbits(31)
+        # New at every start, so that frames for one incarnation never reach the next.
+        self.name = f"gateway-{index}-{epoch:x}"
+        self.metrics = metrics = Metrics(page)
+        rules = Rules(
+            workers=settings.aibridge_workers,
+            max_calls=settings.max_calls,
+            max_calls_per_source=settings.max_calls_per_source,
+            late_ns=settings.tx_lead_ms * 1_000_000 // 2,
+            unserved_s=settings.model_reconnect_seconds,
+        )
+        self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
+        self._links = Links(
+            settings, self.name, metrics, io_priority, on_pacer=self._from_pacer, on_worker=self._from_worker
+        )
+        self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
+        self._feeds = Feeds(metrics.phone_notes_lost)
+        self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, metrics)
+        self._wire = Wire(self.calls, self.media, self._links.pacer, metrics)
+        self._lag = LoopLag(page)
+        signatures = None
+        if settings.allow_unsigned == "off":
+            signatures = Signatures(settings.twilio_auth_token, settings.origin, settings.twilio_shared_key)
+        loopback = is_private(settings)
+        has_phone = phone.is_on(settings, loopback=loopback)
+        access = phone.access(settings, loopback=loopback) if has_phone else None
+        web = Web(
+            settings=settings,
+            calls=self.calls,
+            carry_out=self.media.carry_out,
+            signatures=signatures,
+            metrics=metrics,
+            phone=None
+            if access is None
+            else phone.Phone(
+                access,
+                calls=self.calls,
+                carry_out=self.media.carry_out,
+                feeds=self._feeds,
+                metrics=metrics,
+                settings=settings,
+            ),
+        )
+        self._port = PublicPort(
+            listener,
+            web.app(),
+            check_media=Handshakes(self.calls, signatures, access, metrics).check,
+            serve_media=self.media.serve,
+            metrics=metrics,
+            gather=self._links.gather,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._sweep_timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        self._links.start()
+        self._courier.start()
+        self._sweep()
+        self._lag.start()
+        # Connections wait in the kernel meanwhile. A gateway that knows of no worker would give them the fallback, and
+        # a call that comes back, which waits there, too, belongs to a certain worker.
+        give_up_ns = monotonic_ns() + ns(MEET_S)
+        while (now_ns := monotonic_ns()) < give_up_ns:
+            if self.calls.neighbours.everyone_is_there(now_ns) and not self.calls.neighbours.missing(now_ns):
+                break
+            await asyncio.sleep(0.01)
+        await self._port.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more calls than were offered, and give them and the live ones `seconds` to finish.
+
+        New connections are another gateway's while there is one. The last gateway of a cell goes on answering: new
+        callers get the fallback, and calls that are over get their orders.
+        """
+        self.calls.offers.draining = True
+        self._links.drain()
+        # The others may have got the same signal.
+        know_ns = monotonic_ns() + ns(NEWS_S)
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.calls.is_idle or self.calls.offers.admission.awaits_a_socket(monotonic_ns()):
+                    now_ns = monotonic_ns()
+                    if now_ns > know_ns:
+                        if self.calls.neighbours.another_gateway_takes_calls(now_ns):
+                            self._port.stop_listening()
+                        else:
+                            await self._port.listen_again()
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            logger.warning("draining: %d calls were still live after %g s", len(self.calls.by_number), seconds)
+
+    async def close(self, *, at_once: bool = False) -> None:
+        """End what is left and release everything; `at_once`: without a closing handshake."""
+        self.calls.offers.draining = True
+        if self.calls.by_number:
+            self.media.carry_out(self.calls.drained(monotonic_ns()))
+            await asyncio.sleep(LAST_WORDS_S)
+        self._feeds.close()
+        await self._port.close(at_once=at_once)
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._lag.stop()
+        self._wire.close()
+        left = await self._courier.delivered(LAST_FACTS_S)
+        if left:
+            logger.warning("callbook did not take the last %d facts about calls; they are lost", left)
+        self._courier.close()
+        self._links.close()
+
+    def _sweep(self) -> None:
+        self.media.sweep()
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _from_pacer(self, message: Frames | PacerState) -> None:
+        if isinstance(message, Frames):
+            self._wire.write(message)
+        else:
+            self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
+
+    def _from_worker(self, worker: int, message: Message) -> None:
+        self.media.carry_out(self.calls.from_worker(worker, message, monotonic_ns()))

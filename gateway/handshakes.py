@@ -1,0 +1,63 @@
+"""Which WebSocket handshakes are accepted: refused ones cost nothing but their answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from time import monotonic_ns
+
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from .core.calls import Calls
+from .core.metrics import Metrics
+from .core.phone_access import PhoneAccess
+from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
+from .core.twiml import MEDIA_PATH
+
+
+class Handshakes:
+    """`signatures` None: nothing is signed. `phone` None: there is no browser phone, whose sockets show a ticket."""
+
+    def __init__(
+        self, calls: Calls, signatures: Signatures | None, phone: PhoneAccess | None, metrics: Metrics
+    ) -> None:
+        self._calls = calls
+        self._signatures = signatures
+        self._phone = phone
+        self._refused = metrics.handshakes
+
+    def check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse a handshake before anything is allocated for it; None accepts it."""
+        path, question_mark, _ = request.path.partition("?")
+        # Twilio is known to sign the URL with a slash at its end; it may ask for it, too.
+        if path not in (MEDIA_PATH, MEDIA_PATH + "/"):
+            return self._refuse(connection, "path", HTTPStatus.NOT_FOUND)
+        if question_mark:
+            return self._refuse(connection, "query", HTTPStatus.BAD_REQUEST)
+        if not self._is_signed(request) and not self._has_ticket(request):
+            return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
+        if not self._calls.is_accepting:
+            return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
+        return None
+
+    def _is_signed(self, request: Request) -> bool:
+        return self._signatures is None or self._signatures.media(
+            _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
+        )
+
+    def _has_ticket(self, request: Request) -> bool:
+        """Whether the socket is a browser phone's. Uses the ticket up."""
+        headers = request.headers
+        return self._phone is not None and self._phone.takes_ticket(
+            headers.get("Origin"), "; ".join(headers.get_all("Cookie")), monotonic_ns()
+        )
+
+    def _refuse(self, connection: ServerConnection, outcome: str, status: HTTPStatus) -> Response:
+        self._refused[outcome].inc()
+        return connection.respond(status, f"{status.phrase}\n")
+
+
+def _single(request: Request, name: str) -> str | None:
+    """A header's value; None when it is missing, and when it was sent twice."""
+    values = request.headers.get_all(name)
+    return values[0] if len(values) == 1 else None

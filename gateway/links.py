@@ -1,0 +1,106 @@
+"""The gateway's ZeroMQ links: one to txpacer, one to each aibridge worker, and the hellos that keep them known."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from shared.bus import CALLER_HWM, FRAMES_HWM, Link, calls_url, dealer, frames_url
+from shared.gather import Gather
+from shared.isolation import context
+from shared.liveness import HELLO_S
+from shared.messages import BridgeToGateway, Frames, GatewayHello, Message, PacerState, PacerToGateway, WorkerState
+from shared.settings import Settings
+
+from .core.metrics import Metrics
+from .outbox import Outbox
+
+
+class Links:
+    """Opens every link; needs a running loop. `io_priority`: SCHED_FIFO for ZeroMQ's thread.
+
+    txpacer: FRAMES_HWM messages each way; what it cannot send it keeps in the line. aibridge: CALLER_HWM each way, two
+    seconds of caller audio; see Outbox for what happens beyond.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        metrics: Metrics,
+        io_priority: int | None,
+        *,
+        on_pacer: Callable[[Frames | PacerState], None],
+        on_worker: Callable[[int, Message], None],
+    ) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._on_worker = on_worker
+        self.context = context(io_priority)
+        self.gather = Gather()
+        self._loop = asyncio.get_running_loop()
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._is_draining = False
+        self.pacer = self._outbox(
+            frames_url(settings.bus), FRAMES_HWM, PacerToGateway, lambda _, message: on_pacer(message), "txpacer"
+        )
+        self.bridges = [
+            self._outbox(
+                calls_url(settings.bus, worker),
+                CALLER_HWM,
+                BridgeToGateway,
+                functools.partial(self._from_worker, worker),
+                "aibridge",
+            )
+            for worker in range(settings.aibridge_workers)
+        ]
+
+    def start(self) -> None:
+        for outbox in (self.pacer, *self.bridges):
+            outbox.link.start()
+        self._hello()
+
+    def drain(self) -> None:
+        """Let the others know that no new call shall come here."""
+        self._is_draining = True
+        for outbox in self.bridges:
+            outbox.hello(self._name, draining=True)
+
+    def close(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        for outbox in (self.pacer, *self.bridges):
+            outbox.close()
+            outbox.link.close()
+        self.context.destroy(linger=0)
+
+    def _outbox(self, url: str, hwm: int, types: Any, on_message: Callable[[str, Any], None], peer: str) -> Outbox:
+        link = Link(
+            dealer(self.context, url, name=self._name, hwm=hwm),
+            types=types,
+            on_message=on_message,
+            dropped=self._metrics.bus_refused[peer],
+            undecodable=self._metrics.bus_undecodable[peer],
+            gather=self.gather,
+        )
+        return Outbox(link, dropped_audio=self._metrics.caller_audio_dropped_bytes, lost=self._metrics.bus_lost[peer])
+
+    def _hello(self) -> None:
+        self.pacer.hint(GatewayHello(self._name, self._is_draining))
+        for outbox in self.bridges:
+            outbox.hello(self._name, draining=self._is_draining)
+        self._metrics.bus_waiting["txpacer"].set(self.pacer.waiting)
+        self._metrics.bus_waiting["aibridge"].set(sum(outbox.waiting for outbox in self.bridges))
+        self._hello_timer = self._loop.call_later(HELLO_S, self._hello)
+
+    def _from_worker(self, worker: int, _: str, message: Message) -> None:
+        if not isinstance(message, WorkerState):
+            self._on_worker(worker, message)
+            return
+        bridge = self.bridges[worker]
+        bridge.answered(message.epoch)
+        self._on_worker(worker, message)  # a restarted worker is told its calls before their audio
+        bridge.confirm(message.hello)
+        bridge.back()

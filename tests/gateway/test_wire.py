@@ -1,0 +1,171 @@
+"""Frames onto the media sockets: what leaves, what is acknowledged, and sockets that take nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from time import monotonic_ns
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from shared.messages import (
+    CLEAR,
+    CallEnded,
+    FirstFrameSent,
+    MarkHeard,
+)
+
+from .conftest import FRAME, received
+
+INVALID_UTF8 = Frame(Opcode.TEXT, b"\xff").serialize(mask=True)
+UNMASKED = Frame(Opcode.TEXT, b"{}").serialize(mask=False)
+
+
+def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME + FRAME[::-1], 3))
+            for audio in (FRAME, FRAME[::-1]):
+                payload = base64.b64encode(audio).decode()
+                assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
+            assert await received(socket) == {"event": "mark", "streamSid": "MZ1", "mark": {"name": "0.3"}}
+            assert (await cell.ack()).late == ()
+            assert (await cell.bridge.next(FirstFrameSent)).call == started.call
+            cell.frames(monotonic_ns(), (started.call, 2, FRAME, 0))
+            await received(socket)
+            await cell.ack()
+            await socket.send(cell.twilio.text("mark", mark={"name": "0.3"}))
+            heard = await cell.bridge.next(MarkHeard)  # and no second FirstFrameSent before it
+            assert (heard.call, heard.generation, heard.utterance) == (started.call, 0, 3)
+        assert cell.gateway.metrics.frames_sent.value == 3
+        assert cell.gateway.metrics.frame_lateness.count == 3
+
+    run(scenario)
+
+
+def test_a_clear_bumps_the_generation_of_later_marks(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns(), (started.call, 0, b"", CLEAR), (started.call, 0, FRAME, 4))
+            assert await received(socket) == {"event": "clear", "streamSid": "MZ1"}
+            await received(socket)
+            assert (await received(socket))["mark"]["name"] == "1.4"
+
+    run(scenario)
+
+
+def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns() - 19_000_000, (started.call, 0, FRAME, 0))
+            on_time = await cell.ack()
+            cell.frames(monotonic_ns() - 21_000_000, (started.call, 1, FRAME * 2, 0), (12345, 7, FRAME, 0))
+            late = await cell.ack()
+            assert late.late == ((started.call, 1),)
+            assert late.wire_ns > on_time.wire_ns
+            assert len([await received(socket) for _ in range(3)]) == 3
+        metrics = cell.gateway.metrics
+        assert metrics.frames_unknown_call.value == 1
+        assert metrics.wire_gap.count == 1
+
+    run(scenario)
+
+
+def test_a_stall_on_the_wire_is_counted_and_nothing_else_happens(run, caplog):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            frames = cell.gateway.calls.by_number[started.call].frames
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
+            await received(socket)
+            await cell.ack()
+            await cell.bridge.next(FirstFrameSent)
+            frames.last_wire_ns -= 5_000_000_000
+            caplog.clear()
+            cell.frames(monotonic_ns(), (started.call, 1, FRAME, 0))
+            assert (await received(socket))["event"] == "media"
+            assert (await cell.ack()).late == ()
+            assert cell.gateway.metrics.tx_stall.value == 1
+            assert caplog.records == []
+            assert cell.bridge.inbox.empty()
+            assert cell.pacer.inbox.empty()
+            assert started.call in cell.gateway.calls.by_number
+
+    with caplog.at_level("DEBUG", logger="gateway"):
+        run(scenario)
+
+
+@pytest.mark.parametrize("mark", [0, 1])
+def test_what_a_socket_does_not_take_is_told_until_it_does(run, mark):
+    """Which frame waits, without a further write if an utterance ended; and in the end all are there, in order."""
+
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            media = cell.gateway.media.sockets[started.call]
+            transport = media.connection.transport
+            socket.transport.pause_reading()
+            seq = 0
+
+            async def write(count):
+                nonlocal seq
+                audio = b"".join(n.to_bytes(2) * 80 for n in range(seq, seq + count))
+                cell.frames(monotonic_ns(), (started.call, seq, audio, mark))
+                seq += count
+                return await cell.ack()
+
+            while not transport.get_write_buffer_size():
+                await write(1_000)
+            if not mark:
+                await write(1)
+            first = await cell.ack()
+            again = await cell.ack()
+            assert again.wire_ns > first.wire_ns
+            ((number, waiting),) = again.late
+            assert number == started.call
+            frame = len(media.connection.frame(media.outbound.media(FRAME)))
+            assert abs((seq - waiting) * frame - transport.get_write_buffer_size()) < frame
+            socket.transport.resume_reading()
+            texts = [await received(socket) for _ in range(seq + (seq // 1_000 if mark else 0))]
+            frames = [base64.b64decode(text["media"]["payload"]) for text in texts if text["event"] == "media"]
+            assert frames == [n.to_bytes(2) * 80 for n in range(seq)]
+            await cell.until(lambda: not media.frames.stuck_since_ns)
+
+    run(scenario)
+
+
+def test_a_caller_who_does_not_read_delays_nobody(run):
+    async def scenario(cell):
+        async with cell.call("CAslow") as (slow, stuck), cell.call("CAfast") as (fast, started):
+            slow.transport.pause_reading()
+            media = cell.gateway.media.sockets[stuck.call]
+            for batch in range(20):
+                media.frames.last_wire_ns -= 60_000_000  # as if it were behind its pace
+                cell.frames(
+                    monotonic_ns(), (stuck.call, batch * 1_000, FRAME * 1_000, 0), (started.call, batch, FRAME, 0)
+                )
+                await cell.ack()
+                await received(fast)
+            assert media.connection.transport.get_write_buffer_size() > 0
+            assert cell.gateway.metrics.slow_sends.value > 0
+            slow.transport.abort()
+
+    run(scenario)
+
+
+def test_a_socket_that_is_lost_ends_its_call_once_and_takes_no_frame_with_it(run):
+    async def scenario(cell):
+        async with cell.call("CAgone") as (socket, gone), cell.call("CAhere") as (fast, started):
+            socket.transport.abort()
+            for seq in range(20):
+                cell.frames(monotonic_ns(), (gone.call, seq, FRAME, 0), (started.call, seq, FRAME, 0))
+                await received(fast)
+            await cell.until(lambda: gone.call not in cell.gateway.calls.by_number)
+        ended = []
+        while len(ended) < 2:
+            message = await asyncio.wait_for(cell.bridge.inbox.get(), 5)
+            if isinstance(message, CallEnded):
+                ended.append((message.call, message.reason))
+        assert ended == [(gone.call, "lost"), (started.call, "lost")]
+        assert cell.gateway.calls.by_number == {}
+
+    run(scenario)
