@@ -39,6 +39,8 @@ class _FactsLink(ChannelLink):
     def _accept(self, peer: str, batch: Sequence[Any]) -> Sequence[Any]:
         messages = super()._accept(peer, batch)
         channel = self.channel(peer)
+        if not channel.peer_epoch:
+            return ()
         self.senders.heard(peer, channel.peer_epoch, time.monotonic_ns())
         return [
             Noted(channel.peer_epoch, seq, message) if type(message) is not Leaving else message
@@ -77,7 +79,8 @@ class Intake:
             types=Fact | Leaving,
             make=lambda: Channel(bus.draw_epoch(), max_weight=0, acknowledges_at_once=False),
             on_message=self._on_message,
-            dropped=metrics.bus_refused,
+            refused=metrics.bus_refused,
+            lost=metrics.bus_refused,
             undecodable=metrics.undecodable,
         )
         self._link.senders = self.senders
@@ -129,8 +132,7 @@ class Intake:
             channel = self._link.channel(peer)
             if channel.peer_epoch == source:
                 channel.acknowledge(seq)
-                if not self._link.hello(peer):
-                    self._metrics.bus_refused.inc()
+                self._link.hello(peer)
         self._on_kept(new)
 
     async def _append(self, new: list[Noted]) -> bool:

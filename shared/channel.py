@@ -14,7 +14,7 @@ message exists only to acknowledge), and names both ends by their epochs, drawn 
   again with other messages.
 
 Bound: `max_weight`, the sum of what `put` was told. `drops` says what an overflow costs: the newest batch, or the
-oldest ones; `dropped` counts their weight.
+oldest ones; `dropped` counts what was put and is lost.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ class Channel:
         """Number `messages` and keep them until the peer acknowledges them. False: the channel is full (`drops`)."""
         if self.weight + weight > self._max_weight:
             if not self._drops_oldest or weight > self._max_weight:
-                self.dropped += weight
+                self.dropped += 1
                 return False
             while self.weight + weight > self._max_weight:
-                self.dropped += self._forget_first()
+                self.dropped += 1
+                self._forget_first()
         self._entries.append(_Entry(self._next, messages, weight))
         self._next += len(messages)
         self.weight += weight
@@ -170,12 +171,10 @@ class Channel:
         oldest = self._entries[0].first if self._entries else self._next
         return Header(self.epoch, self.peer_epoch, oldest, first, count, self._acknowledged, self._misses)
 
-    def _forget_first(self) -> int:
-        entry = self._entries.popleft()
-        self.weight -= entry.weight
+    def _forget_first(self) -> None:
+        self.weight -= self._entries.popleft().weight
         if self._sent:
             self._sent -= 1
-        return entry.weight
 
     # --- what the peer says ---
 

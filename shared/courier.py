@@ -54,7 +54,8 @@ class Courier:
             types=Header,
             make=lambda: self._channel,
             on_message=lambda _, __: None,
-            dropped=self._lost,
+            refused=page.counter("facts_refused_sends"),
+            lost=self._lost,
             undecodable=page.counter("facts_undecodable"),
             retry_s=FACTS_HELLO_S,
         )

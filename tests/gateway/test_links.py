@@ -71,8 +71,7 @@ def test_what_a_worker_that_stopped_has_not_read_moves_on_with_the_call(run):
             await socket.send(cell.twilio.media_text(b"\x04" * 160))
             assert await cell.caller_audio(160) == b"\x04" * 160
             (media,) = cell.gateway.media.sockets.values()
-            await cell.until(lambda: not any(media.call.number in batch for batch in media.bridge._sent))
-            await cell.until(lambda: not media.bridge._unconfirmed)
+            await cell.until(lambda: not media.bridge._unacknowledged)
             cell.bridges[0].answer = None
             said = [bytes([n]) * 160 for n in range(10)]
             for chunk in said:
@@ -95,6 +94,7 @@ def test_what_a_worker_that_died_has_not_read_is_told_to_the_one_that_comes_back
             cell.bridge.answer = None
             await socket.send(cell.twilio.media_text(b"\x05" * 160))
             assert await cell.caller_audio(160) == b"\x05" * 160
+            cell.bridge.restart()
             cell.bridge.answer = WorkerState(0, True, 0, epoch=1)
             again = await cell.bridge.next(CallStarted)
             assert (again.call, again.handover) == (started.call, 1)
