@@ -57,8 +57,8 @@ def reading(settings: Settings) -> Iterator[Session]:
     url = url_of(settings)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise ConfigError(
-            f"there are no records at {place(url)}: callbook makes them at its first start, and a DATA_DIR that does "
-            "not begin with / counts from the current directory"
+            f"there are no records at {place(url)}: callbook makes them at its first start; if twentyms runs in "
+            "another directory, go there or set DATA_DIR"
         )
     engine = open_engine(url)
     try:

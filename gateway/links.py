@@ -23,8 +23,8 @@ from .outbox import Outbox
 class Links:
     """Opens every link; needs a running loop. `io_priority`: SCHED_FIFO for ZeroMQ's thread.
 
-    txpacer: FRAMES_HWM messages each way; what it cannot send it keeps in the line. aibridge: CALLER_HWM each way; see
-    Outbox for what happens beyond. Each link is a channel, bound CONTROL_HWM sends.
+    txpacer: FRAMES_HWM messages each way; frames that txpacer cannot send stay in their lines. aibridge: CALLER_HWM
+    messages each way; beyond that, Outbox keeps them. Each link is a channel, bound CONTROL_HWM sends.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Links:
         self._hello()
 
     def drain(self) -> None:
-        """Let the others know that no new call shall come here."""
+        """Tell txpacer and the workers that this gateway takes no new call."""
         self._is_draining = True
         for outbox in self.bridges:
             outbox.hello(self._name, draining=True)

@@ -1,11 +1,11 @@
-"""When a caller gets the fallback: the sentence or the number of the settings, instead of the agent."""
+"""When a caller gets the fallback: the settings' sentence or number in place of the agent."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Final
 
-# A gateway looks after its calls this often.
+# A gateway checks its calls this often.
 SWEEP_S: Final = 1.0
 
 
@@ -25,7 +25,7 @@ class FallbackCause(Enum):
 
 
 class Absence:
-    """Something that calls need is missing. It is measured in sweeps: time spent suspended must not count."""
+    """How long something that calls need has been missing, in sweeps: time spent suspended must not count."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_sweeps = patience_s / SWEEP_S
@@ -33,6 +33,6 @@ class Absence:
         self._sweeps = 0
 
     def swept(self, *, is_missing: bool) -> bool:
-        """Count one sweep; whether it has now been missing for longer than the patience."""
+        """Count one sweep. Returns whether it has now been missing for longer than the patience."""
         self._sweeps = self._sweeps + 1 if is_missing else 0
         return self._sweeps > self._patience_sweeps

@@ -1,38 +1,42 @@
-"""`twentyms calls`: the newest calls as a table, or one call with its transcript."""
+"""List the newest calls, or show one with its transcript and its cost.
+
+The list says of each call how it ended, how many turns it had, and how long the caller heard silence in mid-speech.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from callbook.database import reading
+from callbook.queries import page, whole
 from shared.process import ConfigError
-from shared.settings import load
 
-from .database import reading
-from .queries import page, whole
+from . import here
+from .arguments import Parser
 
 HEAD = ("began (UTC)", "call", "from", "to", "s", "turns", "ended", "ear gap ms", "recording")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     """Raises ConfigError when there is no database to read, or no such call in it."""
-    parser = argparse.ArgumentParser(prog="twentyms calls", description=__doc__)
-    parser.add_argument("call_sid", nargs="?", default="", help="show this call whole")
-    parser.add_argument("-n", "--limit", type=int, default=20, help="how many calls (default 20)")
-    parser.add_argument("--json", action="store_true", help="as /api/calls prints it")
+    parser = Parser("calls", __doc__)
+    parser.add_argument("call_sid", metavar="CALL", nargs="?", default="", help="show the call with this CallSid")
+    parser.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many calls (default 20)")
+    parser.add_argument("--json", action="store_true", help="print what /api/calls answers")
     options = parser.parse_args(arguments)
-    with reading(load()) as session:
+    with reading(here.settings()) as session:
         if options.call_sid:
             call = whole(session, options.call_sid)
             if call is None:
-                raise ConfigError(f"there is no call {options.call_sid}")
+                raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")
             print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
-            return
+            return 0
         calls, _ = page(session, limit=max(1, options.limit))
     print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+    return 0
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

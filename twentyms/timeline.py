@@ -1,20 +1,20 @@
-"""`twentyms timeline CALL`: what /calls/CALL shows, as a PNG."""
+"""Draw one call as a PNG: who spoke when, what was heard of it, interruptions, gaps. /calls/CALL shows the same."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from callbook.database import reading
+from callbook.queries import whole
 from shared.process import ConfigError
-from shared.settings import load
 
-from ..database import reading
-from ..queries import whole
+from . import here
+from .arguments import Parser
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
 
 _COLOURS: Final = {"caller": "#2f8f63", "ai": "#2a6fdb", "warn": "#c98a04", "bad": "#d0342c", "soft": "#667085"}
@@ -22,13 +22,13 @@ _LANES: Final = {"caller": 2.0, "ai": 1.0, "events": 0.0}
 _HALF: Final = 0.32
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     """Raises ConfigError when there is no such call, or nothing to draw with."""
-    parser = argparse.ArgumentParser(prog="twentyms timeline", description=__doc__)
+    parser = Parser("timeline", __doc__)
     parser.add_argument("call_sid", metavar="CALL", help="the CallSid; `twentyms calls` lists them")
-    parser.add_argument("-o", "--out", type=Path, help="the file (default: CALL.png)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="the file to write (default: CALL.png)")
     options = parser.parse_args(arguments)
-    with reading(load()) as session:
+    with reading(here.settings()) as session:
         call = whole(session, options.call_sid)
     if call is None:
         raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     except OSError as exc:
         raise ConfigError(f"{out} cannot be written ({exc.strerror}); name another file with --out") from None
     print(out)
+    return 0
 
 
 def draw(call: dict[str, Any], path: Path) -> None:
