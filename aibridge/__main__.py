@@ -15,7 +15,7 @@ from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
-from .core.metrics import DEFINITIONS
+from .metrics import DEFINITIONS
 from .worker import Worker
 
 

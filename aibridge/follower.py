@@ -22,7 +22,7 @@ import msgspec
 from shared.audio import ms_of
 
 from .core.history import History, Turn
-from .core.realtime import ResponseCreated, ResponseDone, ServerEvent, SpeechStarted, SpeechStopped
+from .models.port import CallerSilent, CallerSpeaks, ModelEvent, ResponseBegan, ResponseEnded
 
 
 class Follower:
@@ -36,17 +36,17 @@ class Follower:
         self._settled = 0
         self._interruptions = 0
 
-    def event(self, event: ServerEvent) -> None:
-        """The model said something of its own doing."""
+    def event(self, event: ModelEvent) -> None:
+        """What the model does, and what it notices of the caller."""
         match event:
-            case SpeechStarted():
+            case CallerSpeaks():
                 self._note({"speech": "started"})
-            case SpeechStopped():
+            case CallerSilent():
                 self._note({"speech": "stopped"})
-            case ResponseCreated():
+            case ResponseBegan():
                 self._note({"response": "created"})
-            case ResponseDone(response):
-                self._note({"response": response.status})
+            case ResponseEnded(_, outcome):
+                self._note({"response": outcome})
             case _:
                 pass
 

@@ -44,7 +44,8 @@ class Reporter:
         self._resumed = resumed
         self._history = history
         self._note = note
-        self._begun = False
+        # When the caller heard the first frame; 0: not yet.
+        self._began_ns = 0
         # Turns that changed and have not ended.
         self._open: dict[int, Turn] = {}
         self._interruptions = 0
@@ -56,11 +57,19 @@ class Reporter:
         self._begin(at_ns, record=self._record)
 
     def _begin(self, at_ns: int, *, record: bool) -> None:
-        if not self._begun:
-            self._begun = True
-            self._note(
-                ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, unix_ms(at_ns))
-            )
+        if not self._began_ns:
+            self._began_ns = at_ns
+            self._note_beginning(record=record)
+
+    def _note_beginning(self, *, record: bool) -> None:
+        began_ms = unix_ms(self._began_ns)
+        self._note(ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms))
+
+    def name_model(self, model: str) -> None:
+        """What the model says that it is, which may differ from what was asked for."""
+        is_news, self._model = model != self._model, model
+        if is_news and self._began_ns:
+            self._note_beginning(record=False)  # a recorded greeting was heard before there was a session
 
     def gap(self, gap_ns: int, *, continued: bool = False) -> None:
         """The caller heard a gap, or (`continued`) the last one was longer by so much."""
@@ -69,7 +78,7 @@ class Reporter:
 
     def sweep(self) -> None:
         """Note what has come about since the last time."""
-        if not self._begun:
+        if not self._began_ns:
             return
         changed = self._open | {turn.number: turn for turn in self._history.take_changed()}
         self._open = {number: turn for number, turn in changed.items() if turn.ended_ns is None}
@@ -119,7 +128,7 @@ class Reporter:
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
         return TurnFact(
             self._call_sid,
-            turn.item_id,
+            turn.key,
             turn.number,
             turn.role,
             unix_ms(turn.started_ns) if turn.started_ns else 0,

@@ -52,14 +52,16 @@ from shared.plan import CallOrder
 from shared.process import ConfigError
 from shared.settings import Settings
 
+from . import agent
 from .agent import Agent
 from .call import Call
 from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
-from .core.realtime import ServerEvent
 from .core.rules import Rules
+from .models.port import ModelEvent, Numbers, SessionReady
+from .models.realtime.session import ModelRefusedError, Session, probe, tls_context
+from .models.realtime.session_config import phrases, session_config
 from .reporter import Reporter
-from .session import ModelRefusedError, Session, probe, tls_context
 from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
@@ -93,6 +95,7 @@ class _Dialled:
     """A session and its reader; `call` is set once the media socket is there."""
 
     session: Session
+    numbers: Numbers
     # Twilio came back with a call whose media socket was lost.
     resumed: bool
     call: Call | None = None
@@ -120,7 +123,8 @@ class Worker:
         self._agent = agent
         self._client = client
         self._tls = tls_context(client)
-        self._session_config = agent.session(settings.openai_realtime_model)
+        self._session_config = session_config(agent, settings.openai_realtime_model)
+        self._phrases = phrases(agent)
         self._recorded = agent.is_recorded(settings.recording)
         # Draws the pauses before another try; each has 2.5 kB of state.
         self._random = random.Random()
@@ -220,8 +224,7 @@ class Worker:
             stopping.cancel()
             await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
             now_ns = time.monotonic_ns()
-            for number, reporter in self._reporters.items():
-                self._calls[number].conversation.playout.record_open()
+            for reporter in self._reporters.values():
                 reporter.ended(now_ns, "stopped")
             left = await self._courier.delivered(LAST_FACTS_S)
             if left:
@@ -236,6 +239,11 @@ class Worker:
         for turn in itertools.count():
             self._pacer_link.hello(self._name)
             for call in list(self._calls.values()):
+<<<<<<< HEAD
+=======
+                if 0 < call.line.asked_ns < asked_before_ns:
+                    call.ask_again(self._pacer_epoch or 0)
+>>>>>>> main
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)
@@ -261,9 +269,10 @@ class Worker:
                     tls=self._tls,
                 )
             except ModelRefusedError as exc:
-                raise ConfigError(
-                    f"the model refused us ({exc}); check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
-                ) from None
+                about = f"the agent's file ({self._settings.agent_file or agent.DEFAULT_FILE})"
+                if not exc.is_settings:
+                    about = "OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
+                raise ConfigError(f"the model refused us ({exc}); check {about}") from None
             except (OSError, TimeoutError, WebSocketException) as exc:
                 address = self._client.base_url.netloc.decode()
                 log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
@@ -354,7 +363,7 @@ class Worker:
         if self._pacer_epoch != state.epoch:
             self._pacer_epoch = state.epoch
             for call in list(self._calls.values()):
-                if call.asked_ns:
+                if call.line.asked_ns:
                     call.ask_again(state.epoch)
 
     # --- calls ---
@@ -402,20 +411,22 @@ class Worker:
             rules=self._rules,
             metrics=self._metrics,
             rng=self._random,
+            numbers=dialled.numbers,
+            plan=started.plan,
         )
         self._by_sid[started.call_sid] = started.call
         call = dialled.call = self._calls[started.call] = Call(
             call=started.call,
             call_sid=started.call_sid,
             gateway=started.gateway,
-            greeting_instructions=self._agent.greeting_instructions(recorded=self._recorded),
             conversation=conversation,
             to_pacer=self._pacer_link.say,
             to_gateway=functools.partial(self._say_to_gateway, started.gateway),
             dial=self._dial_for,
             on_due=self._plan,
+            on_model=lambda model: reporter.name_model(model),
         )
-        self._reporters[started.call] = Reporter(
+        reporter = self._reporters[started.call] = Reporter(
             call=started.call,
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
@@ -516,7 +527,6 @@ class Worker:
             timer.cancel()
         ended.close()
         self._collector.ended()
-        ended.conversation.playout.record_open()
         self._reporters.pop(call).ended(time.monotonic_ns(), reason)
         self._calls_gauge.set(len(self._calls))
         self._page.counter("bridge_caller_bytes_dropped").inc(ended.conversation.caller.dropped_bytes)
@@ -549,8 +559,10 @@ class Worker:
 
     # --- sessions ---
 
-    def _dial(self, call_sid: str, *, resumed: bool) -> _Dialled:
-        def on_event(event: ServerEvent) -> None:
+    def _dial(self, call_sid: str, *, resumed: bool, numbers: Numbers | None = None) -> _Dialled:
+        numbers = numbers or Numbers()
+
+        def on_event(event: ModelEvent | SessionReady) -> None:
             if dialled.call is not None:
                 dialled.call.model_event(session, event)
 
@@ -558,13 +570,15 @@ class Worker:
             self._client,
             model=self._settings.openai_realtime_model,
             config=self._session_config,
+            phrases=self._phrases,
+            numbers=numbers,
             request_id=call_sid,
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
             tls=self._tls,
             gather=self._gather,
         )
-        dialled = _Dialled(session, resumed)
+        dialled = _Dialled(session, numbers, resumed)
         session.task = asyncio.create_task(self._hold(dialled, call_sid))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
@@ -572,7 +586,7 @@ class Worker:
 
     def _dial_for(self, call: Call) -> Session:
         """Another session for a call that lost its own, or whose own grows old."""
-        dialled = self._dial(call.call_sid, resumed=True)
+        dialled = self._dial(call.call_sid, resumed=True, numbers=call.conversation.numbers)
         dialled.call = call
         return dialled.session
 

@@ -179,7 +179,10 @@ def _interruptions(
         gone = {
             item.response.id
             for item in spoken
-            if item.response.created_ns <= at_ns and item.reach_at(at_ns) < len(item.coverage)
+            if item.response.created_ns <= at_ns
+            # A fresh session may hear a whole turn at once, and answer it in the same instant.
+            and item.response.created_ns != each.stopped_ns
+            and item.reach_at(at_ns) < len(item.coverage)
         } - withdrawn
         after: list[tuple[float, float]] = []
         if effective_ns is not None:

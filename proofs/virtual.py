@@ -21,15 +21,19 @@ from openai.types.realtime import RealtimeClientEventParam
 from aibridge.agent import Agent
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
-from aibridge.core.realtime import (
+from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.rules import Rules
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import HearAudio, ModelCommand, SessionReady
+from aibridge.models.realtime.session_config import phrases, session_config
+from aibridge.models.realtime.translator import Translator
+from aibridge.models.realtime.wire import (
     SessionCreated,
     SessionUpdated,
     decode_event,
     encode_append,
     encode_event,
 )
-from aibridge.core.rules import Rules
 from gateway.core.media_streams import Mark, MediaStream, Outbound, Start, Stop, parse_mark
 from shared.audio import FRAME_BYTES
 from shared.messages import (
@@ -100,8 +104,9 @@ class _Model:
     """One session, between aibridge's Call and the simulated model, on hops instead of a socket."""
 
     def __init__(self, world: VirtualCall, number: int, behaviour: Behaviour) -> None:
-        self.ready = False
+        self.ready: SessionReady | None = None
         self._world = world
+        self._translator = Translator(world.conversation.numbers, phrases(world.agent))
         self._number = number
         self._is_closed = False
         self.session = ModelSession(
@@ -127,11 +132,19 @@ class _Model:
 
     # --- towards the model ---
 
-    def send(self, event: RealtimeClientEventParam) -> None:
+    def tell(self, command: ModelCommand) -> None:
+        if isinstance(command, HearAudio):
+            self.hear(command.data)
+            return
+        event = self._translator.client_event(command)
+        if event is not None:
+            self._send(event)
+
+    def _send(self, event: RealtimeClientEventParam) -> None:
         self._world.to_model.append((self._world.now_ns, self._number, event["type"]))
         self._write(encode_event(event))
 
-    def append(self, audio: bytes) -> None:
+    def hear(self, audio: bytes) -> None:
         self._write(encode_append(audio))
 
     def _write(self, text: bytes) -> None:
@@ -172,9 +185,12 @@ class _Model:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            self.send({"type": "session.update", "session": self._world.agent.session("gpt-realtime-2.1")})
-        self.ready = self.ready or isinstance(event, SessionUpdated)
-        self._world.call.model_event(self, event)
+            self._send({"type": "session.update", "session": session_config(self._world.agent, "gpt-realtime-2.1")})
+        if isinstance(event, SessionUpdated) and self.ready is None:
+            self.ready = SessionReady(event.session.model)
+            self._world.call.model_event(self, self.ready)
+        for each in self._translator.events(event):
+            self._world.call.model_event(self, each)
 
     def _gone(self) -> None:
         if not self._is_closed:
@@ -249,7 +265,6 @@ class VirtualCall:
             call=CALL,
             call_sid="CA1",
             gateway="gateway",
-            greeting_instructions=self.agent.greeting_instructions(),
             conversation=self.conversation,
             to_pacer=self._say_to_pacer,
             to_gateway=lambda message: self.after(self.hops.bridge_ms, lambda: self._on_end_call(message)),

@@ -23,6 +23,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from aibridge import agent
+from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
 from shared.isolation import PACER_PRIORITY
@@ -170,7 +171,7 @@ async def model(settings: Settings) -> list[Finding]:
     name = settings.openai_realtime_model
     try:
         async with asyncio.timeout(2 * TIMEOUT_S):
-            return await _ask(client, name, agent.load(settings.agent_file).session(name))
+            return await _ask(client, name, session_config(agent.load(settings.agent_file), name))
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 from shared.liveness import PROMPT_S, ns
 from shared.plan import CallOrder, Conference, Dial, Fallback
 
-from .fallback import FallbackCause
+from .fallback import AT_THE_WEBHOOK, Caller, FallbackCause
 from .tokens import LIFE_NS
 
 # A call that lost its socket this often within this time gets the fallback: another attempt would fail, too.
@@ -74,33 +74,31 @@ class Admission:
         """The answer to a webhook.
 
         `ready`: this gateway accepts calls, and a worker is available. `late`: the machine is full, whatever MAX_CALLS
-        says. `cell_calls`: the places at all gateways, as the workers count them. A returning call is accepted even by
-        a full cell: it had its place, perhaps at a gateway that is gone. `after_order`: the call's order was carried
-        out, and it goes on with its agent.
+        says. `cell_calls`: the places at all gateways, as the workers count them. `after_order`: the call's order was
+        carried out, and it goes on with its agent.
         """
         if after_order:
             self._carried_out(call_sid)
         ordered = self._orders.get(call_sid) if resumed else None
         if ordered is not None:
             return ordered
-        if not ready:
-            return Decision(Fallback(), FallbackCause.NOT_READY)
         self._forget_expired(now_ns)
-        if resumed:
-            resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
-            _remember(self._resumes, call_sid, (*resumes, now_ns))
-            if len(resumes) >= RESUMES_MAX:
-                return Decision(Fallback(), FallbackCause.LOST_TOO_OFTEN)
-            return Decision(None)
-        if late:
-            return Decision(Fallback(), FallbackCause.LATE)
-        # Twilio repeats a webhook whose answer was lost: the call already has its place.
-        if call_sid not in self._offers and call_sid not in self._live:
+        resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+        is_the_case = {
+            FallbackCause.NOT_READY: not ready,
+            FallbackCause.LATE: late,
             # The workers' count is a moment old; this gateway's own count is current.
-            if max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls:
-                return Decision(Fallback(), FallbackCause.FULL)
-            if self._sources[source] >= self._max_calls_per_source:
-                return Decision(Fallback(), FallbackCause.SOURCE)
+            FallbackCause.FULL: max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls,
+            FallbackCause.SOURCE: self._sources[source] >= self._max_calls_per_source,
+            FallbackCause.LOST_TOO_OFTEN: len(resumes) >= RESUMES_MAX,
+        }
+        has_place = call_sid in self._offers or call_sid in self._live
+        caller = Caller.BACK if resumed else Caller.REPEATED if has_place else Caller.NEW
+        for cause, counts_for in AT_THE_WEBHOOK.items():
+            if caller in counts_for and is_the_case[cause]:
+                return Decision(Fallback(), cause)
+        if resumed and not after_order:
+            _remember(self._resumes, call_sid, (*resumes, now_ns))
         return Decision(None)
 
     def offered(self, call_sid: str, worker: int, now_ns: int, source: str = "") -> None:

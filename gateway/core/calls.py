@@ -37,7 +37,7 @@ from . import handover
 from .call import Call
 from .chronicle import Chronicle
 from .commands import AbortSocket, CloseSocket, Command, Log, Note, Release, ShowNote, ToPacer, ToWorker
-from .fallback import Absence, FallbackCause
+from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
 from .metrics import Metrics
@@ -281,8 +281,7 @@ class Calls:
                 assert call.order is not None  # came with the event
                 self.offers.admission.ordered(call.call_sid, call.order)
             case Act.FALL_BACK:
-                cause = FallbackCause.SILENT if event is Event.PACER_GONE else FallbackCause.UNSERVED
-                self.offers.admission.ordered(call.call_sid, Fallback(), cause)
+                self.offers.admission.ordered(call.call_sid, Fallback(), IN_A_CALL[event])
             case Act.HAND_OVER:
                 commands += self._hand_over(call, now_ns)
             case Act.ANNOUNCE:

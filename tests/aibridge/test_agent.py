@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from aibridge import agent
+from aibridge.core.rules import Line
 from aibridge.recording import read_recording
 from shared.audio import MULAW_TO_LINEAR
+from shared.plan import Fallback, HangUp
 from shared.process import ConfigError
 from simulator.voice import VOICES, clip
 
@@ -21,25 +23,50 @@ def _agent(directory: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_agent_loads_and_asks_for_mulaw_and_our_own_interruptions() -> None:
-    session = agent.load(None).session("gpt-realtime-2.1")
-    audio = session["audio"]
-    assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
-    assert audio["input"]["turn_detection"]["interrupt_response"] is False
-    assert audio["input"]["turn_detection"]["create_response"] is True
+def test_the_defaults_of_the_code_are_those_of_the_shipped_file() -> None:
+    shipped = agent.load(None)
+    words = {"instructions": shipped.instructions, "greeting": shipped.greeting}
+    assert agent.Agent(**words) == shipped
+
+
+def test_the_notice_is_said_only_when_the_call_is_recorded() -> None:
+    chosen = agent.Agent(instructions="x", greeting="Hello.", recording_notice="This call is recorded.")
+    assert chosen.is_recorded("on")
+    assert not chosen.is_recorded("off")
+    assert not agent.Agent(instructions="x", recording="off").is_recorded("on")
+    assert agent.Agent(instructions="x", recording="on").is_recorded("off")
+    assert chosen.script(recorded=False).notice.text == ""
+    assert chosen.script(recorded=True).notice.text == "This call is recorded."
+    assert chosen.script(recorded=True).greeting.text == "Hello."
+
+
+def test_a_call_whose_recorded_fallback_nothing_follows_ends_after_it() -> None:
+    chosen = agent.Agent(instructions="x", fallback="Sorry.", fallback_audio=b"sorry")
+    assert chosen.script(fallback_ends_call=True).fallback_order == HangUp()
+    assert chosen.script().fallback_order == Fallback()
+    assert agent.Agent(instructions="x").script(fallback_ends_call=True).fallback_order == Fallback()
 
 
 def test_a_greeting_file_is_read_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "hello.wav").write_bytes((VOICES / "demo-congrats.wav").read_bytes())
     loaded = agent.load(_agent(tmp_path, 'greeting = "Well done."\ngreeting_file = "hello.wav"\n'))
-    assert loaded.script().greeting_audio == clip("demo-congrats").audio
-    assert loaded.script().greeting_text == "Well done."
+    assert loaded.script().greeting == Line("Well done.", clip("demo-congrats").audio)
+
+
+def test_a_notice_file_may_come_with_a_greeting_file(tmp_path: Path) -> None:
+    (tmp_path / "hello.wav").write_bytes((VOICES / "demo-congrats.wav").read_bytes())
+    words = 'greeting = "Well done."\ngreeting_file = "hello.wav"\nrecording_notice = "Recorded."\n'
+    notice = agent.load(_agent(tmp_path, words)).script(recorded=True).notice
+    assert notice == Line("Recorded.")  # the model says it
+    notice = agent.load(_agent(tmp_path, words + 'recording_notice_file = "hello.wav"\n')).script(recorded=True).notice
+    assert notice == Line("Recorded.", clip("demo-congrats").audio)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         'greeting_file = "hello.wav"',
+        'recording_notice_file = "hello.wav"',
         'greeting = "Hi."\ngreeting_file = "missing.wav"',
         'greeting = "Hi."\ngreeting_file = "agent.toml"',
         'greeting_audio = "aGk="',

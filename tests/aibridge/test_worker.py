@@ -14,8 +14,8 @@ import zmq
 from openai import AsyncOpenAI
 
 from aibridge import agent, worker
-from aibridge.core.metrics import DEFINITIONS
-from aibridge.core.realtime import ResponseCreated
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import ResponseBegan
 from shared import bus
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
@@ -186,6 +186,18 @@ def test_a_repeated_webhook_dials_the_model_once_and_any_of_its_tokens_gets_the_
     run(scenario)
 
 
+def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worker() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            under_test.say(CallTaken("CA1"), CallTaken("CA2"))
+            await until(lambda: under_test.model.open_sessions == 0)
+            assert under_test.page.counter("bridge_sessions", "unused").value == 1
+
+    run(scenario)
+
+
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "OFFER_S", 0.3)
 
@@ -325,7 +337,7 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
     failed = []
 
     def fail_once(call: worker.Call, session: Any, event: Any) -> None:
-        if isinstance(event, ResponseCreated) and not failed:
+        if isinstance(event, ResponseBegan) and not failed:
             failed.append(event)
             raise ZeroDivisionError
         deal_with(call, session, event)

@@ -1,4 +1,4 @@
-"""A gateway with its real port and links, between a txpacer, an aibridge and a Twilio that the test plays itself."""
+"""A gateway with its real port and links; the test plays txpacer, aibridge and Twilio."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TIMEOUT_S = 5.0
 
 
 class FakePeer:
-    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps everything else it gets."""
+    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps all other messages."""
 
     def __init__(self, context: zmq.Context[Any], url: str, types: Any, answer: Any) -> None:
         self.answer = answer
@@ -87,7 +87,7 @@ class FakePeer:
         assert self.link.send(messages, self.gateway)
 
     async def next(self, kind: type[Any]) -> Any:
-        """The next message, which has to be a `kind`."""
+        """The next message, which must be a `kind`."""
         message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
         assert isinstance(message, kind), message
         return message
@@ -140,7 +140,7 @@ class FakeTwilio:
         return text
 
     async def parameters(self, call_sid: str) -> dict[str, str]:
-        """What a connected call's media socket has to show."""
+        """The `<Parameter>`s of a connected call, which its media socket has to show."""
         found = ElementTree.fromstring(await self.voice(call_sid)).findall("./Connect/Stream/Parameter")
         assert found
         return {each.attrib["name"]: each.attrib["value"] for each in found}
@@ -188,7 +188,7 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 
 
 class Cell:
-    """The whole arrangement around one gateway."""
+    """One gateway and the peers that the test plays."""
 
     def __init__(self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
         self.gateway = gateway
@@ -199,7 +199,7 @@ class Cell:
         self.batches = 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that no message announces."""
+        """Wait for a condition that no message announces."""
         async with asyncio.timeout(TIMEOUT_S):
             while not condition():  # noqa: ASYNC110 - what it waits for sets no event
                 await asyncio.sleep(0.002)
@@ -217,7 +217,7 @@ class Cell:
 
     @contextlib.asynccontextmanager
     async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
-        """A live call: its media socket, and what aibridge heard of it."""
+        """A live call: its media socket, and the CallStarted that aibridge got."""
         sid = call_sid or "CA" + secrets.token_hex(16)
         parameters = await self.twilio.parameters(sid)
         offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A whole gateway: its start, its draining, and calls that nobody serves."""
+"""A whole gateway: its start, its draining, and calls without a worker."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_draining_gateway_whose_cell_is_gone_waits_for_no_call(run, monkeypatc
     run(scenario)
 
 
-def test_a_call_that_was_offered_before_the_drain_is_taken(run):
+def test_a_call_that_was_offered_before_the_drain_may_begin(run):
     async def scenario(cell):
         parameters = await cell.twilio.parameters("CA1")
         await cell.bridge.next(CallOffered)
@@ -73,7 +73,7 @@ def test_a_call_that_was_offered_before_the_drain_is_taken(run):
 
 
 @pytest.mark.parametrize(("others", "reason"), [(0, "hung-up"), (1, "lost")])
-def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gateway(run, others, reason):
+def test_after_the_time_to_drain_calls_are_ended_or_left_to_another_gateway(run, others, reason):
     async def scenario(cell):
         cell.bridge.answer = WorkerState(0, True, 0, 0, others)
         await cell.until(
@@ -88,7 +88,7 @@ def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gatew
     run(scenario)
 
 
-def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_is_one(run):
+def test_a_draining_gateway_leaves_the_port_to_another_gateway_while_there_is_one(run):
     async def scenario(cell):
         async def reaches() -> str:
             try:
@@ -118,7 +118,7 @@ def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_
     run(scenario)
 
 
-def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
+def test_calls_without_a_worker_get_the_fallback(run, monkeypatch):
     monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
     monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
@@ -133,7 +133,7 @@ def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
     run(scenario, model_reconnect_seconds=1)
 
 
-def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
+def test_a_new_gateway_without_a_worker_does_not_end_a_returning_call(run, monkeypatch):
     monkeypatch.setattr("gateway.gateway.MEET_S", 0.0)
 
     async def scenario(cell):

@@ -245,3 +245,14 @@ def test_a_refused_answer_is_no_error_where_the_server_asked_itself_for_it() -> 
         line.pace(line.item(500, created_ms=2_001), 2_250)
         line.errors = [{"at_ns": START + at_ms * MS, "code": "conversation_already_has_active_response"}]
         assert len(line.verdict().errors) == errors
+
+
+def test_the_answer_to_a_turn_that_is_heard_all_at_once_is_not_interrupted_by_that_turn() -> None:
+    line = Line()
+    line.pace(line.item(3000)[: 1_120 * 8], 200)
+    line.hold(1, 1_120)
+    line.speak(1_200, 1_200)
+    line.pace(line.item(2000, created_ms=1_200), 1_450)
+    verdict = line.verdict()
+    assert verdict.problems() == []
+    assert [each.response_ids for each in verdict.interruptions] == [("resp_1",)]

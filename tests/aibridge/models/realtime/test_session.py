@@ -14,7 +14,8 @@ import pytest
 from openai import AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
 
-from aibridge.session import Session, probe, tls_context
+from aibridge.models.port import Numbers
+from aibridge.models.realtime.session import Session, probe, tls_context
 from tests.on_a_loop import on_a_loop
 
 
@@ -85,6 +86,8 @@ def test_a_session_that_the_server_closes_is_over_even_if_its_socket_stays_open(
                     client,
                     model="m",
                     config={"type": "realtime"},
+                    phrases={},
+                    numbers=Numbers(),
                     request_id="CA1",
                     on_event=nothing,
                     on_malformed=nothing,

@@ -11,19 +11,24 @@ from hypothesis import strategies as st
 
 from aibridge.call import Call
 from aibridge.core.conversation import Conversation
-from aibridge.core.ledger import UNHEARD_MAX_BYTES
-from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
-from aibridge.core.realtime import (
-    AudioDelta,
-    AudioDone,
-    Response,
-    ResponseCreated,
-    ResponseDone,
-    SpeechStarted,
-    SpeechStopped,
-    TranscriptDelta,
-)
+from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.rules import Rules, Script
+from aibridge.core.utterances import UNHEARD_MAX_BYTES
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import (
+    CallerSilent,
+    CallerSpeaks,
+    ModelCommand,
+    ModelEvent,
+    ResponseBegan,
+    ResponseEnded,
+    SessionReady,
+    Tell,
+    Untell,
+    Words,
+)
+from aibridge.models.port import Speech as ModelSpeech
+from aibridge.models.port import SpeechEnded as ModelSpeechEnded
 from shared.audio import FRAME_BYTES, SILENCE
 from shared.messages import (
     CallMemory,
@@ -51,19 +56,19 @@ SPEECH = random.Random(3).randbytes(80_000)  # 10 s
 class FakeModel:
     """A session that is there and takes everything."""
 
-    ready = True
+    ready = SessionReady()
 
     def __init__(self) -> None:
-        # The words of the items that it was told and that were not deleted, by id.
-        self.told: dict[str, str] = {}
+        # The words that it was told and that were not taken back, by number.
+        self.told: dict[int, str] = {}
 
-    def send(self, event: Any) -> None:
-        if event["type"] == "conversation.item.create" and event["item"]["type"] == "message":
-            self.told[event["item"]["id"]] = event["item"]["content"][0]["text"]
-        elif event["type"] == "conversation.item.delete":
-            self.told.pop(event["item_id"], None)
+    def tell(self, command: ModelCommand) -> None:
+        if isinstance(command, Tell):
+            self.told[command.number] = command.text
+        elif isinstance(command, Untell):
+            del self.told[command.number]
 
-    def append(self, audio: bytes) -> None:
+    def hear(self, audio: bytes) -> None:
         pass
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class Cell:
 
     def worker(self) -> Call:
         conversation = Conversation(
-            script=Script(greets=False),
+            script=Script(),
             rules=self.rules,
             metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
             rng=random.Random(1),
@@ -102,7 +107,6 @@ class Cell:
             call=self.number,
             call_sid="CA1",
             gateway="gateway",
-            greeting_instructions="",
             conversation=conversation,
             to_pacer=self.pipe.append,
             to_gateway=self.from_call,
@@ -117,20 +121,20 @@ class Cell:
 
     # --- the model ---
 
-    def event(self, event: Any) -> None:
+    def event(self, event: ModelEvent) -> None:
         self.call.model_event(self.model, event)
 
     def says(self, n_bytes: int) -> None:
         """The next part of SPEECH."""
         if not self.sent:
-            self.event(ResponseCreated(Response("r1")))
+            self.event(ResponseBegan(1))
         data = SPEECH[self.sent : self.sent + n_bytes]
         self.sent += len(data)
-        self.event(AudioDelta("r1", "i1", 0, data))
+        self.event(ModelSpeech(1, 1, data))
 
     def ends(self) -> None:
-        self.event(AudioDone("r1", "i1", 0))
-        self.event(ResponseDone(Response("r1", "completed")))
+        self.event(ModelSpeechEnded(1))
+        self.event(ResponseEnded(1))
 
     # --- txpacer and the gateway ---
 
@@ -306,7 +310,7 @@ def test_a_line_whose_opening_was_only_late_is_given_nothing_twice() -> None:
     cell.ends()
     cell.run(12_000)
     assert cell.wire == SPEECH
-    assert cell.call.asked_ns == 0
+    assert cell.call.line.asked_ns == 0
 
 
 def test_a_line_that_was_opened_before_its_gateway_knew_of_the_restart_goes_on() -> None:
@@ -344,8 +348,8 @@ def test_and_where_the_socket_began_in_the_midst_of_it() -> None:
 
 def test_what_a_line_finished_between_two_workers_was_heard_whole() -> None:
     cell = Cell()
-    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
     cell.says(len(SPEECH))
+    cell.event(Words(1, "one two three four"))
     cell.ends()
     cell.run(11_000)
     cell.worker_dies(remembers=False)
@@ -356,25 +360,25 @@ def test_what_a_line_finished_between_two_workers_was_heard_whole() -> None:
 
 def test_words_that_a_successor_knows_are_not_spread_over_what_it_does_not_know() -> None:
     cell = Cell()
-    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
     cell.says(16_000)
+    cell.event(Words(1, "one two three four"))
     cell.call.tell_memory()
     cell.says(len(SPEECH))
     cell.run(3_000)
     cell.worker_dies(remembers=False)
     cell.run(100)
-    cell.event(SpeechStarted("u1"))
+    cell.event(CallerSpeaks(1))
     cell.run(200)
     assert list(cell.model.told.values()) == ["one two three four"]
 
 
 def test_a_successor_is_told_of_an_interruption_no_more_than_was_heard() -> None:
     cell = Cell()
-    cell.event(TranscriptDelta("r1", "i1", "one two three four"))
     cell.says(len(SPEECH))
+    cell.event(Words(1, "one two three four"))
     cell.ends()
     cell.run(5_000)
-    cell.event(SpeechStarted("u1"))
+    cell.event(CallerSpeaks(1))
     cell.run(200)
     cell.worker_dies(remembers=False)
     cell.run(100)
@@ -390,14 +394,14 @@ def test_a_successor_that_has_no_answer_yet_asks_again(accident: str) -> None:
     else:
         cell.socket_dies()
     cell.run(500)
-    assert cell.call.asked_ns == 0
+    assert cell.call.line.asked_ns == 0
     assert cell.call.conversation.sessions.is_live
 
 
 def test_an_interruption_while_the_line_is_being_made_anew_is_answered_and_true() -> None:
     cell = talking()
     cell.pacer_dies()
-    cell.event(SpeechStarted("u1"))
+    cell.event(CallerSpeaks(1))
     cell.run(2_000)
     assert not cell.call.conversation.playout.awaits_truth()
     assert cell.wire == SPEECH[: len(cell.wire)]
@@ -410,40 +414,46 @@ def test_a_pause_that_ends_while_the_line_is_asked_for_does_not_last(is_new: boo
     cell.says(len(SPEECH))
     cell.ends()
     cell.run(100)
-    cell.event(SpeechStarted("u1"))
+    cell.event(CallerSpeaks(1))
     cell.run(100)
     if is_new:
         cell.pacer_dies()
     else:
         cell.call.ask_again(cell.epoch)
-    cell.event(SpeechStopped("u1"))
+    cell.event(CallerSilent(1))
     cell.run(12_000)
     assert cell.wire == SPEECH
 
 
 def test_what_a_line_would_refuse_is_not_given_to_it_and_not_believed() -> None:
     cell = Cell()
-    cell.event(ResponseCreated(Response("r1")))
+    cell.event(ResponseBegan(1))
     for _ in range(12 * 60):
-        cell.event(AudioDelta("r1", "i1", 0, bytes(8_000)))
+        cell.event(ModelSpeech(1, 1, bytes(8_000)))
         cell.run(20)
     assert cell.metrics.refused_bytes.value == 0
     assert cell.pacer.reservoir_bytes == pytest.approx(UNHEARD_MAX_BYTES, rel=0.01)
     cell.ends()
-    cell.event(SpeechStarted("u1"))
+    cell.event(CallerSpeaks(1))
     cell.run(500)
     assert cell.heard_bytes == len(cell.wire) < 20 * 8_000
 
 
-def test_speech_is_not_kept_long_behind_the_ear() -> None:
+def kept(cell: Cell) -> bytes:
+    utterance = cell.call.conversation.utterances.get(1)
+    assert utterance is not None
+    return utterance.rest(0)
+
+
+def test_speech_is_not_kept_long_after_the_ear_has_passed_it() -> None:
     cell = Cell()
     while cell.sent < len(SPEECH):
         cell.says(400)
     cell.ends()
     cell.run(8_000)
-    assert 2 * 8_000 <= len(cell.call._unheard.rest(1, 0)) <= 4 * 8_000
+    assert 2 * 8_000 <= len(kept(cell)) <= 4 * 8_000
     cell.run(3_000)
-    assert cell.call._unheard.rest(1, 0) == b""
+    assert kept(cell) == b""
 
 
 acts = st.one_of(
@@ -471,7 +481,7 @@ def test_whatever_is_lost_each_socket_gets_the_speech_on_from_where_the_ear_was(
         elif what == "late":
             cell.run(amount, deliver=False)
         elif what == "ask again":
-            if cell.call.asked_ns:
+            if cell.call.line.asked_ns:
                 cell.call.ask_again(cell.epoch)
         elif what == "pacer dies":
             cell.pacer_dies()
@@ -482,11 +492,11 @@ def test_whatever_is_lost_each_socket_gets_the_speech_on_from_where_the_ear_was(
         elif what == "socket dies":
             assert padded(SPEECH[begin : cell.sent]).startswith(cell.wire)
             cell.socket_dies()
-            begin = cell.call._base[1] if cell.call._base[0] else begin + len(cell.wire)
-    if cell.call.asked_ns:
+            begin = cell.call.line.base[1] if cell.call.line.base[0] else begin + len(cell.wire)
+    if cell.call.line.asked_ns:
         cell.call.ask_again(cell.epoch)
     if cell.sent:
         cell.ends()
     cell.run(12_000)
     assert cell.wire == padded(SPEECH[begin : cell.sent])
-    assert cell.call.asked_ns == 0
+    assert cell.call.line.asked_ns == 0

@@ -31,7 +31,6 @@ class Item(msgspec.Struct):
 
     id: str = ""
     type: str = ""
-    role: str = ""
     status: str = ""
     name: str = ""
     call_id: str = ""
@@ -67,8 +66,13 @@ class Response(msgspec.Struct):
     status_details: StatusDetails | None = None
     output: list[Item] = []
     metadata: dict[str, str] | None = None
-    conversation_id: str | None = None
     usage: Usage | None = None
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """What a session says about itself."""
+
+    model: str = ""
 
 
 class SessionCreated(msgspec.Struct, tag="session.created"):
@@ -77,6 +81,8 @@ class SessionCreated(msgspec.Struct, tag="session.created"):
 
 class SessionUpdated(msgspec.Struct, tag="session.updated"):
     """session.updated: our settings hold. Not before this may audio or response.create be sent."""
+
+    session: SessionSettings = SessionSettings()
 
 
 class SpeechStarted(msgspec.Struct, tag="input_audio_buffer.speech_started"):
@@ -97,12 +103,6 @@ class Committed(msgspec.Struct, tag="input_audio_buffer.committed"):
     """input_audio_buffer.committed: the caller's turn is in the conversation."""
 
     item_id: str = ""
-
-
-class ItemAdded(msgspec.Struct, tag="conversation.item.added"):
-    """conversation.item.added."""
-
-    item: Item
 
 
 class ItemTruncated(msgspec.Struct, tag="conversation.item.truncated"):
@@ -191,7 +191,6 @@ ServerEvent = (
     | SpeechStarted
     | SpeechStopped
     | Committed
-    | ItemAdded
     | CallerTranscript
     | ResponseCreated
     | ResponseDone
@@ -220,8 +219,6 @@ FATAL_CODES: Final = frozenset(
         "credit_balance_exhausted",
     }
 )
-# The server closes the session with 1001 after 60 minutes; a new one may go on.
-SESSION_EXPIRED: Final = "session_expired"
 CANCEL_NOT_ACTIVE: Final = "response_cancel_not_active"
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +14,13 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
+from shared import liveness
 from shared.gather import Gather
 from shared.websocket import DirectConnection
 
-from .core.realtime import (
+from ..port import HearAudio, ModelCommand, ModelEvent, Numbers, Purpose, SessionReady
+from .translator import Translator
+from .wire import (
     FATAL_CODES,
     MalformedEventError,
     ServerError,
@@ -30,29 +32,34 @@ from .core.realtime import (
     encode_event,
 )
 
-log = logging.getLogger("aibridge")
-
 # From dialling to session.updated; the real thing takes well under a second.
 OPEN_TIMEOUT_S: Final = 10.0
 # HTTP refusals that another try will not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
+# What may wait to be written: 10 s of caller audio. A server that takes none of it for this long is gone.
+WRITE_MAX_BYTES: Final = 128 * 1024
 # A delta is a few kB, a response.done with all its words a few hundred. The server may not make us hold more.
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class ModelRefusedError(Exception):
-    """The model's server will not have us (key, quota or model name); the text is what it said.
+    """The model's server will not have us; the text is what it said, and may quote anything. `code` names the kind.
 
-    That may quote anything; `code` names the kind alone.
+    `is_settings`: it does not take the agent's settings; otherwise it is about the key, the quota or the model's name.
     """
 
-    def __init__(self, code: str, said: str = "") -> None:
+    def __init__(self, code: str, said: str = "", *, is_settings: bool = False) -> None:
         super().__init__(f"{code}: {said}" if said else code)
         self.code = code
+        self.is_settings = is_settings
 
 
 class ModelConnection(DirectConnection, ClientConnection):
     """The SDK's connection is made of this."""
+
+    def pause_writing(self) -> None:
+        """More than WRITE_MAX_BYTES wait to be written."""
+        self.transport.abort()
 
 
 def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
@@ -65,7 +72,7 @@ def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
 
 
 class Session:
-    """`run` holds the session from dialling to its end; `on_event` gets what happens in it, in order.
+    """A port.Model: `run` holds the session from dialling to its end; `on_event` gets what happens in it, in order.
 
     Writing is synchronous and never waits. The SDK's own sends take a lock in a task, 14 to 144 us each, and would not
     keep a cancel in front of the truncate that follows it.
@@ -77,8 +84,10 @@ class Session:
         *,
         model: str,
         config: RealtimeSessionCreateRequestParam,
+        phrases: dict[Purpose, str],
+        numbers: Numbers,
         request_id: str,
-        on_event: Callable[[ServerEvent], None],
+        on_event: Callable[[ModelEvent | SessionReady], None],
         on_malformed: Callable[[], None],
         tls: ssl.SSLContext | None,
         gather: Gather | None = None,
@@ -86,6 +95,7 @@ class Session:
         self._client = client
         self._model = model
         self._config = config
+        self._translator = Translator(numbers, phrases)
         # OpenAI's header for finding a request again: the call's SID.
         self._request_id = request_id
         self._on_event = on_event
@@ -96,7 +106,7 @@ class Session:
         # Runs `run`; whoever starts it sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
         # session.updated has come: audio and responses may go out.
-        self.ready = False
+        self.ready: SessionReady | None = None
 
     async def run(self) -> None:
         """Dial, configure, and read until the session ends.
@@ -110,7 +120,7 @@ class Session:
                 try:
                     await websocket.receive_each(partial(self._received, opening))
                 finally:
-                    self.ready = False
+                    self.ready = None
                     self._websocket = None
                     # One that the server closes goes on closing by itself: the call's recovery does not wait for that.
                     if websocket.state is State.OPEN:
@@ -127,9 +137,10 @@ class Session:
             return
         if event is None:
             return
-        if not self.ready and self._open(event):
-            opening.reschedule(None)
-        self._on_event(event)
+        if self.ready is None:
+            self._open(event, opening)
+        for each in self._translator.events(event):
+            self._on_event(each)
 
     async def _dial(self) -> ModelConnection:
         """Dial through the SDK. Its own connection, which holds queues and locks for what is not used, is let go."""
@@ -146,6 +157,9 @@ class Session:
             "compression": None,
             "close_timeout": 1,
             "open_timeout": OPEN_TIMEOUT_S,
+            "ping_interval": liveness.MODEL_PING_S,
+            "ping_timeout": liveness.MODEL_PONG_S,
+            "write_limit": WRITE_MAX_BYTES,
         }
         if self._tls is not None:
             options["ssl"] = self._tls
@@ -164,30 +178,39 @@ class Session:
         assert self._websocket is not None
         return self._websocket
 
-    def _open(self, event: ServerEvent) -> bool:
-        """Set the session up; True with the event that says that it is."""
+    def _open(self, event: ServerEvent, opening: asyncio.Timeout) -> None:
+        """Set the session up."""
         if isinstance(event, SessionCreated):
-            self.send({"type": "session.update", "session": self._config})
+            self._send({"type": "session.update", "session": self._config})
         elif isinstance(event, SessionUpdated):
-            self.ready = True
+            opening.reschedule(None)
+            self.ready = SessionReady(event.session.model)
+            self._on_event(self.ready)
         elif isinstance(event, ServerError):
             # Before session.updated, an error means that our settings do not hold: the session would speak PCM.
             code = event.error.code or event.error.type
             if code in FATAL_CODES or event.error.type == "invalid_request_error":
-                raise ModelRefusedError(code, event.error.message)
-        return self.ready
+                raise ModelRefusedError(code, event.error.message, is_settings=code not in FATAL_CODES)
 
-    def send(self, event: RealtimeClientEventParam) -> None:
+    def _send(self, event: RealtimeClientEventParam) -> None:
         if self._websocket is not None:
             self._websocket.send_now(encode_event(event))
+
+    def tell(self, command: ModelCommand) -> None:
+        if type(command) is HearAudio:
+            self.hear(command.data)
+            return
+        event = self._translator.client_event(command)
+        if event is not None:
+            self._send(event)
 
     def close(self) -> None:
         """End `run`, and with it the socket: at once for a server that answers the closing handshake, else in 1 s."""
         if self.task is not None:
             self.task.cancel()
 
-    def append(self, audio: bytes) -> None:
-        """Caller audio, raw mu-law. Only once `ready`."""
+    def hear(self, audio: bytes) -> None:
+        """The caller's next audio, raw mu-law. Only once `ready`."""
         if self._websocket is not None:
             self._websocket.send_now(encode_append(audio))
 
@@ -201,8 +224,10 @@ async def probe(
         client,
         model=model,
         config=config,
+        phrases={},
+        numbers=Numbers(),
         request_id="probe",
-        on_event=lambda event: ready.set() if isinstance(event, SessionUpdated) else None,
+        on_event=lambda event: ready.set() if isinstance(event, SessionReady) else None,
         on_malformed=lambda: None,
         tls=tls,
     )

@@ -1,0 +1,172 @@
+"""A conversation goes on in another worker: what is told of it, and the one path that makes a successor.
+
+Every region's state is in the story, under the name that REGIONS gives it. A successor restores all of them, books what
+the line still has, and then lives through the loss of a session: its predecessor's session died with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from ..models.port import Purpose
+from .barge_in import Floor
+from .cancel_once import Making
+from .chart import Chart
+from .commands import Command, EndCall
+from .conversation import Conversation
+from .history import Turn
+from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
+from .playout import LineEvent
+from .responses import Truth
+from .story import LineMemory, Said, Story, shortened
+from .utterances import Utterance
+
+# Numbers that the predecessor may have drawn and not told: what began within the last second or two.
+NUMBERS_AHEAD: Final = 1_000
+_MS: Final = 1_000_000
+
+REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
+    "making": lambda talk: talk.making,
+    "line": lambda talk: talk.playout.chart,
+    "floor": lambda talk: talk.floor,
+    "notice": lambda talk: talk.notice,
+    "greeting": lambda talk: talk.greeting,
+    "owed": lambda talk: talk.asking.chart,
+    "goodbye": lambda talk: talk.goodbye,
+}
+
+# What txpacer has of an utterance: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
+InLine = tuple[tuple[int, int, int, bool, int], bytes]
+
+
+def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> tuple[Story, LineMemory]:
+    """What a successor has to know. `epoch_ns` is the wall time, ns, at 0 of the monotonic clock."""
+    active = talk.responses.active
+    is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
+    story = Story(
+        plan=talk.plan,
+        turns=shortened(tuple(_said(turn, epoch_ns) for turn in talk.history.turns)),
+        states={name: region(talk).state.name for name, region in REGIONS.items()},
+        purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",
+        has_spoken=active is not None and bool(active.utterances),
+        order=talk.order,
+    )
+    purposes: dict[int, str] = {}
+    for utterance in talk.utterances.open():
+        response = talk.responses.get(utterance.response)
+        purposes[utterance.number] = response.purpose if response is not None else "answer"
+    return story, LineMemory(purposes, talk.utterances.last, talk.numbers.turn, base)
+
+
+def _said(turn: Turn, epoch_ns: int) -> Said:
+    return Said(
+        turn.number,
+        turn.role,
+        turn.turn if turn.speech is None else turn.speech.number,
+        turn.text,
+        (turn.started_ns + epoch_ns) // _MS if turn.started_ns else 0,
+        (turn.ended_ns + epoch_ns) // _MS if turn.ended_ns else 0,
+        turn.received_bytes,
+        turn.heard_bytes,
+        turn.gap_ns // _MS,
+        turn.text_bytes,
+    )
+
+
+def _turn(said: Said, epoch_ns: int) -> Turn:
+    began_ns = said.began_ms * _MS - epoch_ns if said.began_ms else 0
+    ended_ns = said.ended_ms * _MS - epoch_ns if said.ended_ms else None
+    if said.role == "caller":
+        return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text)
+    speech = Utterance(said.ref, 0, said.made_bytes, said.made_bytes, True, said.heard_bytes, began_ns)
+    speech.gap_ns, speech.settled_ns = said.gap_ms * _MS, ended_ns
+    return Turn(said.number, speech, text=said.text, text_bytes=said.text_bytes)
+
+
+def successor(
+    talk: Conversation, story: Story, line: LineMemory, in_line: Sequence[InLine], now_ns: int, epoch_ns: int
+) -> list[Command]:
+    """Make `talk`, which has not begun, the conversation that the story tells; what follows from that.
+
+    In the place of `talk.start`. `in_line` is what the line has, oldest first: it is heard, and the model goes on from
+    there.
+    """
+    talk.sessions.start(now_ns)
+    if not story.states:
+        return talk.start(now_ns)
+    talk.order = story.order
+    for name, region in REGIONS.items():
+        _restore(region(talk), story.states.get(name, ""))
+    talk.history.recall([_turn(said, epoch_ns) for said in story.turns])
+    was_making = False
+    for (number, size, paced, ended, ear_ns), speech in in_line:
+        was_making |= not ended
+        _adopt(talk, Utterance(number, 0, size, size, ended, None, ear_ns, kept_from=paced), speech, line)
+    for turn in talk.history.turns:
+        if turn.speech is not None and turn.speech.heard_bytes is None and not talk.utterances.get(turn.speech.number):
+            # The line has finished it meanwhile.
+            turn.speech.heard_bytes = turn.speech.received_bytes
+            turn.speech.settled_ns = now_ns
+            talk.history.of_utterance(turn.speech.number)
+    talk.utterances.last = max(talk.utterances.last, line.last_utterance) + NUMBERS_AHEAD
+    talk.numbers.utterance = talk.utterances.last
+    talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
+    # An answer to a withdrawal went to the predecessor.
+    commands = talk.playout.step(LineEvent.ANSWERED)
+    if talk.ended:
+        # It was handed on, and perhaps nobody heard of that.
+        return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
+    return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
+
+
+def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
+    """A state that this version does not know leaves the region as it begins."""
+    state = type(chart.state).__members__.get(name)
+    if state is not None:
+        chart.state = state
+
+
+def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMemory) -> None:
+    """Book what the predecessor gave the line."""
+    number = utterance.number
+    purpose = cast(Purpose, line.purposes.get(number, "answer"))
+    response = talk.responses.add(talk.numbers.next_response(), purpose, Truth.TOLD)
+    response.utterances.append(number)
+    utterance.response = response.number
+    utterance.kept = deque((speech,) if speech else ())
+    turn = talk.history.of_utterance(number)
+    if turn is None or turn.speech is None:
+        turn = talk.history.begin_utterance(utterance)
+    elif turn.speech.received_bytes < utterance.received_bytes:
+        turn.text_bytes = turn.text_bytes or turn.speech.received_bytes
+    else:
+        utterance.received_bytes = turn.speech.received_bytes
+    turn.speech = utterance
+    talk.utterances.adopt(utterance)
+    talk.count_opening(utterance, purpose, utterance.began_ns)
+
+
+def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bool, now_ns: int) -> list[Command]:
+    """The predecessor's session is lost: what it owed is owed by the next one."""
+    spoke = story.has_spoken or any(u.number > line.last_utterance for u in talk.utterances.open())
+    purpose = cast(Purpose, story.purpose or "answer")
+    is_asked, is_active = talk.making.state is Making.REQUESTED, talk.making.state is Making.ACTIVE
+    is_speaking, last = talk.floor.state is not Floor.QUIET, talk.history.turns[-1:]
+    if any(u.number > line.last_utterance for u in talk.utterances.open()):
+        talk.asking.step(OwedEvent.FORGIVEN, now_ns)  # an answer has begun since
+    commands = talk.leave_session(now_ns, spoke=spoke, is_complete=spoke and not was_making)
+    if was_making and purpose != "notice":
+        talk.asking.owe("continue", now_ns)
+    elif is_asked or (is_active and not spoke):
+        talk.asking.owe(purpose, now_ns)
+    elif talk.asking.chart.state is Owed.NOTHING and last and last[0].role == "caller":
+        talk.asking.owe("answer", now_ns)
+    elif is_speaking and talk.asking.chart.state is Owed.NOTHING:
+        # Unless the new session hears the rest of it: the turn that begins then is answered instead.
+        talk.asking.owe("repeat", now_ns)
+        talk.asking.not_before(now_ns + HEARS_AGAIN_NS)
+    if talk.asking.chart.state is Owed.ANSWER and last and last[0].role == "caller" and not last[0].text:
+        talk.asking.owe("repeat", now_ns)  # nobody knows the words
+    return commands + talk.settle(now_ns)

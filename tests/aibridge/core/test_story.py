@@ -1,0 +1,66 @@
+"""The story and the line's memory survive their encoding, and what cannot be read is empty."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgpack
+import pytest
+
+from aibridge.core.story import LineMemory, Said, Story, decode, encode, shortened
+from shared.plan import CallPlan, Conference, Dial, Fallback, HangUp
+
+SAID = (
+    Said(1, "ai", 3, "Hello there.", 1_000, 2_000, 8_000, 4_000, 20, 16_000),
+    Said(2, "caller", 1, "A question.", 3_000, 4_000),
+    Said(3, "ai", 4, "An ans", 5_000, 0, 800, None),
+)
+STORY = Story(
+    plan=CallPlan("outbound", "AC1", "+15005550001", "+15005550006", "sales", {"name": "Ada"}),
+    turns=SAID,
+    states={"floor": "CONFIRMING", "goodbye": "PENDING"},
+    purpose="answer",
+    has_spoken=True,
+    order=Dial("+15005550009", "+15005550001", 20),
+)
+LINE = LineMemory({4: "answer"}, 4, 1, (4, 480))
+
+
+@pytest.mark.parametrize("order", [HangUp(), Dial("+15005550009"), Conference("room"), Fallback()])
+def test_what_was_told_is_what_is_read(order) -> None:
+    story = replace(STORY, order=order)
+    assert decode(encode(story, LINE)) == (story, LINE)
+
+
+def test_fields_of_a_newer_version_are_ignored() -> None:
+    whole = msgpack.unpackb(encode(STORY, LINE), strict_map_key=False)
+    whole["story"] |= {"version": 2, "mood": "good"}
+    whole["story"]["turns"][0]["emotion"] = "joy"
+    whole["story"]["plan"].append("a field at the end")
+    whole["line"]["weight"] = 3
+    assert decode(msgpack.packb(whole)) == (STORY, LINE)
+
+
+def test_fields_that_an_older_version_did_not_tell_have_their_defaults() -> None:
+    whole = {"story": {"turns": [{"number": 1, "text": "Hi."}]}, "line": {}}
+    assert decode(msgpack.packb(whole)) == (Story(turns=(Said(1, text="Hi."),)), LineMemory())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x91" * 10_000,
+        msgpack.packb([]),
+        msgpack.packb({"story": 1, "line": {}}),
+        encode(STORY, LINE)[:-1],
+    ],
+)
+def test_what_cannot_be_read_is_an_empty_story(data: bytes) -> None:
+    assert decode(data) == (Story(), LineMemory())
+
+
+def test_a_story_holds_the_turns_that_a_fresh_session_is_told_and_no_more() -> None:
+    turns = tuple(Said(number, text="word " * 2_000) for number in range(1, 11))
+    assert shortened(turns) == turns[-2:]
