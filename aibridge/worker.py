@@ -239,11 +239,6 @@ class Worker:
         for turn in itertools.count():
             self._pacer_link.hello(self._name)
             for call in list(self._calls.values()):
-<<<<<<< HEAD
-=======
-                if 0 < call.line.asked_ns < asked_before_ns:
-                    call.ask_again(self._pacer_epoch or 0)
->>>>>>> main
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)
