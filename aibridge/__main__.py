@@ -1,4 +1,4 @@
-"""`python -m aibridge`: read settings and agent, see that the model will have us, and hold conversations."""
+"""`python -m aibridge`: read settings and agent, check that the model accepts both, and hold conversations."""
 
 from __future__ import annotations
 

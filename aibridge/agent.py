@@ -19,7 +19,7 @@ DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
 
 
 class TurnDetection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """When a turn of the caller begins and ends. Fields of the other type are allowed and have no effect."""
+    """When a caller's turn begins and ends. Fields of the other type are allowed and have no effect."""
 
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
     threshold: float | None = 0.5
@@ -56,7 +56,7 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         return (recording if self.recording == "default" else self.recording) == "on"
 
     def script(self, *, recorded: bool = False, fallback_ends_call: bool = False) -> Script:
-        """What it says at fixed places. `fallback_ends_call`: no other number is dialled after the fallback."""
+        """The agent's fixed sentences. `fallback_ends_call`: no other number is dialled after the fallback."""
         ends_call = fallback_ends_call and bool(self.fallback_audio)
         return Script(
             notice=Line(self.recording_notice, self.notice_audio) if recorded else Line(),
@@ -67,7 +67,7 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def load(path: Path | None) -> Agent:
-    """Read an agent file. Raises ConfigError, one line, for one that cannot be used."""
+    """Read an agent file. Raises ConfigError, one line, for a file that cannot be used."""
     path = path or DEFAULT_FILE
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))

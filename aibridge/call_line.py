@@ -1,7 +1,7 @@
-"""A call's line at txpacer, as this worker sees it: asked for until it answers, filled again, restored where it was.
+"""A call's line at txpacer, as this worker sees it: requested until txpacer answers, restored after a loss.
 
-The speech of the line is kept in the ledger (core/utterances.py), and here is what is to be sent of it: until txpacer
-has answered, nobody knows whether the line is there, and what is said waits.
+The ledger (core/utterances.py) keeps the speech of the line; this file decides what to send of it. Until txpacer has
+answered, it is unknown whether the line exists, and speech waits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .core.commands import EndSpeech, PauseSpeech, ResumeSpeech, WithdrawSpeech
 from .core.conversation import Conversation
 from .core.line_lost import given, heard_until
 
-# Speech is kept for this long after the ear has passed it: more than our idea of the ear can be wrong by. The last of
-# what an utterance has so far is kept, too: a line may hold it back while the model is slow.
+# Speech is kept for this long after the ear has passed it: longer than the estimated ear can be wrong. The last speech
+# of an unfinished utterance is kept, too: a line may hold it back while the model is slow.
 PASSED_NS: Final = 1_000_000_000
 
 LineCommand = EndSpeech | WithdrawSpeech | PauseSpeech | ResumeSpeech
@@ -55,14 +55,14 @@ class CallLine:
         self._conversation = conversation
         self._to_pacer = to_pacer
         self._clock = clock
-        # How often txpacer was asked for the line, and since when it owes an answer (ns; 0: it owes none).
+        # How often the line was requested, and since when txpacer owes an answer (ns; 0: it owes none).
         self._asks = 0
         self.asked_ns = 0
-        # Speech goes out at once. A line that was asked for the first time is taken to be there.
+        # Speech goes out at once: the line exists. After its first request, a line is assumed to exist.
         self._is_there = True
         # How far the frames had come when the line, or the media socket, was lost; None: neither was.
         self._lost: LineLost | None = None
-        # The utterance in whose midst this media socket began, and how many bytes of it were heard before.
+        # The utterance that was being heard when this media socket began, and how many bytes of it were heard before.
         self.base = (0, 0)
 
     def speak(self, utterance: int, data: bytes) -> None:
@@ -84,16 +84,16 @@ class CallLine:
     # --- asking ---
 
     def ask(self) -> None:
-        """Have a line, or learn what it was given."""
+        """Request the line. The answer says what the line holds."""
         self._count_ask()
         self._to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks))
 
     def ask_again(self, epoch: int) -> list[PlayoutFinished | Withdrawn]:
-        """txpacer, whose epoch is `epoch` now, has not answered: it was another one, or its answer is late."""
+        """txpacer has not answered. Its epoch is `epoch` now: it was restarted, or its answer is late."""
         if self._lost is not None:
             self._lost = structs.replace(self._lost, epoch=epoch)
             return self._restore(*given(self._conversation.utterances.open(), self._lost, self.base))
-        # Nobody knows whether what was said since has arrived; the answer to this tells.
+        # Whether later speech has arrived is unknown; the answer to this request tells.
         self._is_there = False
         self.ask()
         return []
@@ -103,9 +103,9 @@ class CallLine:
         self.asked_ns = self._clock()
 
     def answered(self, state: LineState) -> bool:
-        """txpacer has the line. False for an answer to an earlier question, which is out of date."""
+        """txpacer has the line. Returns False for the answer to an earlier request, which is stale."""
         if state.ask != self._asks:
-            return False  # something may have been said since that question
+            return False  # more may have been said since that request
         self.asked_ns = 0
         was_there, self._is_there = self._is_there, True
         if not was_there:
@@ -113,7 +113,7 @@ class CallLine:
         return True
 
     def _fill(self, state: LineState) -> None:
-        """Say what the line was not given."""
+        """Send the speech that the line lacks."""
         sizes = {number: size for number, size, *_ in state.unheard}
         playout = self._conversation.playout
         if playout.is_paused:
@@ -131,12 +131,12 @@ class CallLine:
     # --- losses ---
 
     def lost(self, lost: LineLost) -> list[PlayoutFinished | Withdrawn]:
-        """txpacer was restarted: its new line goes on after the last frame that the gateway was given."""
+        """txpacer was restarted: its new line continues after the last frame that the gateway was given."""
         self._lost = lost
         return self._restore(*given(self._conversation.utterances.open(), lost, self.base))
 
     def moved(self, epoch: int, heard_ns: int) -> list[PlayoutFinished | Withdrawn]:
-        """The call has another media socket: the line goes on where the caller's ear stopped, at `heard_ns`."""
+        """The call has another media socket: the line continues where the caller's ear stopped, at `heard_ns`."""
         self._lost = LineLost(self.call, epoch, (), 0, 0, 0)
         self.base = (0, 0)
         return self._restore(*heard_until(self._conversation.utterances.open(), heard_ns), is_moved=True)
@@ -144,9 +144,10 @@ class CallLine:
     def _restore(
         self, paced: dict[int, int], finished: set[int], *, is_moved: bool = False
     ) -> list[PlayoutFinished | Withdrawn]:
-        """Have the line made again. `paced` bytes of each open utterance have left; those in `finished` have wholly.
+        """Have the line restored. `paced` bytes of each open utterance have left; those in `finished` have left whole.
 
-        What the line lacks follows when it is there (`answered`). Returns what the old line would have reported.
+        The speech that the line lacks follows after its answer (`answered`). Returns the reports that the lost line did
+        not send.
         """
         assert self._lost is not None
         playout, utterances = self._conversation.playout, list(self._conversation.utterances.open())
@@ -177,7 +178,7 @@ class CallLine:
         return reports
 
     def forget_heard(self, heard_ns: int) -> None:
-        """Keep no speech that the ear has long passed. Nobody knows whether the ear went on after `heard_ns`."""
+        """Drop speech that the ear has long passed. Whether the ear went on after `heard_ns` is unknown."""
         if self._conversation.playout.is_paused or not self._is_there:
             return
         for utterance in self._conversation.utterances.open():

@@ -1,4 +1,4 @@
-"""What aibridge counts. `shared/pages.py` exports it. Times in seconds; no series carries a call's id."""
+"""The metrics of aibridge. Times are seconds; no series carries a call's id."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),
     counter("bridge_retries", "Responses that failed and were asked for again"),
-    counter("bridge_unanswered_withdrawals", "Withdrawals that txpacer did not answer; the ear's clock was taken"),
+    counter("bridge_unanswered_withdrawals", "Withdrawals that txpacer did not answer; the ear's clock answered"),
     histogram("bridge_cancel_seconds", "speech_started to response.cancel, seconds", _FAST_S),
     histogram("bridge_silence_seconds", "speech_started to silence at the ear, seconds", _SILENCE_S),
     histogram("bridge_response_seconds", "speech_stopped to the first sample of the answer at the ear", _RESPONSE_S),
-    histogram("bridge_history_error_seconds", "Where we cut an item against where the server did", _ERROR_S),
+    histogram("bridge_history_error_seconds", "Where aibridge cut an item against where the server did", _ERROR_S),
     histogram("bridge_mark_drift_seconds", "End of an utterance by txpacer's account against Twilio's mark", _FAST_S),
     counter("bridge_errors", "Error events of the model, other than the benign ones"),
     counter("bridge_illegal_events", "Events that the conversation's state did not allow; they changed nothing"),
-    counter("bridge_malformed_events", "Messages of the model that were no event"),
+    counter("bridge_malformed_events", "Messages of the model that were not events"),
     counter("bridge_undecodable", "Messages of other processes that did not decode"),
     gauge("bridge_speech_kept_bytes", "Speech that txpacer has not taken yet: it is stopped, or being restarted"),
     counter("bridge_dropped", "Messages to other processes that their sockets refused"),

@@ -1,8 +1,7 @@
-"""What a worker says to txpacer: at once, but for speech that goes on, which gathers for a moment.
+"""A worker's messages to txpacer. All leave at once, except the later deltas of an utterance, which gather for 10 ms.
 
-The model makes speech several times faster than it is heard, in deltas; one message for each would wake txpacer more
-often than its ticks do. The first delta of an utterance is what a caller waits for, and never waits; nor does anything
-else.
+The model makes speech several times faster than it is heard, in deltas. One message per delta would wake txpacer more
+often than its ticks do. The first delta of an utterance never waits, because a caller waits for it.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ SPEECH_GATHER_S: Final = 0.01
 
 
 class SpeechLink:
-    """`say` never waits. All that is said until the link's turn goes out as one message, in order.
+    """`say` never waits. Messages that come before the next send go out together, in order.
 
-    `kept_bytes` shows what txpacer has not taken yet: it is stopped, or being restarted.
+    `kept_bytes` shows the bytes that txpacer has not accepted yet, because it is stopped or restarting.
     """
 
     def __init__(self, link: ChannelLink, kept_bytes: Gauge) -> None:
         self._link = link
         self._kept_bytes = kept_bytes
         self._said: list[Message] = []
-        # By call: the utterance that has begun.
+        # By call, the utterance whose first delta was sent.
         self._begun: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_urgent = False
@@ -42,7 +41,7 @@ class SpeechLink:
         self._link.close()
 
     def forget(self, call: int) -> None:
-        """Another worker has this call: nothing more is said of it."""
+        """Another worker owns this call: send nothing more about it."""
         self._begun.pop(call, None)
 
     def hello(self, bridge: str) -> None:

@@ -1,11 +1,11 @@
 """Who has the floor: what the caller's speech does to the AI's, with greeting protection and confirmation.
 
-What the model says about the caller is true at once for the beginning of speech, and half a second late for its end. So
-where it matters whether the caller speaks *now*, at the end of a protection and when an interruption is to be
-confirmed, the caller's own audio is asked as well (caller_audio.py).
+The model reports the beginning of the caller's speech at once, and its end half a second late. At the end of a
+protection and at the confirmation of an interruption, it matters whether the caller speaks *now*: there the caller's
+own audio decides (caller_audio.py).
 
-INTERRUPT reaches the other regions: the response is cancelled (cancel_once.py), the line withdrawn (playout.py), the
-greeting and the goodbye are over.
+INTERRUPT reaches the other regions: the response is cancelled (cancel_once.py), the line is withdrawn (playout.py), the
+greeting and the goodbye end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BargeIn = Literal["withdraw", "drain", "clear"]
 class Floor(Enum):
     QUIET = auto()  # the caller is silent
     SPEAKING = auto()  # the caller speaks; nothing of the AI waits for a decision
-    WAITING = auto()  # the caller speaks over protected words: looked at again at their end
+    WAITING = auto()  # the caller speaks over protected words; the decision falls at their end
     CONFIRMING = auto()  # the caller speaks over the AI, the line is paused: an interruption if the speech lasts
 
 
@@ -33,11 +33,11 @@ class FloorEvent(Enum):
     SPEAKS_OVER_DRAIN = auto()  # over speech that BARGE_IN=drain plays to its end
     FALLS_SILENT = auto()
     PROTECTION_ENDS = auto()  # the caller still speaks, and there is something to interrupt
-    PROTECTION_ENDS_IN_SILENCE = auto()  # the caller was quicker, or there is nothing to interrupt
+    PROTECTION_ENDS_IN_SILENCE = auto()  # the caller is silent again, or there is nothing to interrupt
     SPEECH_LASTS = auto()
     SPEECH_LASTS_ALONE = auto()  # the AI has finished meanwhile
     SPEECH_DOES_NOT_LAST = auto()
-    SESSION_LOST = auto()  # nobody says any more whether the caller speaks; the next session will
+    SESSION_LOST = auto()  # no session reports the caller's speech until the next one is ready
 
 
 class FloorAct(Enum):

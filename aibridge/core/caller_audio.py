@@ -1,10 +1,10 @@
-"""The caller's own audio: what a fresh session still has to hear, and whether the caller is speaking right now.
+"""The caller's own audio: what a new session still has to hear, and whether the caller is speaking right now.
 
-A session that is lost takes with it what it heard. A turn of the caller is therefore kept until its words are known or
-an answer to it was heard, and a fresh session hears it again.
+A lost session takes along what it heard. A turn of the caller is therefore kept until its words are known or its answer
+was heard, and a new session hears it again.
 
-The model notices the end of speech half a second late, or later still when it listens for the meaning. Where that is
-too late, the last 160 ms are examined here. It costs nothing otherwise: a chunk is only kept.
+The model notices the end of speech half a second late, or later when it listens for the meaning. Where that is too
+late, the last 160 ms are examined here. At any other time a chunk is only kept, which costs nothing.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final
 
 from shared.audio import BYTES_PER_MS, MULAW_TO_LINEAR
 
-# Recent chunks; Twilio sends 20 ms each, so 1 s. Bounded in chunks, because nothing promises their length.
+# Recent chunks: 1 s at Twilio's 20 ms each. Bounded in chunks, because their length is not documented.
 RECENT_CHUNKS: Final = 50
-# What "right now" means: longer than the closure of a consonant (up to about 120 ms), shorter than a pause for breath.
+# "Right now": longer than the closure of a consonant (up to about 120 ms), shorter than a pause for breath.
 NOW_BYTES: Final = 160 * BYTES_PER_MS
 WINDOW_BYTES: Final = 20 * BYTES_PER_MS
-# Speech is not more than this below its loudest 20 ms of the last second. Between words it falls further.
+# Speech is at most this much below the loudest 20 ms of the last second. Between words the level falls further.
 DEPTH: Final = 8
-# Mean amplitude of 20 ms below which nothing is speech: about -46 dBFS; speech on a phone is at -35 to -15.
+# Below this mean amplitude of 20 ms there is no speech: about -46 dBFS; speech on a phone is at -35 to -15.
 FLOOR: Final = 160
-# Audio that a fresh session may have to hear: 15 s; the oldest goes first.
+# Audio that is kept for a new session: 15 s; the oldest goes first.
 HELD_BYTES: Final = 120_000
 # What belongs to a turn before the model notices it: its padding (300 ms) and the time that the detection took.
 PREFIX_CHUNKS: Final = 25
@@ -38,14 +38,14 @@ class CallerAudio:
 
     def __init__(self) -> None:
         self._recent: deque[bytes] = deque(maxlen=RECENT_CHUNKS)
-        # What a fresh session would have to hear, and the position of its first byte; None: nothing.
+        # The audio that a new session would have to hear, and the position of its first byte; None: no audio.
         self._held: bytearray | None = bytearray()
         self._held_from = 0
-        # There is no session that hears the caller.
+        # No session hears the caller.
         self._is_unheard = True
         # Where the turn that the caller is speaking begins; None: the caller is silent.
         self._speaking_from: int | None = None
-        # Where each turn begins that the model took, whose words are not known and whose answer was not heard.
+        # The position of each turn that the model took, without known words and without a heard answer.
         self._unanswered: dict[int, int] = {}
         # Bytes that exceeded the bound.
         self.dropped_bytes = 0
@@ -66,7 +66,7 @@ class CallerAudio:
         self._held_from += n_bytes
 
     def turn_started(self) -> None:
-        """The session hears speech begin: from here on, another session would have to hear it, too."""
+        """The session notices speech: a new session would have to hear it from here."""
         prefix = b"".join(list(self._recent)[-PREFIX_CHUNKS:])
         if self._held is None:
             self._held = bytearray(prefix)
@@ -74,7 +74,7 @@ class CallerAudio:
             self._speaking_from = max(self._held_from, self._held_from + len(self._held) - len(prefix))
 
     def turn_taken(self, turn: int, *, has_speech: bool) -> None:
-        """The session has the turn in its conversation. It dies with the session, unless its words become known."""
+        """The turn is in the session's conversation. It is lost with the session unless its words become known."""
         begin, self._speaking_from = self._speaking_from, None
         if has_speech and begin is not None:
             self._unanswered[turn] = begin
@@ -94,7 +94,7 @@ class CallerAudio:
             self._release()
 
     def _release(self) -> None:
-        """Keep nothing that no session would have to hear."""
+        """Drop audio that no session would have to hear."""
         if self._held is None or self._is_unheard:
             return
         begins = list(self._unanswered.values())
@@ -106,18 +106,18 @@ class CallerAudio:
             self._held = None
 
     def overlap(self) -> None:
-        """Another session takes over: what was said last is heard by both."""
+        """Another session takes over: both sessions hear the last audio."""
         if self._held is None:
             self._held = bytearray(b"".join(list(self._recent)[-PREFIX_CHUNKS:]))
 
     def session_lost(self) -> None:
-        """Keep everything from now on; in the middle of a turn, or without an answer to it, from its beginning."""
+        """Keep all audio from now on, and an unfinished or unanswered turn from its beginning."""
         self._is_unheard = True
         if self._held is None:
             self._held = bytearray()
 
     def deliver(self) -> tuple[bytes, list[int]]:
-        """What a session that is ready now has missed, and which turns are in that, unanswered."""
+        """The audio that a ready session has missed, and the unanswered turns in it."""
         held, self._held = self._held, None
         again, self._unanswered = list(self._unanswered), {}
         self._is_unheard, self._speaking_from = False, None

@@ -1,7 +1,7 @@
-"""What the model does for this conversation: one response at a time, cancelled at most once.
+"""The model's work for this conversation: one response at a time, cancelled at most once.
 
-A cancel is sent only while the model makes the response. A response that has finished is often still heard for seconds;
-the model would refuse a cancel of it. A response that was asked for has no number yet: it is cancelled when it begins.
+A cancel is sent only while the model makes the response. A finished response is often heard for further seconds, and
+the model would refuse its cancel. A requested response has no number yet: it is cancelled when it begins.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Making(Enum):
 
 class MakingEvent(Enum):
     ASKED = auto()
-    REFUSED = auto()  # what was asked for does not come
+    REFUSED = auto()  # the requested response does not come
     BEGAN = auto()  # ours, or the model's own answer to the caller
     INTERRUPTED = auto()
     CANCEL_REFUSED = auto()  # the cancel crossed the end of the response
@@ -48,7 +48,7 @@ MAKING_TABLE: Final[Table[Making, MakingEvent, MakingAct]] = {
     (Making.ACTIVE, MakingEvent.INTERRUPTED): (Making.CANCELLING, (MakingAct.CANCEL,)),
     **becomes((Making.ACTIVE, Making.CANCELLING), MakingEvent.ENDED, Making.IDLE),
     **becomes(Making, MakingEvent.LOST, Making.IDLE),
-    # Our Ask crossed the model's own response, which won.
+    # The request crossed the model's own response, which won.
     **stays((Making.IDLE, Making.ACTIVE, Making.CANCELLING), MakingEvent.REFUSED),
     **stays((Making.IDLE, Making.UNWANTED, Making.CANCELLING), MakingEvent.INTERRUPTED),
     **stays(Making, MakingEvent.CANCEL_REFUSED),

@@ -1,7 +1,7 @@
-"""Statecharts: a region of a conversation is a state that a table moves.
+"""Statecharts: a region of a conversation is a state, and a table moves it.
 
-A table maps `(state, event)` to `(next state, acts)`. A pair that a table does not hold is illegal: it is counted and
-changes nothing. A pair that the table holds without effect is an event that the region sees and ignores.
+A table maps `(state, event)` to `(next state, acts)`. A pair that is missing in the table is illegal: it is counted and
+changes nothing. A pair without effect is an event that the region ignores.
 
 `as_markdown` prints a table; docs/conversation.md holds these prints, and a test compares them.
 """
@@ -32,7 +32,7 @@ class Chart(Generic[S, E, A]):
         self._illegal = illegal
 
     def step(self, event: E) -> tuple[A, ...]:
-        """Move by `event`; what is to be done. Nothing for an illegal event, which is counted."""
+        """Move by `event` and return the acts. An illegal event is counted and has none."""
         row = self._table.get((self.state, event))
         if row is None:
             self._illegal.inc()
@@ -45,12 +45,12 @@ class Chart(Generic[S, E, A]):
 
 
 def stays(states: Iterable[S], *events: E) -> dict[tuple[S, E], tuple[S, tuple[A, ...]]]:
-    """Rows of events that these states ignore."""
+    """Rows for events that these states ignore."""
     return {(state, event): (state, ()) for state in states for event in events}
 
 
 def becomes(states: Iterable[S], event: E, then: S, *acts: A) -> dict[tuple[S, E], tuple[S, tuple[A, ...]]]:
-    """Rows of an event that leads from each of these states to the same one."""
+    """Rows for an event that leads from each of these states to the same state."""
     return {(state, event): (then, acts) for state in states}
 
 

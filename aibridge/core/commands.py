@@ -1,4 +1,4 @@
-"""What the conversation wants done, the model's part apart (models/port.py). The shell carries it out, in order."""
+"""The conversation's commands, except those to the model (models/port.py). The shell carries them out in order."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..models.port import ModelCommand
 
 @dataclass(frozen=True)
 class DialModel:
-    """Open another session. What becomes of it is told to the conversation."""
+    """Open another session, and report its outcome to the conversation."""
 
 
 @dataclass(frozen=True)
 class LeaveSession:
-    """The call's session answers no more: close it."""
+    """Close the call's session, which has stopped answering."""
 
 
 @dataclass(frozen=True)
 class UseSession:
-    """The dialled session is the call's from here on; close the one before."""
+    """Make the dialled session the call's session; close the one before."""
 
 
 # --- to the line ---
 
 
 class Speak(msgspec.Struct, frozen=True, gc=False):
-    """Audio for the line. The only command that comes with every delta."""
+    """Send audio to the line. The only command that comes with every delta."""
 
     utterance: int
     data: bytes
@@ -47,7 +47,7 @@ class EndSpeech:
 
 @dataclass(frozen=True)
 class WithdrawSpeech:
-    """Pace nothing more of all utterances up to `through`."""
+    """Pace nothing more of the utterances up to `through`."""
 
     through: int
     clear: bool

@@ -1,7 +1,7 @@
-"""How a conversation ends: with an order, once everything before it was heard; or with the fallback.
+"""How a conversation ends: with an order, after everything before it was heard; or with the fallback.
 
-An order that the model gave (hang up) waits until the caller has heard the goodbye and is silent. A caller who speaks
-into the goodbye keeps the call. The fallback waits for nobody: the model is gone for good.
+The model's order to hang up waits until the caller has heard the goodbye and is silent. A caller who interrupts the
+goodbye keeps the call. The fallback does not wait for the caller: the model is gone for good.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The greeting, and its protection: for the first 500 ms of it at the ear an interruption waits.
+"""The greeting and its protection: during the first 500 ms at the ear, an interruption waits.
 
-Without protection, a "hello?" at pick-up cuts the first word off, and the caller hears nothing that tells who answered.
-What counts is what was heard, not what was sent: the protection runs on the ear's clock, over all utterances of the
-greeting, and a gap inside it makes it end later.
+Without protection, a "hello?" at pick-up cuts off the first word, and the caller does not hear who answered. The
+protection counts what was heard, not what was sent: it runs on the ear's clock, over all utterances of the greeting,
+and a gap inside it makes it end later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.audio import BYTE_NS
 from .chart import Table, becomes, stays
 from .utterances import Utterance
 
-# A greeting that txpacer does not begin to pace within this time protects nothing any more.
+# The protection ends when txpacer does not begin to pace the greeting within this time.
 LATEST_NS: Final = 5_000_000_000
 
 
@@ -26,7 +26,7 @@ class Opening(Enum):
     ASKED = auto()
     MAKING = auto()  # the model makes it
     MADE = auto()  # all of it is in the line, or heard
-    OVER = auto()  # heard, interrupted, failed, or not wanted at all
+    OVER = auto()  # heard, interrupted, failed, or not configured
 
 
 class OpeningEvent(Enum):
@@ -34,7 +34,7 @@ class OpeningEvent(Enum):
     RECORDED = auto()  # a recording of it is given to the line
     BEGAN = auto()
     OTHER_BEGAN = auto()  # another response was made instead
-    FAILED = auto()  # refused or failed: it is asked for again
+    FAILED = auto()  # refused or failed: it is requested again
     SILENT = auto()  # it ended without a sound
     ENDED = auto()  # the model has made all of it
     LOST = auto()  # the session is gone
@@ -76,7 +76,7 @@ GREETING_TABLE: Final[Table[Opening, OpeningEvent, OpeningAct]] = {
 
 
 class Protection:
-    """When the first words of a greeting were heard. `utterances` are the greeting's, in order. Times are ns."""
+    """When the first words of a greeting are heard. `utterances` are the greeting's, in order. Times are ns."""
 
     def __init__(self, protect_ns: int) -> None:
         self.utterances: list[Utterance] = []
@@ -99,7 +99,7 @@ class Protection:
         return now_ns < (self._since_ns + LATEST_NS if end_ns is None else end_ns)
 
     def until_ns(self, greeting: Opening) -> int | None:
-        """When the protection ends at the ear, or the greeting if it is shorter; None while that is not known."""
+        """When the protection, or a shorter greeting, ends at the ear; None while that is not known."""
         left_ns = self._protect_ns
         end_ns: int | None = None
         for utterance in self.utterances:

@@ -1,7 +1,7 @@
-"""What was said in a call, by whom and when, and how much of it was heard: for the record, and for a fresh session.
+"""What was said in a call, by whom and when, and how much of it was heard: for the record, and for a new session.
 
-The model's own conversation holds audio, and truncating it throws all words of it away, because nobody can align words
-with audio exactly. So the words are cut here, by the share of the utterance's bytes that was heard.
+The model's own conversation holds audio. Truncating an item there removes all its words, because the server cannot
+align words with audio exactly. The words are therefore cut here, at the share of the utterance's bytes that was heard.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final, Literal
 from ..models.port import Usage
 from .utterances import Utterance
 
-# A fresh session is told this many of the last turns as text, and at most this many characters: 32k tokens are the
-# smallest context of a speech model, and instructions, tools and the call itself have to fit, too.
+# A new session is told this many of the last turns as text, and at most this many characters: the smallest context of a
+# speech model is 32k tokens, and instructions, tools and the call itself have to fit, too.
 REPLAY_TURNS: Final = 200
 REPLAY_CHARACTERS: Final = 24_000
 # Characters of one turn; a quarter of an hour of speech.
@@ -37,7 +37,7 @@ class Turn:
     stopped_ns: int | None = None
     # All words, heard or not; "" while they are not known.
     text: str = ""
-    # `text` holds the words of this many bytes: a worker died before it told the rest. 0: the words of all.
+    # `text` holds the words of this many bytes, because a worker died before it sent the rest. 0: all words.
     text_bytes: int = 0
 
     @property
@@ -70,7 +70,7 @@ class Turn:
 
     @property
     def heard_bytes(self) -> int | None:
-        """The AI's: None while it is being heard."""
+        """Of an AI's turn; None while it is being heard."""
         return None if self.speech is None else self.speech.heard_bytes
 
     @property
@@ -137,14 +137,14 @@ def cut_text(text: str, share: float) -> str:
 
 @dataclass
 class History:
-    """The record of one call. `take_changed` gives each change once, to whoever keeps the record elsewhere."""
+    """The record of one call. `take_changed` returns each change once, for a record that is kept elsewhere."""
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     usage: UsageTotal = field(default_factory=UsageTotal)
     # When the speech of turns that are not taken yet began and stopped, by turn.
     _speech: dict[int, tuple[int, int | None]] = field(default_factory=dict)
-    # The turns whose audio a fresh session hears again, oldest first: what it takes then is no new turn.
+    # The turns whose audio a new session hears again, oldest first: its next turns are these, not new ones.
     _heard_again: list[Turn] = field(default_factory=list)
     _by_utterance: dict[int, Turn] = field(default_factory=dict)
     _by_turn: dict[int, Turn] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class History:
         self._by_turn = {turn.turn: turn for turn in turns if turn.speech is None}
 
     def of_utterance(self, number: int) -> Turn | None:
-        """The AI's turn of this utterance, which the caller of this method changes."""
+        """The AI's turn of this utterance. It counts as changed."""
         turn = self._by_utterance.get(number)
         if turn is not None:
             self._changed[turn.number] = turn
@@ -223,7 +223,7 @@ class History:
             self._changed[turn.number] = turn
 
     def hear_again(self, numbers: list[int]) -> None:
-        """A fresh session hears the audio of these turns of the caller."""
+        """A new session hears the audio of these turns of the caller again."""
         self._heard_again = [self._by_turn[number] for number in numbers if number in self._by_turn]
 
     def take_changed(self) -> list[Turn]:
@@ -233,7 +233,7 @@ class History:
         return changed
 
     def replay(self) -> list[tuple[Turn, str]]:
-        """What a fresh session is told, in order: the last turns, and the words of each that were heard."""
+        """The last turns in order, with the words of each that were heard: what a new session is told."""
         told: list[tuple[Turn, str]] = []
         left = REPLAY_CHARACTERS
         for turn in reversed(self.turns[-REPLAY_TURNS:]):

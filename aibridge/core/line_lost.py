@@ -1,8 +1,8 @@
-"""How far the frames of a call had come when its line, or its media socket, was lost: in bytes that others counted.
+"""How far the frames of a call had come when its line, or its media socket, was lost.
 
 - txpacer restarted: the gateway knows how many frames it was given since which mark, and every frame but the last of an
-  utterance holds 160 bytes of it. Nothing is doubled and nothing lost.
-- the media socket was lost: the ear stopped when the caller was last heard. The ear's clock is wrong by a frame or two.
+  utterance holds 160 bytes of it. Nothing is doubled, and nothing lost.
+- The media socket was lost: the ear stopped when the caller was last heard. The ear's clock is wrong by a frame or two.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .utterances import Utterance
 def given(
     utterances: Iterable[Utterance], lost: LineLost, base: tuple[int, int] = (0, 0)
 ) -> tuple[dict[int, int], set[int]]:
-    """Bytes of each open utterance that the gateway was given, and which utterances it was given to their end.
+    """The bytes of each open utterance that the gateway was given, and the utterances that it was given whole.
 
-    `base`: the utterance in whose midst the gateway's media socket began, and how many bytes were heard before.
+    `base`: the utterance that was being heard when the media socket began, and how many of its bytes were heard before.
     """
     marks = dict(lost.marks)
     last_mark = lost.marks[-1][0] if lost.marks else 0
@@ -32,7 +32,7 @@ def given(
         if number in marks:
             paced[number] = min(before + marks[number] * FRAME_BYTES, utterance.spoken_bytes)
         elif number < last_mark:
-            paced[number] = before  # no frame of it came since, or its mark would be there
+            paced[number] = before  # no frame of it has come since; otherwise its mark would have come
         else:
             paced[number] = min(before + frames * FRAME_BYTES, utterance.spoken_bytes)
             if utterance.spoken_bytes:
@@ -41,7 +41,7 @@ def given(
 
 
 def heard_until(utterances: Iterable[Utterance], at_ns: int) -> tuple[dict[int, int], set[int]]:
-    """Bytes of each open utterance that the ear had played at that instant, in whole frames, and which it had ended."""
+    """The bytes of each open utterance that the ear had played at `at_ns`, in whole frames; and the finished ones."""
     heard: dict[int, int] = {}
     finished: set[int] = set()
     for utterance in utterances:

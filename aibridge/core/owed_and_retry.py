@@ -1,8 +1,7 @@
-"""What is owed to the caller, when it is asked for, and how often a response that failed is retried.
+"""What the caller is owed, when it is requested, and how often a failed response is retried.
 
 The model answers each turn by itself, unless a response is in the way, the answer fails, or the session is lost. Then
-an answer is owed, and is asked for once nothing is in the way. A response that fails is retried, after a longer pause
-each time.
+an answer is owed, and is requested when nothing is in the way. A failed response is retried with a growing pause.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from .chart import Chart, Table, becomes, stays
 from .timers import Due, Timers
 
 _MS: Final = 1_000_000
-# After the end of a response that was in the way, the model may answer by itself; we ask if it has not by then. The
-# pause costs nothing: the caller still hears that response.
+# After the end of a response that was in the way, the model may answer by itself. If it has not by then, the answer is
+# requested. The pause costs nothing: the caller still hears that response.
 ANSWER_NS: Final = 100 * _MS
-# A model answers a turn in the same instant in which it takes it. An answer that has not begun by then never comes.
+# A model begins its answer when it takes the turn. An answer that has not begun by then never comes.
 EXPECTED_NS: Final = 2_000 * _MS
-# How long a fresh session may take to notice the caller in the audio that it is given, before it is asked to speak.
+# A new session may take this long to notice the caller in the audio that it is given, before it is asked to speak.
 HEARS_AGAIN_NS: Final = 2_000 * _MS
-# An Ask that is neither answered nor refused.
+# An Ask that is neither answered nor refused by then has failed.
 CREATED_NS: Final = 5_000 * _MS
 # Consecutive responses that fail (rate limit, server error) before the caller gets the fallback; the pause doubles.
 RETRIES_MAX: Final = 3
@@ -37,7 +36,7 @@ class Owed(Enum):
     EXPECTED = auto()  # the model ought to answer by itself
     ANSWER = auto()
     CONTINUE = auto()  # a sentence broke off
-    REPEAT = auto()  # nobody understood the caller, who is asked to say it again
+    REPEAT = auto()  # the caller's words were lost: ask the caller to repeat them
 
 
 class OwedEvent(Enum):
@@ -83,13 +82,13 @@ _OWE: Final[dict[Purpose, OwedEvent]] = {
 
 
 class Asking:
-    """The region of what is owed, with its times, and the request that is under way. Times are ns, monotonic."""
+    """The region of what is owed, with its times, and the request in flight. Times are ns, monotonic."""
 
     def __init__(self, timers: Timers, illegal: Counter, rng: random.Random) -> None:
         self.chart = Chart(OWED_TABLE, Owed.NOTHING, illegal)
         self._timers = timers
         self._random = rng
-        # The Ask that is under way: its number (0: none) and its purpose.
+        # The Ask in flight: its number (0: none) and its purpose.
         self.request = 0
         self.requested: Purpose = "answer"
         self._requests = 0
@@ -112,7 +111,7 @@ class Asking:
             self.step(event, now_ns)
 
     def purpose(self) -> Purpose | None:
-        """What is to be asked for."""
+        """The purpose of the next request."""
         return PURPOSES.get(self.chart.state)
 
     def not_before(self, at_ns: int) -> None:
@@ -122,7 +121,7 @@ class Asking:
         return not self._timers.is_set(Due.ANSWER)
 
     def asked(self, purpose: Purpose, now_ns: int) -> int:
-        """An Ask of this purpose goes out; its number."""
+        """An Ask of this purpose is sent. Returns its number."""
         if purpose == self.purpose():
             self.step(OwedEvent.ASKED, now_ns)
         self._requests += 1
@@ -134,13 +133,13 @@ class Asking:
         self._timers.cancel(Due.CREATED)
 
     def refused(self) -> Purpose:
-        """The Ask that was under way came to nothing; its purpose."""
+        """The Ask in flight has failed. Returns its purpose."""
         self.request = 0
         self._timers.cancel(Due.CREATED)
         return self.requested
 
     def response_ended(self, now_ns: int) -> None:
-        """A response is out of the way of what is owed."""
+        """A response that was in the way has ended."""
         if self.purpose() is not None and self.may_ask():
             self.not_before(now_ns + ANSWER_NS)
 

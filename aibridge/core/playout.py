@@ -1,7 +1,8 @@
-"""What the caller hears: speech goes to the line, and txpacer's reports say what became of it.
+"""What the caller hears: speech goes to the line, and txpacer reports how much of it is heard.
 
-The line is a region of its own. A withdrawal takes back what the line has not paced; txpacer answers how many bytes of
-each utterance it had paced, all of which are heard. Until then nobody knows what was heard.
+The line is a region of its own. A withdrawal takes back the speech that the line has not paced. txpacer answers with
+the bytes of each utterance that it had paced, and the caller hears all of them. Until then it is unknown what was
+heard.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
-# txpacer answers a withdrawal within its tick of 10 ms. It may itself be frozen for as long as the gateway's socket
-# waits for it; after this, the answer is taken from the ear's clock.
+# txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock gives the
+# answer.
 WITHDRAWN_NS: Final = 2_000_000_000
 
 
@@ -58,13 +59,13 @@ LINE_TABLE: Final[Table[LineState, LineEvent, LineAct]] = {
     (LineState.WITHDRAWING_PAUSED, LineEvent.ANSWERED): (LineState.PAUSED, ()),
     **stays((LineState.FLOWING, LineState.WITHDRAWING), LineEvent.RESUME),
     **stays((LineState.PAUSED, LineState.WITHDRAWING_PAUSED), LineEvent.PAUSE),
-    # An answer to an earlier withdrawal was the last one already.
+    # The answer to an earlier withdrawal already covered this one.
     **stays((LineState.FLOWING, LineState.PAUSED), LineEvent.ANSWERED),
 }
 
 
 class Playout:
-    """The region of the line, and the bookings that follow from it. Methods return the commands that follow."""
+    """The region of the line, and its bookings. Methods return the commands that follow."""
 
     def __init__(
         self,
@@ -87,11 +88,11 @@ class Playout:
         self._barge_in = barge_in
         self._lead_ns = lead_ns
         self._metrics = metrics
-        # The highest utterance that a withdrawal was asked for.
+        # The highest utterance of a withdrawal.
         self.withdrawing_through = 0
-        # `clear`s asked for; marks of an earlier generation may have been thrown away by one.
+        # `clear`s so far; a `clear` may have discarded the audio of marks of an earlier generation.
         self._generation = 0
-        # The interruption whose silence is not known yet, and when it took effect (later, if it was protected).
+        # The interruption whose silence is not known yet, and when it took effect (later than it began, if it waited).
         self._interruption: Interruption | None = None
         self._effective_ns = 0
         # The last utterance of which something was heard.
@@ -100,7 +101,7 @@ class Playout:
     # --- towards the line ---
 
     def begin(self, utterance: Utterance, response: Response) -> list[Command]:
-        """The first audio of an utterance came: those before it are complete, whatever the model still says."""
+        """The first audio of an utterance came: all utterances before it are complete."""
         response.utterances.append(utterance.number)
         commands = [
             command
@@ -145,7 +146,7 @@ class Playout:
         ]
 
     def silence(self, utterance: Utterance) -> None:
-        """Nothing of an utterance is spoken: it holds no audio, or only audio of a cancelled response."""
+        """The utterance is not spoken: it has no audio, or only audio of a cancelled response."""
         self.utterances.settle(utterance.number, 0, 0)
 
     def is_audible(self) -> bool:
@@ -176,7 +177,7 @@ class Playout:
         return commands
 
     def interrupt(self, at_ns: int, now_ns: int, *, protected: bool, cancelled: bool) -> list[Command]:
-        """The caller interrupts, and began to speak at `at_ns`: withdraw, if there is something to withdraw."""
+        """The caller interrupts, and began to speak at `at_ns`: withdraw the unpaced speech, if there is any."""
         interruption = Interruption(at_ns, at_ns, protected, cancelled)
         if not self.is_audible():
             self._history.interruptions.append(interruption)
@@ -232,7 +233,7 @@ class Playout:
         return self._cut({u: heard.get(u.number, 0) for u in settled}, answer)
 
     def withdrawal_overdue(self, now_ns: int) -> list[Command]:
-        """txpacer did not answer: it is gone. The ear's clock has to do."""
+        """txpacer did not answer, so it is gone: use the ear's clock."""
         if not self.awaits_truth():
             return []
         self._metrics.unanswered_withdrawals.inc()
@@ -262,7 +263,7 @@ class Playout:
         return commands
 
     def mark(self, generation: int, number: int, at_ns: int) -> None:
-        """Twilio says that it has played an utterance: compare that with our account."""
+        """Twilio has played an utterance: compare that with txpacer's account."""
         utterance = self.utterances.get(number)
         if utterance is None or generation != self._generation:
             return

@@ -1,8 +1,8 @@
 """The sessions of one call: dialled, lost, dialled again, renewed before they expire.
 
-A provider ends a session after a time (often 60 minutes), without a warning and without a way to resume it: a
-new session is an empty conversation. So a call that lasts longer gets a fresh session before that, and a call that
-loses its session gets one as soon as it can be had. The conversation tells the fresh session what was said.
+A provider ends a session after a time (often 60 minutes), without a warning and without a way to resume it: a new
+session is an empty conversation. A longer call gets a new session before that, and a call that loses its session gets a
+new one as soon as possible. The conversation tells the new session what was said.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .timers import Due, Timers
 
 
 class Session(Enum):
-    """What there is between this call and the model."""
+    """The state of the connection between a call and its model."""
 
     DIALLING = auto()  # no session; one is being dialled
     WAITING = auto()  # no session; the next try is due later
@@ -31,7 +31,7 @@ class Session(Enum):
 class SessionStep(Enum):
     READY = auto()  # the dialled session has our settings
     FAILED = auto()  # the dialled session did not come, or went; another try may help
-    REFUSED = auto()  # the model will not have us: another try would fail in the same way
+    REFUSED = auto()  # the model refuses: a retry would fail in the same way
     LOST = auto()  # the live session is gone
     EXHAUSTED = auto()  # lost or failed once more, after too many tries
     FATAL = auto()  # the live session said that no session can go on
@@ -73,18 +73,18 @@ SESSION_TABLE: Final[Table[Session, SessionStep, SessionAct]] = {
     **stays((Session.STANDBY,), SessionStep.RENEW_DUE),
 }
 
-# Pauses before the second, third, ... try, s; the first comes at once. All are drawn from 75 to 125 %, because a
-# server that restarts loses all its sessions in the same instant.
+# Pauses before the second, third, ... attempt, s; the first comes at once. Each is drawn from 75 to 125 %, because a
+# server that restarts loses all its sessions at the same instant.
 BACK_OFF_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-# The first try: not all calls of a cell in the same millisecond.
+# Spreads the first attempts of a cell's calls, s.
 FIRST_TRY_S: Final = 0.05
-# A session that lived for less counts as one more failed try.
+# A session that lived for less counts as another failed attempt.
 PROVEN_S: Final = 30
-# Tries until the fallback when sessions come and go, even if each try was a success.
+# Attempts until the fallback when sessions come and go, even if each attempt succeeds.
 TRIES_MAX: Final = 12
-# A renewal that failed is tried again after this.
+# A failed renewal is retried after this.
 RENEW_AGAIN_S: Final = 30
-# While a fresh session waits for a good moment, one is looked for this often.
+# A session that is ready to take over checks for a good moment this often.
 STANDBY_S: Final = 0.2
 _S: Final = 1_000_000_000
 
@@ -95,7 +95,7 @@ class Sessions:
     def __init__(
         self, timers: Timers, illegal: Counter, *, reconnect_ns: int, renew_ns: int, rng: random.Random
     ) -> None:
-        """`reconnect_ns`: how long the model may be missed before the fallback; `renew_ns`: a session's age."""
+        """`reconnect_ns`: how long a call may be without a model; `renew_ns`: the age at which a session is renewed."""
         self.chart = Chart(SESSION_TABLE, Session.DIALLING, illegal)
         self._timers = timers
         self._reconnect_ns = reconnect_ns
@@ -113,7 +113,7 @@ class Sessions:
         self._timers.set(Due.GIVE_UP, now_ns + self._reconnect_ns)
 
     def step(self, event: SessionStep, now_ns: int) -> tuple[SessionAct, ...]:
-        """What is to be done; BACK_OFF and RENEW_LATER are done here."""
+        """Move by `event` and return the acts. BACK_OFF and RENEW_LATER are carried out here."""
         timers, was_live = self._timers, self.is_live
         if was_live and now_ns - self._live_since_ns > PROVEN_S * _S:
             self._tries = 0

@@ -1,7 +1,7 @@
-"""The recording notice: it plays whole and first, whoever speaks first, and barge-in waits for its end.
+"""The recording notice: it plays first and whole, whoever speaks first, and barge-in waits for its end.
 
-Many countries' laws ask for it. So a response of the model's own that gets ahead of it is cancelled before a byte of it
-is spoken, and what the caller said is answered after the notice. A notice that did not come whole is said again.
+Many countries' laws ask for it. A response of the model's own that gets ahead of the notice is cancelled before a byte
+of it is spoken, and the caller is answered after the notice. A notice that broke off is repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOTICE_TABLE: Final[Table[Opening, OpeningEvent, OpeningAct]] = {
     (Opening.MAKING, OpeningEvent.ENDED): (Opening.MADE, ()),
     **becomes((Opening.ASKED, Opening.MAKING), OpeningEvent.LOST, Opening.DUE),
     (Opening.MADE, OpeningEvent.HEARD): (Opening.OVER, ()),
-    # While it is heard, the answer to the caller is made and waits in the line.
+    # The answer to the caller may be made meanwhile; it waits in the line.
     **stays((Opening.MAKING, Opening.MADE, Opening.OVER), OpeningEvent.OTHER_BEGAN),
     **stays((Opening.DUE, Opening.MADE, Opening.OVER), OpeningEvent.LOST),
     **stays((Opening.DUE,), OpeningEvent.FAILED),
@@ -34,7 +34,7 @@ def is_protected(notice: Opening) -> bool:
 
 
 def is_in_line(notice: Opening) -> bool:
-    """What follows the notice may be asked for."""
+    """The responses that follow the notice may be requested."""
     return notice in (Opening.MADE, Opening.OVER)
 
 

@@ -1,9 +1,9 @@
-"""The responses of a call, and what the model still has to learn about each: by TRUTH_TABLE.
+"""The responses of a call, and what the model still has to learn about each (TRUTH_TABLE).
 
-The model believes that the caller heard all that it made. When a response is interrupted, its conversation has to be
-cut to what was heard, and that waits for two answers: the model has ended the response (until then it may append to
-it), and txpacer has said what it paced. A response of a former session, or a recording, is text in this session's
-conversation: it is told again instead of cut.
+The model believes that the caller heard everything that it made. After an interruption, its conversation has to be cut
+to what was heard. The cut waits for two things: the model ends the response (until then it may append to it), and
+txpacer reports what it paced. A response of a former session, or a recording, is text in this session's conversation:
+the text is replaced.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .chart import Chart, Table, becomes, stays
 
 
 class Truth(Enum):
-    """How a response stands in the model's conversation."""
+    """What the model's conversation holds of a response."""
 
     MAKING = auto()  # the model makes it, and the line gets it
-    SILENCED = auto()  # the model makes it, and nothing of it reaches the line any more
-    MADE = auto()  # it stands there whole
+    SILENCED = auto()  # the model makes it, and the line gets no more of it
+    MADE = auto()  # it is there whole
     CUT = auto()  # it was interrupted and has ended: its utterances are truncated or forgotten, once each
     TOLD = auto()  # it is text there, whole
     TOLD_CUT = auto()  # it is text there and was interrupted: the text is corrected
@@ -53,7 +53,7 @@ TRUTH_TABLE: Final[Table[Truth, TruthEvent, TruthAct]] = {
     **stays((Truth.TOLD, Truth.TOLD_CUT), TruthEvent.LOST),
 }
 
-# Settled responses that stay findable, for late events of them.
+# Settled responses that are kept for their late events.
 KEEP_RESPONSES: Final = 32
 
 
@@ -66,11 +66,11 @@ class Response:
     truth: Chart[Truth, TruthEvent, TruthAct]
     # The caller's turn that it follows; 0: none.
     turn: int = 0
-    # Its utterances, in order: what may have to be cut.
+    # Its utterances, in order.
     utterances: list[int] = field(default_factory=list)
-    # Of these the model remembers more than it sent.
+    # The utterances that the model remembers in greater length than it sent.
     cut_short: set[int] = field(default_factory=set)
-    # Of these the model has learnt the truth.
+    # The utterances about which the model knows the truth.
     told: set[int] = field(default_factory=set)
 
     @property
@@ -88,7 +88,7 @@ class Response:
 
 
 class Responses:
-    """What is known of the responses of a call, by number."""
+    """The responses of a call, by number."""
 
     def __init__(self, illegal: Counter) -> None:
         self._illegal = illegal

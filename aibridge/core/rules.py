@@ -1,4 +1,4 @@
-"""What a conversation is given at its start: the settings, and what the agent says without the model."""
+"""The parameters of a conversation: the settings, and the agent's fixed sentences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rules:
 
     protect_ns: int = 500 * _MS
     barge_in: BargeIn = "withdraw"
-    # Speech that lasts for less is no interruption; 0: every speech is one.
+    # Shorter speech is not an interruption; 0: any speech is.
     confirm_ns: int = 0
     lead_ns: int = 120 * _MS
     # How long a call may be without a model before it gets the fallback.
@@ -37,10 +37,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Script:
-    """What the agent says at fixed places. A line without text is not said."""
+    """The agent's fixed sentences. A line without text is not said."""
 
     notice: Line = Line()
     greeting: Line = Line()
     fallback: Line = Line()
-    # How a call ends whose model is gone for good.
+    # The order for a call whose model is gone for good.
     fallback_order: CallOrder = field(default_factory=Fallback)

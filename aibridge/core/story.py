@@ -4,8 +4,8 @@ The story holds who said what and what of it was heard, the plan, and the state 
 goodbye, a pause, a caller who speaks. Its times are wall time, because no other machine shares our monotonic clock. The
 line's memory makes sense inside this cell only: it says which utterance numbers txpacer knows.
 
-The gateway keeps both, per call, as bytes that it never looks into, and hands them back with the call. The encoding is
-MessagePack. A newer version may add fields: unknown ones are ignored. What cannot be read is an empty story.
+The gateway keeps both, per call, as bytes that it does not read, and hands them back with the call. The encoding is
+MessagePack. A newer version may add fields; unknown fields are ignored. An unreadable story is an empty one.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Story:
-    """Everything that a successor needs and that is true on any machine."""
+    """Everything that a successor needs, on any machine."""
 
     plan: CallPlan = field(default_factory=CallPlan)
     turns: tuple[Said, ...] = ()
-    # The state of each region, by the names of both.
+    # The name of each region's state, by the region's name.
     states: dict[str, str] = field(default_factory=dict)
-    # The purpose of the response that is asked for or being made, and whether some of it was spoken.
+    # The purpose of the requested or active response, and whether some of it was spoken.
     purpose: str = ""
     has_spoken: bool = False
     # What the goodbye hands the call on to.
@@ -62,19 +62,19 @@ class Story:
 
 @dataclass(frozen=True)
 class LineMemory:
-    """What a successor in the same cell has to know of the line."""
+    """What a successor in the same cell needs to know about the line."""
 
     # The purpose of each utterance that is not known to be heard to its end.
     purposes: dict[int, str] = field(default_factory=dict)
     # The highest numbers drawn.
     last_utterance: int = 0
     last_turn: int = 0
-    # The utterance in whose midst the call's media socket began, and how many bytes of it were heard before.
+    # The utterance that was being heard when the media socket began, and how many bytes of it were heard before.
     base: tuple[int, int] = (0, 0)
 
 
 def shortened(turns: tuple[Said, ...]) -> tuple[Said, ...]:
-    """The last turns: no more of them than a fresh session is told."""
+    """The last turns: as many as a new session is told."""
     first, left = len(turns), REPLAY_CHARACTERS
     while first and (left := left - len(turns[first - 1].text)) >= 0:
         first -= 1
@@ -82,7 +82,7 @@ def shortened(turns: tuple[Said, ...]) -> tuple[Said, ...]:
 
 
 def encode(story: Story, line: LineMemory) -> bytes:
-    """Both in one: what `decode` takes."""
+    """Story and line memory as bytes for `decode`."""
     told = {each.name: getattr(story, each.name) for each in fields(story)}
     told |= {
         "version": VERSION,
@@ -95,7 +95,7 @@ def encode(story: Story, line: LineMemory) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Story, LineMemory]:
-    """Never raises: what cannot be read is empty."""
+    """Story and line memory of `encode`. Never raises: unreadable bytes give empty ones."""
     try:
         whole = msgpack.unpackb(data, strict_map_key=False)
         told = dict(whole["story"])

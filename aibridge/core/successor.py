@@ -1,7 +1,7 @@
-"""A conversation goes on in another worker: what is told of it, and the one path that makes a successor.
+"""A conversation continues in another worker: how its story is told, and the only way to make a successor.
 
-Every region's state is in the story, under the name that REGIONS gives it. A successor restores all of them, books what
-the line still has, and then lives through the loss of a session: its predecessor's session died with it.
+The story has every region's state, under the name that REGIONS gives the region. A successor restores all states, books
+the speech that the line still has, and then handles the loss of its predecessor's session.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .responses import Truth
 from .story import LineMemory, Said, Story, shortened
 from .utterances import Utterance
 
-# Numbers that the predecessor may have drawn and not told: what began within the last second or two.
+# A successor skips this many numbers, because the predecessor may have drawn more than its last story tells.
 NUMBERS_AHEAD: Final = 1_000
 _MS: Final = 1_000_000
 
@@ -37,12 +37,12 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "goodbye": lambda talk: talk.goodbye,
 }
 
-# What txpacer has of an utterance: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
+# An utterance at txpacer: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
 InLine = tuple[tuple[int, int, int, bool, int], bytes]
 
 
 def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> tuple[Story, LineMemory]:
-    """What a successor has to know. `epoch_ns` is the wall time, ns, at 0 of the monotonic clock."""
+    """What a successor needs to know. `epoch_ns` is the wall time, ns, at 0 of the monotonic clock."""
     active = talk.responses.active
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
@@ -88,10 +88,10 @@ def _turn(said: Said, epoch_ns: int) -> Turn:
 def successor(
     talk: Conversation, story: Story, line: LineMemory, in_line: Sequence[InLine], now_ns: int, epoch_ns: int
 ) -> list[Command]:
-    """Make `talk`, which has not begun, the conversation that the story tells; what follows from that.
+    """Make `talk`, which has not begun, continue the conversation of the story. Returns the commands that follow.
 
-    In the place of `talk.start`. `in_line` is what the line has, oldest first: it is heard, and the model goes on from
-    there.
+    Call it in place of `talk.start`. `in_line` is the speech that the line has, oldest first: it is heard, and the
+    model continues after it.
     """
     talk.sessions.start(now_ns)
     if not story.states:
@@ -106,7 +106,7 @@ def successor(
         _adopt(talk, Utterance(number, 0, size, size, ended, None, ear_ns, kept_from=paced), speech, line)
     for turn in talk.history.turns:
         if turn.speech is not None and turn.speech.heard_bytes is None and not talk.utterances.get(turn.speech.number):
-            # The line has finished it meanwhile.
+            # The line has finished it in the meantime.
             turn.speech.heard_bytes = turn.speech.received_bytes
             turn.speech.settled_ns = now_ns
             talk.history.of_utterance(turn.speech.number)
@@ -116,20 +116,20 @@ def successor(
     # An answer to a withdrawal went to the predecessor.
     commands = talk.playout.step(LineEvent.ANSWERED)
     if talk.ended:
-        # It was handed on, and perhaps nobody heard of that.
+        # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 
 def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
-    """A state that this version does not know leaves the region as it begins."""
+    """Restore a region's state. A name that this version does not know leaves the initial state."""
     state = type(chart.state).__members__.get(name)
     if state is not None:
         chart.state = state
 
 
 def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMemory) -> None:
-    """Book what the predecessor gave the line."""
+    """Book an utterance that the predecessor gave the line."""
     number = utterance.number
     purpose = cast(Purpose, line.purposes.get(number, "answer"))
     response = talk.responses.add(talk.numbers.next_response(), purpose, Truth.TOLD)
@@ -149,7 +149,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
 
 
 def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bool, now_ns: int) -> list[Command]:
-    """The predecessor's session is lost: what it owed is owed by the next one."""
+    """The predecessor's session is lost: the next session owes what it owed."""
     spoke = story.has_spoken or any(u.number > line.last_utterance for u in talk.utterances.open())
     purpose = cast(Purpose, story.purpose or "answer")
     is_asked, is_active = talk.making.state is Making.REQUESTED, talk.making.state is Making.ACTIVE
@@ -168,5 +168,5 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
         talk.asking.owe("repeat", now_ns)
         talk.asking.not_before(now_ns + HEARS_AGAIN_NS)
     if talk.asking.chart.state is Owed.ANSWER and last and last[0].role == "caller" and not last[0].text:
-        talk.asking.owe("repeat", now_ns)  # nobody knows the words
+        talk.asking.owe("repeat", now_ns)  # the words are lost
     return commands + talk.settle(now_ns)

@@ -1,8 +1,8 @@
-"""The truth in the model's conversation: cut to what the caller heard.
+"""The truth in the model's conversation: it is cut to what the caller heard.
 
-When a response is CUT (responses.py) and it is known what was heard of its utterances, the one under the playhead is
-truncated and later ones are forgotten, each once. A TOLD_CUT response is text, under a number of ours: it is told
-again.
+When a response is CUT (responses.py) and it is known what was heard of its utterances, the utterance under the playhead
+is truncated and later ones are forgotten, each once. A TOLD_CUT response is text under a number of ours: the text is
+replaced.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class TruthTeller:
         self._utterances = utterances
         self._history = history
         self._metrics = metrics
-        # The number under which the current session was told an utterance that it did not speak itself.
+        # The number under which the current session was told each utterance that it did not speak itself.
         self._told: dict[int, int] = {}
         self._told_count = 0
-        # Where we cut each utterance, ms, until the model confirms it.
+        # Where each utterance was cut, ms, until the model confirms it.
         self._truncated_ms: dict[int, int] = {}
 
     def tell(self, response: Response) -> list[Command]:
-        """Cut what is known by now of an interrupted response."""
+        """Cut the utterances of an interrupted response whose heard part is known by now."""
         commands: list[Command] = []
         if not response.is_cut:
             return commands
@@ -53,7 +53,7 @@ class TruthTeller:
         return commands
 
     def _tell_again(self, utterance: Utterance) -> list[Command]:
-        """Less was heard than the current session was told."""
+        """Replace the text of an utterance: less was heard than the current session was told."""
         told = self._told.get(utterance.number)
         turn = self._history.of_utterance(utterance.number)
         if told is None or turn is None:
@@ -69,13 +69,13 @@ class TruthTeller:
         return self._told_count
 
     def confirmed(self, number: int, heard_ms: int) -> None:
-        """The model says where it cut: the history error, as far as it can be known from here."""
+        """The model confirms where it cut. The difference is the history error."""
         ours_ms = self._truncated_ms.pop(number, None)
         if ours_ms is not None:
             self._metrics.history_error.observe(abs(ours_ms - heard_ms) / 1e3)
 
     def replay(self) -> list[Command]:
-        """A fresh session: tell it what was said; of each turn of the AI, what was heard or is going to be."""
+        """Tell a new session what was said; of each turn of the AI, the words that were heard or will be."""
         self._told.clear()
         self._truncated_ms.clear()
         commands: list[Command] = []

@@ -1,9 +1,9 @@
-"""The ledger: what of each utterance was received, spoken and heard, in bytes, and the speech that is still needed.
+"""The ledger: how much of each utterance was received, spoken and heard, in bytes; and the speech that is still needed.
 
 Bytes are booked here and nowhere else. Turns of the AI (history.py) hold their utterance and read its figures.
 
-Speech is kept until the ear has passed it, because txpacer's reservoir dies with txpacer, and a line's frames die with
-their media socket: a new line is then filled from here.
+Speech is kept until the ear has passed it: txpacer's reservoir is lost with txpacer, and a line's frames are lost with
+their media socket. A new line is then filled from here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Final
 
 from shared.audio import BYTE_NS
 
-# Speech that may wait to be heard: ten seconds less than the ten minutes at which txpacer refuses some. txpacer reports
-# what it refused as heard.
+# Speech that may wait to be heard: ten seconds less than the ten minutes beyond which txpacer refuses speech, because
+# txpacer reports refused speech as heard.
 UNHEARD_MAX_BYTES: Final = 4_720_000
-# Settled utterances that stay findable, for late events: of the model's last responses, of txpacer and of Twilio, which
-# come within seconds.
+# Settled utterances that are kept for late events of the model, of txpacer and of Twilio, which come within seconds.
 KEEP_UTTERANCES: Final = 64
 
 
@@ -29,17 +28,17 @@ class Utterance:
 
     number: int
     response: int
-    # What the model sent, and what of it the line was given: late audio of a cancelled response is not.
+    # Bytes that the model sent, and bytes that the line was given: it gets no late audio of a cancelled response.
     received_bytes: int = 0
     spoken_bytes: int = 0
     # No more audio comes for it.
     ended: bool = False
-    # What the caller heard of it in the end; None while that is open.
+    # The bytes that the caller heard; None while that is open.
     heard_bytes: int | None = None
     # When the ear began to play it (0: not paced yet), and how long the ear waited for it since.
     began_ns: int = 0
     gap_ns: int = 0
-    # When the ear finished it, or fell silent; None while that is open.
+    # When the ear finished it, or fell silent; None while it is open.
     settled_ns: int | None = None
     # When Twilio said that it was played; None: not yet.
     mark_ns: int | None = None
@@ -49,18 +48,18 @@ class Utterance:
 
     @property
     def cut(self) -> bool:
-        """The caller heard less than the model said."""
+        """Whether the caller heard less than the model said."""
         return self.heard_bytes is not None and self.heard_bytes < self.received_bytes
 
     @property
     def ear_start_ns(self) -> int | None:
-        """When the ear would have begun without the gaps since; None: it has not begun."""
+        """When the ear would have begun, had there been no gaps since; None: it has not begun."""
         return self.began_ns + self.gap_ns if self.began_ns else None
 
     def estimate_heard(self, now_ns: int, ahead_ns: int) -> int:
-        """Bytes that the ear will have heard if nothing paced after `now_ns` arrives; `ahead_ns` is buffered there.
+        """The bytes that the ear will have heard when nothing paced after `now_ns` arrives; `ahead_ns` is its buffer.
 
-        By the ear's clock. txpacer knows the exact number, if it can be asked.
+        It is an estimate by the ear's clock; txpacer knows the exact number.
         """
         if not self.began_ns:
             return 0
@@ -71,7 +70,7 @@ class Utterance:
         return b"".join(self.kept)[max(0, offset - self.kept_from) :]
 
     def forget_before(self, offset: int) -> None:
-        """No line will have to begin before byte `offset`. A chunk that reaches beyond it stays."""
+        """Drop the speech before byte `offset`. A chunk that reaches beyond it stays."""
         while self.kept and self.kept_from + len(self.kept[0]) <= offset:
             self.kept_from += len(self.kept.popleft())
 
@@ -81,15 +80,15 @@ class Utterances:
 
     def __init__(self) -> None:
         self._utterances: dict[int, Utterance] = {}
-        # Those whose heard part is not known yet, in order.
+        # The utterances whose heard part is not known yet, in order.
         self._open: dict[int, Utterance] = {}
         # The highest number; 0 before the first.
         self.last = 0
-        # What the line was given of those that are open.
+        # The bytes that the line was given of open utterances.
         self._spoken_bytes = 0
 
     def receive(self, response: int, number: int, n_bytes: int) -> tuple[Utterance, bool]:
-        """Book audio of the model. Returns its utterance, and whether that is new."""
+        """Book audio of the model. Returns its utterance, and whether the utterance is new."""
         utterance = self._utterances.get(number)
         new = utterance is None
         if utterance is None:
@@ -101,7 +100,7 @@ class Utterances:
         return utterance, new
 
     def adopt(self, utterance: Utterance) -> None:
-        """Book an utterance of a worker before this one, whose line still has it. Numbers rise."""
+        """Book an utterance of the predecessor that the line still has. Numbers rise."""
         self._utterances[utterance.number] = self._open[utterance.number] = utterance
         self._spoken_bytes += utterance.spoken_bytes
         self.last = utterance.number
@@ -120,12 +119,12 @@ class Utterances:
     def room_bytes(self, now_ns: int) -> int:
         """How much more the line may be given."""
         room = UNHEARD_MAX_BYTES - self._spoken_bytes
-        if room < UNHEARD_MAX_BYTES // 2:  # else the ear's progress does not matter
+        if room < UNHEARD_MAX_BYTES // 2:  # otherwise the ear's progress does not matter
             room = UNHEARD_MAX_BYTES - self.unheard_bytes(now_ns)
         return room
 
     def unheard_bytes(self, now_ns: int) -> int:
-        """What the line was given and the ear has not heard, by the ear's clock."""
+        """The bytes that the line was given and the ear has not heard, by the ear's clock."""
         return self._spoken_bytes - sum(utterance.estimate_heard(now_ns, 0) for utterance in self._open.values())
 
     def get(self, number: int) -> Utterance | None:
@@ -140,7 +139,7 @@ class Utterances:
         return next(reversed(self._open)) if self._open else 0
 
     def settle(self, number: int, heard_bytes: int, at_ns: int) -> Utterance | None:
-        """Say how much of an utterance was heard in the end; None when that is known already."""
+        """Book how much of an utterance was heard in the end. Returns None when that was already known."""
         utterance = self._open.pop(number, None)
         if utterance is not None:
             utterance.heard_bytes = min(heard_bytes, utterance.spoken_bytes)

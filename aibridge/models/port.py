@@ -21,7 +21,7 @@ import msgspec
 Purpose = Literal["notice", "greeting", "answer", "continue", "repeat"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
-# What a fault means for the conversation, whatever the provider calls it.
+# The meaning of a fault for the conversation, whatever the provider calls it.
 FaultKind = Literal["cancel_too_late", "busy", "fatal", "other"]
 
 
@@ -30,11 +30,11 @@ class Abilities:
     """What a model can do. `kind` chooses the statechart that runs its calls."""
 
     kind: Literal["half_duplex", "full_duplex"]
-    # It says when the caller's turn begins and ends, and answers each turn by itself.
+    # The model says when the caller's turn begins and ends, and answers each turn by itself.
     turns: bool
     # A response that is being made can be stopped.
     cancel: bool
-    # What it said can be cut to what was heard.
+    # Its speech can be truncated to what was heard.
     truncate: bool
     # A fresh session can be told what was said before it.
     tell_history: bool
@@ -95,7 +95,7 @@ class CallerSpeaks(Event, frozen=True, gc=False):
 
 
 class CallerSilent(Event, frozen=True, gc=False):
-    """The model takes the caller's turn for ended."""
+    """The model considers the caller's turn ended."""
 
     turn: int
 
@@ -114,7 +114,7 @@ class CallerWords(Event, frozen=True, gc=False):
 
 
 class ResponseBegan(Event, frozen=True, gc=False):
-    """The model makes a response. `purpose` is that of the Ask which it follows; None: the model's own idea."""
+    """The model makes a response. `purpose` is that of the Ask that it answers; None: the model began by itself."""
 
     response: int
     purpose: Purpose | None = None
@@ -135,7 +135,7 @@ class ResponseEnded(Event, frozen=True, gc=False):
 
     response: int
     outcome: Outcome = "completed"
-    # Utterances of which the model remembers more than it sent.
+    # Utterances that the model remembers in greater length than it sent.
     cut_short: tuple[int, ...] = ()
     # What it remembers without having spoken it; numbered so that it can be forgotten.
     unspoken: tuple[int, ...] = ()
@@ -181,7 +181,7 @@ class Truncated(Event, frozen=True, gc=False):
 
 
 class Fault(Event, frozen=True, gc=False):
-    """The model complains. `request` is the number of the Ask that it means, 0: none. `code` is for the log alone."""
+    """The model reports an error. `request` is the number of the failed Ask, 0: none. `code` is for the log only."""
 
     kind: FaultKind
     request: int = 0
@@ -260,7 +260,7 @@ class Untell:
 
 @dataclass(frozen=True)
 class AnswerTool:
-    """What a tool answered, as JSON."""
+    """The answer of a tool, as JSON."""
 
     tool_call: int
     output: str
@@ -277,11 +277,11 @@ ModelCommand = Ask | Cancel | Truncate | Forget | Tell | Untell | AnswerTool | H
 
 
 class Model(Protocol):
-    """A session as a call uses it. Writing never waits; what is written to a session that is gone is dropped."""
+    """A session as a call uses it. Writing never waits; a session that is gone drops what is written to it."""
 
     @property
     def ready(self) -> SessionReady | None:
-        """What the session said when it had our settings; None before."""
+        """The session's event after it accepted the settings; None before."""
 
     def tell(self, command: ModelCommand) -> None: ...
 

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import check
-from gateway.port import listen, listen_host
 from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
 from shared.settings import Settings
@@ -57,18 +56,6 @@ def test_settings_that_open_the_gateway_or_keep_twilio_out_are_refused_in_one_li
 )
 def test_valid_settings_are_accepted(values):
     check(settings(**values))
-
-
-def test_a_gateway_without_signatures_listens_on_loopback_by_default():
-    assert listen_host(settings(allow_unsigned="on")) == "127.0.0.1"
-    assert listen_host(settings(allow_unsigned="on", gateway_host="0.0.0.0")) == "0.0.0.0"
-    assert listen_host(settings(twilio_auth_token="x")) == "0.0.0.0"
-
-
-def test_a_port_in_use_is_reported_in_one_line_with_advice():
-    with listen("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="GATEWAY_PORT") as caught:
-        listen("127.0.0.1", taken.getsockname()[1])
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

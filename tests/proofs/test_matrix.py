@@ -42,10 +42,10 @@ def test_our_idea_of_the_ear_agrees_with_twilios_marks() -> None:
     result = carry(SCENARIOS["answer: three in a row, each interrupted"])
     drift = result.page.histogram("bridge_mark_drift_seconds")
     assert drift.count >= 4
-    marks = [u for u in map(result.conversation.playout.ledger.get, range(1, 20)) if u is not None and u.mark_ns]
+    marks = [u for u in map(result.conversation.utterances.get, range(1, 20)) if u is not None and u.mark_ns]
     assert marks
     # The way there and back: two hops to the carrier, one to the gateway, one to aibridge, and the pacer's tick.
-    assert all(abs((u.mark_ns or 0) - (u.ear_end_ns or 0)) <= 10_000_000 for u in marks)
+    assert all(abs((u.mark_ns or 0) - (u.settled_ns or 0)) <= 10_000_000 for u in marks)
 
 
 def test_a_new_session_is_told_what_was_said_before_it_is_asked_for_anything() -> None:

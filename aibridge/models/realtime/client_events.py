@@ -10,12 +10,12 @@ from openai.types.realtime import RealtimeClientEventParam, RealtimeResponseCrea
 from .. import port
 from ..port import ModelCommand, Purpose
 
-# After the connection to the model broke in the middle of its words: a new session has to go on.
+# The connection to the model broke in the middle of its words, and a new session has to continue.
 CONTINUE: Final = (
     "The line broke off in the middle of your last words; the caller has heard exactly those that stand in the "
     "conversation. Go on from there as if nothing had happened, without repeating them and without mentioning it."
 )
-# After the worker that heard the caller speak died, and its session with it.
+# The worker died while its session heard the caller speak.
 REPEAT: Final = (
     "The line broke off while the caller was speaking, and you did not hear what they said. Apologise in a few words "
     "and ask them to say it again."
@@ -24,19 +24,19 @@ _REQUEST: Final = "create_"
 
 
 def say_exactly(words: str, language: str, *, is_greeting: bool) -> str:
-    """Instructions for words that are given: a greeting, or a notice."""
+    """Instructions to say given words: a greeting, or a notice."""
     begin = "Greet the caller now. Say" if is_greeting else "Say now, before anything else,"
     return f"{begin} exactly these words and nothing else, in {language}: {words}"
 
 
 def request_of(event_id: str | None) -> int:
-    """The Ask that an error means; 0: none."""
+    """The number of the Ask that an error refers to; 0: none."""
     number = (event_id or "").removeprefix(_REQUEST)
     return int(number) if number != event_id and number.isdecimal() and number.isascii() else 0
 
 
 def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> RealtimeClientEventParam:
-    """Of a command that is about nothing of the server's."""
+    """The client event of a command that refers to no id of the server's."""
     match command:
         case port.Ask(request, purpose):
             response: RealtimeResponseCreateParamsParam = {"metadata": {"purpose": purpose}}
@@ -52,7 +52,7 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
 
 
 def client_event_about(command: ModelCommand, about: Any) -> RealtimeClientEventParam:
-    """Of a command that is about the response, the item (with its content index) or the call of this id."""
+    """The client event of a command about a response, an item (with its content index) or a tool call."""
     match command:
         case port.Cancel():
             return {"type": "response.cancel", "response_id": about}
@@ -80,7 +80,7 @@ def _told_id(number: int) -> str:
 
 
 def _told(command: port.Tell) -> RealtimeClientEventParam:
-    """Text, because item.create cannot hold audio of the assistant."""
+    """As text, because item.create cannot hold audio of the assistant."""
     is_caller = command.role == "caller"
     event: Any = {
         "type": "conversation.item.create",

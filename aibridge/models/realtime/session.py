@@ -32,20 +32,20 @@ from .wire import (
     encode_event,
 )
 
-# From dialling to session.updated; the real thing takes well under a second.
+# From dialling to session.updated; the real server takes well under a second.
 OPEN_TIMEOUT_S: Final = 10.0
-# HTTP refusals that another try will not change.
+# HTTP refusals that a retry does not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
-# What may wait to be written: 10 s of caller audio. A server that takes none of it for this long is gone.
+# The bound of unwritten data: 10 s of caller audio. A server that accepts none of it for this long is gone.
 WRITE_MAX_BYTES: Final = 128 * 1024
-# A delta is a few kB, a response.done with all its words a few hundred. The server may not make us hold more.
+# The bound of one message. A delta has a few kB, a response.done with all its words a few hundred.
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class ModelRefusedError(Exception):
-    """The model's server will not have us; the text is what it said, and may quote anything. `code` names the kind.
+    """The model's server refuses the session. The text is the server's and may quote anything; `code` names the kind.
 
-    `is_settings`: it does not take the agent's settings; otherwise it is about the key, the quota or the model's name.
+    `is_settings`: it refuses the agent's settings; otherwise the key, the quota or the model's name.
     """
 
     def __init__(self, code: str, said: str = "", *, is_settings: bool = False) -> None:
@@ -55,27 +55,27 @@ class ModelRefusedError(Exception):
 
 
 class ModelConnection(DirectConnection, ClientConnection):
-    """The SDK's connection is made of this."""
+    """The WebSocket connection that the SDK makes."""
 
     def pause_writing(self) -> None:
-        """More than WRITE_MAX_BYTES wait to be written."""
+        """More than WRITE_MAX_BYTES wait to be written: the server is gone."""
         self.transport.abort()
 
 
 def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
-    """For all sessions of a client; None where it speaks plain HTTP.
+    """The TLS context of all sessions of a client; None for plain HTTP.
 
-    To read the system's certificates takes 20 ms, in which no other call is served, and close to 1 MB: asked for none,
-    the library would do it for each session anew. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
+    Reading the system's certificates takes 20 ms, in which no other call is served, and close to 1 MB. Without a
+    context, the library would read them for each session. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
     """
     return ssl.create_default_context() if client.base_url.scheme in ("https", "wss") else None
 
 
 class Session:
-    """A port.Model: `run` holds the session from dialling to its end; `on_event` gets what happens in it, in order.
+    """A port.Model. `run` lasts from dialling to the end of the session; `on_event` gets the session's events in order.
 
-    Writing is synchronous and never waits. The SDK's own sends take a lock in a task, 14 to 144 us each, and would not
-    keep a cancel in front of the truncate that follows it.
+    Writing is synchronous and never waits. The SDK's own sends take a lock in a task and 14 to 144 us each, and would
+    not keep the order of a cancel and the truncate that follows it.
     """
 
     def __init__(
@@ -103,16 +103,17 @@ class Session:
         self._tls = tls
         self._gather = gather
         self._websocket: ModelConnection | None = None
-        # Runs `run`; whoever starts it sets it, so that `close` can end it.
+        # The task of `run`. Its starter sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
-        # session.updated has come: audio and responses may go out.
+        # session.updated has come: audio and response.create may be sent.
         self.ready: SessionReady | None = None
 
     async def run(self) -> None:
         """Dial, configure, and read until the session ends.
 
-        Returns when it ended (1000 and 1001 too: an expired session ends so). Raises ModelRefusedError when another try
-        would fail in the same way, OSError, TimeoutError or a WebSocketException otherwise.
+        Returns at its end, also for the close codes 1000 and 1001, with which a session expires. Raises
+        ModelRefusedError when a retry would fail in the same way; otherwise OSError, TimeoutError or a
+        WebSocketException.
         """
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as opening:
@@ -122,7 +123,7 @@ class Session:
                 finally:
                     self.ready = None
                     self._websocket = None
-                    # One that the server closes goes on closing by itself: the call's recovery does not wait for that.
+                    # A connection that the server closes finishes by itself: the call's recovery does not wait for it.
                     if websocket.state is State.OPEN:
                         await websocket.close()
         except ConnectionClosed as exc:
@@ -143,7 +144,7 @@ class Session:
             self._on_event(each)
 
     async def _dial(self) -> ModelConnection:
-        """Dial through the SDK. Its own connection, which holds queues and locks for what is not used, is let go."""
+        """Dial through the SDK, and keep only the WebSocket connection, without the SDK's queues and locks."""
 
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
@@ -179,7 +180,7 @@ class Session:
         return self._websocket
 
     def _open(self, event: ServerEvent, opening: asyncio.Timeout) -> None:
-        """Set the session up."""
+        """Handle an event before session.updated: configure the session."""
         if isinstance(event, SessionCreated):
             self._send({"type": "session.update", "session": self._config})
         elif isinstance(event, SessionUpdated):
@@ -187,7 +188,7 @@ class Session:
             self.ready = SessionReady(event.session.model)
             self._on_event(self.ready)
         elif isinstance(event, ServerError):
-            # Before session.updated, an error means that our settings do not hold: the session would speak PCM.
+            # Before session.updated, an error means that the server refused the settings: the session would speak PCM.
             code = event.error.code or event.error.type
             if code in FATAL_CODES or event.error.type == "invalid_request_error":
                 raise ModelRefusedError(code, event.error.message, is_settings=code not in FATAL_CODES)
@@ -205,7 +206,7 @@ class Session:
             self._send(event)
 
     def close(self) -> None:
-        """End `run`, and with it the socket: at once for a server that answers the closing handshake, else in 1 s."""
+        """End `run` and the socket: at once if the server answers the closing handshake, else within 1 s."""
         if self.task is not None:
             self.task.cancel()
 
@@ -218,7 +219,7 @@ class Session:
 async def probe(
     client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam, tls: ssl.SSLContext | None
 ) -> None:
-    """Open a session, see our settings accepted, close it. Raises as `Session.run` does."""
+    """Open a session, wait until the server accepts the settings, close it. Raises as `Session.run` does."""
     ready = asyncio.Event()
     session = Session(
         client,

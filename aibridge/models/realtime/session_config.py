@@ -1,4 +1,4 @@
-"""An agent as a Realtime session: what session.update asks for, and the instructions of single responses."""
+"""An agent as a Realtime session: the fields of session.update, and the instructions of single responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HANG_UP: Final[dict[str, Any]] = {
 
 
 def session_config(agent: Agent, model: str) -> RealtimeSessionCreateRequestParam:
-    """mu-law both ways, and interruptions left to us."""
+    """The session of an agent: mu-law both ways; the server does not interrupt responses."""
     session: dict[str, Any] = {
         "type": "realtime",
         "instructions": agent.instructions.strip(),
@@ -49,14 +49,14 @@ def session_config(agent: Agent, model: str) -> RealtimeSessionCreateRequestPara
 
 
 def _detection(detection: TurnDetection) -> dict[str, Any]:
-    """The server answers a turn by itself, but never stops a response: greeting protection is ours to keep."""
+    """The server answers a turn by itself, and never stops a response, because aibridge protects the greeting."""
     fields = {"type", *_DETECTION_FIELDS[detection.type]}
     chosen = {k: v for k, v in msgspec.to_builtins(detection).items() if k in fields and v is not None}
     return chosen | {"create_response": True, "interrupt_response": False}
 
 
 def phrases(agent: Agent) -> dict[Purpose, str]:
-    """The instructions of a response that is asked for with this purpose."""
+    """The instructions of a requested response, by its purpose."""
     return {
         "notice": say_exactly(agent.recording_notice, agent.language, is_greeting=False),
         "greeting": say_exactly(agent.greeting, agent.language, is_greeting=True),

@@ -1,8 +1,8 @@
 """Between the Realtime API's events and the model port: one session's ids on one side, our numbers on the other. Pure.
 
-The server names responses, items and calls by ids of its own, and speech by an item and a content index. Each gets a
-number of ours when it is first needed; an utterance when its first audio comes, because words and items come earlier,
-some of them without any audio ever.
+The server has ids of its own for responses, items and calls, and names speech by an item and a content index. Each gets
+a number when it is first needed. An utterance gets it with its first audio, because words and items come earlier, and
+some of them never get audio.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..port import ModelCommand, Numbers
 from . import client_events, wire
 from .wire import ServerEvent
 
-# Ids that stay known, of each kind: of an hour's session, the last few minutes.
+# Ids of each kind that stay known: the last few minutes of a session.
 KEEP: Final = 512
-# Items whose words may come before their first audio: of one response, and a few that were never voiced.
+# Items whose words may wait for their first audio: those of one response, and a few that never get audio.
 EARLY_MAX: Final = 8
-# Characters of such words; a quarter of an hour of speech.
+# The characters of such words: a quarter of an hour of speech.
 EARLY_CHARACTERS: Final = 20_000
 ABILITIES: Final = port.Abilities(
     kind="half_duplex", turns=True, cancel=True, truncate=True, tell_history=True, continuous_output=False
@@ -49,10 +49,10 @@ K = TypeVar("K")
 
 
 class Ids(dict[K, int]):
-    """Our number of each id; the oldest are forgotten."""
+    """The number of each id; the oldest are forgotten."""
 
     def number(self, key: K, draw: Callable[[], int]) -> int:
-        """The number of this id; a new one when it is not known."""
+        """The number of this id; a new number for an unknown id."""
         number = self.get(key)
         if number is None:
             number = self[key] = draw()
@@ -65,10 +65,10 @@ class Ids(dict[K, int]):
 
 
 class Translator:
-    """One session's. `events` takes what the server sends, `client_event` what the conversation wants."""
+    """Translates for one session: `events` from the server, `client_event` to the server."""
 
     def __init__(self, numbers: Numbers, phrases: dict[port.Purpose, str]) -> None:
-        """`phrases`: the instructions of a response of that purpose, where it has any of its own."""
+        """`phrases`: the instructions of a response by its purpose, where a purpose has its own."""
         self._numbers = numbers
         self._phrases = phrases
         self._responses: Ids[str] = Ids()
@@ -76,7 +76,7 @@ class Translator:
         self._tool_calls: Ids[str] = Ids()
         # By item and content index.
         self._utterances: Ids[tuple[str, int]] = Ids()
-        # The message items of the response that is being made: which of them are not spoken shows at its end.
+        # The message items of the active response. At its end, those without audio are reported as unspoken.
         self._items: list[str] = []
         # Words that came before their audio, by item.
         self._early: dict[str, str] = {}
@@ -84,7 +84,7 @@ class Translator:
     # --- from the server ---
 
     def events(self, event: ServerEvent) -> tuple[port.ModelEvent, ...]:
-        """What it means for the conversation, in order."""
+        """The neutral events of a server event, in order."""
         if type(event) is wire.AudioDelta:
             number = self._utterances.get((event.item_id, event.content_index))
             response = self._responses.get(event.response_id, 0)
@@ -114,7 +114,7 @@ class Translator:
             case wire.OutputItemAdded(_, item):
                 self._add_item(item)
             case wire.OutputItemDone(response_id, item):
-                # Also sent for calls that were cut short; those must not be carried out.
+                # The server also sends this for calls that were cut short, which must not be carried out.
                 if item.type == "function_call" and item.status == "completed":
                     call = self._tool_calls.number(item.call_id, self._numbers.next_tool_call)
                     response_number = self._responses.get(response_id, 0)
@@ -150,7 +150,7 @@ class Translator:
         return self._turns.number(item_id, self._numbers.next_turn)
 
     def _utterance_of(self, item_id: str) -> int | None:
-        """The item's words and truncations name no content: an item has one piece of speech, or a first one."""
+        """The item's first utterance: words and truncations do not name the content."""
         number = self._utterances.get((item_id, 0))
         if number is None:
             number = next((each for (item, _), each in self._utterances.items() if item == item_id), None)
@@ -186,7 +186,7 @@ class Translator:
     # --- to the server ---
 
     def client_event(self, command: ModelCommand) -> RealtimeClientEventParam | None:
-        """The command as the server takes it; None when it is about something that this session does not know."""
+        """The client event of a command; None when the command refers to something unknown to this session."""
         about: Any = None
         match command:
             case port.Cancel(number):
@@ -194,7 +194,7 @@ class Translator:
             case port.Forget(number):
                 about = self._utterances.key(number)
                 if about is not None and sum(item_id == about[0] for item_id, _ in self._utterances) > 1:
-                    # Other speech of the item was heard: only this part of it goes.
+                    # Other speech of the item was heard: delete this part only.
                     command = port.Truncate(number, 0)
             case port.Truncate(number):
                 about = self._utterances.key(number)
