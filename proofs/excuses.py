@@ -163,9 +163,23 @@ class Account:
             and deed.is_near(from_ns, to_ns)
         ]
 
-    def settle(self, damage: Damage, amount: float, from_ns: int, to_ns: int, *, most: float | None = None) -> float:
-        """How much of this damage no act explains. `most`: an act's bound here where it is below the table's."""
+    def settle(
+        self,
+        damage: Damage,
+        amount: float,
+        from_ns: int,
+        to_ns: int,
+        *,
+        most: float | None = None,
+        only: tuple[str, str] | None = None,
+    ) -> float:
+        """How much of this damage no act explains. `most`: an act's bound here where it is below the table's.
+
+        `only`: acts of this kind and target.
+        """
         for deed in self.near(damage, from_ns, to_ns):
+            if only not in (None, (deed.act.kind, deed.act.target)):
+                continue
             key = (id(deed), damage)
             cost = EXCUSES[damage][deed.act.kind, deed.act.target].of(deed.act)
             left = self._left.setdefault(key, cost)

@@ -9,6 +9,7 @@ Pure, but for `check`, which reads the record's folder.
 from __future__ import annotations
 
 import pickle
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -120,7 +121,8 @@ def lived(
             if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
                 ended[number] = _until(session, stop.began_ns)
     for stop in stops:
-        if ended and call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns:
+        is_unread = call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns
+        if ended and is_unread and ended[-1]["opened_ns"] < stop.began_ns:
             ended[-1] = _until(ended[-1], min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns))
     return ended
 
@@ -142,8 +144,7 @@ def _until(session: dict[str, Any], closed_ns: int) -> dict[str, Any]:
         "errors": [each for each in session.get("errors", ()) if each["at_ns"] <= closed_ns],
     }
     if session.get("input_b64") is not None and "input_at" in session:
-        # Four characters of base64 are three bytes: cut off by whole groups.
-        change["input_b64"] = session["input_b64"][: heard // 3 * 4]
+        change["input_b64"] = b64encode(b64decode(session["input_b64"])[:heard]).decode()
     return session | change
 
 
@@ -241,7 +242,15 @@ class _Call:
                 continue
             until_ns = each.effective_ns + int(each.silence_ms * _MS)
             over_ms = each.leftover_ms(SILENCE_MS)
-            if over_ms and (left := self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)):
+            if not over_ms:
+                continue
+            left = self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)
+            # A socket that was read again while this was being made may be ahead of the ear until the AI is silent.
+            made_ns = min(
+                (self._created_ns.get(response, until_ns) for response in each.response_ids), default=until_ns
+            )
+            left = self._account.settle("leftover", left, made_ns - NEAR_NS, until_ns, only=("slow", "media"))
+            if left:
                 yield (
                     f"{over_ms:.0f} ms were heard later than {SILENCE_MS} ms after their interruption,"
                     f" {left:.0f} of them unexplained{self._when(each.effective_ns)}"

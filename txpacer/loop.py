@@ -1,7 +1,7 @@
-"""The process around the pacer: two sockets, one clock, one loop that does nothing else.
+"""The process around the pacer: two sockets, one clock and one loop.
 
-No asyncio, no thread that holds the GIL, no logger and no allocation that grows: `select` wakes it at the next deadline
-to the microsecond or when a message arrives, and everything else is arithmetic.
+No asyncio, no thread that holds the GIL, no logger and no allocation that grows: `select` wakes the loop at the next
+deadline, to the microsecond, or when a message arrives. Everything else is arithmetic.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from .core.metrics import PacerMetrics
 from .core.outlet import GRID_NS
 from .core.pacer import Pacer
 
-# Messages read from one socket before the other one has its turn.
+# Messages read from one socket before the other socket's turn.
 DRAIN_LIMIT: Final = 100
-# How often the gauges are brought up to date; with nothing due, the loop wakes for that.
+# How often the gauges are updated; when nothing is due, the loop wakes for that.
 MEASURE_NS: Final = 1_000_000_000
 
 
@@ -66,14 +66,14 @@ class Loop:
     def __init__(self, settings: Settings, metrics: PacerMetrics, io_priority: int | None = None) -> None:
         self._metrics = metrics
         self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
-        # Drawn at each start: others see by it that all lines are gone.
+        # Drawn at each start: a new epoch tells the other processes that all lines are lost.
         self._epoch = bus.draw_epoch()
         self._faults = bus.Faults(metrics.undecodable)
         # To each aibridge and gateway, by name.
         self._channels: dict[str, Channel] = {}
         self._context = context(io_priority)
         self._measured_ns = 0
-        # What is being sent; ZeroMQ copies it.
+        # The batch that is being sent; ZeroMQ copies it.
         self._buffer = bytearray()
         self._speech = bus.router(self._context, bus.speech_url(settings.bus), hwm=bus.SPEECH_HWM)
         self._frames = bus.router(self._context, bus.frames_url(settings.bus), hwm=bus.FRAMES_HWM)
@@ -92,7 +92,7 @@ class Loop:
                 due_ns = self._pacer.next_due_ns()
                 more = self._drain(self._frames, GatewayToPacer, self._from_gateway, due_ns)
                 more |= self._drain(self._speech, BridgeToPacer, self._from_bridge, due_ns)
-                if more:  # what it asks for, and reports about it, are the next turn's
+                if more:  # the next turn carries out what the messages ask, and sends the reports
                     continue
                 due_ns = self._pacer.next_due_ns()
                 now_ns = time.monotonic_ns()
@@ -125,8 +125,7 @@ class Loop:
         due_ns = pacer.next_due_ns()
         late_ns = -1 if due_ns is None else time.monotonic_ns() - due_ns
         if late_ns > GRID_NS:
-            # It is this process that stood still: what the gateways acknowledged meanwhile has to be known first, or
-            # they would seem to have.
+            # This process was frozen. Read the gateways' acknowledgements first, or the gateways would seem stalled.
             self._drain(self._frames, GatewayToPacer, self._from_gateway, None)
         if late_ns >= 0:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
@@ -187,10 +186,10 @@ class Loop:
         return True
 
     def _drain(self, sock: zmq.Socket[Any], types: Any, handle: Any, due_ns: int | None) -> bool:
-        """Read what has arrived, up to DRAIN_LIMIT messages or until a frame is due; True when there was something.
+        """Read what has arrived, up to DRAIN_LIMIT messages or until a frame is due; True when something had.
 
-        The sockets' FDs are edge-triggered, and a send may take the edge: so both are asked here, after the last send,
-        each time before the loop sleeps. Asking is cheaper than a read that raises.
+        The sockets' FDs are edge-triggered, and a send may consume the edge. So the loop asks both sockets for their
+        events after the last send, each time before it sleeps. Asking is cheaper than a read that raises.
         """
         if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
             return False
@@ -220,11 +219,11 @@ class Loop:
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
-        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every one
+        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every message
             pacer.speech(message.call, message.utterance, message.data, now_ns)
             return
         if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
-            # A worker that was given up for dead, and only slept: another one has its calls now.
+            # The worker was stalled and given up; another worker owns its calls now.
             self._metrics.foreign.inc()
             return
         match message:
@@ -260,7 +259,6 @@ class Loop:
     def _from_gateway(self, gateway: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
         match message:
-            # `batch` counts from 1, `late` is nearly always empty.
             case CloseLine(call):
                 pacer.close(call)
             case GatewayHello():

@@ -9,7 +9,7 @@ from proofs.matrix_live import interruptions, losses
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def test_interruptions_at_random_moments_are_answered_and_leave_nothing() -> None:
+def test_an_ai_that_is_interrupted_at_random_moments_falls_silent_and_answers() -> None:
     assert interruptions(3) == []
 
 

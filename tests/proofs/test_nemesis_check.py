@@ -205,6 +205,10 @@ def test_a_session_ends_with_its_worker_that_was_stopped_until_another_took_over
     later = successor | {"opened_ns": woke_ns + MS}
     assert lived([before, later], [stop]) == [before, later]
     assert lived([before, successor], [deed("stop", "aibridge", 5_000, 2.0)]) == [before, successor]
+    # The call ends before the worker wakes: its last session was the stopped one's, or the successor's.
+    end_ns = stop.ended_ns - MS
+    assert lived([before], [stop], end_ns)[0]["closed_ns"] == stop.began_ns
+    assert lived([before, successor], [stop], end_ns)[1] == successor
     assert lived([before, successor], [deed("stop", "gateway", 5_000, 5.9)]) == [before, successor]
 
 
@@ -221,7 +225,7 @@ def test_what_a_woken_worker_did_in_a_session_that_was_anothers_by_then_did_not_
         "responses": [{"id": "a", "created_ns": soon_ns}, {"id": "b", "created_ns": late_ns}],
         "items": [{"response_id": "a"}, {"response_id": "b"}, {"response_id": None}],
         "errors": [{"at_ns": late_ns}],
-        "input_at": [(soon_ns, 6), (late_ns, 12)],
+        "input_at": [(soon_ns, 5), (late_ns, 12)],
         "input_b64": "AAAAAAAA" * 2,
     }
     session = lived([before, {"opened_ns": stop.began_ns + 3_200 * MS, "closed_ns": None}], [stop])[0]
@@ -229,4 +233,4 @@ def test_what_a_woken_worker_did_in_a_session_that_was_anothers_by_then_did_not_
     assert session["responses"] == [{"id": "a", "created_ns": soon_ns}]
     assert session["items"] == [{"response_id": "a"}]
     assert session["errors"] == []
-    assert session["input_b64"] == "AAAAAAAA"
+    assert session["input_b64"] == "AAAAAAA="

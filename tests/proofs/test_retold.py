@@ -78,3 +78,15 @@ def test_a_turn_that_is_heard_again_need_not_be_told() -> None:
 
 def test_a_turn_that_is_told_twice_is_noticed() -> None:
     assert len(list(forgotten([heard(5_000)], sessions(WORDS, turns=2)))) == 1
+
+
+def test_answers_that_repeat_are_told_apart_by_their_order_and_by_how_much_was_heard() -> None:
+    lost, whole, cut = heard(5_000, at_s=1), heard(5_000, at_s=2), heard(2_500, at_s=3)
+    lost.truth = msgspec.structs.replace(
+        lost.truth, transcript="one two three four five six seven", first_delta_ns=9 * S
+    )
+    told = sessions("")
+    texts = ("(not written down)", WORDS, "one two three four five")
+    told[1]["told"] = [{"role": "assistant", "text": text, "deleted": False} for text in texts]
+    told[0]["speech"] = []
+    assert list(forgotten([lost, whole, cut], told, died={0})) == []

@@ -109,7 +109,7 @@ def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.P
     assert time.monotonic_ns() - asked_ns < 500_000_000
 
 
-def test_a_process_that_stood_still_was_late_itself_and_blames_no_gateway(
+def test_a_frozen_txpacer_counts_its_own_lateness_and_blames_no_gateway(
     pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
 ) -> None:
     process, ends = pacer
@@ -137,7 +137,7 @@ def test_a_process_that_stood_still_was_late_itself_and_blames_no_gateway(
     assert grown["twentyms_pacer_reanchored_total"] == 1
 
 
-def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
+def test_bytes_that_are_no_message_are_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
     _, ends = pacer
     for garbage in (b"", b"\xc1", b"\x91\x01" * 50):
         ends.speech.send(garbage)
@@ -147,7 +147,7 @@ def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Pope
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_leaves_nothing(
+def test_a_signal_ends_txpacer_and_leaves_no_file(
     pacer: tuple[subprocess.Popen[str], Ends], number: signal.Signals, tmp_path: Path
 ) -> None:
     process, ends = pacer
@@ -159,7 +159,9 @@ def test_a_signal_ends_it_and_leaves_nothing(
     assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
-def test_a_second_one_in_the_same_place_says_so(pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path) -> None:
+def test_a_second_txpacer_in_the_same_run_dir_ends_with_an_error_that_names_it(
+    pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
+) -> None:
     _, ends = pacer
     ends.speech.send(encode([BridgeHello("bridge")]))
     ends.reports()

@@ -1,4 +1,4 @@
-"""Who has a line, and what it says when it is asked for."""
+"""Who owns a line, and what a line tells its owner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def states(pacer: Pacer) -> list[tuple[str, LineState]]:
     return [(bridge, report) for bridge, reports in pacer.take_reports() for report in reports]  # type: ignore[misc]
 
 
-def test_a_line_says_what_it_was_given_and_to_a_successor_what_it_has_of_it() -> None:
+def test_a_line_tells_its_worker_what_it_was_given_and_a_successor_the_unpaced_speech_too() -> None:
     pacer = make()
     pacer.open(1, "gateway", "one", T0, ask=1)
     pacer.speech(1, 1, SPEECH, T0)
@@ -43,7 +43,7 @@ def test_a_line_says_what_it_was_given_and_to_a_successor_what_it_has_of_it() ->
     ]
 
 
-def test_a_line_that_is_there_is_not_restored_again() -> None:
+def test_a_line_that_exists_is_not_restored_again() -> None:
     pacer = make()
     for ask in (1, 2):
         restore(pacer, "one", 0, ask)
@@ -55,7 +55,7 @@ def test_a_line_that_is_there_is_not_restored_again() -> None:
     ]
 
 
-def test_a_worker_that_slept_over_a_restart_takes_no_line_and_keeps_none() -> None:
+def test_a_worker_that_was_stalled_during_a_handover_neither_takes_nor_keeps_a_line() -> None:
     pacer = make()
     pacer.open(1, "gateway", "sleeper", T0)
     restore(pacer, "successor", 1)
