@@ -1,4 +1,4 @@
-"""Processes die in mid-conversation, under supervisord as in production: what the caller hears of each."""
+"""Processes are killed in mid-conversation, under supervisord as in production: what the caller hears."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.slow,
     pytest.mark.timeout(150),
-    # A gateway that is killed in the midst of a handshake leaves the carrier's side of the socket to the collector.
+    # A gateway that is killed during a handshake leaves the carrier's side of the socket to the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -54,7 +54,7 @@ def script(seed: int) -> Caller:
 
 
 def pid_of(stack: Stack, name: str) -> int:
-    """A process of that name: of txpacer the one that paces, of aibridge the one that has a call."""
+    """A process of that name: the txpacer that paces, the aibridge worker that has the call."""
     if name == "txpacer":
         return pacing(stack.run_dir).pid
     if name == "aibridge":
@@ -63,7 +63,7 @@ def pid_of(stack: Stack, name: str) -> int:
 
 
 def talker(stack: Stack) -> int:
-    """The pid of the worker that has the one call."""
+    """The pid of the worker that has the call."""
     lines = get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode().splitlines()
     busy = next(line for line in lines if line.startswith("twentyms_bridge_calls{") and line.endswith(" 1.0"))
     number = int(busy.partition('process="aibridge-')[2].partition('"')[0]) + 1
@@ -73,7 +73,7 @@ def talker(stack: Stack) -> int:
 def killing(
     stack: Stack, name: str, *after_s: float, calls: int = CALLS
 ) -> tuple[list[tuple[CallRecord, Verdict]], list[Deed]]:
-    """Calls at once, while a process of that name is killed; the checker finds nothing that this does not explain."""
+    """Carry calls while a process of that name is killed; the kill explains all damage that the checker finds."""
     deeds: list[Deed] = []
 
     async def run() -> list[CallRecord]:
@@ -100,7 +100,7 @@ def killing(
     return found, deeds
 
 
-def test_killing_txpacer_costs_a_gap_below_a_second_and_not_a_byte(stack: Stack) -> None:
+def test_killing_txpacer_costs_a_gap_below_a_second_and_no_byte(stack: Stack) -> None:
     for _, verdict in killing(stack, "txpacer", 2.0, 4.0, 4.0)[0]:
         print(f"gaps {[round(gap.ms) for gap in verdict.gaps]} ms, {verdict.history_error_ms} ms of history error")
         assert (verdict.damages, verdict.cuts, verdict.history_error_ms) == ((), (), 0)
@@ -131,7 +131,7 @@ def test_killing_callbook_is_inaudible(stack: Stack) -> None:
 
 
 def test_killing_a_worker_loses_no_conversation(stack: Stack) -> None:
-    """The worker that has the call dies: what is in the line plays on, and its successor knows what was said."""
+    """The worker that has the call is killed: the line plays on, and the successor knows what was said."""
     ((record, verdict),), (deed,) = killing(stack, "aibridge", 8.0, calls=1)
     sessions = stack.sessions(record.call_sid)
     spoken, _ = listen(record, read_sessions(sessions))
@@ -149,8 +149,8 @@ def test_killing_a_worker_loses_no_conversation(stack: Stack) -> None:
     assert fresh_ns
 
 
-def test_what_a_stopped_worker_has_not_read_is_answered_by_its_successor(stack: Stack) -> None:
-    """The caller speaks to a worker that sleeps, and is silent again when another one takes the call."""
+def test_speech_that_a_stalled_worker_has_not_read_is_answered_by_its_successor(stack: Stack) -> None:
+    """The caller speaks to a stalled worker, and is silent again when another worker takes over the call."""
     speaks_ms, stopped_s = 9_000, 5.0
     caller = Caller([Say("auth-thankyou", AfterAnswer(ms=speaks_ms)), HangUp(AfterAnswer(ms=18_000))], seed=1)
 

@@ -1,4 +1,4 @@
-"""Strangers at the port while calls go on: their ears notice nothing."""
+"""Hostile connections during calls are inaudible."""
 
 from __future__ import annotations
 

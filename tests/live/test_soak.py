@@ -1,4 +1,4 @@
-"""Thousands of short calls leave nothing behind: no more memory, descriptors, threads or tasks than before."""
+"""Thousands of short calls leave no memory, descriptor, thread or task."""
 
 from __future__ import annotations
 
