@@ -47,6 +47,7 @@ class ResponseEvents(SessionEvents):
         utterance, is_new = self.utterances.receive(event.response, event.utterance, len(event.data))
         if not response.reaches_line or utterance.ended:
             self._metrics.late_deltas.inc()
+            self.history.of_utterance(event.utterance)  # more was made than its turn has told
             if is_new:
                 response.utterances.append(event.utterance)
                 self.playout.silence(utterance)
