@@ -1,4 +1,4 @@
-"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for calls that are about to come."""
+"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for offered calls."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ LAST_FACTS_S: Final = 1.0
 
 @dataclass
 class _Dialled:
-    """A session and its reader; `call` is set once the media socket is there."""
+    """A session and its reader; `call` is set when the media socket is open."""
 
     session: Session
     numbers: Numbers
     # Twilio came back with a call whose media socket was lost.
     resumed: bool
     call: Call | None = None
-    # It will not come: True when no other would, False when another try may help; None while it may still come.
+    # The session will not come: True: a retry would fail, too; False: a retry may help. None: it may still come.
     refused: bool | None = None
     expiry: asyncio.TimerHandle | None = None
 
@@ -126,7 +126,7 @@ class Worker:
         self._session_config = session_config(agent, settings.openai_realtime_model)
         self._phrases = phrases(agent)
         self._recorded = agent.is_recorded(settings.recording)
-        # Draws the pauses before another try; each has 2.5 kB of state.
+        # Draws the pauses before retries; one for all calls, because each has 2.5 kB of state.
         self._random = random.Random()
         self._rules = Rules(
             protect_ns=settings.greeting_protect_ms * 1_000_000,
@@ -144,17 +144,17 @@ class Worker:
         self._readers: set[asyncio.Task[None]] = set()
         # By CallSid, until the media socket comes.
         self._offers: dict[str, _Dialled] = {}
-        # When each gateway last said hello, ns; and those of them that drain.
+        # When each gateway last said hello, ns; and the draining gateways.
         self._gateways: dict[str, int] = {}
         self._draining: set[str] = set()
-        # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
+        # By CallSid: the parked call, and the timer that ends it if its caller does not return.
         self._by_sid: dict[str, int] = {}
         self._parked: dict[int, asyncio.TimerHandle] = {}
-        # Calls that were another worker's.
+        # Calls taken over from another worker.
         self._adopted: set[str] = set()
-        # Those of them that are parked only because their gateway is silent.
+        # Parked calls whose gateway is silent.
         self._silenced: set[int] = set()
-        # Tokens of calls that began, and orders of calls that we ended: gateways share neither.
+        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
         self._tokens: OrderedDict[str, int] = OrderedDict()
         self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
@@ -166,7 +166,7 @@ class Worker:
         self._sessions_gauge = page.gauge("bridge_sessions_open")
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
-        # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
+        # Bounds and overflow: see shared/bus.py. Messages that txpacer does not accept wait here.
         self._gather = Gather()
         self._collector = QuietCollector()
         self._gateway_link = ChannelLink(
@@ -204,7 +204,7 @@ class Worker:
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
-            # The probe ends in time; what fails ends the process, and so does `stop`.
+            # A failure of any part ends the process, and so does `stop`.
             while not stop.is_set() and not any(task.done() and task.exception() for task in tasks):
                 running = [task for task in (*tasks, stopping) if not task.done()]
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +212,7 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            # New calls go elsewhere from now on, and those that are here to whoever knows what was said in them.
+            # New calls go to other workers from now on. The memories let other workers take over the live calls.
             self._is_ready = False
             for gateway in self._gateways:
                 self._tell_state(gateway)
@@ -254,7 +254,7 @@ class Worker:
                 self._collector.quiet()
 
     async def _probe(self) -> None:
-        """Ready means: the model has accepted our key, model name and session."""
+        """Become ready: the model has to accept key, model name and session."""
         while not self._is_ready:
             try:
                 await probe(
@@ -354,7 +354,7 @@ class Worker:
         self._pacer_seen_ns = time.monotonic_ns()
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
-            log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
+            log.warning("txpacer was restarted; its lines continue where the gateways report that they stopped")
         if self._pacer_epoch != state.epoch:
             self._pacer_epoch = state.epoch
             for call in list(self._calls.values()):
@@ -365,7 +365,7 @@ class Worker:
 
     def _on_offered(self, offer: CallOffered) -> None:
         if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
-            return  # its conversation is here, session and all
+            return  # this worker has the conversation and its session
         dialled = self._offers.get(offer.call_sid)
         if dialled is None:
             dialled = self._offers[offer.call_sid] = self._dial(offer.call_sid, resumed=offer.resumed)
@@ -444,14 +444,14 @@ class Worker:
             call.model_gone(dialled.session, refused=dialled.refused)
 
     def _is_first(self, token_id: str, call: int) -> bool:
-        """Each gateway knows the tokens that were used at it; only here are all those of a call."""
+        """Whether the token is new. A gateway knows its own tokens; the worker knows all tokens of a call."""
         first = self._tokens.setdefault(token_id, call)
         if len(self._tokens) > REMEMBERED_MAX:
             self._tokens.popitem(last=False)
         return first == call
 
     def _on_back(self, before: int, started: CallStarted) -> None:
-        """A caller whose media socket was lost is back on another one, at this gateway or another."""
+        """A caller whose media socket was lost returned on another one, at the same gateway or another."""
         call = self._calls.pop(before)
         number = self._by_sid[started.call_sid] = started.call
         self._calls[number] = call
@@ -470,19 +470,19 @@ class Worker:
         self._plan(call)
 
     def _on_moved(self, call: int) -> None:
-        """While this worker slept, the call was given to another one: it is not over, and not ours."""
+        """While this worker was stalled, the call was given to another worker: forget it without ending it."""
         ended = self._calls.get(call)
         if ended is not None:
             ended.end_call = None
             self._on_ended(call, "moved")
 
     def _park(self, call: int) -> None:
-        """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
+        """Keep a conversation whose media socket is lost: Twilio is about to return with the call."""
         if call in self._calls and call not in self._parked:
             self._parked[call] = self._loop.call_later(GRACE_S, self._on_ended, call, "lost")
 
     def _look_for_gateways(self) -> None:
-        """Park the calls of gateways that are gone, and no longer those of one that was only frozen."""
+        """Park the calls of silent gateways, and release those of a gateway that has resumed."""
         now_ns = time.monotonic_ns()
         for gateway, seen_ns in list(self._gateways.items()):
             if now_ns - seen_ns > (GATEWAY_SILENT_S + GRACE_S) * 1e9:
@@ -536,7 +536,7 @@ class Worker:
                 self._say_to_gateway(gateway, message)
 
     def _plan(self, call: Call) -> None:
-        """One timer a call, at the conversation's next due time."""
+        """Set the call's timer to the conversation's next due time."""
         timer = self._due.pop(call.call, None)
         if timer is not None:
             timer.cancel()
@@ -580,20 +580,21 @@ class Worker:
         return dialled
 
     def _dial_for(self, call: Call) -> Session:
-        """Another session for a call that lost its own, or whose own grows old."""
+        """Dial another session for a call whose own is lost or grows old."""
         dialled = self._dial(call.call_sid, resumed=True, numbers=call.conversation.numbers)
         dialled.call = call
         return dialled.session
 
     async def _hold(self, dialled: _Dialled, call_sid: str) -> None:
-        """Keep one session until it ends, and say how."""
+        """Run one session to its end, and report the outcome."""
         self._sessions_gauge.inc()
         self._count_session("opened")
         outcome = "lost"
         try:
             await dialled.session.run()
         except asyncio.CancelledError:
-            # Ours, and the task's end. Raised on, it would hang on the task in a cycle that keeps all of the call.
+            # Our own cancellation ends the task. Raised again, it would keep the whole call alive in a cycle with the
+            # task.
             outcome, dialled.call = "closed", None
         except ModelRefusedError as exc:
             outcome = "refused"
@@ -602,9 +603,9 @@ class Worker:
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
         except Exception as exc:
-            # A fault of ours, over something that the model sent: its call goes on with another session. The type
-            # only: a message can quote what was said.
-            log.error("call %s: an event of the model could not be dealt with (%s)", call_sid, type(exc).__name__)
+            # A fault of ours in an event of the model: the call goes on with another session. Log the type only: a
+            # message can quote the caller.
+            log.error("call %s: the handling of an event of the model failed (%s)", call_sid, type(exc).__name__)
         finally:
             self._sessions_gauge.inc(-1)
             self._count_session(outcome)
