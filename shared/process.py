@@ -164,6 +164,6 @@ def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
 
 
 def instance() -> int:
-    """This process's number among its kind, from 0. The supervisor names the processes gateway.1, gateway.2 and so on."""
+    """This process's number among its kind, from 0. Supervisors name the processes gateway.1, gateway.2 and so on."""
     _, _, number = os.environ.get("HONCHO_PROCESS_NAME", "").partition(".")
     return int(number) - 1 if number.isdigit() and int(number) > 0 else 0
