@@ -7,7 +7,6 @@ import functools
 import itertools
 import logging
 import random
-import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
 from shared import bus
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.courier import Courier
 from shared.gather import Gather
 from shared.isolation import QuietCollector
 from shared.messages import (
-    BridgeHello,
     CallAdopted,
     CallEnded,
     CallerAudio,
@@ -72,9 +72,6 @@ OFFER_S: Final = 60.0
 PROBE_RETRY_S: Final = 5.0
 # A restarted txpacer is known after so long.
 HELLO_S: Final = 0.1
-# A line that txpacer has not answered for is asked for again. It answers within its tick of 10 ms, unless it is frozen
-# or another one.
-ASK_AGAIN_NS: Final = 500_000_000
 # What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
 # part of the calls each time.
 CALLS_ROUND: Final = 10
@@ -123,7 +120,6 @@ class Worker:
         self._settings = settings
         self._number = number
         self._name = f"aibridge-{number}"
-        self._epoch = secrets.randbits(32)
         self._agent = agent
         self._client = client
         self._tls = tls_context(client)
@@ -173,22 +169,27 @@ class Worker:
         # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
         self._gather = Gather()
         self._collector = QuietCollector()
-        self._gateway_link = bus.Link(
+        self._gateway_link = ChannelLink(
             bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
             types=GatewayToBridge,
+            make=lambda: Channel(bus.draw_epoch(), max_weight=bus.CONTROL_HWM),
             on_message=self._from_gateway,
-            dropped=dropped,
+            refused=dropped,
+            lost=dropped,
             undecodable=undecodable,
             gather=self._gather,
+            # A gateway that is there says hello, and takes then what it refused.
+            retry_s=1.0,
         )
         self._pacer_link = SpeechLink(
-            bus.Link(
+            ChannelLink(
                 bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
                 types=PacerToBridge,
+                make=lambda: Channel(bus.draw_epoch(), max_weight=bus.SPEECH_KEEP_BYTES),
                 on_message=self._from_pacer,
-                dropped=dropped,
+                refused=dropped,
+                lost=dropped,
                 undecodable=undecodable,
-                keep_bytes=bus.SPEECH_KEEP_BYTES,
                 gather=self._gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
@@ -236,11 +237,8 @@ class Worker:
 
     async def _hello(self) -> None:
         for turn in itertools.count():
-            self._pacer_link.say(BridgeHello(self._name))
-            asked_before_ns = time.monotonic_ns() - ASK_AGAIN_NS
+            self._pacer_link.hello(self._name)
             for call in list(self._calls.values()):
-                if 0 < call.line.asked_ns < asked_before_ns:
-                    call.ask_again(self._pacer_epoch or 0)
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)
@@ -321,13 +319,13 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.line_lost(message)
-            case GatewayHello(draining=draining, number=number):
+            case GatewayHello(draining=draining):
                 if draining:
                     self._draining.add(peer)
                 if peer not in self._gateways and self._adopted:
-                    self._gateway_link.send([CallAdopted(call_sid) for call_sid in self._adopted], peer)
+                    self._gateway_link.post([CallAdopted(call_sid) for call_sid in self._adopted], peer)
                 self._gateways[peer] = time.monotonic_ns()
-                self._tell_state(peer, hello=number)
+                self._tell_state(peer)
 
     def _from_pacer(self, _peer: str, message: Any) -> None:
         if isinstance(message, PacerState):
@@ -342,15 +340,15 @@ class Worker:
                 self._reporters[message.call].gap(message.gap_ns, continued=message.continued)
             call.playout(message)
 
-    def _tell_state(self, gateway: str, *, hello: int = 0) -> None:
+    def _tell_state(self, gateway: str) -> None:
         places = len(self._calls) + len(self._offers)
         lately_ns = time.monotonic_ns() - int(GATEWAY_LIVES_S * 1e9)
         others = sum(
             seen_ns > lately_ns and other != gateway and other not in self._draining
             for other, seen_ns in self._gateways.items()
         )
-        state = WorkerState(self._number, self._is_ready, places, self._epoch, others, hello)
-        self._gateway_link.send((state,), gateway)
+        epoch = self._gateway_link.channel(gateway).epoch
+        self._gateway_link.hello(gateway, (WorkerState(self._number, self._is_ready, places, epoch, others),))
 
     def _on_pacer_state(self, state: PacerState) -> None:
         self._pacer_seen_ns = time.monotonic_ns()
@@ -489,6 +487,7 @@ class Worker:
         for gateway, seen_ns in list(self._gateways.items()):
             if now_ns - seen_ns > (GATEWAY_SILENT_S + GRACE_S) * 1e9:
                 del self._gateways[gateway]
+                self._gateway_link.forget(gateway)
                 self._draining.discard(gateway)
         for number, call in self._calls.items():
             if now_ns - self._gateways.get(call.gateway, 0) > GATEWAY_SILENT_S * 1e9:
@@ -529,7 +528,7 @@ class Worker:
         log.info("call %s: over (%s)", ended.call_sid, reason)
 
     def _say_to_gateway(self, gateway: str, message: Message) -> None:
-        self._gateway_link.send((message,), gateway)
+        self._gateway_link.post((message,), gateway)
 
     def _say_to_gateways(self, message: Message, *, but: str = "") -> None:
         for gateway in self._gateways:

@@ -35,7 +35,7 @@ def environment(run_dir: Path, **changes: str) -> dict[str, str]:
 
 
 def last_words(module: str, env: dict[str, str], cwd: Path) -> tuple[int, list[str]]:
-    """Run a process that should give up, in an empty folder (no .env): its exit status and stderr's lines."""
+    """Run a process that should give up, in an empty folder without .env: its exit status and stderr's lines."""
     impatient = (
         "import runpy; from shared import process; process.HANDOVER_S = 0.0; "
         f"runpy.run_module({module!r}, run_name='__main__')"
@@ -69,7 +69,7 @@ def run_dir() -> Iterator[Path]:
         ("aibridge", {"OPENAI_API_KEY": "x", "AGENT_FILE": "/dev/null"}, "is not an agent"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(
+def test_a_wrong_setting_is_refused_in_one_line_that_names_it(
     module: str, changes: dict[str, str], words: str, run_dir: Path, tmp_path: Path
 ) -> None:
     status, lines = last_words(module, environment(run_dir, **changes), tmp_path)
