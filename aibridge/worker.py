@@ -1,4 +1,4 @@
-"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for calls that are about to come."""
+"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for offered calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import functools
 import itertools
 import logging
 import random
-import secrets
 import time
 from collections import OrderedDict
 from typing import Any, Final
@@ -15,10 +14,11 @@ from typing import Any, Final
 import zmq
 
 from shared import bus, liveness
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.courier import Courier
 from shared.isolation import QuietCollector
 from shared.messages import (
-    BridgeHello,
     CallAdopted,
     CallEnded,
     CallerAudio,
@@ -82,11 +82,10 @@ class Worker:
         self._settings = settings
         self._number = number
         self._name = f"aibridge-{number}"
-        self._epoch = secrets.randbits(32)
         self._agent = agent
         self._sessions = sessions
         self._recorded = agent.is_recorded(settings.recording)
-        # Draws the pauses before another try; each has 2.5 kB of state.
+        # Draws the pauses before retries; one for all calls, because each has 2.5 kB of state.
         self._random = random.Random()
         self._rules = Rules(
             protect_ns=settings.greeting_protect_ms * 1_000_000,
@@ -100,17 +99,17 @@ class Worker:
         self._page = page
         self._calls: dict[int, Call] = {}
         self._reporters: dict[int, Reporter] = {}
-        # When each gateway last said hello, ns; and those of them that drain.
+        # When each gateway last said hello, ns; and the draining gateways.
         self._gateways: dict[str, int] = {}
         self._draining: set[str] = set()
-        # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
+        # By CallSid: the parked call, and the timer that ends it if its caller does not return.
         self._by_sid: dict[str, int] = {}
         self._parked: dict[int, asyncio.TimerHandle] = {}
-        # Calls that were another worker's.
+        # Calls taken over from another worker.
         self._adopted: set[str] = set()
-        # Those of them that are parked only because their gateway is silent.
+        # Parked calls whose gateway is silent.
         self._silenced: set[int] = set()
-        # Tokens of calls that began, and orders of calls that we ended: gateways share neither.
+        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
         self._tokens: OrderedDict[str, int] = OrderedDict()
         self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
@@ -120,24 +119,29 @@ class Worker:
         self._calls_gauge = page.gauge("bridge_calls")
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
-        # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
+        # Bounds and overflow: see shared/bus.py. Messages that txpacer does not accept wait here.
         self._collector = QuietCollector()
-        self._gateway_link = bus.Link(
+        self._gateway_link = ChannelLink(
             bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
             types=GatewayToBridge,
+            make=lambda: Channel(bus.draw_epoch(), max_weight=bus.CONTROL_HWM),
             on_message=self._from_gateway,
-            dropped=dropped,
+            refused=dropped,
+            lost=dropped,
             undecodable=undecodable,
             gather=sessions.gather,
+            # A gateway that is there says hello, and takes then what it refused.
+            retry_s=1.0,
         )
         self._pacer_link = SpeechLink(
-            bus.Link(
+            ChannelLink(
                 bus.dealer(context, bus.speech_url(settings.bus), name=self._name, hwm=bus.SPEECH_HWM),
                 types=PacerToBridge,
+                make=lambda: Channel(bus.draw_epoch(), max_weight=bus.SPEECH_KEEP_BYTES),
                 on_message=self._from_pacer,
-                dropped=dropped,
+                refused=dropped,
+                lost=dropped,
                 undecodable=undecodable,
-                keep_bytes=bus.SPEECH_KEEP_BYTES,
                 gather=sessions.gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
@@ -152,7 +156,7 @@ class Worker:
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
-            # The probe ends in time; what fails ends the process, and so does `stop`.
+            # A failure of any part ends the process, and so does `stop`.
             while not stop.is_set() and not any(task.done() and task.exception() for task in tasks):
                 running = [task for task in (*tasks, stopping) if not task.done()]
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -160,7 +164,7 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            # New calls go elsewhere from now on, and those that are here to whoever knows what was said in them.
+            # New calls go to other workers from now on. The stories let other workers take over the live calls.
             self._sessions.is_ready = False
             for gateway in self._gateways:
                 self._tell_state(gateway)
@@ -184,11 +188,8 @@ class Worker:
 
     async def _hello(self) -> None:
         for turn in itertools.count():
-            self._pacer_link.say(BridgeHello(self._name))
-            asked_before_ns = time.monotonic_ns() - liveness.ns(liveness.ASK_AGAIN_S)
+            self._pacer_link.hello(self._name)
             for call in list(self._calls.values()):
-                if 0 < call.line.asked_ns < asked_before_ns:
-                    call.ask_again(self._pacer_epoch or 0)
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)
@@ -248,13 +249,13 @@ class Worker:
                 known = self._calls.get(call)
                 if known is not None:
                     known.line_lost(message)
-            case GatewayHello(draining=draining, number=number):
+            case GatewayHello(draining=draining):
                 if draining:
                     self._draining.add(peer)
                 if peer not in self._gateways and self._adopted:
-                    self._gateway_link.send([CallAdopted(call_sid) for call_sid in self._adopted], peer)
+                    self._gateway_link.post([CallAdopted(call_sid) for call_sid in self._adopted], peer)
                 self._gateways[peer] = time.monotonic_ns()
-                self._tell_state(peer, hello=number)
+                self._tell_state(peer)
 
     def _from_pacer(self, _peer: str, message: Any) -> None:
         if isinstance(message, PacerState):
@@ -269,21 +270,22 @@ class Worker:
                 self._reporters[message.call].gap(message.gap_ns, continued=message.continued)
             call.playout(message)
 
-    def _tell_state(self, gateway: str, *, hello: int = 0) -> None:
+    def _tell_state(self, gateway: str) -> None:
         places = len(self._calls) + self._sessions.offers
-        lately_ns = time.monotonic_ns() - int(liveness.GATEWAY_LIVES_S * 1e9)
+        lately_ns = time.monotonic_ns() - liveness.ns(liveness.GATEWAY_LIVES_S)
         others = sum(
             seen_ns > lately_ns and other != gateway and other not in self._draining
             for other, seen_ns in self._gateways.items()
         )
-        state = WorkerState(self._number, self._sessions.is_ready, places, self._epoch, others, hello)
-        self._gateway_link.send((state,), gateway)
+        epoch = self._gateway_link.channel(gateway).epoch
+        state = WorkerState(self._number, self._sessions.is_ready, places, epoch, others)
+        self._gateway_link.hello(gateway, (state,))
 
     def _on_pacer_state(self, state: PacerState) -> None:
         self._pacer_seen_ns = time.monotonic_ns()
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
-            log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
+            log.warning("txpacer was restarted; its lines continue where the gateways report that they stopped")
         if self._pacer_epoch != state.epoch:
             self._pacer_epoch = state.epoch
             for call in list(self._calls.values()):
@@ -294,7 +296,7 @@ class Worker:
 
     def _on_offered(self, offer: CallOffered) -> None:
         if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
-            return  # its conversation is here, session and all
+            return  # this worker has the conversation and its session
         self._sessions.offer(offer.call_sid, resumed=offer.resumed)
 
     def _on_started(self, started: CallStarted) -> None:
@@ -355,14 +357,14 @@ class Worker:
             call.model_gone(dialled.session, refused=dialled.refused)
 
     def _is_first(self, token_id: str, call: int) -> bool:
-        """Each gateway knows the tokens that were used at it; only here are all those of a call."""
+        """Whether the token is new. A gateway knows its own tokens; the worker knows all tokens of a call."""
         first = self._tokens.setdefault(token_id, call)
         if len(self._tokens) > REMEMBERED_MAX:
             self._tokens.popitem(last=False)
         return first == call
 
     def _on_back(self, before: int, started: CallStarted) -> None:
-        """A caller whose media socket was lost is back on another one, at this gateway or another."""
+        """A caller whose media socket was lost returned on another one, at the same gateway or another."""
         call = self._calls.pop(before)
         number = self._by_sid[started.call_sid] = started.call
         self._calls[number] = call
@@ -381,23 +383,24 @@ class Worker:
         self._plan(call)
 
     def _on_moved(self, call: int) -> None:
-        """While this worker slept, the call was given to another one: it is not over, and not ours."""
+        """While this worker was stalled, the call was given to another worker: forget it without ending it."""
         ended = self._calls.get(call)
         if ended is not None:
             ended.end_call = None
             self._on_ended(call, "moved")
 
     def _park(self, call: int) -> None:
-        """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
+        """Keep a conversation whose media socket is lost: Twilio is about to return with the call."""
         if call in self._calls and call not in self._parked:
             self._parked[call] = self._loop.call_later(liveness.GRACE_S, self._on_ended, call, "lost")
 
     def _look_for_gateways(self) -> None:
-        """Park the calls of gateways that are gone, and no longer those of one that was only frozen."""
+        """Park the calls of silent gateways, and release those of a gateway that has resumed."""
         now_ns = time.monotonic_ns()
         for gateway, seen_ns in list(self._gateways.items()):
             if now_ns - seen_ns > (liveness.GATEWAY_SILENT_S + liveness.GRACE_S) * 1e9:
                 del self._gateways[gateway]
+                self._gateway_link.forget(gateway)
                 self._draining.discard(gateway)
         for number, call in self._calls.items():
             if now_ns - self._gateways.get(call.gateway, 0) > liveness.GATEWAY_SILENT_S * 1e9:
@@ -438,7 +441,7 @@ class Worker:
         log.info("call %s: over (%s)", ended.call_sid, reason)
 
     def _say_to_gateway(self, gateway: str, message: Message) -> None:
-        self._gateway_link.send((message,), gateway)
+        self._gateway_link.post((message,), gateway)
 
     def _say_to_gateways(self, message: Message, *, but: str = "") -> None:
         for gateway in self._gateways:
@@ -446,7 +449,7 @@ class Worker:
                 self._say_to_gateway(gateway, message)
 
     def _plan(self, call: Call) -> None:
-        """One timer a call, at the conversation's next due time."""
+        """Set the call's timer to the conversation's next due time."""
         timer = self._due.pop(call.call, None)
         if timer is not None:
             timer.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +39,8 @@ class _FactsLink(ChannelLink):
     def _accept(self, peer: str, batch: Sequence[Any]) -> Sequence[Any]:
         messages = super()._accept(peer, batch)
         channel = self.channel(peer)
+        if not channel.peer_epoch:
+            return ()
         self.senders.heard(peer, channel.peer_epoch, time.monotonic_ns())
         return [
             Noted(channel.peer_epoch, seq, message) if type(message) is not Leaving else message
@@ -67,7 +68,7 @@ class Intake:
         self._spool = spool
         self._metrics = metrics
         self._on_kept = on_kept
-        self._source = secrets.randbits(62)
+        self._source = bus.draw_epoch()
         self._seq = 0
         self._pending: list[tuple[str, Noted]] = []
         self._wake = asyncio.Event()
@@ -76,9 +77,10 @@ class Intake:
         self._link = _FactsLink(
             bus.router(context, url, hwm=HWM),
             types=Fact | Leaving,
-            make=lambda: Channel(secrets.randbits(62) | 1, max_weight=0, acknowledges_at_once=False),
+            make=lambda: Channel(bus.draw_epoch(), max_weight=0, acknowledges_at_once=False),
             on_message=self._on_message,
-            dropped=metrics.bus_refused,
+            refused=metrics.bus_refused,
+            lost=metrics.bus_refused,
             undecodable=metrics.undecodable,
         )
         self._link.senders = self.senders
@@ -130,8 +132,7 @@ class Intake:
             channel = self._link.channel(peer)
             if channel.peer_epoch == source:
                 channel.acknowledge(seq)
-                if not self._link.hello(peer):
-                    self._metrics.bus_refused.inc()
+                self._link.hello(peer)
         self._on_kept(new)
 
     async def _append(self, new: list[Noted]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any, Final
 
 import msgspec
@@ -38,7 +37,7 @@ class Courier:
         self, context: zmq.Context[Any], url: str, *, name: str, page: Page, max_waiting: int = WAITING_MAX
     ) -> None:
         self._channel = Channel(
-            secrets.randbits(62) | 1,
+            bus.draw_epoch(),
             max_weight=max_waiting,
             drops="oldest",
             is_lasting=True,
@@ -55,7 +54,8 @@ class Courier:
             types=Header,
             make=lambda: self._channel,
             on_message=lambda _, __: None,
-            dropped=self._lost,
+            refused=page.counter("facts_refused_sends"),
+            lost=self._lost,
             undecodable=page.counter("facts_undecodable"),
             retry_s=FACTS_HELLO_S,
         )

@@ -52,7 +52,6 @@ class GatewayHello(Message, frozen=True, array_like=True, tag=10):
 
     gateway: str
     draining: bool = False
-    number: int = 0  # counts the hellos to this worker; its answer repeats it
 
 
 class CallOffered(Message, frozen=True, array_like=True, tag=11):
@@ -141,10 +140,8 @@ class WorkerState(Message, frozen=True, array_like=True, tag=20):
     worker: int
     ready: bool  # the model accepted our key and model name
     calls: int
-    epoch: int = 0  # drawn at each start of the worker; a new one means that all its calls are gone
+    epoch: int = 0  # of its end of the channel; a new one means that it knows no call of this gateway any more
     others: int = 0  # gateways beside this one that said hello lately and are not draining
-    # The number of the hello that this answers: whatever was sent before it has been read. 0: it answers none.
-    hello: int = 0
 
 
 class CallMemory(Message, frozen=True, array_like=True, tag=23):

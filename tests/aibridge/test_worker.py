@@ -18,8 +18,9 @@ from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
 from aibridge.models.realtime.sessions import Sessions
 from shared import bus, liveness
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
-    BridgeHello,
     BridgeToGateway,
     BridgeToPacer,
     CallEnded,
@@ -53,10 +54,10 @@ class Cell:
     def __init__(
         self,
         model: ModelServer,
-        link: bus.Link,
+        link: ChannelLink,
         page: Page,
         told: list[Any],
-        join: Callable[..., bus.Link],
+        join: Callable[..., ChannelLink],
         stop: Callable[[], None],
     ) -> None:
         self.model = model
@@ -67,11 +68,11 @@ class Cell:
         self.join = join
         # What the worker says to txpacer, and the way back.
         self.asked: list[Any] = []
-        self.pacer: bus.Link
-        self._link = link
+        self.pacer: ChannelLink
+        self.gateway = link
 
     def say(self, *messages: Any) -> None:
-        assert self._link.send(messages)
+        assert self.gateway.send(messages)
 
     def offer(self, token: str, call_sid: str) -> None:
         self.say(CallOffered(token, call_sid, PLAN, False))
@@ -110,13 +111,15 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             told: list[Any] = []
             links = []
 
-            def join(name: str, told: list[Any]) -> bus.Link:
+            def join(name: str, told: list[Any]) -> ChannelLink:
                 links.append(
-                    bus.Link(
+                    ChannelLink(
                         bus.dealer(context, bus.calls_url(config.run_dir, 0), name=name, hwm=100),
                         types=BridgeToGateway,
+                        make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                         on_message=lambda _, message: told.append(message),
-                        dropped=page.counter("bridge_dropped"),
+                        refused=page.counter("bridge_dropped"),
+                        lost=page.counter("bridge_dropped"),
                         undecodable=page.counter("bridge_undecodable"),
                     )
                 )
@@ -129,11 +132,13 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
                 under_way = Cell(model, link, page, told, join, stop.set)
-                under_way.pacer = bus.Link(
+                under_way.pacer = ChannelLink(
                     bus.router(context, bus.speech_url(config.run_dir), hwm=100),
                     types=BridgeToPacer,
+                    make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                     on_message=lambda _, message: under_way.asked.append(message),
-                    dropped=page.counter("bridge_dropped"),
+                    refused=page.counter("bridge_dropped"),
+                    lost=page.counter("bridge_dropped"),
                     undecodable=page.counter("bridge_undecodable"),
                 )
                 under_way.pacer.start()
@@ -318,13 +323,14 @@ def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytes
     run(scenario)
 
 
-def test_a_gateway_learns_which_of_its_hellos_is_answered() -> None:
+def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.told.clear()
-            under_test.say(GatewayHello("gw", number=7), GatewayHello("gw", number=8))
-            await until(lambda: len(under_test.told) == 2)
-            assert [each.hello for each in under_test.told] == [7, 8]
+            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            channel = under_test.gateway.channel()
+            assert channel.waiting == 1
+            under_test.gateway.hello(hints=(GatewayHello("gw"),))
+            await until(lambda: channel.waiting == 0)
 
     run(scenario)
 
@@ -383,32 +389,7 @@ def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gate
     run(scenario)
 
 
-def test_a_line_is_requested_until_txpacer_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liveness, "ASK_AGAIN_S", 0)
-
-    async def scenario() -> None:
-        async with cell() as under_test:
-
-            def asks() -> list[int]:
-                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
-
-            under_test.start(7, "token", "CA1")
-            await until(lambda: len(asks()) >= 3)
-            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
-            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
-            answered = asks()[-1]
-            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
-            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
-            assert asks()[-1] <= answered + 1  # one may have been under way
-
-    run(scenario)
-
-
-def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(liveness, "ASK_AGAIN_S", 1_000)
-
+def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
 
