@@ -1,4 +1,4 @@
-"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, during 20 calls, for 5 minutes.
+"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
 
 The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
 sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record

@@ -51,7 +51,7 @@ _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with the record of a run."""
+    """The problems of the record of a run."""
     left = msgspec.json.decode((folder / "left.json").read_bytes())
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
     calls = (
@@ -64,7 +64,7 @@ def check(folder: Path) -> list[str]:
 def check_run(
     run: Iterable[tuple[CallRecord, Sequence[dict[str, Any]]]], deeds: Sequence[Deed], left: Sequence[str]
 ) -> list[str]:
-    """What is wrong with a run, a sentence each; prints the figures, and which acts excuse how much of them."""
+    """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses."""
     problems = list(left)
     ledger = Ledger()
     calls = refused = losses = interruptions = answers = 0

@@ -1,4 +1,4 @@
-"""What the nemesis does and when, and what its callers say: functions of a seed. Pure."""
+"""The acts of the nemesis and the script of its callers, as functions of a seed. Pure."""
 
 from __future__ import annotations
 
