@@ -1,4 +1,4 @@
-"""`python -m aibridge`: read settings and agent, see that the model will have us, and hold conversations."""
+"""`python -m aibridge`: read settings and agent, check that the model accepts both, and hold conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
-from .core.metrics import DEFINITIONS
+from .metrics import DEFINITIONS
+from .models.realtime.sessions import Sessions
 from .worker import Worker
 
 
@@ -43,7 +44,7 @@ def main() -> None:
                 config,
                 number=number,
                 agent=chosen,
-                client=client,
+                sessions=Sessions(config, chosen, client, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
             )

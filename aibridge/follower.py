@@ -1,4 +1,4 @@
-"""Tells whoever watches a call what happens in it, as notes of JSON.
+"""Tells a browser phone what happens in its call, as notes of JSON.
 
 Each note is one object with one key:
 
@@ -22,36 +22,36 @@ import msgspec
 from shared.audio import ms_of
 
 from .core.history import History, Turn
-from .core.realtime import ResponseCreated, ResponseDone, ServerEvent, SpeechStarted, SpeechStopped
+from .models.port import CallerSilent, CallerSpeaks, ModelEvent, ResponseBegan, ResponseEnded
 
 
 class Follower:
-    """For one call; `send` takes a note and never waits. Times are ns, monotonic."""
+    """The notes of one call; `send` takes a note and never waits. Times are ns, monotonic."""
 
     def __init__(self, history: History, send: Callable[[bytes], None]) -> None:
         self._history = history
         self._send = send
-        # What was told of each turn, and up to which turn they can change no more.
+        # The last note of each turn, and the turn up to which no turn can change.
         self._told: dict[int, tuple[Any, ...]] = {}
         self._settled = 0
         self._interruptions = 0
 
-    def event(self, event: ServerEvent) -> None:
-        """The model said something of its own doing."""
+    def event(self, event: ModelEvent) -> None:
+        """Note an event of the model."""
         match event:
-            case SpeechStarted():
+            case CallerSpeaks():
                 self._note({"speech": "started"})
-            case SpeechStopped():
+            case CallerSilent():
                 self._note({"speech": "stopped"})
-            case ResponseCreated():
+            case ResponseBegan():
                 self._note({"response": "created"})
-            case ResponseDone(response):
-                self._note({"response": response.status})
+            case ResponseEnded(_, outcome):
+                self._note({"response": outcome})
             case _:
                 pass
 
     def look(self, now_ns: int) -> None:
-        """Tell what changed since the last look."""
+        """Note what changed since the last look."""
         last_turns = reversed(self._history.turns)
         open_turns = list(takewhile(lambda turn: turn.number > self._settled, last_turns))[::-1]
         for turn in open_turns:
@@ -61,7 +61,7 @@ class Follower:
             if self._told.get(turn.number) != state:
                 self._told[turn.number] = state
                 self._note({"turn": _turn(turn, now_ns)})
-        # Late words can still come for the last few; what lies before them is done.
+        # Late words can still come for the last few turns; earlier turns are complete.
         for turn in open_turns[:-4]:
             if turn.ended_ns is None:
                 break

@@ -12,14 +12,14 @@ from shared.audio import linear_to_mulaw
 # WAVE_FORMAT_PCM and WAVE_FORMAT_MULAW of Microsoft's mmreg.h. The standard library's `wave` reads the first only.
 _PCM: Final = 1
 _MULAW: Final = 7
-# One minute. Longer is no greeting but a mistake.
+# One minute. A longer greeting is a mistake.
 MAX_BYTES: Final = 60 * 8_000
 
 
 def read_recording(path: Path) -> bytes:
-    """mu-law, 8 kHz, mono, from a WAV file of that (or of 16-bit PCM) or from a raw .ulaw file.
+    """mu-law from a WAV file (8 kHz, mono, mu-law or 16-bit PCM) or from a raw .ulaw file.
 
-    Raises OSError, and ValueError saying what is wrong with the file.
+    Raises OSError, and ValueError that says what is wrong with the file.
     """
     data = path.read_bytes()
     audio = data if path.suffix.lower() in (".ulaw", ".ul", ".mulaw") else _samples(data)

@@ -1,4 +1,4 @@
-"""What callbook is told of a conversation: from the first frame on, once a second, and at the end."""
+"""The facts of a conversation for callbook: from the first frame on, once a second, and at the end."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .core.history import History, Turn
 
 
 class Reporter:
-    """One call's. `note` takes facts and never waits. Times are ns of the monotonic clock.
+    """The facts of one call. `note` takes facts and never waits. Times are ns of the monotonic clock.
 
-    Nothing is noted before `first_frame`, so that nothing slow can begin; the history keeps it until then.
+    No fact is noted before `first_frame`, so that nothing slow can begin; until then the history keeps everything.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class Reporter:
         self._resumed = resumed
         self._history = history
         self._note = note
-        self._begun = False
+        # When the first frame was written; 0: not yet.
+        self._began_ns = 0
         # Turns that changed and have not ended.
         self._open: dict[int, Turn] = {}
         self._interruptions = 0
@@ -52,24 +53,32 @@ class Reporter:
         self._ear_gap_ns = 0
 
     def first_frame(self, at_ns: int) -> None:
-        """The caller hears us: slow work may start."""
+        """The first frame was written: slow work may start."""
         self._begin(at_ns, record=self._record)
 
     def _begin(self, at_ns: int, *, record: bool) -> None:
-        if not self._begun:
-            self._begun = True
-            self._note(
-                ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, unix_ms(at_ns))
-            )
+        if not self._began_ns:
+            self._began_ns = at_ns
+            self._note_beginning(record=record)
+
+    def _note_beginning(self, *, record: bool) -> None:
+        began_ms = unix_ms(self._began_ns)
+        self._note(ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms))
+
+    def name_model(self, model: str) -> None:
+        """The model's own name, which may differ from the requested one."""
+        is_news, self._model = model != self._model, model
+        if is_news and self._began_ns:
+            self._note_beginning(record=False)  # a recorded greeting was heard before there was a session
 
     def gap(self, gap_ns: int, *, continued: bool = False) -> None:
-        """The caller heard a gap, or (`continued`) the last one was longer by so much."""
+        """The caller heard a gap, or (`continued`) the last gap was longer by `gap_ns`."""
         self._ear_gaps += not continued
         self._ear_gap_ns += gap_ns
 
     def sweep(self) -> None:
-        """Note what has come about since the last time."""
-        if not self._begun:
+        """Note what has changed since the last time."""
+        if not self._began_ns:
             return
         changed = self._open | {turn.number: turn for turn in self._history.take_changed()}
         self._open = {number: turn for number, turn in changed.items() if turn.ended_ns is None}
@@ -83,7 +92,7 @@ class Reporter:
             self._note(Interruption(self._call_sid, unix_ms(each.at_ns), silent_ms, each.protected, each.cancelled))
 
     def ended(self, at_ns: int, reason: str) -> None:
-        """The call is over. A call without a first frame is told now, and is not recorded any more."""
+        """The call is over. A call without a first frame is noted now, and is not recorded."""
         self._begin(at_ns, record=False)
         self.sweep()
         if reason != "moved":  # else the worker that has the call now tells how they end
@@ -109,7 +118,7 @@ class Reporter:
         self._note(ConversationEnded(self._call_sid, self._stream_sid, reason, self._ear_gaps, gap_us, at_ms))
 
     def _cut_off(self, turn: Turn, at_ns: int) -> TurnFact:
-        """A turn that the end of the call ended: what of it was heard is a matter of time, there is no one to ask."""
+        """A turn that the end of the call cut off: the ear's clock says how much of it was heard."""
         if turn.role == "caller" or turn.heard_bytes is not None:
             return self._turn(turn, turn.heard_bytes or 0, turn.heard_text)
         played = (at_ns - turn.started_ns - turn.gap_ns) // BYTE_NS if turn.started_ns else 0
@@ -119,7 +128,7 @@ class Reporter:
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
         return TurnFact(
             self._call_sid,
-            turn.item_id,
+            turn.key,
             turn.number,
             turn.role,
             unix_ms(turn.started_ns) if turn.started_ns else 0,

@@ -1,8 +1,7 @@
-"""What a worker says to txpacer: at once, but for speech that goes on, which gathers for a moment.
+"""A worker's messages to txpacer. All leave at once, except the later deltas of an utterance, which gather for 10 ms.
 
-The model makes speech several times faster than it is heard, in deltas; one message for each would wake txpacer more
-often than its ticks do. The first delta of an utterance is what a caller waits for, and never waits; nor does anything
-else.
+The model makes speech several times faster than it is heard, in deltas. One message per delta would wake txpacer more
+often than its ticks do. The first delta of an utterance never waits, because a caller waits for it.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from shared.bus import Link
-from shared.messages import CloseLine, Message, Speech
+from shared.channel_link import ChannelLink
+from shared.messages import BridgeHello, CloseLine, Message, Speech
 from shared.metrics import Gauge
 
 # Shorter than any delta is long (20 ms at least), and a twelfth of the lead.
@@ -19,16 +18,16 @@ SPEECH_GATHER_S: Final = 0.01
 
 
 class SpeechLink:
-    """`say` never waits. All that is said until the link's turn goes out as one message, in order.
+    """`say` never waits. Messages that come before the next send go out together, in order.
 
-    `kept_bytes` shows what txpacer has not taken yet: it is stopped, or being restarted.
+    `kept_bytes` shows the bytes that txpacer has not accepted yet, because it is stopped or restarting.
     """
 
-    def __init__(self, link: Link, kept_bytes: Gauge) -> None:
+    def __init__(self, link: ChannelLink, kept_bytes: Gauge) -> None:
         self._link = link
         self._kept_bytes = kept_bytes
         self._said: list[Message] = []
-        # By call: the utterance that has begun.
+        # By call, the utterance whose first delta was sent.
         self._begun: dict[int, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_urgent = False
@@ -42,8 +41,11 @@ class SpeechLink:
         self._link.close()
 
     def forget(self, call: int) -> None:
-        """Another worker has this call: nothing more is said of it."""
+        """Another worker owns this call: send nothing more about it."""
         self._begun.pop(call, None)
+
+    def hello(self, bridge: str) -> None:
+        self._link.hello(hints=(BridgeHello(bridge),))
 
     def say(self, message: Message) -> None:
         self._said.append(message)
@@ -65,6 +67,9 @@ class SpeechLink:
             self._timer = None
         self._is_urgent = False
         if self._said:
-            self._link.send(self._said)
+            weight = sum(len(message.data) for message in self._said if type(message) is Speech)
+            if not self._link.post(self._said, weight=weight):
+                # The speech is lost, and nothing else.
+                self._link.post([message for message in self._said if type(message) is not Speech], weight=0)
             self._said = []
-        self._kept_bytes.set(self._link.kept_bytes)
+        self._kept_bytes.set(self._link.channel().unsent_weight)

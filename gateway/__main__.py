@@ -25,10 +25,10 @@ logger = logging.getLogger("gateway")
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError for settings with which a gateway would be open to anyone, or deaf to Twilio."""
+    """Raises ConfigError for settings that would open a gateway to anyone, or keep Twilio out."""
     if settings.allow_unsigned == "off" and not settings.twilio_auth_token:
         raise ConfigError(
-            "TWILIO_AUTH_TOKEN is not set, so nobody's requests can be checked; set it, "
+            "TWILIO_AUTH_TOKEN is not set, so no request can be checked; set it, "
             "or ALLOW_UNSIGNED=on to take calls from anyone who reaches the port"
         )
     if settings.gateways > 1 and not settings.twilio_auth_token:
@@ -48,7 +48,7 @@ def check(settings: Settings) -> None:
 
 
 async def serve(settings: Settings, listener: socket.socket, page: Page, index: int) -> None:
-    """Run until SIGTERM or SIGINT: the first one drains, the second one ends everything at once."""
+    """Run until SIGTERM or SIGINT. The first signal drains the gateway, the second one ends it at once."""
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
     supervisor = os.getppid()
@@ -94,7 +94,7 @@ def main() -> None:
     check(settings)
     run_dir = prepare_run_dir(settings)
     if settings.allow_unsigned == "on":
-        logger.warning("ALLOW_UNSIGNED=on: signatures are not checked; whoever reaches the port can place calls")
+        logger.warning("ALLOW_UNSIGNED=on: signatures are not checked; anyone who reaches the port can place calls")
     index = process.instance()
     name = f"gateway-{index}"
     with process.sole(run_dir, name):

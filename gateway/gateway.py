@@ -35,14 +35,14 @@ from .wire import Wire
 
 logger = logging.getLogger("gateway")
 
-# For ZeroMQ's thread to hand over what was sent last; linger is 0.
+# ZeroMQ's thread hands over the last messages within this; linger is 0.
 LAST_WORDS_S: Final = 0.05
 # A draining gateway looks this often whether it is done, and whether another one takes new calls.
 LOOK_S: Final = 0.05
 
 
 class Gateway:
-    """Everything of one gateway process; needs a running loop. `listener` is taken over.
+    """All parts of one gateway process. It needs a running loop, and owns `listener`.
 
     `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
     """
@@ -115,8 +115,8 @@ class Gateway:
         self._courier.start()
         self._sweep()
         self._lag.start()
-        # Connections wait in the kernel meanwhile. A gateway that knows of no worker would give them the fallback, and
-        # a call that comes back, which waits there, too, belongs to a certain worker.
+        # Until then connections wait in the kernel. A gateway that knows no worker would answer with the fallback, and
+        # a call that returns belongs to a particular worker.
         give_up_ns = monotonic_ns() + ns(MEET_S)
         while (now_ns := monotonic_ns()) < give_up_ns:
             if self.calls.neighbours.everyone_is_there(now_ns) and not self.calls.neighbours.missing(now_ns):
@@ -125,10 +125,10 @@ class Gateway:
         await self._port.start()
 
     async def drain(self, seconds: float) -> None:
-        """Take no more calls than were offered, and give them and the live ones `seconds` to finish.
+        """Offer no further call, and give offered and live calls `seconds` to finish.
 
-        New connections are another gateway's while there is one. The last gateway of a cell goes on answering: new
-        callers get the fallback, and calls that are over get their orders.
+        New connections go to another gateway while there is one. The last gateway of a cell goes on answering: new
+        callers get the fallback, and ended calls get their orders.
         """
         self.calls.offers.draining = True
         self._links.drain()
@@ -138,6 +138,9 @@ class Gateway:
             async with asyncio.timeout(seconds):
                 while not self.calls.is_idle or self.calls.offers.admission.awaits_a_socket(monotonic_ns()):
                     now_ns = monotonic_ns()
+                    if not self.calls.neighbours.someone_is_there(now_ns):
+                        logger.warning("draining: the rest of the cell is gone; its calls end")
+                        break
                     if now_ns > know_ns:
                         if self.calls.neighbours.another_gateway_takes_calls(now_ns):
                             self._port.stop_listening()
@@ -148,7 +151,7 @@ class Gateway:
             logger.warning("draining: %d calls were still live after %g s", len(self.calls.by_number), seconds)
 
     async def close(self, *, at_once: bool = False) -> None:
-        """End what is left and release everything; `at_once`: without a closing handshake."""
+        """End the remaining calls and release everything; `at_once`: without a closing handshake."""
         self.calls.offers.draining = True
         if self.calls.by_number:
             self.media.carry_out(self.calls.drained(monotonic_ns()))

@@ -1,4 +1,4 @@
-"""Which WebSocket handshakes are accepted: refused ones cost nothing but their answer."""
+"""Which WebSocket handshakes are accepted. A refused handshake costs its answer only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .core.twiml import MEDIA_PATH
 
 
 class Handshakes:
-    """`signatures` None: nothing is signed. `phone` None: there is no browser phone, whose sockets show a ticket."""
+    """`signatures` None: signatures are not checked. `phone` None: there is no browser phone."""
 
     def __init__(
         self, calls: Calls, signatures: Signatures | None, phone: PhoneAccess | None, metrics: Metrics
@@ -29,7 +29,7 @@ class Handshakes:
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake before anything is allocated for it; None accepts it."""
         path, question_mark, _ = request.path.partition("?")
-        # Twilio is known to sign the URL with a slash at its end; it may ask for it, too.
+        # Twilio may sign the URL with a trailing slash, so it may also request it so.
         if path not in (MEDIA_PATH, MEDIA_PATH + "/"):
             return self._refuse(connection, "path", HTTPStatus.NOT_FOUND)
         if question_mark:
@@ -46,7 +46,7 @@ class Handshakes:
         )
 
     def _has_ticket(self, request: Request) -> bool:
-        """Whether the socket is a browser phone's. Uses the ticket up."""
+        """Whether the socket shows a browser phone's ticket. Uses the ticket up."""
         headers = request.headers
         return self._phone is not None and self._phone.takes_ticket(
             headers.get("Origin"), "; ".join(headers.get_all("Cookie")), monotonic_ns()
@@ -58,6 +58,6 @@ class Handshakes:
 
 
 def _single(request: Request, name: str) -> str | None:
-    """A header's value; None when it is missing, and when it was sent twice."""
+    """A header's value; None when the header is missing or repeated."""
     values = request.headers.get_all(name)
     return values[0] if len(values) == 1 else None

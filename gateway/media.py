@@ -1,4 +1,4 @@
-"""The media sockets: messages in, and whatever the core commands."""
+"""The media sockets: messages go to the core, and the core's commands are carried out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ logger = logging.getLogger("gateway")
 
 # From the handshake to `start`. Twilio sends both messages at once.
 START_S: Final = REQUEST_S
-# What websockets closes a connection with, for what the other end did.
+# websockets closes a connection with these codes for a violation of the peer.
 _CLOSED_FOR: Final[Mapping[int, Violation]] = {
     CloseCode.MESSAGE_TOO_BIG: Violation.OVERSIZED,
     CloseCode.INVALID_DATA: Violation.INVALID_UTF8,
@@ -61,7 +61,7 @@ class MediaSocket:
         self.outbound = Outbound(call.stream_sid)
         # The call's own, one step nearer for each frame and each message.
         self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
-        # The way to the call's worker.
+        # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
         self.closing: asyncio.Task[None] | None = None
@@ -88,7 +88,7 @@ class MediaSockets:
         """One media socket, from the end of its handshake on."""
         socket: MediaSocket | None = None
         stream = MediaStream()
-        # Only now: websockets checks that a handshake is well formed after it has asked whether to refuse it.
+        # Not earlier: websockets asks whether to refuse a handshake before it checks that the handshake is well formed.
         self._calls.accepted()
         try:
             try:
@@ -112,7 +112,7 @@ class MediaSockets:
             if violation is not None:
                 self._metrics.violations[violation].inc()
         except Exception:
-            # websockets closes the socket with 1011 and logs nothing here: see port.py.
+            # websockets closes the socket with 1011 and does not log (see port.py).
             logger.exception("a media socket ended because of an error in the gateway")
             raise
         finally:
@@ -144,9 +144,9 @@ class MediaSockets:
         return socket
 
     def _received(self, socket: MediaSocket, stream: MediaStream, data: bytes, is_text: bool) -> Literal[True] | None:
-        """A message of a call; True when no more are wanted."""
+        """Handle a message of a call. Returns True when no further message is wanted."""
         if socket.is_released:
-            return None  # we closed it; read on until the other end agrees
+            return None  # the gateway closed the socket; read on until the peer agrees
         try:
             message = stream.receive_text(data) if is_text else stream.receive(data)
         except ViolationError as exc:
@@ -174,7 +174,7 @@ class MediaSockets:
         return True
 
     def sweep(self) -> None:
-        """Let the core look after the calls. To be called once every SWEEP_S."""
+        """Let the core check all calls. Call it every SWEEP_S."""
         states = {
             number: SocketState(socket.connection.heard_ns, socket.connection.transport.get_write_buffer_size())
             for number, socket in self.sockets.items()
@@ -191,7 +191,7 @@ class MediaSockets:
                 case ToWorker(worker, message):
                     self._links.bridges[worker].post(message)
                 case ToPacer(message):
-                    self._links.pacer.post(message)
+                    self._links.pacer.post((message,))
                 case Note(fact):
                     self._note(fact)
                 case EarEcho(call, seq, at_ns):
@@ -216,7 +216,7 @@ class MediaSockets:
             bridge.audio(call, missed)
 
     def _close(self, socket: MediaSocket, code: int) -> None:
-        """In the background: nobody waits for a peer to agree."""
+        """Close in the background, without waiting for the peer to agree."""
         socket.closing = asyncio.get_running_loop().create_task(socket.connection.close(code))
 
     def _release(self, call: int, worker: int) -> None:

@@ -42,7 +42,7 @@ _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 
 
 class Web:
-    """The routes. Each handler answers from memory: no disk, no database, no request of its own."""
+    """The routes. Each handler answers from memory, without disk, database or requests of its own."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Web:
         self._signatures = signatures
         self._metrics = metrics
         self._phone = phone
-        # Without signatures a form is enough for a call's token, and any page can post one. To read the answer, in a
-        # browser that reaches this port, it would need a name of its own for it (DNS rebinding).
+        # Without signatures, any page in a browser that reaches this port can post a form for a call's token. To read
+        # the answer, the page would need a DNS name of its own for this port (DNS rebinding): refuse unknown names.
         self._hosts = hosts(origins(settings, loopback=True)) if signatures is None else None
         self._orders = Orders(settings.origin, settings.fallback_say, settings.fallback_dial)
 
@@ -76,7 +76,7 @@ class Web:
                 *(self._phone.routes() if self._phone is not None else ()),
             ]
         )
-        # A redirection would be built from the request's Host, and given to anyone.
+        # A redirect would be built from the request's Host.
         app.router.redirect_slashes = False
         return app
 

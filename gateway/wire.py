@@ -1,6 +1,6 @@
-"""txpacer's frames onto the media sockets. Nothing here waits, and nothing is logged per frame.
+"""Writes txpacer's frames to the media sockets. It never waits, and logs nothing per frame.
 
-Writing is synchronous, into a socket's buffer, whatever that socket's state: a slow or dead one costs the others a
+A write goes synchronously into a socket's buffer, whatever the socket's state: a slow or dead socket costs the others a
 memory copy.
 """
 
@@ -19,13 +19,13 @@ from .core.metrics import Metrics
 from .links import Links
 from .media import MediaSocket, MediaSockets
 
-# Beyond one frame of lateness txpacer has to know, so that its idea of the ear stays true.
+# txpacer has to know of frames later than one frame, so that its ear position stays correct.
 LATE_NS: Final = 20_000_000
-# An acknowledgement is for all batches before it; one for each would cost as much as the batch. txpacer waits for one
-# no longer than the lead (120 ms). Frames that left late are reported at once.
+# One acknowledgement covers all batches before it; one per batch would cost as much as the batch. txpacer waits for it
+# no longer than the lead (120 ms). Late frames are reported at once.
 ACK_S: Final = 0.02
-# A socket that takes nothing is looked at this often. Less than a frame: txpacer counts a frame as heard one frame
-# after it should have left, unless it is told that it has not.
+# A socket that accepts no data is examined this often. Less than a frame: txpacer counts a frame as heard one frame
+# after its deadline, unless the gateway reports that it has not left.
 LOOK_S: Final = 0.01
 
 
@@ -39,10 +39,10 @@ class Wire:
         self._links = links
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        # The last batch that was written, and when that will be acknowledged.
+        # The last batch that was written, and the timer of its acknowledgement.
         self._written = 0
         self._ack_timer: asyncio.TimerHandle | None = None
-        # Sockets that may not have taken what was written, and when they are looked at.
+        # Sockets that may not have accepted all that was written, and the timer that examines them.
         self._watched: set[MediaSocket] = set()
         self._look_timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +84,7 @@ class Wire:
     def _write_audio(
         self, socket: MediaSocket, seq: int, audio: bytes, count: int, deadline_ns: int, begun_ns: int
     ) -> int:
-        """When `count` frames were written, which was begun at `begun_ns`."""
+        """Write `count` frames; the batch began at `begun_ns`. Returns when they were written."""
         connection, frames = socket.connection, socket.frames
         unsent_bytes = connection.transport.get_write_buffer_size()
         if unsent_bytes or frames.stuck_since_ns:
@@ -117,11 +117,11 @@ class Wire:
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)
-            # No write follows that would notice if the last frames did not leave.
+            # No further write follows that would notice that the last frames did not leave.
             self._watch(socket)
 
     def _acknowledge(self, late: Sequence[tuple[int, int]] = ()) -> None:
-        """All batches so far."""
+        """Acknowledge all batches so far. A refused send is not repeated: txpacer is gone, and its batches with it."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
@@ -135,7 +135,7 @@ class Wire:
     def _look(self) -> None:
         """Tell txpacer which frame of each stuck socket has not left: the ear has nothing from that frame on.
 
-        Repeated while it is so, because the line paces nothing meanwhile, so that no write tells it.
+        Repeat it while the socket is stuck: the line paces nothing, so no write reports it.
         """
         self._look_timer = None
         now_ns = monotonic_ns()
@@ -148,7 +148,7 @@ class Wire:
                 self._watched.discard(socket)
                 continue
             self._watch(socket)
-            # All frames are equally long on this socket; marks among them, a third of one, are rounded away.
+            # All frames on this socket have the same length; marks between them, a third as long, are rounded away.
             frame_bytes = len(connection.frame(socket.outbound.media(SILENCE * FRAME_BYTES)))
             unsent = (unsent_bytes + frame_bytes // 2) // frame_bytes
             if unsent:

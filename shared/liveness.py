@@ -28,6 +28,8 @@ ASK_AGAIN_S: Final = 0.5
 LATE_S: Final = 0.3
 # A refused send is tried again: the peer is full or not connected. ZeroMQ reconnects after 50 ms.
 RETRY_S: Final = 0.02
+# txpacer forgets its channel to a peer that is silent for this long: longer than any time-out of the peer's calls.
+FORGET_S: Final = 60.0
 # txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock
 # gives the answer.
 WITHDRAWN_S: Final = 2.0
@@ -71,6 +73,10 @@ IDLE_S: Final = 60.0
 UNREAD_S: Final = 20.0
 # A WebSocket peer is pinged this often, and is dead when a ping stays unanswered for as long.
 PING_S: Final = 20.0
+# A model's socket is pinged this often, and a ping may stay unanswered for this long. Together they are the longest
+# that a dark path goes unnoticed while nobody speaks: as long as MODEL_RECONNECT_SECONDS.
+MODEL_PING_S: Final = 4.0
+MODEL_PONG_S: Final = 6.0
 # From our close frame to the peer's; it waits for nothing but TCP.
 CLOSE_S: Final = 2.0
 # A hang-up waits for the mark of the goodbye while no frame leaves.

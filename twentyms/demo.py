@@ -1,8 +1,11 @@
-"""`make demo`: one call through the whole pipeline, judged by the ear, with a recording and a picture of it."""
+"""Carry one call of 40 seconds through the whole pipeline with the simulated model, and judge what the caller heard.
+
+Needs no account and no settings. Writes a recording (call.wav) and a picture (timeline.png) of the call. Exit status: 0
+when every promise was kept.
+"""
 
 from __future__ import annotations
 
-import argparse
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +18,11 @@ from shared.settings import Settings
 from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import place_call
 
+from .arguments import Parser
 from .stack import Stack
 
-# About 40 s: the greeting interrupted before it may be (it waits), an answer interrupted while the model still makes
-# it (one cancel), a polite turn, and an answer interrupted when the model has long finished it (no cancel).
+# In order: interrupt the greeting while it is protected; interrupt an answer that the model still makes (one cancel);
+# take a polite turn; interrupt an answer that the model has finished (no cancel).
 SCRIPT = (
     Say("tt-weasels", AiHeard(ms=100, talkspurt=1)),
     Say("vm-sorry", AiHeard(ms=1_500)),
@@ -29,15 +33,15 @@ SCRIPT = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="twentyms demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="where call.wav and timeline.png go")
+    parser = Parser("demo", __doc__)
+    out_help = "the directory for recording and picture (default out/demo)"
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help=out_help)
     options = parser.parse_args(arguments)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    defaults = Settings.model_fields
-    lead_ms = int(defaults["tx_lead_ms"].default)
+    lead_ms = int(Settings.model_fields["tx_lead_ms"].default)
     print(
         "Starting gateway, txpacer, aibridge and the simulated model; then one call of about 40 seconds ...", flush=True
     )
@@ -46,10 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         sessions = stack.sessions(call.call_sid)
     verdict = judge(call, sessions)
     write_wav(call, out / "call.wav")
-    write_timeline(call, sessions, verdict, out / "timeline.png")
+    try:
+        write_timeline(call, sessions, verdict, out / "timeline.png")
+        seen = f"and look at {out / 'timeline.png'}"
+    except ModuleNotFoundError:
+        seen = "and install matplotlib for a picture of it: pip install 'twentyms[pictures]'"
     problems = verdict.problems(lead_ms=lead_ms)
     print("\n".join(verdict.lines(lead_ms=lead_ms)))
-    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI) and look at {out / 'timeline.png'}.")
+    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI), {seen}.")
     for problem in problems:
         print(f"BROKEN: {problem}")
     return 1 if problems else 0

@@ -1,7 +1,7 @@
-"""`twentyms doctor`: is everything here that a call needs, and if not, what to do.
+"""Try everything that a call needs, and say what to do about what is missing.
 
-Everything is tried, nothing assumed: the model is asked for a word, the webhook is called over the public address with
-a signature, the media socket is opened the way Twilio does. No call comes of it, and no secret is printed.
+The model is asked for a word, the webhook is called over the public address with a signature, and the media socket is
+opened as Twilio opens it. No call begins, and no secret is printed. Exit status: 0 when nothing has to be done.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import email.utils
 import logging
 import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,20 +23,24 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from aibridge import agent
+from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
 from shared.isolation import PACER_PRIORITY
 from shared.process import ConfigError
-from shared.settings import Settings, load
+from shared.settings import Settings, misspelt
+
+from . import here
+from .arguments import Parser
 
 TIMEOUT_S: Final = 10.0
-# Twilio and OpenAI sign and expire by the clock; their own tolerance is minutes, ours shows a clock that nobody sets.
+# Signatures and keys expire by the clock. Twilio and OpenAI tolerate minutes; a clock that is set is right to 1 s.
 CLOCK_S: Final = 5.0
-# A model that takes longer to its first sound than this makes callers say "hello?".
+# Callers say "hello?" when the model takes longer than this to its first sound.
 SLOW_MS: Final = 1_500
 TWILIO_API: Final = "https://api.twilio.com"
 
-# No call comes of it: no CallSid looks like this.
+# The gateway refuses this CallSid with 400, so no call begins.
 _NO_CALL: Final = {"CallSid": "-"}
 
 Outcome = Literal["ok", "note", "bad"]
@@ -46,7 +49,7 @@ _SIGNS: Final[dict[Outcome, str]] = {"ok": "ok  ", "note": "note", "bad": "BAD "
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing; `advice` says what to do, where something is to be done."""
+    """What was found out about one thing; `advice` says what to do about it."""
 
     outcome: Outcome
     what: str
@@ -54,10 +57,11 @@ class Finding:
     advice: str = ""
 
 
-def main(arguments: Sequence[str] = ()) -> int:
-    """Print each finding as soon as it is there. The exit status: 1 when something is bad."""
+def main(arguments: Sequence[str]) -> int:
+    """Print each finding at once. The exit status: 1 when something is bad."""
+    Parser("doctor", __doc__).parse_args(arguments)
     try:
-        settings = load()
+        settings = here.settings()
     except ConfigError as exc:
         print(f"BAD   settings       {exc}")
         return 1
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 async def _examine(settings: Settings) -> int:
     outcomes = set()
     checks: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
-        keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock
+        names, keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock
     )  # fmt: skip
     for check in checks:
         for found in await check(settings):
@@ -78,6 +82,10 @@ async def _examine(settings: Settings) -> int:
                 print(f"{'':21}-> {found.advice}", flush=True)
     print("\nSomething has to be done." if "bad" in outcomes else "\nReady for calls.")
     return 1 if "bad" in outcomes else 0
+
+
+async def names(settings: Settings) -> list[Finding]:
+    return [Finding("bad", "settings", line) for line in misspelt(here.directory())]
 
 
 async def keys(settings: Settings) -> list[Finding]:
@@ -95,12 +103,18 @@ async def keys(settings: Settings) -> list[Finding]:
         found.append(Finding("note", "Twilio token", "not set; ALLOW_UNSIGNED=on takes calls from anyone", advice))
     else:
         advice = "copy the Auth Token of console.twilio.com, Account Dashboard, into TWILIO_AUTH_TOKEN"
-        found.append(Finding("bad", "Twilio token", "not set: nobody's requests can be checked", advice))
+        # Without a key, `twentyms run` starts a gateway that takes unsigned calls.
+        if (await _post(f"http://127.0.0.1:{settings.gateway_port}{VOICE_PATH}", _NO_CALL, {}))[0] == 400:
+            found.append(
+                Finding("note", "Twilio token", "not set: only this machine can call the simulated model", advice)
+            )
+        else:
+            found.append(Finding("bad", "Twilio token", "not set: nobody's requests can be checked", advice))
     return found
 
 
 async def ports(settings: Settings) -> list[Finding]:
-    """The public port and the private one: ours, free, or somebody else's."""
+    """Whether each of the two ports is ours, free, or another program's."""
     found = []
     status, text = await _get(f"http://127.0.0.1:{settings.gateway_port}/readyz")
     what = f"port {settings.gateway_port}"
@@ -110,38 +124,29 @@ async def ports(settings: Settings) -> list[Finding]:
         found.append(Finding("bad", what, f"the gateway runs and is not ready: {text}", "look at the other processes"))
     elif status:
         advice = "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
-        found.append(Finding("bad", what, f"somebody else answers there (HTTP {status})", advice))
-    elif _is_free(settings.gateway_port):
+        found.append(Finding("bad", what, f"another program answers there (HTTP {status})", advice))
+    elif here.is_free("127.0.0.1", settings.gateway_port):
         found.append(Finding("bad", what, "free: nothing runs", "start it: make run, or the units of deploy/"))
     else:
-        found.append(Finding("bad", what, "taken by something that speaks no HTTP", "stop it, or set GATEWAY_PORT"))
+        found.append(Finding("bad", what, "taken by a program without HTTP", "stop it, or set GATEWAY_PORT"))
     what = f"port {settings.metrics_port}"
     status, text = await _get(f"http://127.0.0.1:{settings.metrics_port}/metrics")
     if status == 200 and "twentyms_" in text:
         found.append(Finding("ok", what, "metrics are there"))
-    elif status or not _is_free(settings.metrics_port):
-        found.append(Finding("bad", what, "taken by something else", "stop it, or set METRICS_PORT to another one"))
+    elif status or not here.is_free("127.0.0.1", settings.metrics_port):
+        found.append(Finding("bad", what, "taken by another program", "stop it, or set METRICS_PORT to another one"))
     else:
         found.append(Finding("note", what, "free: no metrics and no call records", "start callbook with the others"))
     return found
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 async def realtime(settings: Settings) -> list[Finding]:
-    """Whether SCHED_FIFO is permitted."""
+    """Whether this user may have SCHED_FIFO."""
     if settings.tx_realtime == "off":
         return [Finding("note", "real time", "TX_REALTIME=off: a busy machine will be heard", "set TX_REALTIME=auto")]
     if await asyncio.to_thread(_may_be_realtime):
         return [Finding("ok", "real time", "SCHED_FIFO is permitted")]
-    advice = "give the user CAP_SYS_NICE or RLIMIT_RTPRIO 40 (the units of deploy/ do); docs/pacing.md has the numbers"
+    advice = "give the user RLIMIT_RTPRIO 40, as the units of deploy/ do; docs/pacing.md says how, in containers too"
     outcome: Outcome = "bad" if settings.tx_realtime == "on" else "note"
     return [Finding(outcome, "real time", "SCHED_FIFO is not permitted to this user", advice)]
 
@@ -159,24 +164,25 @@ def _may_be_realtime() -> bool:
 
 
 async def model(settings: Settings) -> list[Finding]:
-    """One session: opened, configured as for a call, and asked for a word."""
+    """Open one session, configure it as for a call, and ask it for a word."""
     if not settings.openai_api_key:
         return []
     client = AsyncOpenAI(api_key=settings.openai_api_key, base_url=settings.openai_base_url or None)
     name = settings.openai_realtime_model
     try:
         async with asyncio.timeout(2 * TIMEOUT_S):
-            return await _ask(client, name, agent.load(settings.agent_file).session(name))
+            return await _ask(client, name, session_config(agent.load(settings.agent_file), name))
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:
         advice = (
             "check OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL, and the account's access to the model"
         )
-        return [Finding("bad", "model", f"refuses us: HTTP {exc.response.status_code}", advice)]
+        return [Finding("bad", "model", f"refuses this key or model: HTTP {exc.response.status_code}", advice)]
     except (OSError, TimeoutError, WebSocketException, OpenAIError) as exc:
-        advice = "see that this machine may open connections to it: port 443, no proxy that breaks WebSockets"
-        return [Finding("bad", "model", f"cannot be reached ({type(exc).__name__})", advice)]
+        advice = "see that this machine may open connections to it, without a proxy that breaks WebSockets"
+        address = client.base_url.netloc.decode()
+        return [Finding("bad", "model", f"{address} cannot be reached ({type(exc).__name__})", advice)]
 
 
 async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
@@ -199,7 +205,7 @@ async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
                 return [Finding("bad", "model", f"{name} does not answer: {reason}", advice)]
             elif event.type == "error":
                 advice = "compare AGENT_FILE with aibridge/agent.toml"
-                return [Finding("bad", "model", f"does not take our session: {event.error.code}", advice)]
+                return [Finding("bad", "model", f"refuses the agent's session: {event.error.code}", advice)]
     round_trip_ms = (configured - opened) * 1e3
     first_ms = (spoke - configured) * 1e3
     text = f"{name} answers: open {(opened - begun) * 1e3:.0f} ms, round trip {round_trip_ms:.0f} ms, "
@@ -211,14 +217,14 @@ async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
 
 
 async def twilio(settings: Settings) -> list[Finding]:
-    """The account's credentials, and whether a number leads here."""
+    """The account's credentials, and whether one of its numbers leads here."""
     sid, token = settings.twilio_account_sid, settings.twilio_auth_token
     if not sid or not token:
         return []
     base = f"{settings.twilio_api_url or TWILIO_API}/2010-04-01/Accounts/{sid}"
     status, _ = await _get(f"{base}.json", auth=(sid, token))
     if status == 401:
-        advice = "copy both anew from console.twilio.com: Account SID and Auth Token (not an API key)"
+        advice = "copy both from console.twilio.com: Account SID and Auth Token (not an API key)"
         return [Finding("bad", "Twilio account", "refuses the pair of SID and token", advice)]
     if status != 200:
         return [Finding("bad", "Twilio account", f"no answer from its API (HTTP {status})", "see that 443 is open")]
@@ -230,7 +236,9 @@ async def twilio(settings: Settings) -> list[Finding]:
         found.append(Finding("ok", "Twilio number", "a number's webhook leads here"))
     elif status == 200:
         advice = f"twilio phone-numbers:update +1555... --voice-url={url}   (docs/going-live.md)"
-        found.append(Finding("bad", "Twilio number", f"none of {numbers} numbers has our webhook", advice))
+        found.append(
+            Finding("bad", "Twilio number", f"none of the account's {numbers} numbers has this webhook", advice)
+        )
     return found
 
 
@@ -252,7 +260,7 @@ async def public_address(settings: Settings) -> list[Finding]:
 
 
 async def webhook(settings: Settings) -> list[Finding]:
-    """Over the public address: signed, for a CallSid that is none and is refused as such; and unsigned."""
+    """Over the public address, a signed request is accepted (400 for its CallSid) and an unsigned one is refused."""
     if not settings.twilio_auth_token:
         return []
     url = settings.origin + VOICE_PATH
@@ -260,18 +268,18 @@ async def webhook(settings: Settings) -> list[Finding]:
     status, text = await _post(url, _NO_CALL, {SIGNATURE_HEADER: signature})
     if status == 403:
         advice = "PUBLIC_URL must be exactly what Twilio calls; a proxy must not change path or query"
-        return [Finding("bad", "webhook", "refuses a request that is signed as Twilio signs", advice)]
+        return [Finding("bad", "webhook", "refuses a request with Twilio's signature", advice)]
     if status != 400:
         return [Finding("bad", "webhook", f"{url}: {f'HTTP {status}' if status else text}", "see PUBLIC_URL above")]
     unsigned, _ = await _post(url, _NO_CALL, {})
     if unsigned != 403:
         advice = "set ALLOW_UNSIGNED=off, or anybody can place calls at your cost"
-        return [Finding("bad", "webhook", "takes requests that nobody signed", advice)]
+        return [Finding("bad", "webhook", "accepts unsigned requests", advice)]
     return [Finding("ok", "webhook", f"{url} takes Twilio's signature and no other")]
 
 
 async def media_socket(settings: Settings) -> list[Finding]:
-    """The handshake that Twilio makes; the socket is closed again before a call begins."""
+    """Twilio's handshake; the socket is closed before a call begins."""
     if not settings.twilio_auth_token:
         return []
     url = media_url(settings.origin)
@@ -287,7 +295,7 @@ async def media_socket(settings: Settings) -> list[Finding]:
 
 
 async def clock(settings: Settings) -> list[Finding]:
-    """Against the Date of whoever else has a clock."""
+    """Compare the clock with the Date header of Twilio or OpenAI."""
     for url in (TWILIO_API, "https://api.openai.com"):
         try:
             async with httpx2.AsyncClient(timeout=TIMEOUT_S) as client:
@@ -301,11 +309,11 @@ async def clock(settings: Settings) -> list[Finding]:
         return [
             Finding("bad", "clock", f"off by {off_s:+.0f} s", "switch time synchronisation on: timedatectl set-ntp 1")
         ]
-    return [Finding("note", "clock", "nobody could be reached to compare it with")]
+    return [Finding("note", "clock", "neither Twilio nor OpenAI could be reached to compare it with")]
 
 
 async def _get(url: str, *, auth: tuple[str, str] | None = None) -> tuple[int, str]:
-    """(status, body); status 0 and the reason when nobody answers."""
+    """(status, body); when nobody answers, (0, the reason)."""
     return await _request("GET", url, auth=auth)
 
 

@@ -1,7 +1,4 @@
-"""The whole pipeline with the simulated model: the Procfile through honcho, and the model server beside it.
-
-`twentyms run`: with an OPENAI_API_KEY it becomes honcho and the Procfile, and nothing else.
-"""
+"""The whole pipeline with the simulated model, while a `with` block lasts: for `demo`, `run`, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -16,16 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
 
 from shared.process import ConfigError, die_with_parent
-from shared.settings import load
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-# Five Python processes import their libraries at the same time; 3 s on an idle machine with two cores.
+from .here import PROCFILE
+from .here import SOURCE as ROOT
+
+# Five Python processes import their libraries at the same time: 3 s on an idle machine with two cores.
 START_S: Final = 60.0
 # honcho gives its processes 5 s before it kills them.
 STOP_S: Final = 10.0
@@ -52,14 +50,14 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 
 class Stack:
-    """A context manager: model server and pipeline up and ready inside, gone after it.
+    """A context manager: model server and pipeline are ready inside the block, and gone after it.
 
-    `env` adds to (and overrides) the environment of all processes. They read the `.env` of `directory`; without it
-    none, because what the user put there for the real thing must not reach a simulated call. `model` are arguments of
-    simulator.model.server. `supervised`: under supervisord as in production, two of each, and what dies comes back.
-    `log` takes what the processes print; None: this terminal.
+    `env` adds to (and overrides) the environment of all processes. They read the `.env` of `directory`; without a
+    `directory` they read none, because a simulated call must not use the settings of the real ones. `model` are
+    arguments of simulator.model.server. `supervised`: under supervisord as in production, two processes of each kind,
+    and a process that dies is started again. `log` takes what the processes print; None: this terminal.
 
-    Raises ConfigError when a process does not come up; the text ends with what it said.
+    Raises ConfigError when a process does not come up; the text ends with the last lines of `log`.
     """
 
     def __init__(
@@ -90,6 +88,8 @@ class Stack:
             "TWILIO_AUTH_TOKEN": self.auth_token,
             "OPENAI_API_KEY": "sk-simulated",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
+            # Records name it. It gets the session of a model that reasons.
+            "OPENAI_REALTIME_MODEL": "gpt-realtime-2.1-simulated",
             "NO_PROXY": "127.0.0.1,localhost",
             **(env or {}),
         }
@@ -100,7 +100,7 @@ class Stack:
         self._supervised = supervised
         self._log_path = log
         self._log: IO[bytes] | None = None
-        # What the stopped pipeline had left in its run directory, the data of callbook apart.
+        # The files that the stopped pipeline left in its run directory, without callbook's data.
         self.left: tuple[str, ...] = ()
         self._model: subprocess.Popen[bytes] | None = None
         self._honcho: subprocess.Popen[bytes] | None = None
@@ -116,14 +116,14 @@ class Stack:
 
     @property
     def pipeline_pid(self) -> int:
-        """honcho's: the processes of the Procfile are its children."""
+        """honcho's, whose children are the processes of the Procfile."""
         assert self._honcho is not None
         return self._honcho.pid
 
     def __enter__(self) -> Stack:
         if self._log_path is not None:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            # To append: supervisord opens it again for each process.
+            # supervisord opens the file again for each process, so each appends.
             self._log_path.unlink(missing_ok=True)
             self._log = self._log_path.open("ab")
         try:
@@ -134,7 +134,7 @@ class Stack:
             if self._supervised:
                 self._honcho = self._start("-m", "supervisor.supervisord", "-c", f"{ROOT}/deploy/supervisord.conf")
             else:
-                where = ("-f", f"{ROOT}/Procfile", "-d", str(self._directory))
+                where = ("-f", str(PROCFILE), "-d", str(self._directory))
                 self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *where, *self._processes)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
         except BaseException:
@@ -153,7 +153,7 @@ class Stack:
         return found
 
     def wait(self) -> int:
-        """Until the pipeline ends by itself; its exit status."""
+        """Wait for the pipeline to end by itself; returns its exit status."""
         assert self._honcho is not None
         return self._honcho.wait()
 
@@ -188,7 +188,7 @@ class Stack:
             stderr=self._log,
             # A closed terminal or a SIGKILL of this process must not leave the pipeline running.
             preexec_fn=die_with_parent,
-            # Ctrl-C reaches this process alone, which then stops the others in order.
+            # Ctrl-C reaches this process alone, which then stops pipeline and model in order.
             start_new_session=True,
         )
 
@@ -204,32 +204,3 @@ class Stack:
             return ""
         lines = self._log_path.read_text(errors="replace").splitlines()
         return f"; {self._log_path} ends with:\n" + "\n".join(lines[-8:])
-
-
-def main(arguments: Sequence[str] = ()) -> int:
-    settings = load()
-    if settings.openai_api_key:
-        os.chdir(ROOT)
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        os.execv(sys.executable, [sys.executable, "-m", "honcho", "start"])
-    port = settings.gateway_port
-    print(
-        "OPENAI_API_KEY is not set: starting with the simulated model, which speaks recorded sentences.\n"
-        f"Open http://localhost:{port}/ in a browser and call it.\n"
-        f"Unsigned calls are taken on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
-        flush=True,
-    )
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    env = {
-        "GATEWAY_PORT": str(port),
-        "METRICS_PORT": str(settings.metrics_port),
-        "PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "TWILIO_ACCOUNT_SID": "",
-        "TWILIO_AUTH_TOKEN": "",
-        "ALLOW_UNSIGNED": "on",
-        # Where `twentyms calls` looks.
-        "DATA_DIR": os.environ.get("DATA_DIR", "data"),
-    }
-    with Stack(env=env, model=("--embedded", settings.simulated_model), directory=ROOT) as stack:
-        return stack.wait()

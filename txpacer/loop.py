@@ -1,7 +1,7 @@
-"""The process around the pacer: two sockets, one clock, one loop that does nothing else.
+"""The process around the pacer: two sockets, one clock and one loop.
 
-No asyncio, no thread that holds the GIL, no logger and no allocation that grows: `select` wakes it at the next deadline
-to the microsecond or when a message arrives, and everything else is arithmetic.
+No asyncio, no thread that holds the GIL, no logger and no allocation that grows: `select` wakes the loop at the next
+deadline, to the microsecond, or when a message arrives. Everything else is arithmetic.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import zmq
 
 from shared import bus
+from shared.channel import Channel
 from shared.isolation import context
+from shared.liveness import FORGET_S, ns
 from shared.messages import (
     BridgeHello,
     BridgeToPacer,
@@ -23,6 +26,7 @@ from shared.messages import (
     Frames,
     GatewayHello,
     GatewayToPacer,
+    Header,
     Message,
     OpenLine,
     PacerState,
@@ -44,10 +48,14 @@ from .core.metrics import PacerMetrics
 from .core.outlet import GRID_NS
 from .core.pacer import Pacer
 
-# Messages read from one socket before the other one has its turn.
+# Messages read from one socket before the other socket's turn.
 DRAIN_LIMIT: Final = 100
-# How often the gauges are brought up to date; with nothing due, the loop wakes for that.
+# How often the gauges are updated; when nothing is due, the loop wakes for that.
 MEASURE_NS: Final = 1_000_000_000
+
+
+# Reports that an aibridge worker has not acknowledged. Its calls are another one's long before it misses so many.
+REPORTS_MAX: Final = 10_000
 
 
 class Loop:
@@ -65,11 +73,14 @@ class Loop:
             max_ns=most_ms * 1_000_000,
             metrics=metrics,
         )
-        # Drawn at each start: others see by it that all lines are gone.
-        self._epoch = int.from_bytes(os.urandom(6), "big")
+        # Drawn at each start: a new epoch tells the other processes that all lines are lost.
+        self._epoch = bus.draw_epoch()
+        self._faults = bus.Faults(metrics.undecodable)
+        # To each aibridge and gateway, by name.
+        self._channels: dict[str, Channel] = {}
         self._context = context(io_priority)
         self._measured_ns = 0
-        # What is being sent; ZeroMQ copies it.
+        # The batch that is being sent; ZeroMQ copies it.
         self._buffer = bytearray()
         self._speech = bus.router(self._context, bus.speech_url(settings.bus), hwm=bus.SPEECH_HWM)
         self._frames = bus.router(self._context, bus.frames_url(settings.bus), hwm=bus.FRAMES_HWM)
@@ -88,13 +99,14 @@ class Loop:
                 due_ns = self._pacer.next_due_ns()
                 more = self._drain(self._frames, GatewayToPacer, self._from_gateway, due_ns)
                 more |= self._drain(self._speech, BridgeToPacer, self._from_bridge, due_ns)
-                if more:  # what it asks for, and reports about it, are the next turn's
+                if more:  # the next turn carries out what the messages ask, and sends the reports
                     continue
                 due_ns = self._pacer.next_due_ns()
                 now_ns = time.monotonic_ns()
                 if now_ns - self._measured_ns >= MEASURE_NS:
                     self._measured_ns = now_ns
                     self._pacer.measure(now_ns)
+                    self._forget_silent_peers(now_ns)
                 wake_ns = self._measured_ns + MEASURE_NS
                 if due_ns is not None and due_ns < wake_ns:
                     wake_ns = due_ns
@@ -106,6 +118,10 @@ class Loop:
             self._frames.close(linger=0)
             self._context.term()
 
+    def _forget_silent_peers(self, now_ns: int) -> None:
+        for peer in [peer for peer, channel in self._channels.items() if now_ns - channel.heard_ns > ns(FORGET_S)]:
+            del self._channels[peer]
+
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
 
@@ -116,22 +132,54 @@ class Loop:
         due_ns = pacer.next_due_ns()
         late_ns = -1 if due_ns is None else time.monotonic_ns() - due_ns
         if late_ns > GRID_NS:
-            # It is this process that stood still: what the gateways acknowledged meanwhile has to be known first, or
-            # they would seem to have.
+            # This process was frozen. Read the gateways' acknowledgements first, or the gateways would seem stalled.
             self._drain(self._frames, GatewayToPacer, self._from_gateway, None)
         if late_ns >= 0:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
                 self._send_frames(gateway, frames)
         for bridge, reports in pacer.take_reports():
-            self._send(self._speech, bridge, reports)
+            self._report(bridge, reports)
 
     def _send_frames(self, gateway: str, frames: Frames) -> None:
         encode_into(self._buffer, (frames,))
         if not self._try(self._frames, gateway, self._buffer):
             self._pacer.refused(gateway, frames)
 
-    def _send(self, sock: zmq.Socket[Any], peer: str, messages: list[Message]) -> None:
-        if not self._try(sock, peer, encode(messages)):
+    def _report(self, bridge: str, reports: list[Message]) -> None:
+        channel = self._channel(bridge)
+        if not channel.put(reports, weight=len(reports)):
+            self._metrics.dropped.inc()
+        self._flush(self._speech, bridge, channel)
+
+    def _channel(self, peer: str) -> Channel:
+        known = self._channels.get(peer)
+        if known is None:
+            known = self._channels[peer] = Channel(bus.draw_epoch(), max_weight=REPORTS_MAX)
+        return known
+
+    def _accept(self, sock: zmq.Socket[Any], peer: str, batch: Sequence[Message], now_ns: int) -> Sequence[Message]:
+        """The messages of a channel's batch that are to be handled."""
+        channel = self._channel(peer)
+        messages, _ = channel.receive(batch, now_ns)
+        if channel.has_unsent:
+            self._flush(sock, peer, channel)
+        if channel.owes_answer:
+            self._try(sock, peer, encode((channel.hello(),)))
+        return messages
+
+    def _flush(self, sock: zmq.Socket[Any], peer: str, channel: Channel) -> None:
+        """Send what was not sent. What the peer refuses follows its next hello."""
+        now_ns = time.monotonic_ns()
+        while batch := channel.batch(now_ns):
+            if not self._try(sock, peer, encode(batch)):
+                return
+            channel.sent(batch, now_ns)
+
+    def _answer(self, sock: zmq.Socket[Any], peer: str) -> None:
+        """Answer a hello. A peer that has sent no header yet understands none."""
+        state = PacerState(self._epoch, len(self._pacer))
+        channel = self._channels.get(peer)
+        if not self._try(sock, peer, encode((state,) if channel is None else (channel.hello(), state))):
             self._metrics.dropped.inc()
 
     def _try(self, sock: zmq.Socket[Any], peer: str, data: bytes | bytearray) -> bool:
@@ -145,10 +193,10 @@ class Loop:
         return True
 
     def _drain(self, sock: zmq.Socket[Any], types: Any, handle: Any, due_ns: int | None) -> bool:
-        """Read what has arrived, up to DRAIN_LIMIT messages or until a frame is due; True when there was something.
+        """Read what has arrived, up to DRAIN_LIMIT messages or until a frame is due; True when something had.
 
-        The sockets' FDs are edge-triggered, and a send may take the edge: so both are asked here, after the last send,
-        each time before the loop sleeps. Asking is cheaper than a read that raises.
+        The sockets' FDs are edge-triggered, and a send may consume the edge. So the loop asks both sockets for their
+        events after the last send, each time before it sleeps. Asking is cheaper than a read that raises.
         """
         if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
             return False
@@ -163,8 +211,13 @@ class Loop:
                 self._metrics.undecodable.inc()
                 continue
             now_ns = time.monotonic_ns()
+            if messages and type(messages[0]) is Header:
+                messages = self._accept(sock, name, messages, now_ns)
             for message in messages:
-                handle(name, message, now_ns)
+                try:
+                    handle(name, message, now_ns)
+                except Exception as exc:
+                    self._faults.note(message, exc)
             if due_ns is not None and now_ns >= due_ns:
                 break
             if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
@@ -173,11 +226,11 @@ class Loop:
 
     def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
-        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every one
+        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every message
             pacer.speech(message.call, message.utterance, message.data, now_ns)
             return
         if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
-            # A worker that was given up for dead, and only slept: another one has its calls now.
+            # The worker was stalled and given up; another worker owns its calls now.
             self._metrics.foreign.inc()
             return
         match message:
@@ -208,17 +261,16 @@ class Loop:
             case CloseLine(call):
                 pacer.close(call)
             case BridgeHello():
-                self._send(self._speech, bridge, [PacerState(self._epoch, len(pacer))])
+                self._answer(self._speech, bridge)
 
     def _from_gateway(self, gateway: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
         match message:
-            # `batch` counts from 1, `late` is nearly always empty.
             case CloseLine(call):
                 pacer.close(call)
             case GatewayHello():
                 pacer.hello(gateway, now_ns)
-                self._send(self._frames, gateway, [PacerState(self._epoch, len(pacer))])
+                self._answer(self._frames, gateway)
             case PathSeen(echoes, pings):
                 pacer.path_seen(echoes, pings, now_ns)
             case _:

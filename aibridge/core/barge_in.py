@@ -1,42 +1,87 @@
-"""What the caller's speech does to the AI's: what the AI is doing, and what a barge-in then consists of."""
+"""Who has the floor: what the caller's speech does to the AI's, with greeting protection and confirmation.
+
+The model reports the beginning of the caller's speech at once, and its end half a second late. At the end of a
+protection and at the confirmation of an interruption, it matters whether the caller speaks *now*: there the caller's
+own audio decides (caller_audio.py).
+
+INTERRUPT reaches the other regions: the response is cancelled (cancel_once.py), the line is withdrawn (playout.py), the
+greeting and the goodbye end.
+"""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 from typing import Final, Literal
 
+from .chart import Table, becomes, stays
+
 BargeIn = Literal["withdraw", "drain", "clear"]
 
 
-class Situation(Enum):
-    """What the AI is doing when the caller starts to speak."""
-
-    SILENT = auto()  # nothing is heard, waits, or is being made
-    PROTECTED = auto()  # the greeting, before its first 500 ms were heard
-    REQUESTED = auto()  # asked for, not begun: there is no id yet that could be cancelled
-    ACTIVE = auto()  # the server is making it (heard already or not)
-    CANCELLING = auto()  # it is being cancelled already; of the one before, something may still wait in the line
-    GENERATED = auto()  # the server is done, the caller still hears it
+class Floor(Enum):
+    QUIET = auto()  # the caller is silent
+    SPEAKING = auto()  # the caller speaks; nothing of the AI waits for a decision
+    WAITING = auto()  # the caller speaks over protected words; the decision falls at their end
+    CONFIRMING = auto()  # the caller speaks over the AI, the line is paused: an interruption if the speech lasts
 
 
-class Act(Enum):
-    """What a barge-in consists of."""
+class FloorEvent(Enum):
+    SPEAKS_ALONE = auto()  # the caller begins, and there is nothing to interrupt
+    SPEAKS_OVER_PROTECTED = auto()  # over the recording notice, or the first words of the greeting
+    SPEAKS_OVER_AI = auto()  # over a response that is asked for, made or heard
+    MAY_SPEAK_OVER_AI = auto()  # the same under BARGE_IN_CONFIRM_MS
+    SPEAKS_OVER_DRAIN = auto()  # over speech that BARGE_IN=drain plays to its end
+    FALLS_SILENT = auto()
+    PROTECTION_ENDS = auto()  # the caller still speaks, and there is something to interrupt
+    PROTECTION_ENDS_IN_SILENCE = auto()  # the caller is silent again, or there is nothing to interrupt
+    SPEECH_LASTS = auto()
+    SPEECH_LASTS_ALONE = auto()  # the AI has finished meanwhile
+    SPEECH_DOES_NOT_LAST = auto()
+    SESSION_LOST = auto()  # no session reports the caller's speech until the next one is ready
 
-    REMEMBER = auto()  # look again when protection ends
-    CANCEL = auto()
-    CANCEL_WHEN_CREATED = auto()
-    WITHDRAW = auto()
+
+class FloorAct(Enum):
+    INTERRUPT = auto()
+    INTERRUPT_LATE = auto()  # the same after a protection
+    PAUSE_LINE = auto()
+    RESUME_LINE = auto()
+    KEEP_CALL = auto()  # undo a goodbye
+    COUNT_PROTECTED = auto()
+    COUNT_FALSE_ALARM = auto()
 
 
-BARGE_IN_TABLE: Final[dict[Situation, tuple[Act, ...]]] = {
-    Situation.SILENT: (),
-    Situation.PROTECTED: (Act.REMEMBER,),
-    Situation.REQUESTED: (Act.CANCEL_WHEN_CREATED, Act.WITHDRAW),
-    Situation.ACTIVE: (Act.CANCEL, Act.WITHDRAW),
-    Situation.CANCELLING: (Act.WITHDRAW,),
-    Situation.GENERATED: (Act.WITHDRAW,),
-}
-# BARGE_IN=drain: what was said is said; only what is not made yet can still be stopped.
-DRAIN_TABLE: Final[dict[Situation, tuple[Act, ...]]] = {
-    situation: tuple(act for act in acts if act is not Act.WITHDRAW) for situation, acts in BARGE_IN_TABLE.items()
+_AT_REST: Final = (Floor.QUIET, Floor.SPEAKING)
+_NOT_CONFIRMING: Final = (Floor.QUIET, Floor.SPEAKING, Floor.WAITING)
+
+FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
+    **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_ALONE, Floor.SPEAKING),
+    **becomes(_AT_REST, FloorEvent.SPEAKS_OVER_PROTECTED, Floor.WAITING, FloorAct.COUNT_PROTECTED),
+    **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_OVER_AI, Floor.SPEAKING, FloorAct.INTERRUPT),
+    **becomes(_NOT_CONFIRMING, FloorEvent.MAY_SPEAK_OVER_AI, Floor.CONFIRMING, FloorAct.PAUSE_LINE),
+    **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_OVER_DRAIN, Floor.SPEAKING, FloorAct.KEEP_CALL),
+    **becomes((Floor.SPEAKING, Floor.WAITING), FloorEvent.FALLS_SILENT, Floor.QUIET),
+    (Floor.CONFIRMING, FloorEvent.FALLS_SILENT): (
+        Floor.QUIET,
+        (FloorAct.COUNT_FALSE_ALARM, FloorAct.RESUME_LINE),
+    ),
+    (Floor.WAITING, FloorEvent.PROTECTION_ENDS): (Floor.SPEAKING, (FloorAct.INTERRUPT_LATE,)),
+    (Floor.WAITING, FloorEvent.PROTECTION_ENDS_IN_SILENCE): (Floor.SPEAKING, ()),
+    # A withdrawal ends the pause by itself; RESUME_LINE does nothing then.
+    (Floor.CONFIRMING, FloorEvent.SPEECH_LASTS): (Floor.SPEAKING, (FloorAct.INTERRUPT, FloorAct.RESUME_LINE)),
+    (Floor.CONFIRMING, FloorEvent.SPEECH_LASTS_ALONE): (Floor.SPEAKING, (FloorAct.RESUME_LINE,)),
+    (Floor.CONFIRMING, FloorEvent.SPEECH_DOES_NOT_LAST): (
+        Floor.SPEAKING,
+        (FloorAct.COUNT_FALSE_ALARM, FloorAct.RESUME_LINE),
+    ),
+    **becomes(_NOT_CONFIRMING, FloorEvent.SESSION_LOST, Floor.QUIET),
+    (Floor.CONFIRMING, FloorEvent.SESSION_LOST): (Floor.QUIET, (FloorAct.RESUME_LINE,)),
+    **stays((Floor.WAITING,), FloorEvent.SPEAKS_OVER_PROTECTED),
+    **stays(
+        (Floor.CONFIRMING,),
+        FloorEvent.SPEAKS_ALONE,
+        FloorEvent.SPEAKS_OVER_PROTECTED,
+        FloorEvent.SPEAKS_OVER_AI,
+        FloorEvent.MAY_SPEAK_OVER_AI,
+        FloorEvent.SPEAKS_OVER_DRAIN,
+    ),
 }

@@ -1,8 +1,7 @@
-"""What was said in a call, by whom and when, and how much of it was heard: for the record, and for a fresh session.
+"""What was said in a call, by whom and when, and how much of it was heard: for the record, and for a new session.
 
-The model's own conversation holds the audio; it is cut by `conversation.item.truncate`, which throws the whole
-transcript of the item away, because the server cannot align words with audio (OpenAI, Realtime conversations). So the
-words are cut here, by the share of the item's bytes that was heard.
+The model's own conversation holds audio. Truncating an item there removes all its words, because the server cannot
+align words with audio exactly. The words are therefore cut here, at the share of the utterance's bytes that was heard.
 """
 
 from __future__ import annotations
@@ -10,54 +9,86 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from .realtime import Usage
+from ..models.port import Usage
+from .story import Said
+from .utterances import Utterance
 
-# A fresh session gets this many of the last turns as text, and no more than so many characters: 32k tokens are the
-# smallest context of a Realtime model, and instructions, tools and the call itself have to fit, too.
+# A new session is told this many of the last turns as text, and at most this many characters: the smallest context of a
+# speech model is 32k tokens, and instructions, tools and the call itself have to fit, too.
 REPLAY_TURNS: Final = 200
 REPLAY_CHARACTERS: Final = 24_000
 # Characters of one turn; a quarter of an hour of speech.
 TEXT_MAX: Final = 20_000
-# Items whose words may come before their first audio: of one response, and a few that were never voiced.
-EARLY_MAX: Final = 8
-# In the place of words that were never transcribed.
+# Stand for words that were never transcribed.
 UNKNOWN_CALLER: Final = "(the caller said something that was not written down)"
 UNKNOWN_AI: Final = "(you said something that was not written down)"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
-    """One item of the conversation: what the caller said between two silences, or one audio item of the AI."""
+    """What the caller said between two silences, or one utterance of the AI. Times are ns, monotonic."""
 
     # Counts from 1, in the order of the conversation.
     number: int
-    role: Literal["caller", "ai"]
-    item_id: str
-    # ns, monotonic: the caller's speech_started, or when the ear began to play it; 0: never heard.
-    started_ns: int = 0
-    # What the ear waited for it since then: gaps before its first sample, or inside it.
-    gap_ns: int = 0
-    # speech_stopped, or when the ear heard the last of it; None while it lasts.
-    ended_ns: int | None = None
-    # All words of it, heard or not; "" while they are not known.
+    # The AI's: its utterance, which holds the bytes and the times of the ear. None: the caller's turn.
+    speech: Utterance | None = None
+    # The caller's: the model's number of the turn, and when it began and ended.
+    turn: int = 0
+    spoke_ns: int = 0
+    stopped_ns: int | None = None
+    # All words, heard or not; "" while they are not known.
     text: str = ""
-    # The AI's only: audio made and audio heard, bytes of mu-law. `heard_bytes` is None while it is still being heard.
-    received_bytes: int = 0
-    heard_bytes: int | None = None
-    # `text` holds the words of so much of it: a worker died before it told the rest. 0: all of them.
+    # `text` holds the words of this many bytes, because a worker died before it sent the rest. 0: all words.
     text_bytes: int = 0
-    # The caller spoke before the end of it was heard.
-    interrupted: bool = False
+    # Its portable form, until something of it changes.
+    told: Said | None = None
+
+    @property
+    def role(self) -> Literal["caller", "ai"]:
+        return "caller" if self.speech is None else "ai"
+
+    @property
+    def key(self) -> str:
+        """Names the turn within the call, for records."""
+        return f"caller-{self.turn}" if self.speech is None else f"ai-{self.speech.number}"
+
+    @property
+    def started_ns(self) -> int:
+        """When the caller began to speak, or the ear began to play it; 0: never."""
+        return self.spoke_ns if self.speech is None else self.speech.began_ns
+
+    @property
+    def ended_ns(self) -> int | None:
+        """When the caller fell silent, or the ear heard the last of it; None while it lasts."""
+        return self.stopped_ns if self.speech is None else self.speech.settled_ns
+
+    @property
+    def gap_ns(self) -> int:
+        """How long the ear waited for it since it began."""
+        return 0 if self.speech is None else self.speech.gap_ns
+
+    @property
+    def received_bytes(self) -> int:
+        return 0 if self.speech is None else self.speech.received_bytes
+
+    @property
+    def heard_bytes(self) -> int | None:
+        """Of an AI's turn; None while it is being heard."""
+        return None if self.speech is None else self.speech.heard_bytes
+
+    @property
+    def interrupted(self) -> bool:
+        """The caller spoke before the end of it was heard."""
+        return self.speech is not None and self.speech.cut
 
     @property
     def heard_text(self) -> str:
-        """The words that were heard, whole words only; of a turn that is being heard, all that are known."""
-        if self.role == "caller" or self.heard_bytes is None:
-            return self.text
-        return self.words_of(self.heard_bytes)
+        """The words that were heard, whole words only; while the turn is being heard, all that are known."""
+        heard_bytes = self.heard_bytes
+        return self.text if heard_bytes is None else self.words_of(heard_bytes)
 
     def words_of(self, n_bytes: int) -> str:
-        """The words of the first so many bytes of the AI's audio, whole words only."""
+        """The words of the first `n_bytes` of the AI's audio, whole words only."""
         return cut_text(self.text, n_bytes / (self.text_bytes or self.received_bytes)) if n_bytes else ""
 
 
@@ -65,19 +96,19 @@ class Turn:
 class Interruption:
     """One barge-in. Times are ns, monotonic."""
 
-    # When the model's speech_started arrived.
+    # When the model heard the caller begin.
     at_ns: int
     # When the AI fell silent at the ear; `at_ns` when nothing was being heard.
     silent_ns: int
-    # It had to wait for the end of greeting protection.
+    # It waited for the end of greeting protection, or of the recording notice.
     protected: bool
-    # The server was still making the response, and was told to stop.
+    # The model was still making the response, and was told to stop.
     cancelled: bool
 
 
 @dataclass
 class UsageTotal:
-    """Tokens of all responses of a call, as response.done counts them."""
+    """Tokens of all responses of a call."""
 
     responses: int = 0
     input_text: int = 0
@@ -89,11 +120,11 @@ class UsageTotal:
     def add(self, usage: Usage) -> None:
         """Count one response."""
         self.responses += 1
-        self.input_text += usage.input_token_details.text_tokens
-        self.input_audio += usage.input_token_details.audio_tokens
-        self.input_cached += usage.input_token_details.cached_tokens
-        self.output_text += usage.output_token_details.text_tokens
-        self.output_audio += usage.output_token_details.audio_tokens
+        self.input_text += usage.input_text
+        self.input_audio += usage.input_audio
+        self.input_cached += usage.input_cached
+        self.output_text += usage.output_text
+        self.output_audio += usage.output_audio
 
 
 def cut_text(text: str, share: float) -> str:
@@ -109,83 +140,113 @@ def cut_text(text: str, share: float) -> str:
 
 @dataclass
 class History:
-    """The record of one call. `take_changed` is for whoever keeps it elsewhere; nothing here is ever sent twice."""
+    """The record of one call. `take_changed` returns each change once, for a record that is kept elsewhere."""
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     usage: UsageTotal = field(default_factory=UsageTotal)
-    # When the caller's speech began and stopped that is not an item yet.
-    _speech: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-    # The words of items of which no audio has come: they are no turns, and may never be.
-    _early: dict[str, str] = field(default_factory=dict)
-    _by_item: dict[str, Turn] = field(default_factory=dict)
+    # When the speech of turns that are not taken yet began and stopped, by turn.
+    _speech: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    # The turns whose audio a new session hears again, oldest first: its next turns are these, not new ones.
+    _heard_again: list[Turn] = field(default_factory=list)
+    _by_utterance: dict[int, Turn] = field(default_factory=dict)
+    _by_turn: dict[int, Turn] = field(default_factory=dict)
     _changed: dict[int, Turn] = field(default_factory=dict)
 
-    def turn(self, role: Literal["caller", "ai"], item_id: str) -> Turn:
-        """The turn of this item; a new one when there is none yet."""
-        turn = self._by_item.get(item_id)
-        if turn is None:
-            number = self.turns[-1].number + 1 if self.turns else 1
-            turn = self._by_item[item_id] = Turn(number, role, item_id, text=self._early.pop(item_id, ""))
-            self.turns.append(turn)
-            if len(self.turns) > REPLAY_TURNS:
-                del self._by_item[self.turns.pop(0).item_id]
-        self._changed[turn.number] = turn
+    def begin_utterance(self, utterance: Utterance) -> Turn:
+        """The AI begins to say something."""
+        turn = self._by_utterance[utterance.number] = self._append(Turn(self._next_number(), utterance))
         return turn
+
+    def _next_number(self) -> int:
+        return self.turns[-1].number + 1 if self.turns else 1
+
+    def _append(self, turn: Turn) -> Turn:
+        self.turns.append(turn)
+        self._changes(turn)
+        if len(self.turns) > REPLAY_TURNS:
+            oldest = self.turns.pop(0)
+            self._by_turn.pop(oldest.turn, None)
+            if oldest.speech is not None:
+                self._by_utterance.pop(oldest.speech.number, None)
+        return turn
+
+    def _changes(self, turn: Turn) -> None:
+        self._changed[turn.number] = turn
+        turn.told = None
 
     def recall(self, turns: list[Turn]) -> None:
-        """Go on behind what another worker wrote down."""
+        """Continue the record of another worker."""
         self.turns = list(turns)
-        self._by_item = {turn.item_id: turn for turn in turns}
+        self._by_utterance = {turn.speech.number: turn for turn in turns if turn.speech is not None}
+        self._by_turn = {turn.turn: turn for turn in turns if turn.speech is None}
 
-    def find(self, item_id: str) -> Turn | None:
-        """The turn of this item, which the caller of this method is going to change."""
-        turn = self._by_item.get(item_id)
+    def of_utterance(self, number: int) -> Turn | None:
+        """The AI's turn of this utterance. It counts as changed."""
+        turn = self._by_utterance.get(number)
         if turn is not None:
-            self._changed[turn.number] = turn
+            self._changes(turn)
         return turn
 
-    def add_words(self, item_id: str, words: str) -> None:
-        """The AI's words come in pieces, some before the audio that they belong to."""
-        turn = self.find(item_id)
-        if turn is not None:
-            if len(turn.text) < TEXT_MAX:
-                turn.text = (turn.text + words)[:TEXT_MAX]
+    def add_words(self, utterance: int, words: str, *, is_all: bool) -> None:
+        """Words of the AI: one more piece, or all of them."""
+        turn = self.of_utterance(utterance)
+        if turn is None or not words:
             return
-        early = self._early.pop(item_id, "")
-        self._early[item_id] = early if len(early) >= TEXT_MAX else (early + words)[:TEXT_MAX]
-        if len(self._early) > EARLY_MAX:
-            del self._early[next(iter(self._early))]
+        if is_all:
+            turn.text = words[:TEXT_MAX]
+        elif len(turn.text) < TEXT_MAX:
+            turn.text = (turn.text + words)[:TEXT_MAX]
 
-    def speech_started(self, item_id: str, at_ns: int) -> None:
-        """The caller began to speak; what is said will become this item."""
-        if len(self._speech) > 8:  # speech that was never committed
+    def speech_started(self, turn: int, at_ns: int) -> None:
+        """The caller began to speak."""
+        if len(self._speech) > 8:  # speech that was never taken
             self._speech.clear()
-        self._speech[item_id] = (at_ns, None)
+        self._speech[turn] = (at_ns, None)
 
-    def speech_stopped(self, item_id: str, at_ns: int) -> None:
-        if item_id in self._speech:
-            self._speech[item_id] = (self._speech[item_id][0], at_ns)
+    def speech_stopped(self, turn: int, at_ns: int) -> None:
+        if turn in self._speech:
+            self._speech[turn] = (self._speech[turn][0], at_ns)
 
-    def committed(self, item_id: str) -> None:
-        """The caller's speech is in the conversation. An item without any (an idle time-out's) is no turn."""
-        times = self._speech.pop(item_id, None)
-        if times is not None:
-            turn = self.turn("caller", item_id)
-            turn.started_ns, turn.ended_ns = times
+    def taken(self, number: int) -> bool:
+        """The model has the caller's turn. False without speech: an idle time-out makes such a turn."""
+        times = self._speech.pop(number, None)
+        if times is None:
+            return False
+        if self._heard_again:
+            turn = self._heard_again.pop(0)
+            self._by_turn.pop(turn.turn, None)
+            turn.turn = number
+            self._changes(turn)
+        else:
+            turn = self._append(Turn(self._next_number(), turn=number, spoke_ns=times[0], stopped_ns=times[1]))
+        self._by_turn[number] = turn
+        return True
+
+    def caller_words(self, number: int, words: str) -> None:
+        turn = self._by_turn.get(number)
+        if turn is not None and words:
+            turn.text = words[:TEXT_MAX]
+            self._changes(turn)
+
+    def hear_again(self, numbers: list[int]) -> None:
+        """A new session hears the audio of these turns of the caller again."""
+        self._heard_again = [self._by_turn[number] for number in numbers if number in self._by_turn]
 
     def take_changed(self) -> list[Turn]:
-        """The turns that are new, or of which something changed, since the last time; by number."""
+        """The turns that are new or have changed since the last time, by number."""
         changed = [self._changed[number] for number in sorted(self._changed)]
         self._changed.clear()
         return changed
 
     def replay(self) -> list[tuple[Turn, str]]:
-        """What a fresh session has to be told, in order: the last turns, and the words of each that were heard."""
+        """The last turns in order, with the words of each that were heard: what a new session is told."""
         told: list[tuple[Turn, str]] = []
         left = REPLAY_CHARACTERS
         for turn in reversed(self.turns[-REPLAY_TURNS:]):
             if turn.role == "ai" and (turn.heard_bytes == 0 or not turn.received_bytes):
+                continue
+            if any(turn is again for again in self._heard_again):
                 continue
             text = turn.heard_text
             if not text:

@@ -1,64 +1,12 @@
-"""What aibridge counts. `shared/pages.py` exports it. Times in seconds; no series carries a call's id."""
+"""What the conversation counts. aibridge/metrics.py defines each metric."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from shared.metrics import FACTS, GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME, Definition, Page, counter, gauge, histogram
-
-# From speech_started to silence: the promise is 150 ms.
-_SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
-_FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_ERROR_S: Final = (0.0, 0.001, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 5.0)
-_RESPONSE_S: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-
-DEFINITIONS: Final[tuple[Definition, ...]] = (
-    *FACTS,
-    counter("bridge_interruptions", "Times the caller's speech stopped the AI"),
-    counter("bridge_protected_interruptions", "Interruptions that waited for the end of greeting protection"),
-    counter("bridge_false_alarms", "Interruptions that BARGE_IN_CONFIRM_MS found not to last; the sentence went on"),
-    counter("bridge_cancels", "response.cancel sent"),
-    counter("bridge_cancels_spared", "Interruptions of a response that was no longer active: no cancel was sent"),
-    counter("bridge_cancel_not_active", "Cancels that crossed the end of their response"),
-    counter("bridge_already_active", "Creates that the server refused because a response was active"),
-    counter("bridge_late_deltas", "Audio deltas of cancelled responses, dropped"),
-    counter("bridge_excess_bytes", "Speech dropped because ten minutes of it waited to be heard already"),
-    counter("bridge_truncated_items", "Items cut to what was heard"),
-    counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
-    counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),
-    counter("bridge_retries", "Responses that failed and were asked for again"),
-    counter("bridge_unanswered_withdrawals", "Withdrawals that txpacer did not answer; the ear's clock was taken"),
-    histogram("bridge_cancel_seconds", "speech_started to response.cancel, seconds", _FAST_S),
-    histogram("bridge_silence_seconds", "speech_started to silence at the ear, seconds", _SILENCE_S),
-    histogram("bridge_response_seconds", "speech_stopped to the first sample of the answer at the ear", _RESPONSE_S),
-    histogram("bridge_history_error_seconds", "Where we cut an item against where the server did", _ERROR_S),
-    histogram("bridge_mark_drift_seconds", "End of an utterance by txpacer's account against Twilio's mark", _FAST_S),
-    counter("bridge_errors", "Error events of the model, other than the benign ones"),
-    counter("bridge_illegal_events", "Events that the conversation's state did not allow; they changed nothing"),
-    counter("bridge_malformed_events", "Messages of the model that were no event"),
-    counter("bridge_undecodable", "Messages of other processes that did not decode"),
-    gauge("bridge_speech_kept_bytes", "Speech that txpacer has not taken yet: it is stopped, or being restarted"),
-    counter("bridge_dropped", "Messages to other processes that their sockets refused"),
-    counter("bridge_caller_bytes_dropped", "Caller audio that waited for a session and exceeded the bound"),
-    counter("bridge_pacer_restarts", "New epochs of txpacer seen"),
-    counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
-    counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
-    counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
-    counter("bridge_stalled_sessions", "Sessions given up because a response neither went on nor ended"),
-    counter("bridge_renewals", "Sessions replaced by a fresh one before their limit"),
-    histogram("bridge_recovery_seconds", "Loss of a session to its successor's readiness, seconds", _RESPONSE_S),
-    gauge("bridge_calls", "Calls with an open media socket"),
-    gauge("bridge_sessions_open", "Open Realtime sockets"),
-    GC_PAUSE,
-    LOOP_LAG,
-    LOOP_TASKS,
-    REALTIME,
-    gauge("bridge_ready", "1 when the model has accepted key and model name"),
-)
+from shared.metrics import Page
 
 
 class ConversationMetrics:
-    """What the pure core counts."""
+    """One worker's, shared by its calls. Times in seconds."""
 
     def __init__(self, page: Page) -> None:
         self.interruptions = page.counter("bridge_interruptions")

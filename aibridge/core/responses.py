@@ -1,144 +1,122 @@
-"""What the server does for this conversation: one response at a time, moved by a table.
+"""The responses of a call, and what the model still has to learn about each (TRUTH_TABLE).
 
-A pair of state and step that is not in RESPONSE_TABLE is illegal: it is counted, and nothing changes.
+The model believes that the caller heard everything that it made. After an interruption, its conversation has to be cut
+to what was heard. The cut waits for two things: the model ends the response (until then it may append to it), and
+txpacer reports what it paced. A response of a former session, or a recording, is text in this session's conversation:
+the text is replaced.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Final
 
-from .metrics import ConversationMetrics
+from shared.metrics import Counter
 
-Purpose = Literal["greeting", "answer", "continue", "repeat"]
-
-
-class Server(Enum):
-    """The state of the default conversation's response slot."""
-
-    IDLE = auto()
-    REQUESTED = auto()  # we sent response.create and have not seen response.created
-    ACTIVE = auto()
-    CANCELLING = auto()  # we sent response.cancel and have not seen response.done
+from ..models.port import Purpose
+from .chart import Chart, Table, becomes, stays
 
 
-class Step(Enum):
-    """What moves it."""
+class Truth(Enum):
+    """What the model's conversation holds of a response."""
 
-    CREATE_SENT = auto()
-    CREATE_REFUSED = auto()
-    CREATED = auto()
-    CANCEL_SENT = auto()
-    CANCEL_REFUSED = auto()
-    DONE = auto()
-    LOST = auto()  # the session is gone, and with it whatever it was doing
+    MAKING = auto()  # the model makes it, and the line gets it
+    SILENCED = auto()  # the model makes it, and the line gets no more of it
+    MADE = auto()  # it is there whole
+    CUT = auto()  # it was interrupted and has ended: its utterances are truncated or forgotten, once each
+    TOLD = auto()  # it is text there, whole
+    TOLD_CUT = auto()  # it is text there and was interrupted: the text is corrected
 
 
-RESPONSE_TABLE: Final[dict[tuple[Server, Step], Server]] = {
-    (Server.IDLE, Step.CREATE_SENT): Server.REQUESTED,
-    # The server's own VAD makes most responses.
-    (Server.IDLE, Step.CREATED): Server.ACTIVE,
-    (Server.REQUESTED, Step.CREATED): Server.ACTIVE,
-    (Server.REQUESTED, Step.CREATE_REFUSED): Server.IDLE,
-    # Our create crossed the server's own response, which won.
-    (Server.ACTIVE, Step.CREATE_REFUSED): Server.ACTIVE,
-    (Server.CANCELLING, Step.CREATE_REFUSED): Server.CANCELLING,
-    (Server.IDLE, Step.CREATE_REFUSED): Server.IDLE,
-    (Server.ACTIVE, Step.CANCEL_SENT): Server.CANCELLING,
-    (Server.ACTIVE, Step.DONE): Server.IDLE,
-    (Server.CANCELLING, Step.DONE): Server.IDLE,
-    # The cancel crossed response.done, which is here already or about to come.
-    (Server.CANCELLING, Step.CANCEL_REFUSED): Server.CANCELLING,
-    (Server.ACTIVE, Step.CANCEL_REFUSED): Server.ACTIVE,
-    (Server.IDLE, Step.CANCEL_REFUSED): Server.IDLE,
-    (Server.REQUESTED, Step.CANCEL_REFUSED): Server.REQUESTED,
-    **{(state, Step.LOST): Server.IDLE for state in Server},
+class TruthEvent(Enum):
+    INTERRUPTED = auto()
+    ENDED = auto()
+    LOST = auto()  # the session is gone
+
+
+class TruthAct(Enum):
+    TELL_TRUTH = auto()
+
+
+TRUTH_TABLE: Final[Table[Truth, TruthEvent, TruthAct]] = {
+    (Truth.MAKING, TruthEvent.INTERRUPTED): (Truth.SILENCED, ()),
+    (Truth.MAKING, TruthEvent.ENDED): (Truth.MADE, ()),
+    (Truth.SILENCED, TruthEvent.ENDED): (Truth.CUT, (TruthAct.TELL_TRUTH,)),
+    (Truth.MADE, TruthEvent.INTERRUPTED): (Truth.CUT, (TruthAct.TELL_TRUTH,)),
+    (Truth.TOLD, TruthEvent.INTERRUPTED): (Truth.TOLD_CUT, (TruthAct.TELL_TRUTH,)),
+    **becomes((Truth.MAKING, Truth.MADE), TruthEvent.LOST, Truth.TOLD),
+    **becomes((Truth.SILENCED, Truth.CUT), TruthEvent.LOST, Truth.TOLD_CUT),
+    **stays((Truth.SILENCED, Truth.CUT, Truth.TOLD_CUT), TruthEvent.INTERRUPTED),
+    **stays((Truth.TOLD, Truth.TOLD_CUT), TruthEvent.LOST),
 }
 
-# Finished responses that are remembered, for late events of them.
+# Settled responses that are kept for their late events.
 KEEP_RESPONSES: Final = 32
 
 
 @dataclass(slots=True)
 class Response:
-    """A response of ours or of the server's VAD."""
+    """One response of the model, or a recording."""
 
-    id: str
+    number: int
     purpose: Purpose
-    # No audio of it goes to the line any more.
-    interrupted: bool = False
-    # The server will send nothing more of it: response.done came, or its session is gone.
-    done: bool = False
-    # Its session is gone: its items can be neither cut nor deleted any more.
-    lost: bool = False
-    # Audio of it has come.
-    spoke: bool = False
-    # Its items that can hold speech, in order.
-    items: list[str] = field(default_factory=list)
-    # Of these the server made more audio than it sent.
-    incomplete: list[str] = field(default_factory=list)
-    # The conversation holds what was heard of these.
-    told: list[str] = field(default_factory=list)
+    truth: Chart[Truth, TruthEvent, TruthAct]
+    # The caller's turn that it follows; 0: none.
+    turn: int = 0
+    # Its utterances, in order.
+    utterances: list[int] = field(default_factory=list)
+    # The utterances that the model remembers in greater length than it sent.
+    cut_short: set[int] = field(default_factory=set)
+    # The utterances about which the model knows the truth.
+    told: set[int] = field(default_factory=set)
 
-    def add(self, item_id: str) -> None:
-        if item_id not in self.items:
-            self.items.append(item_id)
+    @property
+    def is_making(self) -> bool:
+        return self.truth.state is Truth.MAKING or self.truth.state is Truth.SILENCED
+
+    @property
+    def reaches_line(self) -> bool:
+        """Its audio is spoken."""
+        return self.truth.state is Truth.MAKING
+
+    @property
+    def is_cut(self) -> bool:
+        return self.truth.state in (Truth.CUT, Truth.TOLD_CUT)
 
 
 class Responses:
-    """The responses of a call, and the state of the server's slot for them."""
+    """The responses of a call, by number."""
 
-    def __init__(self, metrics: ConversationMetrics) -> None:
-        self._metrics = metrics
-        self.server = Server.IDLE
-        # The one that is active on the server.
+    def __init__(self, illegal: Counter) -> None:
+        self._illegal = illegal
+        # The one that the model makes.
         self.active: Response | None = None
-        self._known: OrderedDict[str, Response] = OrderedDict()
+        self._known: OrderedDict[int, Response] = OrderedDict()
 
-    def step(self, step: Step) -> bool:
-        """Move the slot; False for an illegal step."""
-        after = RESPONSE_TABLE.get((self.server, step))
-        if after is None:
-            self._metrics.illegal.inc()
-            return False
-        self.server = after
-        return True
+    def get(self, number: int) -> Response | None:
+        return self._known.get(number)
 
-    def get(self, response_id: str) -> Response | None:
-        return self._known.get(response_id)
-
-    def created(self, response_id: str, purpose: Purpose) -> Response | None:
-        """response.created came. None when that was illegal."""
-        if response_id in self._known or not self.step(Step.CREATED):
-            return None
-        response = self.active = self.add(response_id, purpose)
-        return response
-
-    def add(self, response_id: str, purpose: Purpose) -> Response:
-        """Know a response that was not made by the server: a recording."""
-        response = self._known[response_id] = Response(response_id, purpose)
+    def add(self, number: int, purpose: Purpose, truth: Truth = Truth.MAKING, *, turn: int = 0) -> Response:
+        response = Response(number, purpose, Chart(TRUTH_TABLE, truth, self._illegal), turn)
+        self._known[number] = response
         while len(self._known) > KEEP_RESPONSES:
             self._known.popitem(last=False)
+        if truth is Truth.MAKING:
+            self.active = response
         return response
 
-    def finished(self, response_id: str) -> Response | None:
-        """response.done came. None when that was illegal."""
-        response = self._known.get(response_id)
-        if response is None or response.done:
-            self._metrics.illegal.inc()
-            return None
-        response.done = True
+    def end(self, response: Response, cut_short: Iterable[int]) -> None:
+        """Nothing more of it comes."""
+        response.cut_short.update(cut_short)
+        response.truth.step(TruthEvent.ENDED)
         if self.active is response:
-            self.step(Step.DONE)
             self.active = None
-        return response
 
-    def session_lost(self) -> Response | None:
-        """Nothing more comes of any response. Returns the one that was active."""
-        active, self.active = self.active, None
-        self.step(Step.LOST)
+    def lose(self) -> None:
+        """The session is gone, and all that it held."""
+        self.active = None
         for response in self._known.values():
-            response.done = response.lost = True
-        return active
+            response.truth.step(TruthEvent.LOST)

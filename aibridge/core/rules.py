@@ -1,9 +1,11 @@
-"""What a conversation is given at its start: the settings, and what the agent says without the model."""
+"""The parameters of a conversation: the settings, and the agent's fixed sentences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from shared.plan import CallOrder, Fallback
 
 from .barge_in import BargeIn
 
@@ -16,7 +18,7 @@ class Rules:
 
     protect_ns: int = 500 * _MS
     barge_in: BargeIn = "withdraw"
-    # Speech that does not last for so long is no interruption; 0: every speech is one.
+    # Shorter speech is not an interruption; 0: any speech is.
     confirm_ns: int = 0
     lead_ns: int = 120 * _MS
     # How long a call may be without a model before it gets the fallback.
@@ -26,13 +28,19 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Script:
-    """What the agent says without the model. `greeting_audio` empty: the model greets; all audio is mu-law."""
+class Line:
+    """Words that are said at a fixed place of the call. `audio` empty: the model says them; audio is mu-law."""
 
-    greets: bool = True
-    greeting_text: str = ""
-    greeting_audio: bytes = b""
-    fallback_text: str = ""
-    fallback_audio: bytes = b""
-    # After the recorded fallback nothing else follows: hang up. Otherwise the call goes on with the TwiML.
-    fallback_ends_call: bool = False
+    text: str = ""
+    audio: bytes = b""
+
+
+@dataclass(frozen=True)
+class Script:
+    """The agent's fixed sentences. A line without text is not said."""
+
+    notice: Line = Line()
+    greeting: Line = Line()
+    fallback: Line = Line()
+    # The order for a call whose model is gone for good.
+    fallback_order: CallOrder = field(default_factory=Fallback)

@@ -1,4 +1,4 @@
-"""The instants at which a conversation has something to do by itself; one of each kind."""
+"""The instants at which a conversation acts by itself; one of each kind."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from enum import Enum, auto
 class Due(Enum):
     """What is due."""
 
-    ANSWER = auto()  # ask for the response that is owed
-    EXPECTED = auto()  # the server ought to have answered by itself
-    CREATED = auto()  # response.created ought to have come
+    ANSWER = auto()  # request the response that is owed
+    EXPECTED = auto()  # the model should have answered by itself
+    CREATED = auto()  # the requested response should have begun
     PROTECTED = auto()  # greeting protection ends while an interruption waits
-    STALLED = auto()  # a response ought to have gone on, or ended
+    STALLED = auto()  # a response should have gone on, or ended
     CONFIRM = auto()  # speech that lasted until now is a barge-in
-    WITHDRAWN = auto()  # txpacer ought to have answered
-    DIAL = auto()  # the next try to reach the model
-    GIVE_UP = auto()  # no further try
-    RENEW = auto()  # dial a fresh session before this one expires
+    WITHDRAWN = auto()  # txpacer should have answered
+    DIAL = auto()  # the next attempt to reach the model
+    GIVE_UP = auto()  # no further attempt
+    RENEW = auto()  # dial a new session before this one expires
 
 
 class Timers:
-    """Times are ns, monotonic. There are ten kinds, so a dictionary and `min` do."""
+    """Times are ns, monotonic. With ten kinds, a dictionary and `min` suffice."""
 
     def __init__(self) -> None:
         self._at: dict[Due, int] = {}
@@ -39,7 +39,7 @@ class Timers:
         return min(self._at.values(), default=None)
 
     def take(self, now_ns: int) -> list[Due]:
-        """What is due by now, earliest first; each is given out once."""
+        """Return what is due, earliest first, and forget it."""
         ready = sorted((at_ns, due.value, due) for due, at_ns in self._at.items() if at_ns <= now_ns)
         for _, _, due in ready:
             del self._at[due]

@@ -1,4 +1,4 @@
-"""Which calls are taken, and what becomes of a call that comes back through the `<Redirect>` after `</Connect>`."""
+"""Which calls are accepted, and the answer for a call that returns through the `<Redirect>` after `</Connect>`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final, NamedTuple, TypeVar
 from shared.liveness import PROMPT_S, ns
 from shared.plan import CallOrder, Conference, Dial, Fallback
 
-from .fallback import FallbackCause
+from .fallback import AT_THE_WEBHOOK, Caller, FallbackCause
 from .tokens import LIFE_NS
 
-# A call that lost its socket this often within this long gets the fallback: another try will not mend what is broken.
+# A call that lost its socket this often within this time gets the fallback: another attempt would fail, too.
 RESUMES_MAX: Final = 3
 RESUMES_NS: Final = 60_000_000_000
-# CallSids that are remembered after their end. Twilio asks again within a second; at 20 calls a second this is minutes.
+# Ended calls that are remembered. Twilio asks again within a second; at 20 calls a second this is minutes.
 REMEMBERED_MAX: Final = 10_000
 PROMPT_NS: Final = ns(PROMPT_S)
 
@@ -22,7 +22,7 @@ _V = TypeVar("_V")
 
 
 class Decision(NamedTuple):
-    """What the voice webhook says. `order` None: connect the call to a media socket."""
+    """The answer of the voice webhook. `order` None: connect the call to a media socket."""
 
     order: CallOrder | None
     cause: FallbackCause | None = None
@@ -35,10 +35,10 @@ class _Offer(NamedTuple):
 
 
 class Admission:
-    """Places, offers and memories of one gateway. Times are monotonic ns.
+    """The places and offers of one gateway. Times are monotonic ns.
 
-    A call holds a place from the answer of its webhook on: as an offer, until its media socket says `start` or the
-    token expires, and then as a live call until its socket is gone.
+    A call holds a place from the answer of its webhook: as an offer until its media socket sends `start` or its token
+    expires, then as a live call until its socket is gone.
     """
 
     def __init__(self, max_calls: int, max_calls_per_source: int) -> None:
@@ -52,7 +52,7 @@ class Admission:
         self._sources: Counter[str] = Counter()
         # By CallSid, the answer for a call whose conversation is over.
         self._orders: OrderedDict[str, Decision] = OrderedDict()
-        # When each call came back the last few times.
+        # By CallSid, when the call returned the last few times.
         self._resumes: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
     @property
@@ -73,51 +73,49 @@ class Admission:
     ) -> Decision:
         """The answer to a webhook.
 
-        `ready`: this gateway takes calls, and a worker is there for this one. `late`: the machine is full, whatever
-        MAX_CALLS says. `cell_calls`: places that the workers know of, at all gateways. A call that comes back is taken
-        though the cell is full: it had its place, perhaps at a gateway that is gone. `after_order`: its order was
-        carried out, and the call goes on with its agent.
+        `ready`: this gateway accepts calls, and a worker is available. `late`: the machine is full, whatever MAX_CALLS
+        says. `cell_calls`: the places at all gateways, as the workers count them. `after_order`: the call's order was
+        carried out, and it goes on with its agent.
         """
         if after_order:
             self._carried_out(call_sid)
         ordered = self._orders.get(call_sid) if resumed else None
         if ordered is not None:
             return ordered
-        if not ready:
-            return Decision(Fallback(), FallbackCause.NOT_READY)
         self._forget_expired(now_ns)
-        if resumed:
-            resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+        resumes = tuple(at for at in self._resumes.get(call_sid, ()) if now_ns - at < RESUMES_NS)
+        is_the_case = {
+            FallbackCause.NOT_READY: not ready,
+            FallbackCause.LATE: late,
+            # The workers' count is a moment old; this gateway's own count is current.
+            FallbackCause.FULL: max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls,
+            FallbackCause.SOURCE: self._sources[source] >= self._max_calls_per_source,
+            FallbackCause.LOST_TOO_OFTEN: len(resumes) >= RESUMES_MAX,
+        }
+        has_place = call_sid in self._offers or call_sid in self._live
+        caller = Caller.BACK if resumed else Caller.REPEATED if has_place else Caller.NEW
+        for cause, counts_for in AT_THE_WEBHOOK.items():
+            if caller in counts_for and is_the_case[cause]:
+                return Decision(Fallback(), cause)
+        if resumed and not after_order:
             _remember(self._resumes, call_sid, (*resumes, now_ns))
-            if len(resumes) >= RESUMES_MAX:
-                return Decision(Fallback(), FallbackCause.LOST_TOO_OFTEN)
-            return Decision(None)
-        if late:
-            return Decision(Fallback(), FallbackCause.LATE)
-        # A call that asks again because our first answer got lost has its place already.
-        if call_sid not in self._offers and call_sid not in self._live:
-            # The workers' count is a moment old; what this gateway holds is not.
-            if max(cell_calls, len(self._live) + len(self._offers)) >= self._max_calls:
-                return Decision(Fallback(), FallbackCause.FULL)
-            if self._sources[source] >= self._max_calls_per_source:
-                return Decision(Fallback(), FallbackCause.SOURCE)
         return Decision(None)
 
     def offered(self, call_sid: str, worker: int, now_ns: int, source: str = "") -> None:
-        """A token was given out for this call, and its worker dials the model."""
+        """A token was issued for this call, and its worker dials the model."""
         self._withdraw_offer(call_sid)
         self._offers[call_sid] = _Offer(source, worker, now_ns + LIFE_NS)
         self._sources[source] += 1
 
     def offered_to(self, call_sid: str) -> int | None:
-        """The worker that dials the model for this call already; Twilio repeats a webhook whose answer was lost."""
+        """The worker that already dials the model for this call: Twilio repeats a webhook whose answer was lost."""
         offer = self._offers.get(call_sid)
         return offer.worker if offer is not None else None
 
     def started(self, call_sid: str, source: str = "") -> None:
-        """Its media socket said `start`, whichever gateway made the offer.
+        """The call's media socket sent `start`, whichever gateway made the offer.
 
-        A call that is live already, on a socket before this one, stays so.
+        A call that is already live, on an earlier socket, stays live.
         """
         self.taken_elsewhere(call_sid)
         self.ended(call_sid)
@@ -125,7 +123,7 @@ class Admission:
         self._sources[source] += 1
 
     def awaits_a_socket(self, now_ns: int) -> bool:
-        """Whether a call was offered so lately that its media socket may be on its way."""
+        """Whether an offer is so recent that its media socket may still come."""
         newest = next(reversed(self._offers.values()), None)
         return newest is not None and now_ns - (newest.expiry_ns - LIFE_NS) < PROMPT_NS
 
@@ -140,11 +138,11 @@ class Admission:
             self._release(source)
 
     def ordered(self, call_sid: str, order: CallOrder, cause: FallbackCause = FallbackCause.GIVEN_UP) -> None:
-        """Keep the order for Twilio's request for what follows `</Connect>`; `cause`: why it is the fallback."""
+        """Keep the order for Twilio's next request for this call; `cause`: why the order is the fallback."""
         _remember(self._orders, call_sid, Decision(order, cause if isinstance(order, Fallback) else None))
 
     def _carried_out(self, call_sid: str) -> None:
-        """The call is back from another party, or its conversation goes on: a later loss of its socket is none."""
+        """The call returned from another party, or its conversation goes on: forget its order."""
         ordered = self._orders.get(call_sid)
         if ordered is not None and isinstance(ordered.order, Dial | Conference):
             del self._orders[call_sid]

@@ -1,4 +1,4 @@
-"""One live call: what a gateway knows of it, and what it keeps for a successor of the call's worker."""
+"""One live call: its state at the gateway, and what the gateway keeps for a successor of the call's worker."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class Call:
     ordered_ns: int = 0
 
     def is_goodbye_silent(self, now_ns: int) -> bool:
-        """Whether the goodbye's mark is missing although no frame left for MARK_S."""
+        """Whether the goodbye's mark is missing, and no frame left for MARK_S."""
         return self.stage is Stage.LEAVING and now_ns - max(self.ordered_ns, self.frames.last_wire_ns) >= MARK_NS

@@ -1,10 +1,10 @@
 """The live calls of a gateway: events and `now_ns` in, commands out; no socket, no clock.
 
-hangup.py has the table of what an event does to a call. This file finds out which events happened, and carries each
-out. handover.py says what a worker is told; offers.py has what comes before a call.
+hangup.py has the table of what an event does to a call. This file detects the events and carries out their acts.
+handover.py has the messages to a worker; offers.py has the time before a call.
 
-Two things happen too often for commands, and the shell does them with the objects of a Call: frames that leave
-(stalls.py) and caller audio (limits.py).
+Two things happen too often for commands: frames that leave (stalls.py) and caller audio (limits.py). The shell handles
+them with the objects of a Call.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from . import handover
 from .call import Call
 from .chronicle import Chronicle
 from .commands import AbortSocket, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
-from .fallback import Absence, FallbackCause
+from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
 from .metrics import Metrics
@@ -55,12 +55,12 @@ class SocketState(NamedTuple):
 
     # When a message last came.
     heard_ns: int
-    # What was written and is not in the kernel yet.
+    # Written bytes that the kernel has not accepted.
     unsent_bytes: int
 
 
 class Calls:
-    """Everything that a gateway decides. `unix_ms` gives the wall time of a monotonic one."""
+    """All decisions of a gateway. `unix_ms` converts a monotonic time to wall time."""
 
     def __init__(
         self, name: str, epoch: int, key: bytes, rules: Rules, metrics: Metrics, unix_ms: Callable[[int], int]
@@ -76,7 +76,7 @@ class Calls:
         self._unix_ms = unix_ms
         self._pulse = Pulse()
         self._by_sid: dict[str, Call] = {}
-        # Sockets between handshake and `start`: at most `max_unstarted`, more are refused with 503.
+        # Sockets between handshake and `start`: at most `max_unstarted`; further ones are refused with 503.
         self._unstarted = 0
         self._no_worker = Absence(rules.unserved_s)
         # txpacer counts as missing from PEER_SILENT_S on.
@@ -99,7 +99,7 @@ class Calls:
         self._unstarted += 1
 
     def unstarted_over(self) -> None:
-        """A socket whose handshake was complete has sent `start`, or is gone."""
+        """A socket after its handshake has sent `start`, or is gone."""
         self._unstarted -= 1
 
     def begin(self, start: Start, now_ns: int, *, followed: bool) -> tuple[Call | None, list[Command]]:
@@ -136,7 +136,7 @@ class Calls:
         return call, commands
 
     def received(self, call: Call, message: Mark | Dtmf | Stop, now_ns: int) -> list[Command]:
-        """A message of a call that is no audio."""
+        """A message of a call other than audio."""
         match message:
             case Mark():
                 return self._marked(call, message.mark.name, now_ns)
@@ -186,7 +186,7 @@ class Calls:
             case CallTaken(call_sid):
                 return self.offers.taken_elsewhere(call_sid, worker)
             case CallOver(call_sid, order):
-                # Whichever gateway hung up: Twilio's next request for the call may reach this one.
+                # Twilio's next request for the call may reach this gateway, whichever one closed the socket.
                 self.offers.admission.ordered(call_sid, order)
         return []
 
@@ -233,7 +233,7 @@ class Calls:
     # --- time ---
 
     def sweep(self, now_ns: int, sockets: Mapping[int, SocketState]) -> list[Command]:
-        """Look after all calls, once every SWEEP_S. `sockets` has the state of each call's media socket."""
+        """Check all calls, once every SWEEP_S. `sockets` has the state of each call's media socket."""
         largest_gap_s, frame_rate = self._pulse.second()
         self._metrics.largest_gap.set(largest_gap_s)
         self._metrics.frame_rate.set(frame_rate)
@@ -249,7 +249,7 @@ class Calls:
         return commands
 
     def _due(self, call: Call, socket: SocketState, now_ns: int, *, unserved: bool, silent: bool) -> Iterator[Event]:
-        """What has happened to a call by now without anybody saying so."""
+        """The events that time alone has brought to a call."""
         call.frames.backlog(socket.unsent_bytes, now_ns)
         if not self.neighbours.worker_is_there(call.worker, now_ns):
             if self.neighbours.pick(now_ns) is not None:
@@ -266,7 +266,7 @@ class Calls:
             yield Event.SOCKET_UNREAD
 
     def drained(self, now_ns: int) -> list[Command]:
-        """End what still lives when the time for draining is over, or leave it to another gateway."""
+        """The time for draining is over: end the live calls, or leave them to another gateway."""
         to_another = self.neighbours.another_gateway_takes_calls(now_ns)
         event = Event.DRAINED_TO_ANOTHER if to_another else Event.DRAINED
         return [command for call in list(self.by_number.values()) for command in self.happened(call, event, now_ns)]
@@ -274,7 +274,7 @@ class Calls:
     # --- what an event does ---
 
     def happened(self, call: Call, event: Event, now_ns: int) -> list[Command]:
-        """Carry out what TABLE says; nothing where it says nothing."""
+        """Carry out TABLE's entry for this event; without an entry, nothing."""
         following = TABLE.get((call.stage, event))
         if following is None:
             return []
@@ -285,8 +285,7 @@ class Calls:
                 assert call.order is not None  # came with the event
                 self.offers.admission.ordered(call.call_sid, call.order)
             case Act.FALL_BACK:
-                cause = FallbackCause.SILENT if event is Event.PACER_GONE else FallbackCause.UNSERVED
-                self.offers.admission.ordered(call.call_sid, Fallback(), cause)
+                self.offers.admission.ordered(call.call_sid, Fallback(), IN_A_CALL[event])
             case Act.HAND_OVER:
                 commands += self._hand_over(call, now_ns)
             case Act.ANNOUNCE:

@@ -1,7 +1,7 @@
-"""What callbook is told of each call, and when: nothing before the call's first frame has left.
+"""The facts of each call for callbook, and when they are sent: none before the call's first frame has left.
 
-Earlier facts, Twilio's callbacks included, wait here in memory, so that nothing slow can begin for a call whose caller
-has heard nothing yet. They are told when the call ends without a frame, or when its media socket does not come.
+Earlier facts, Twilio's callbacks included, wait here in memory, so that nothing slow begins for a call whose caller has
+heard nothing yet. They are sent when the call ends without a frame, or when its media socket does not come.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from shared.plan import CallPlan
 from .plans import FIELD_MAX
 from .tokens import LIFE_NS
 
-# Calls between webhook and first frame: 160 new ones a second. The oldest is let go first.
+# Calls between webhook and first frame: enough for 160 new calls a second. The oldest goes first.
 EXPECTED_MAX: Final = 10_000
-# Callbacks that wait for one call's first frame: Twilio sends queued, initiated, ringing and in-progress.
+# Callbacks that may wait for a call's first frame: Twilio sends queued, initiated, ringing and in-progress.
 CALLBACKS_MAX: Final = 16
 # Twilio's words for a call that is over.
 FINAL: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -34,21 +34,21 @@ _SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 class _Expected:
     """A call whose first frame has not left yet."""
 
-    # Until then a media socket may come for it; None: it came.
+    # Its media socket may come until then; None: it came.
     until_ns: int | None
-    # What its StreamBegan will say, but for the first frame; None until the media socket comes.
+    # Its StreamBegan without the first frame; None until the media socket comes.
     began: StreamBegan | None = None
     callbacks: list[Fact] = field(default_factory=list)
 
     def facts(self, first_frame_ms: int) -> list[Fact]:
-        """All that waited; `first_frame_ms` 0: there was no frame."""
+        """All waiting facts; `first_frame_ms` 0: there was no frame."""
         if self.began is None:
             return self.callbacks
         return [msgspec.structs.replace(self.began, first_frame_ms=first_frame_ms), *self.callbacks]
 
 
 class Chronicle:
-    """Each method returns the facts to tell, in order. `_ns` is the monotonic clock, `_ms` the wall clock."""
+    """Each method returns the facts to send, in order. `_ns` is the monotonic clock, `_ms` the wall clock."""
 
     def __init__(self) -> None:
         self._expected: OrderedDict[str, _Expected] = OrderedDict()
@@ -63,7 +63,7 @@ class Chronicle:
         return facts
 
     def stream_began(self, call_sid: str, stream_sid: str, plan: CallPlan, *, resumed: bool, started_ms: int) -> None:
-        """The media socket is there, whichever gateway answered the webhook."""
+        """The call's media socket is open here, whichever gateway answered the webhook."""
         expected = self._expected.setdefault(call_sid, _Expected(None))
         expected.until_ns = None
         expected.began = StreamBegan(
@@ -84,14 +84,14 @@ class Chronicle:
         return [*expected.facts(0), fact]
 
     def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> list[Fact]:
-        """A signed callback of Twilio's. A callback that tells nothing about a call is passed over."""
+        """A signed callback of Twilio's. A callback without news about a call is ignored."""
         facts = self._let_go(now_ns)
         fact = _recording(fields, at_ms) if hook == "recording" else _status(fields, at_ms)
         if fact is None:
             return facts
         expected = self._expected.get(fact.call_sid)
         if expected is not None and expected.began is None and _is_final(fact):
-            # The call is over before its media socket came.
+            # The call ended before its media socket came.
             del self._expected[fact.call_sid]
             return [*facts, *expected.callbacks, fact]
         if expected is None:

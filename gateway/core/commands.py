@@ -1,4 +1,4 @@
-"""What the core wants done. The shell carries each command out, in order, and decides nothing."""
+"""The core's commands. The shell carries them out in order, and decides nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EarEcho(NamedTuple):
 
 
 class MoveAudio(NamedTuple):
-    """Send caller audio that one worker has not confirmed to another one, and all that follows, too."""
+    """Send the caller audio that one worker has not confirmed, and all further audio, to another worker."""
 
     call: int
     before: int
@@ -46,7 +46,7 @@ class CloseSocket(NamedTuple):
 
 
 class AbortSocket(NamedTuple):
-    """Drop a call's media socket: its peer would not even take a closing handshake."""
+    """Cut a call's media socket, whose peer would not read a closing handshake."""
 
     call: int
 
@@ -59,7 +59,7 @@ class Release(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Tell callbook a fact."""
+    """Send a fact to callbook."""
 
     fact: Fact
 
@@ -72,7 +72,7 @@ class ShowNote(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Write a line for whoever operates the gateway."""
+    """Write a line to the log."""
 
     text: str
 

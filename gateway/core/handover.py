@@ -1,7 +1,7 @@
-"""What a worker is told of a call when it gets it: at its start, after a restart, and in the place of a failed worker.
+"""The messages that give a call to a worker: at the call's start, after a restart, and in place of a failed worker.
 
-A gateway keeps for each call what a successor needs: the plan, the last memory of the conversation, how far the call's
-frames came, and (in the shell) caller audio that the worker before has not confirmed.
+For each call a gateway keeps what a successor needs: the plan, the last memory of the conversation, how far the call's
+frames came, and (in the shell) the caller audio that the former worker has not confirmed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ MEMORY_MAX_BYTES: Final = 262_144
 
 
 def remember(call: Call, memory: bytes) -> None:
-    """Keep what a call's worker wants its successor to know; beyond MEMORY_MAX_BYTES, what it said before stays."""
+    """Keep a conversation's memory for a successor. Beyond MEMORY_MAX_BYTES, the memory before stays."""
     if len(memory) <= MEMORY_MAX_BYTES:
         call.memory = memory
 
 
 def announce(call: Call, gateway: str) -> list[Command]:
-    """Tell a call to its worker, and whether somebody follows it."""
+    """Announce a call to its worker, and whether a browser phone follows it."""
     started = CallStarted(
         call.number,
         gateway,
@@ -41,11 +41,11 @@ def announce(call: Call, gateway: str) -> list[Command]:
 
 
 def hand_over(call: Call, gateway: str, worker: int) -> list[Command]:
-    """Give a call whose worker is gone to another one, with the caller audio that was not confirmed."""
+    """Give a call whose worker is gone to another worker, with the unconfirmed caller audio."""
     before, call.worker = call.worker, worker
     call.handovers += 1
     return [
-        # A stalled worker reads this when it resumes; txpacer does not listen to it any more.
+        # A stalled worker reads this when it resumes; txpacer no longer listens to it.
         ToWorker(before, CallEnded(call.number, "moved")),
         *announce(call, gateway),
         MoveAudio(call.number, before, worker),
@@ -53,7 +53,7 @@ def hand_over(call: Call, gateway: str, worker: int) -> list[Command]:
 
 
 def line_lost(call: Call, epoch: int) -> ToWorker:
-    """Tell the worker of a call how far its frames came, because another txpacer answers than before."""
+    """Another txpacer answers: tell the worker of a call how far the call's frames came."""
     frames, heard = call.frames, call.heard
     since_mark = heard.frames_since_mark(frames.frames)
     lost = LineLost(call.number, epoch, tuple(heard.marks), since_mark, frames.seq, frames.last_wire_ns)

@@ -1,8 +1,8 @@
-"""How a call goes on or ends: one table for everything that can happen to it.
+"""How a call goes on or ends: one table for every event of a call.
 
-A call is TALKING until aibridge sends an order (EndCall). It is then LEAVING until the caller has heard everything that
-was queued before the order: Twilio echoes the mark of its utterance. A call that is LEAVING needs no worker any more.
-The order is kept by the gateway, so a worker that dies meanwhile changes nothing, and no successor begins to talk.
+A call is TALKING until aibridge sends an order (EndCall). Then it is LEAVING until the caller has heard everything that
+was queued before the order: Twilio echoes the mark of its last utterance. A LEAVING call needs no worker: the gateway
+keeps the order, so a worker that dies changes nothing, and no successor begins to talk.
 
 A missing key means that the event changes nothing. An OVER call has no key at all.
 """
@@ -31,15 +31,15 @@ class Event(Enum):
     GOODBYE_HEARD = auto()  # Twilio echoed the mark of EndCall's utterance
     GOODBYE_SILENT = auto()  # that echo is missing, and no frame left for MARK_S
     STOPPED = auto()  # Twilio said that the stream or the call ended
-    SOCKET_LOST = auto()  # the media socket is gone without a word
-    SOCKET_MEANINGLESS = auto()  # its messages cannot be a call's any more
-    SOCKET_REPLACED = auto()  # the call began on another media socket: Twilio gave this one up
+    SOCKET_LOST = auto()  # the media socket is gone without a stop
+    SOCKET_MEANINGLESS = auto()  # its audio can no longer be attributed to the call
+    SOCKET_REPLACED = auto()  # the call began on another media socket, so Twilio gave this one up
     SOCKET_IDLE = auto()  # nothing came for IDLE_S
-    SOCKET_UNREAD = auto()  # the peer took no frame for UNREAD_S
+    SOCKET_UNREAD = auto()  # the peer accepted no frame for UNREAD_S
     TOKEN_REFUSED = auto()  # the token was used at another gateway: the socket is not the call's
     WORKER_GONE = auto()  # and another worker is ready
     WORKER_RESTARTED = auto()  # it forgot its calls
-    UNSERVED = auto()  # the worker is gone, and none came for too long
+    UNSERVED = auto()  # the worker is gone, and no worker came for too long
     PACER_GONE = auto()  # txpacer is gone for good
     DRAINED = auto()  # the gateway ends, and it is the last one
     DRAINED_TO_ANOTHER = auto()  # the gateway ends, and another one takes its calls
@@ -49,9 +49,9 @@ class Act(Enum):
     """What is done beside moving to the next stage."""
 
     KEEP_ORDER = auto()  # the order is the answer to Twilio's next request
-    FALL_BACK = auto()  # the fallback is
+    FALL_BACK = auto()  # the fallback is the answer to Twilio's next request
     HAND_OVER = auto()  # give the call to another worker
-    ANNOUNCE = auto()  # tell the call to its worker again
+    ANNOUNCE = auto()  # announce the call to its worker again
 
 
 class Close(Enum):
@@ -66,7 +66,7 @@ class Close(Enum):
 class Next(NamedTuple):
     stage: Stage
     act: Act | None = None
-    # With OVER: the reason in CallEnded, and what becomes of the socket.
+    # With OVER: the reason in CallEnded, and how the socket closes.
     reason: str = ""
     close: Close = Close.PEER
 

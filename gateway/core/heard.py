@@ -1,21 +1,21 @@
-"""What the caller of one call has heard, as far as Twilio's mark echoes prove it."""
+"""What the caller of one call has heard, as proved by Twilio's mark echoes."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-# Utterances that can be partly heard at the same time, and some more.
+# More than the utterances that can be unheard or partly heard at the same time.
 MARKS_KEPT: Final = 16
 
 
 class Heard:
-    """The marks of one call. Twilio echoes a mark when it has played what was sent before it."""
+    """The marks of one call. Twilio echoes a mark after playing the audio that was sent before it."""
 
     __slots__ = ("_frames_at_mark", "generation", "marks", "utterance")
 
     def __init__(self) -> None:
-        # `clear`s sent so far. Marks carry it, because Twilio also echoes the marks that a `clear` threw away.
+        # `clear`s sent so far. Marks carry this number, because Twilio also echoes the marks that a `clear` discarded.
         self.generation = 0
         # The last utterance of this generation that was played.
         self.utterance = 0

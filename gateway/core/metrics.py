@@ -1,4 +1,4 @@
-"""The metrics of a gateway. Names without `twentyms_`; seconds as the unit, as Prometheus asks."""
+"""The metrics of a gateway. Names omit `twentyms_`; times are seconds, as Prometheus asks."""
 
 from __future__ import annotations
 
@@ -48,16 +48,23 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("gateway_calls", "Live calls: media sockets that said `start`"),
     counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
-    counter("gateway_calls_cut", "Lost calls that we gave up: nothing came, or nothing was read", "reason", CUTS),
-    counter("gateway_calls_given_again", "Calls given to a worker again, or to another one, because theirs died"),
+    counter(
+        "gateway_calls_cut", "Lost calls that the gateway gave up: nothing came, or nothing was read", "reason", CUTS
+    ),
+    counter(
+        "gateway_calls_given_again", "Calls given to their worker again, or to another one, because their worker died"
+    ),
     counter("gateway_half_open_ended", "Connections cut: request or reading took too long, or one too many"),
     counter("gateway_starts_refused", "Media sockets closed before a call began", "reason", STARTS),
     counter("gateway_handshakes", "Handshakes of media sockets, by outcome", "outcome", HANDSHAKES),
     counter("gateway_voice_answers", "Answers of the voice webhook", "answer", tuple(ANSWERS.values())),
     counter(
-        "gateway_fallbacks", "Calls that got the fallback, by why", "why", tuple(cause.value for cause in FallbackCause)
+        "gateway_fallbacks",
+        "Calls that got the fallback, by the reason",
+        "why",
+        tuple(cause.value for cause in FallbackCause),
     ),
-    counter("gateway_callbacks", "Signed callbacks that were taken", "hook", HOOKS[1:]),
+    counter("gateway_callbacks", "Signed callbacks that were accepted", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
         "gateway_violations",
@@ -66,14 +73,14 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         tuple(v.value for v in Violation),
     ),
     counter("gateway_caller_audio_bytes", "mu-law bytes received from callers"),
-    counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker would not take"),
-    counter("gateway_marks_unknown", "Echoes of marks that we did not name"),
+    counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker did not accept"),
+    counter("gateway_marks_unknown", "Echoes of marks that the gateway did not name"),
     counter("gateway_frames_sent", "20 ms frames written to media sockets"),
-    counter("gateway_frames_unknown_call", "Frames for calls that are not (or no longer) here, dropped"),
+    counter("gateway_frames_unknown_call", "Frames for unknown or ended calls, dropped"),
     histogram("gateway_frame_lateness_seconds", "Deadline of a frame to its write to the socket", _LATENESS),
     histogram("gateway_wire_gap_seconds", "Between two writes of one utterance", _GAP),
     counter("tx_stall", "Gaps of more than 300 ms between two frames of one utterance on the wire"),
-    counter("tx_stall_seconds", "What those gaps lasted, together"),
+    counter("tx_stall_seconds", "The total length of those gaps"),
     gauge("gateway_largest_gap_seconds", "Largest gap between two writes of one utterance in the last minute"),
     histogram("gateway_call_largest_gap_seconds", "Largest such gap of a whole call, observed at its end", _GAP),
     gauge(
@@ -82,10 +89,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     ),
     counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
     counter("gateway_slow_sends", "Writes to a socket that had not taken an earlier one for over 50 ms"),
-    counter("gateway_bus_refused", "Sends that a peer was too full, or not there, to take", "peer", PEERS),
-    counter("gateway_bus_lost", "Control messages given up for a peer that stayed away", "peer", PEERS),
-    counter("gateway_bus_undecodable", "Messages from a peer that are none of this version", "peer", PEERS),
-    counter("gateway_bus_foreign", "Messages about a call from a worker that does not have it any more, dropped"),
+    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
+    counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
+    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", PEERS),
+    counter("gateway_bus_foreign", "Messages about a call from a worker that has lost the call, dropped"),
     counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
     counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
     gauge("gateway_workers_ready", "aibridge workers that can take a call"),
@@ -101,7 +108,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
 
 
 class Metrics:
-    """Every cell that the gateway writes, looked up once."""
+    """Handles to DEFINITIONS on one page."""
 
     def __init__(self, page: Page) -> None:
         self.calls = page.gauge("gateway_calls")

@@ -1,4 +1,4 @@
-"""What a gateway knows of the processes it depends on: which answer, which are ready, which has the fewest calls."""
+"""The processes that a gateway depends on: which of them answer, which are ready, which has the fewest calls."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 from shared.liveness import PEER_SILENT_S, ns
 
 SILENT_NS: Final = ns(PEER_SILENT_S)
-# Remembered calls that a worker took over from another one: all of a busy cell's, several times.
+# Calls remembered after a worker took them over: several times those of a busy cell.
 HOMES_MAX: Final = 10_000
 
 
 @dataclass
 class _Worker:
     ready: bool = False
-    # As last reported, plus what this gateway offered since. The report includes the calls of other gateways.
+    # The worker's last report plus this gateway's later offers. The report includes the calls of other gateways.
     calls: int = 0
     seen_ns: int | None = None
     epoch: int = 0
@@ -71,8 +71,12 @@ class Neighbours:
     def everyone_is_there(self, now_ns: int) -> bool:
         return self.pacer_is_there(now_ns) and all(_recent(worker.seen_ns, now_ns) for worker in self._workers)
 
+    def someone_is_there(self, now_ns: int) -> bool:
+        """False when the rest of the cell is gone."""
+        return self.pacer_is_there(now_ns) or any(_recent(worker.seen_ns, now_ns) for worker in self._workers)
+
     def another_gateway_takes_calls(self, now_ns: int) -> bool:
-        """Whether any worker that is there knows of one."""
+        """Whether any live worker knows another gateway that takes calls."""
         return any(worker.other_gateways and _recent(worker.seen_ns, now_ns) for worker in self._workers)
 
     def ready_workers(self, now_ns: int) -> int:

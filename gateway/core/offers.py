@@ -39,14 +39,14 @@ class Accepted(NamedTuple):
 
 
 class Offers:
-    """Answers from memory, for whoever asks for a call: Twilio's webhook and the browser phone."""
+    """Answers requests for a call, of Twilio's webhook and of the browser phone, from memory."""
 
     def __init__(
         self, rules: Rules, key: bytes, neighbours: Neighbours, chronicle: Chronicle, metrics: Metrics
     ) -> None:
         self.admission = Admission(rules.max_calls, rules.max_calls_per_source)
         self.lateness = Lateness(rules.late_ns)
-        # No new call is offered any more; media sockets that were offered may still come.
+        # No new call is offered; the media sockets of earlier offers may still come.
         self.draining = False
         self._tokens = Tokens(key)
         self._neighbours = neighbours
@@ -65,12 +65,12 @@ class Offers:
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
-        `worker` holds the conversation of a call that comes back; another one takes the call if that is gone.
+        `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
         """
         dials_already = self.admission.offered_to(call_sid)
         home = self._neighbours.home(call_sid) if resumed else dials_already
         holder = worker = worker if home is None else home
-        # A call that comes back is live, and has the time that live calls have.
+        # A returning call is live, and has the time of a live call.
         if self.draining and not resumed and not self._neighbours.another_gateway_takes_calls(now_ns):
             worker = None
         elif worker is None or not self._neighbours.worker_is_ready(worker, now_ns):
@@ -104,7 +104,7 @@ class Offers:
         return Answer(None, worker, plans.parameters(token, packed), commands)
 
     def accept(self, start: StartFields, now_ns: int) -> Accepted | None:
-        """Check what a media socket shows in `start`; None, counted by its reason, when it may not begin a call."""
+        """Check token and plan of a media socket's `start`; None, counted by reason, when it may not begin a call."""
         shown, packed = start.custom_parameters.get("token"), plans.packed_in(start.custom_parameters)
         try:
             if shown is None:
@@ -122,11 +122,11 @@ class Offers:
         return Accepted(token, plan, worker)
 
     def taken_elsewhere(self, call_sid: str, worker: int) -> list[Command]:
-        """The call began at another gateway and this worker: whoever dialled ahead for an offer of ours need not."""
+        """The call began at another gateway, with this worker: a session dialled ahead for our offer is not needed."""
         dials = self.admission.offered_to(call_sid)
         self.admission.taken_elsewhere(call_sid)
         return self.withdraw(call_sid, dials) if dials != worker else []
 
     def withdraw(self, call_sid: str, worker: int | None) -> list[Command]:
-        """Tell a worker that the session that it dialled ahead is not needed."""
+        """Tell a worker that its session dialled ahead is not needed."""
         return [ToWorker(worker, CallTaken(call_sid))] if worker is not None else []

@@ -1,4 +1,4 @@
-"""Every order as Twilio takes it: as TwiML, and as the parameters of a call update over REST.
+"""Every order in Twilio's terms: as TwiML, and as the parameters of a call update over REST.
 
 `<Dial>` with an `action` never falls through to the next verb: Twilio requests that URL when the dialled leg has ended
 or was never answered, and runs the TwiML that it gets. The URL leads back to the voice webhook, which connects the
@@ -60,7 +60,7 @@ class Orders:
         return dial
 
     def _fall_back(self, response: VoiceResponse) -> None:
-        """What a caller gets whom no model can serve: another number, words, or neither."""
+        """The fallback: another number, words, or neither."""
         if self.fallback_say:
             response.say(self.fallback_say)
         if self.fallback_dial:

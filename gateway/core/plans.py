@@ -1,7 +1,7 @@
 """A call plan on its way through Twilio: out in the TwiML's `<Parameter>`s, back in `start.customParameters`.
 
 The media socket may reach another gateway than the webhook did, so the plan travels with the call. The stream token's
-MAC covers the packed text; see tokens.py. What comes back is read only after that MAC was found right.
+MAC covers the packed text (tokens.py). A returned plan is read only after its MAC was checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PlanError(ValueError):
 
 
 def inbound(account_sid: str, from_number: str, to_number: str) -> CallPlan:
-    """The plan of a call that somebody else placed, with fields cut to FIELD_MAX."""
+    """The plan of an inbound call, with fields cut to FIELD_MAX."""
     return CallPlan("inbound", account_sid[:FIELD_MAX], from_number[:FIELD_MAX], to_number[:FIELD_MAX])
 
 
@@ -49,7 +49,7 @@ def pack(plan: CallPlan) -> str:
 
 
 def unpack(packed: str) -> CallPlan:
-    """Raises TokenError: the text that came with a token is no packed plan."""
+    """The plan in a packed text. Raises TokenError for a text that is not a packed plan."""
     try:
         return _decoder.decode(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (msgspec.MsgspecError, binascii.Error, ValueError, RecursionError):
@@ -57,13 +57,13 @@ def unpack(packed: str) -> CallPlan:
 
 
 def parameters(token: str, packed: str) -> dict[str, str]:
-    """What the TwiML's `<Parameter>`s say, each short enough for Twilio."""
+    """The TwiML's `<Parameter>`s, each short enough for Twilio."""
     parts = (packed[at : at + _PART] for at in range(0, len(packed), _PART))
     return {"token": token, **{f"plan{number}": part for number, part in enumerate(parts)}}
 
 
 def packed_in(custom_parameters: Mapping[str, str]) -> str:
-    """The packed plan in what Twilio repeats at `start`: as much of it as follows without a hole."""
+    """The packed plan in the parameters of `start`, up to the first missing part."""
     parts = []
     for number in range(PACKED_MAX // _PART):
         part = custom_parameters.get(f"plan{number}")

@@ -1,4 +1,4 @@
-"""What the settings decide for the core."""
+"""The settings that the core needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Rules:
     workers: int
     max_calls: int
     max_calls_per_source: int
-    # From here on a frame counts as late when the machine's room is judged.
+    # A frame later than this counts as late when the machine's room is judged.
     late_ns: int
     # How long a live call whose worker is gone waits for another one.
     unserved_s: int

@@ -1,4 +1,4 @@
-"""The frames of each call on the wire: how evenly they leave, what stalls, and sockets that do not take them.
+"""The frames of each call on the wire: how evenly they leave, stalls, and sockets that do not accept them.
 
 This is the per-frame path. It counts and decides nothing: watching is not acting.
 """
@@ -18,7 +18,7 @@ UNREAD_NS: Final = ns(UNREAD_S)
 
 
 class FrameLog:
-    """What left on one call's wire."""
+    """The frames that left on one call's wire."""
 
     __slots__ = (
         "_metrics",
@@ -40,19 +40,19 @@ class FrameLog:
         self.frames = 0
         self.late_frames = 0
         self.stalls = 0
-        # The longest between two writes of one utterance.
+        # The largest gap between two writes of one utterance.
         self.largest_gap_ns = 0
         # When the last frame was written; 0 before the first one.
         self.last_wire_ns = 0
-        # Of the next frame.
+        # The number of the next frame.
         self.seq = 0
-        # The next frame, if it follows the last one within an utterance; -1 when it need not.
+        # The number of the frame that continues the utterance; -1 when the next frame begins another one.
         self._next_seq = -1
-        # Since when the socket has not taken what was written to it; 0 while it does.
+        # Since when the socket has not accepted what was written to it; 0 while it does.
         self.stuck_since_ns = 0
 
     def written(self, seq: int, count: int, deadline_ns: int, wire_ns: int) -> bool:
-        """`count` frames from `seq` on were written; whether they are the call's first."""
+        """`count` frames from `seq` on were written. Returns whether they are the call's first."""
         metrics = self._metrics
         metrics.frame_lateness.observe((wire_ns - deadline_ns) / 1e9 if wire_ns > deadline_ns else 0.0, count)
         self.frames += count
@@ -72,11 +72,11 @@ class FrameLog:
         return not before_ns
 
     def utterance_ended(self) -> None:
-        """What follows may come when it likes: it is no gap."""
+        """The time to the next frame is not a gap."""
         self._next_seq = -1
 
     def backlog(self, unsent_bytes: int, now_ns: int) -> None:
-        """The socket holds this much that its peer has not taken."""
+        """The socket holds `unsent_bytes` that its peer has not accepted."""
         if not unsent_bytes:
             self.stuck_since_ns = 0
         elif not self.stuck_since_ns:
@@ -86,5 +86,5 @@ class FrameLog:
         return self.stuck_since_ns > 0 and now_ns - self.stuck_since_ns > SLOW_SEND_NS
 
     def is_unread(self, now_ns: int) -> bool:
-        """Give up on a peer that has accepted no frame for this long."""
+        """Whether the peer has accepted no frame for UNREAD_S."""
         return self.stuck_since_ns > 0 and now_ns - self.stuck_since_ns > UNREAD_NS

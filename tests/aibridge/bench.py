@@ -1,4 +1,4 @@
-"""A conversation on a bench: a session that is there, a model and a line that say what the test has them say."""
+"""A conversation on a bench: the test scripts the model and the line."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from typing import Any, TypeVar
 
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import DEFINITIONS, ConversationMetrics
-from aibridge.core.realtime import (
-    AudioDelta,
-    AudioDone,
-    Committed,
-    ErrorBody,
-    Item,
-    OutputItemAdded,
-    Response,
-    ResponseCreated,
-    ResponseDone,
-    ServerError,
-    SpeechStarted,
-    SpeechStopped,
-    StatusDetails,
-    TranscriptDelta,
-)
+from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.rules import Rules, Script
-from shared.messages import PlayoutFinished, PlayoutStarted, Withdrawn
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import (
+    CallerSilent,
+    CallerSpeaks,
+    DialFailed,
+    Fault,
+    FaultKind,
+    Numbers,
+    Outcome,
+    Purpose,
+    ResponseBegan,
+    ResponseEnded,
+    SessionLost,
+    SessionReady,
+    Speech,
+    SpeechEnded,
+    ToolCalled,
+    TurnTaken,
+    Words,
+)
+from shared.messages import PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 from shared.metrics import Page
 
 MS = 1_000_000
@@ -36,21 +40,26 @@ C = TypeVar("C")
 
 
 class Bench:
-    """`now` is in ms since the start. What the conversation commanded stands in `done`, oldest first."""
+    """`now` is in ms since the start. `done` holds the conversation's commands, oldest first.
+
+    The model's responses, utterances and turns have the numbers that the test gives them.
+    """
 
     def __init__(self, *, rules: Rules | None = None, script: Script | None = None, start: bool = True) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
-            script=script or Script(greets=False),
+            script=script or Script(),
             rules=rules or Rules(),
             metrics=ConversationMetrics(self.page),
             rng=random.Random(1),
+            numbers=Numbers(),
         )
         self.now = 0.0
         self.done: list[Command] = []
+        self._taken = 0
         if start:
-            self.talk.start(self.ns)
-            self.talk.session_ready(self.ns)
+            self.done += self.talk.start(self.ns)
+            self.ready()
             self.take()
 
     @property
@@ -58,10 +67,8 @@ class Bench:
         return T0 + int(self.now * MS)
 
     def take(self) -> list[Command]:
-        """What was commanded since the last time."""
-        taken = list(self.talk.commands)
-        self.talk.commands.clear()
-        self.done += taken
+        """The commands since the last call."""
+        taken, self._taken = self.done[self._taken :], len(self.done)
         return taken
 
     def all(self, kind: type[C]) -> list[C]:
@@ -72,54 +79,68 @@ class Bench:
         return self.page.counter(name, value).value
 
     def wait(self, ms: float) -> None:
-        """Time passes; what falls due is done at its hour."""
+        """Let time pass; the conversation acts whenever something is due."""
         end = self.ns + int(ms * MS)
         while (due_ns := self.talk.next_due_ns()) is not None and due_ns <= end:
             self.now = max(self.now, (due_ns - T0) / MS)
             # Not before its hour, which the milliseconds of `now` may miss by a nanosecond.
-            self.talk.advance(max(self.ns, due_ns))
+            self.done += self.talk.advance(max(self.ns, due_ns))
         self.now = (end - T0) / MS
 
     # --- the model ---
 
     def event(self, event: Any) -> None:
-        self.talk.receive(event, self.ns)
+        self.done += self.talk.receive(event, self.ns)
 
-    def created(self, response_id: str = "r1", purpose: str = "") -> None:
-        self.event(ResponseCreated(Response(response_id, metadata={"purpose": purpose} if purpose else None)))
+    def ready(self) -> None:
+        self.event(SessionReady("a model"))
 
-    def audio(self, ms: int, item: str = "i1", response_id: str = "r1", text: str = "") -> None:
-        self.event(OutputItemAdded(response_id, Item(item, "message", "assistant")))
-        self.event(AudioDelta(response_id, item, 0, bytes(ms * 8)))
-        if text:
-            self.event(TranscriptDelta(response_id, item, text))
+    def lost(self) -> None:
+        self.event(SessionLost())
 
-    def audio_done(self, item: str = "i1", response_id: str = "r1") -> None:
-        self.event(AudioDone(response_id, item, 0))
+    def dial_failed(self, *, refused: bool = False) -> None:
+        self.event(DialFailed(refused))
 
-    def response_done(
-        self, response_id: str = "r1", status: str = "completed", items: tuple[str, ...] = (), code: str = ""
+    def began(self, response: int = 1, purpose: Purpose | None = None) -> None:
+        self.event(ResponseBegan(response, purpose))
+
+    def speech(self, ms: int, utterance: int = 1, response: int = 1, words: str = "") -> None:
+        self.talk.numbers.utterance = max(self.talk.numbers.utterance, utterance)
+        self.event(Speech(response, utterance, bytes(ms * 8)))
+        if words:
+            self.event(Words(utterance, words))
+
+    def speech_ended(self, utterance: int = 1) -> None:
+        self.event(SpeechEnded(utterance))
+
+    def ended(
+        self,
+        response: int = 1,
+        outcome: Outcome = "completed",
+        *,
+        cut: tuple[int, ...] = (),
+        silent: tuple[int, ...] = (),
     ) -> None:
-        output = [
-            Item(item, "message", "assistant", "completed" if status == "completed" else "incomplete") for item in items
-        ]
-        details = StatusDetails(error=ErrorBody(code=code)) if code else None
-        self.event(ResponseDone(Response(response_id, status, details, output)))
+        self.event(ResponseEnded(response, outcome, cut, silent))
 
-    def error(self, code: str, event_id: str | None = None) -> None:
-        self.event(ServerError(ErrorBody(code=code, event_id=event_id)))
+    def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
+        self.event(Fault(kind, request))
+
+    def calls(self, name: str = "hang_up", response: int = 1) -> None:
+        """The model calls tool number 1."""
+        self.event(ToolCalled(response, 1, name))
 
     # --- the caller ---
 
-    def speaks(self, item: str = "u1") -> None:
+    def speaks(self, turn: int = 1) -> None:
         for _ in range(10):
             self.talk.caller.take(LOUD)
-        self.event(SpeechStarted(item))
+        self.event(CallerSpeaks(turn))
 
-    def stops(self, item: str = "u1") -> None:
+    def stops(self, turn: int = 1) -> None:
         self.falls_silent()
-        self.event(SpeechStopped(item))
-        self.event(Committed(item))
+        self.event(CallerSilent(turn))
+        self.event(TurnTaken(turn))
 
     def falls_silent(self) -> None:
         for _ in range(25):
@@ -127,23 +148,25 @@ class Bench:
 
     # --- the line ---
 
+    def report(self, report: PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn) -> None:
+        self.done += self.talk.report(report, self.ns)
+
     def ear(self, utterance: int = 1) -> None:
-        self.talk.report(PlayoutStarted(1, utterance, self.ns), self.ns)
+        self.report(PlayoutStarted(1, utterance, self.ns))
 
     def heard(self, utterance: int = 1) -> None:
-        self.talk.report(PlayoutFinished(1, utterance, self.ns), self.ns)
+        self.report(PlayoutFinished(1, utterance, self.ns))
 
     def withdrawn(self, through: int, *paced: tuple[int, int]) -> None:
-        """txpacer's answer; `paced` in (utterance, ms)."""
-        answer = Withdrawn(1, through, tuple((number, ms * 8) for number, ms in paced), self.ns + 120 * MS)
-        self.talk.report(answer, self.ns)
+        """txpacer answers a withdrawal; `paced` in (utterance, ms)."""
+        self.report(Withdrawn(1, through, tuple((number, ms * 8) for number, ms in paced), self.ns + 120 * MS))
 
     def answers(self) -> None:
-        """A response of 5 s that is made and has been heard for 1 s."""
-        self.created()
-        self.audio(5_000, text="one two three four five six seven eight nine ten")
-        self.audio_done()
-        self.response_done(items=("i1",))
+        """The model makes a response of 5 s, and the caller has heard 1 s of it."""
+        self.began()
+        self.speech(5_000, words="one two three four five six seven eight nine ten")
+        self.speech_ended()
+        self.ended()
         self.ear()
         self.now += 1_000
         assert not any(isinstance(command, UseSession) for command in self.take())

@@ -1,4 +1,4 @@
-"""What a watcher of a call is told."""
+"""The notes for a browser phone that follows a call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from aibridge.core.history import History, Interruption
-from aibridge.core.realtime import Response, ResponseCreated, ResponseDone, SpeechStarted, SpeechStopped
+from aibridge.core.utterances import Utterance
 from aibridge.follower import Follower
+from aibridge.models.port import CallerSilent, CallerSpeaks, ResponseBegan, ResponseEnded
 
 MS = 1_000_000
 
@@ -17,21 +18,21 @@ def follow() -> tuple[History, Follower, list[dict[str, Any]]]:
     return history, Follower(history, lambda note: notes.append(json.loads(note))), notes
 
 
-def test_events_of_the_model_are_told_in_order() -> None:
+def test_events_of_the_model_are_noted_in_order() -> None:
     _, follower, notes = follow()
-    for event in (SpeechStarted(), SpeechStopped(), ResponseCreated(Response()), ResponseDone(Response(status="done"))):
+    for event in (CallerSpeaks(1), CallerSilent(1), ResponseBegan(1), ResponseEnded(1, "cancelled")):
         follower.event(event)
-    assert notes == [{"speech": "started"}, {"speech": "stopped"}, {"response": "created"}, {"response": "done"}]
+    assert notes == [{"speech": "started"}, {"speech": "stopped"}, {"response": "created"}, {"response": "cancelled"}]
 
 
-def test_a_turn_is_told_when_it_changed_and_only_then() -> None:
+def test_a_turn_is_noted_only_when_it_changed() -> None:
     history, follower, notes = follow()
-    turn = history.turn("ai", "item1")
-    turn.text, turn.received_bytes, turn.started_ns = "one two three four", 16_000, 500 * MS
+    speech = Utterance(1, 1, received_bytes=16_000, began_ns=500 * MS)
+    history.begin_utterance(speech).text = "one two three four"
     follower.look(300 * MS)
     follower.look(400 * MS)
     assert [note["turn"]["beganMs"] for note in notes] == [200]
-    turn.heard_bytes, turn.interrupted, turn.ended_ns = 8_000, True, 1_500 * MS
+    speech.heard_bytes, speech.settled_ns = 8_000, 1_500 * MS
     follower.look(1_500 * MS)
     told = notes[-1]["turn"]
     assert (told["text"], told["heard"]) == ("one two three four", "one two")
@@ -39,16 +40,17 @@ def test_a_turn_is_told_when_it_changed_and_only_then() -> None:
     assert len(notes) == 2
 
 
-def test_audio_that_only_grows_is_told_once_a_second() -> None:
+def test_a_turn_whose_audio_grows_is_noted_once_a_second() -> None:
     history, follower, notes = follow()
-    turn = history.turn("ai", "item1")
+    speech = Utterance(1, 1)
+    history.begin_utterance(speech)
     for _ in range(100):
-        turn.received_bytes += 800
+        speech.received_bytes += 800
         follower.look(0)
     assert len(notes) == 11
 
 
-def test_an_interruption_is_told_once_with_its_times() -> None:
+def test_an_interruption_is_noted_once_with_its_times() -> None:
     history, follower, notes = follow()
     history.interruptions.append(Interruption(1_000 * MS, 1_120 * MS, False, True))
     follower.look(1_030 * MS)
@@ -56,11 +58,10 @@ def test_an_interruption_is_told_once_with_its_times() -> None:
     assert notes == [{"interruption": {"agoMs": 30, "silentMs": 120, "protected": False, "cancelled": True}}]
 
 
-def test_late_words_of_an_old_turn_are_told_and_a_long_call_is_not_told_again() -> None:
+def test_late_words_of_an_old_turn_are_noted_and_complete_turns_are_not_repeated() -> None:
     history, follower, notes = follow()
     for number in range(50):
-        turn = history.turn("caller", f"item{number}")
-        turn.ended_ns = 1
+        history.begin_utterance(Utterance(number + 1, 1, settled_ns=1))
         follower.look(2)
     notes.clear()
     history.turns[-2].text = "late"

@@ -1,9 +1,9 @@
-"""What callbook is told of a conversation: after the first frame, each turn when it is settled, the rest at the end."""
+"""The facts of a conversation: after the first frame, each turn when it is settled, the rest at the end."""
 
 from __future__ import annotations
 
-from aibridge.agent import Agent
 from aibridge.core.history import History, Interruption
+from aibridge.core.utterances import Utterance
 from aibridge.reporter import Reporter
 from shared import facts
 
@@ -26,16 +26,16 @@ def reporter(record=True):
     return one, history, noted
 
 
-def say(history, item_id, *, started_ns=S, ended_ns=2 * S, text="one two three four", received=16_000, heard=16_000):
-    turn = history.turn("ai", item_id)
-    turn.started_ns, turn.ended_ns, turn.text = started_ns, ended_ns, text
-    turn.received_bytes, turn.heard_bytes = received, heard
+def say(history, *, ended_ns=2 * S, text="one two three four", heard=16_000):
+    """Record the AI's first words."""
+    turn = history.begin_utterance(Utterance(1, 1, 16_000, heard_bytes=heard, began_ns=S, settled_ns=ended_ns))
+    turn.text = text
     return turn
 
 
 def test_nothing_is_noted_before_the_first_frame():
     one, history, noted = reporter()
-    say(history, "a")
+    say(history)
     one.sweep()
     assert noted == []
     one.first_frame(5 * S)
@@ -45,25 +45,25 @@ def test_nothing_is_noted_before_the_first_frame():
     assert noted[0].record
 
 
-def test_a_turn_is_noted_when_it_ended_and_again_when_its_words_come():
+def test_a_turn_is_noted_at_its_end_and_again_when_its_words_come():
     one, history, noted = reporter()
     one.first_frame(S)
-    turn = say(history, "a", ended_ns=None, text="")
+    turn = say(history, ended_ns=None, text="")
     one.sweep()
     assert len(noted) == 1
-    turn.ended_ns = 3 * S
+    turn.speech.settled_ns = 3 * S
     one.sweep()
     one.sweep()
     assert len(noted) == 2
-    history.find("a").text = "hello"
+    history.add_words(1, "hello", is_all=True)
     one.sweep()
     assert [fact.heard_text for fact in noted[1:]] == ["", "hello"]
 
 
-def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_hear():
+def test_a_turn_cut_off_by_the_end_of_the_call_holds_the_words_that_there_was_time_to_hear():
     one, history, noted = reporter()
     one.first_frame(S)
-    say(history, "a", ended_ns=None, heard=None)
+    say(history, ended_ns=None, heard=None)
     history.interruptions.append(Interruption(S, S + 120_000_000, False, True))
     history.usage.responses = 3
     one.gap(3_000_000)
@@ -76,18 +76,18 @@ def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_he
     assert (last.ear_gaps, last.ear_gap_us) == (1, 4_000)
 
 
-def test_what_the_ear_waited_for_was_not_heard():
+def test_a_gap_at_the_ear_shortens_what_was_heard_by_the_end_of_the_call():
     one, history, noted = reporter()
     one.first_frame(S)
-    say(history, "a", ended_ns=None, heard=None).gap_ns = S // 2
+    say(history, ended_ns=None, heard=None).speech.gap_ns = S // 2
     one.ended(2 * S, "stop")
     assert [fact.heard_ms for fact in noted if isinstance(fact, facts.Turn)] == [500]
 
 
-def test_a_turn_that_goes_on_at_another_worker_is_left_to_that_one():
+def test_a_turn_that_continues_at_another_worker_is_noted_by_that_worker():
     one, history, noted = reporter()
     one.first_frame(S)
-    say(history, "a", ended_ns=None, heard=None)
+    say(history, ended_ns=None, heard=None)
     one.ended(2 * S, "moved")
     assert not [fact for fact in noted if isinstance(fact, facts.Turn)]
 
@@ -98,12 +98,11 @@ def test_a_call_that_ended_without_a_frame_is_not_recorded():
     assert not noted[0].record
 
 
-def test_the_notice_comes_first_and_only_when_the_call_is_recorded():
-    agent = Agent(instructions="x", greeting="Hello.", recording_notice="This call is recorded.")
-    assert agent.is_recorded("on")
-    assert not agent.is_recorded("off")
-    assert not Agent(instructions="x", recording="off").is_recorded("on")
-    assert Agent(instructions="x", recording="on").is_recorded("off")
-    assert agent.first_words(recorded=False) == "Hello."
-    assert agent.first_words(recorded=True) == "This call is recorded. Hello."
-    assert Agent(instructions="x", recording_notice="Recorded.").script(recorded=True).greets
+def test_a_record_names_the_model_that_the_session_reports():
+    one, _, noted = reporter()
+    one.first_frame(S)
+    one.name_model("simulated")
+    one.ended(2 * S, "stop")
+    began = [fact for fact in noted if isinstance(fact, facts.ConversationBegan)]
+    assert [(fact.model, fact.record) for fact in began] == [("m", True), ("simulated", False)]
+    assert [fact.model for fact in noted if isinstance(fact, facts.ModelUsage)] == ["simulated"]

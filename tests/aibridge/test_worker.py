@@ -1,4 +1,4 @@
-"""A worker on its real sockets, with the simulated model behind one: sessions dialled ahead, matched and closed."""
+"""A worker on real sockets with the simulated model: sessions dialled ahead, matched and closed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import zmq
 from openai import AsyncOpenAI
 
 from aibridge import agent, worker
-from aibridge.core.metrics import DEFINITIONS
-from aibridge.core.realtime import ResponseCreated
-from shared import bus
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import ResponseBegan
+from aibridge.models.realtime.sessions import Sessions
+from shared import bus, liveness
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
-    BridgeHello,
     BridgeToGateway,
     BridgeToPacer,
     CallEnded,
@@ -52,10 +54,10 @@ class Cell:
     def __init__(
         self,
         model: ModelServer,
-        link: bus.Link,
+        link: ChannelLink,
         page: Page,
         told: list[Any],
-        join: Callable[..., bus.Link],
+        join: Callable[..., ChannelLink],
         stop: Callable[[], None],
     ) -> None:
         self.model = model
@@ -66,11 +68,11 @@ class Cell:
         self.join = join
         # What the worker says to txpacer, and the way back.
         self.asked: list[Any] = []
-        self.pacer: bus.Link
-        self._link = link
+        self.pacer: ChannelLink
+        self.gateway = link
 
     def say(self, *messages: Any) -> None:
-        assert self._link.send(messages)
+        assert self.gateway.send(messages)
 
     def offer(self, token: str, call_sid: str) -> None:
         self.say(CallOffered(token, call_sid, PLAN, False))
@@ -83,7 +85,7 @@ class Cell:
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something to become true, and fail when it does not in time."""
+    """Wait until `holds` is true; fail when it does not become true in time."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110  # what is waited for happens behind a socket
             await asyncio.sleep(0.005)
@@ -99,21 +101,25 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
+            chosen_agent = agent.load(None)
+            sessions = Sessions(config, chosen_agent, client, page)
             under_test = worker.Worker(
-                config, number=0, agent=agent.load(None), client=client, page=page, context=context
+                config, number=0, agent=chosen_agent, sessions=sessions, page=page, context=context
             )
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
             links = []
 
-            def join(name: str, told: list[Any]) -> bus.Link:
+            def join(name: str, told: list[Any]) -> ChannelLink:
                 links.append(
-                    bus.Link(
+                    ChannelLink(
                         bus.dealer(context, bus.calls_url(config.run_dir, 0), name=name, hwm=100),
                         types=BridgeToGateway,
+                        make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                         on_message=lambda _, message: told.append(message),
-                        dropped=page.counter("bridge_dropped"),
+                        refused=page.counter("bridge_dropped"),
+                        lost=page.counter("bridge_dropped"),
                         undecodable=page.counter("bridge_undecodable"),
                     )
                 )
@@ -126,11 +132,13 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
                 under_way = Cell(model, link, page, told, join, stop.set)
-                under_way.pacer = bus.Link(
+                under_way.pacer = ChannelLink(
                     bus.router(context, bus.speech_url(config.run_dir), hwm=100),
                     types=BridgeToPacer,
+                    make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                     on_message=lambda _, message: under_way.asked.append(message),
-                    dropped=page.counter("bridge_dropped"),
+                    refused=page.counter("bridge_dropped"),
+                    lost=page.counter("bridge_dropped"),
                     undecodable=page.counter("bridge_undecodable"),
                 )
                 under_way.pacer.start()
@@ -154,7 +162,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def test_the_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_its_token() -> None:
+def test_a_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_its_token() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             under_test.offer("token-a", "CAa")
@@ -181,8 +189,20 @@ def test_a_repeated_webhook_dials_the_model_once_and_any_of_its_tokens_gets_the_
     run(scenario)
 
 
+def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worker() -> None:
+    async def scenario() -> None:
+        async with cell() as under_test:
+            under_test.offer("token", "CA1")
+            await until(lambda: under_test.model.open_sessions == 1)
+            under_test.say(CallTaken("CA1"), CallTaken("CA2"))
+            await until(lambda: under_test.model.open_sessions == 0)
+            assert under_test.page.counter("bridge_sessions", "unused").value == 1
+
+    run(scenario)
+
+
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "OFFER_S", 0.3)
+    monkeypatch.setattr(liveness, "TOKEN_S", 0.3)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -209,7 +229,7 @@ def test_every_session_is_closed_within_3_s_of_the_hang_up() -> None:
     run(scenario)
 
 
-def test_a_call_that_ends_while_its_model_is_being_dialled_leaves_nothing_behind() -> None:
+def test_a_call_that_ends_while_its_model_is_dialled_leaves_no_session() -> None:
     async def scenario() -> None:
         async with cell(Behaviour(handshake_ms=300)) as under_test:
             under_test.start(1, "unknown", "CA1")
@@ -233,7 +253,7 @@ def test_a_call_whose_model_drops_the_socket_gets_another_session() -> None:
 
 
 @pytest.mark.parametrize("refuse", ["key", "unavailable"])
-def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any) -> None:
+def test_a_call_without_a_model_gets_the_fallback(refuse: Any) -> None:
     async def scenario() -> None:
         async with cell(Behaviour(refuse=refuse), model_reconnect_seconds=1) as under_test:
             under_test.offer("token", "CA1")
@@ -264,7 +284,7 @@ def test_a_token_that_was_used_at_another_gateway_is_refused_and_the_call_goes_o
     run(scenario)
 
 
-def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
+def test_a_gateway_learns_that_its_offer_was_used_at_another_gateway() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             at_the_other: list[Any] = []
@@ -280,8 +300,8 @@ def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
     run(scenario)
 
 
-def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "GATEWAY_LIVES_S", 0.2)
+def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "GATEWAY_LIVES_S", 0.2)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -303,23 +323,24 @@ def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.Mo
     run(scenario)
 
 
-def test_a_gateway_learns_which_of_its_hellos_is_answered() -> None:
+def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.told.clear()
-            under_test.say(GatewayHello("gw", number=7), GatewayHello("gw", number=8))
-            await until(lambda: len(under_test.told) == 2)
-            assert [each.hello for each in under_test.told] == [7, 8]
+            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            channel = under_test.gateway.channel()
+            assert channel.waiting == 1
+            under_test.gateway.hello(hints=(GatewayHello("gw"),))
+            await until(lambda: channel.waiting == 0)
 
     run(scenario)
 
 
-def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_whose_handler_fails_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     deal_with = worker.Call.model_event
     failed = []
 
     def fail_once(call: worker.Call, session: Any, event: Any) -> None:
-        if isinstance(event, ResponseCreated) and not failed:
+        if isinstance(event, ResponseBegan) and not failed:
             failed.append(event)
             raise ZeroDivisionError
         deal_with(call, session, event)
@@ -337,7 +358,7 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
     run(scenario)
 
 
-def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_those_it_has() -> None:
+def test_a_worker_that_gets_sigterm_takes_no_calls_and_leaves_the_memory_of_its_calls() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             under_test.offer("token", "CA1")
@@ -351,10 +372,10 @@ def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_tho
     run(scenario)
 
 
-def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
+def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
+    monkeypatch.setattr(liveness, "HELLO_S", 60)  # and not when its turn comes
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -368,32 +389,7 @@ def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gatew
     run(scenario)
 
 
-def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
-
-    async def scenario() -> None:
-        async with cell() as under_test:
-
-            def asks() -> list[int]:
-                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
-
-            under_test.start(7, "token", "CA1")
-            await until(lambda: len(asks()) >= 3)
-            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
-            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
-            answered = asks()[-1]
-            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
-            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
-            assert asks()[-1] <= answered + 1  # one may have been under way
-
-    run(scenario)
-
-
-def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
-
+def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
 

@@ -1,4 +1,4 @@
-"""The calls page's own routes, and the timeline as a picture."""
+"""The calls page's own routes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from callbook import models
-from callbook.pages import picture, routes
-from shared.process import ConfigError
+from callbook.pages import routes
 from shared.settings import Settings
 
 SID = "CA" + 32 * "a"
@@ -79,31 +78,3 @@ def test_the_recording_comes_from_twilio_with_the_accounts_token(app, engine, mo
 def test_a_recording_that_is_not_there_is_no_error(app, engine, state):
     record(engine, state)
     assert get(app, f"/calls/{SID}/recording.wav").status_code == 404
-
-
-def test_the_timeline_is_a_png(tmp_path):
-    at = "2026-01-02T03:04:{:06.3f}Z".format
-    turn = {"text": "one two", "heard_text": "one", "interrupted": True, "spoken_ms": 4_000, "heard_ms": 2_000}
-    call = {
-        "began_at": at(5),
-        "ended_at": at(20),
-        "from_number": "",
-        "to_number": "+1555",
-        "transmission": {"ear_gaps": 1},
-        "turns": [
-            {**turn, "role": "ai", "began_at": at(6), "ended_at": at(8)},
-            {**turn, "role": "caller", "began_at": at(7.9), "ended_at": at(9)},
-            {**turn, "role": "ai", "began_at": at(10), "ended_at": None},
-            {**turn, "role": "ai", "began_at": None, "ended_at": None},
-        ],
-        "interruptions": [{"at": at(7.9), "silent_ms": 120}],
-        "streams": [{"first_frame_at": at(5.3), "ended_at": at(20), "end_reason": "lost", "ear_gaps": 1}],
-    }
-    picture.draw(call, tmp_path / "call.png")
-    assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_call_without_a_record_is_named(url, monkeypatch, engine):
-    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
-    with pytest.raises(ConfigError, match="there is no call CA1"):
-        picture.main(["CA1"])

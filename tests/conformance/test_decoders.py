@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aibridge.core.history import Turn
-from aibridge.core.memory import Memory, recall
-from aibridge.core.realtime import MalformedEventError, ServerEvent, decode_event
+from aibridge.core import story
+from aibridge.core.story import LineMemory, Said, Story
+from aibridge.models.realtime.wire import MalformedEventError, ServerEvent, decode_event
 from gateway.core.media_streams import MediaStream, ViolationError, parse_mark
 from shared import facts, messages
 from shared.messages import UndecodableError, decode, encode
@@ -129,42 +129,32 @@ def test_a_mark_name_is_one_of_ours_or_parses_as_none(name: str) -> None:
     assert parsed is None or f"{parsed[0]}.{parsed[1]}" == name or name.startswith("0")
 
 
-MEMORIES = [
-    Memory(),
-    Memory(
-        [
-            Turn(
-                1,
-                "ai",
-                "item_1",
-                started_ns=5,
-                gap_ns=2,
-                ended_ns=9,
-                text="Hello",
-                received_bytes=800,
-                heard_bytes=400,
-                text_bytes=800,
-                interrupted=True,
-            )
-        ],
-        {7: "item_1"},
-        7,
-        True,
+STORIES = [
+    (Story(), LineMemory()),
+    (
+        Story(turns=(Said(1, "ai", 7, "Hello", 5, 9, 800, 400, 2, 800),), states={"floor": "SPEAKING"}),
+        LineMemory({7: "answer"}, 7, 1, (7, 160)),
     ),
 ]
 
 
-@given(st.sampled_from(MEMORIES), values, st.binary(max_size=40), st.integers(0, 200))
+@given(st.sampled_from(STORIES), values, st.binary(max_size=40), st.integers(0, 200))
 @settings(max_examples=300, deadline=None)
-def test_any_memory_is_recalled_or_empty(memory: Memory, value: Any, noise: bytes, at: int) -> None:
-    good = msgspec.msgpack.encode(memory)
-    assert recall(good) == memory
+def test_any_story_is_read_or_empty(written: tuple[Story, LineMemory], value: Any, noise: bytes, at: int) -> None:
+    good = story.encode(*written)
+    assert story.decode(good) == written
     candidates = [noise, good[:at], good[:at] + noise + good[at:], b"\x81\xa1x" + b"\x91" * 10_000 + noise]
     with contextlib.suppress(OverflowError, UnicodeEncodeError):
-        candidates += [msgspec.msgpack.encode(msgspec.to_builtins(memory) | {"turns": value, "items": value})]
-        candidates += [msgspec.msgpack.encode(value)]
+        for whole in (
+            value,
+            {"story": value, "line": value},
+            {"story": {"turns": [value], "states": value}, "line": {}},
+        ):
+            candidates.append(msgspec.msgpack.encode(whole))
     for data in candidates:
-        assert isinstance(recall(data), Memory)
+        read, line = story.decode(data)
+        assert isinstance(read, Story)
+        assert isinstance(line, LineMemory)
 
 
 EVENTS: list[dict[str, Any]] = [
@@ -185,7 +175,6 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "session.created", "session": {}},
     {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1, "item_id": "i"},
     {"type": "input_audio_buffer.committed", "item_id": "i"},
-    {"type": "conversation.item.added", "item": {"id": "i", "type": "message", "role": "user", "status": "completed"}},
     {"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1},
     {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "t"},
     {"type": "response.output_item.added", "response_id": "r", "item": {"id": "i", "type": "message"}},

@@ -68,6 +68,37 @@ def test_a_process_that_ends_is_restarted_unless_a_setting_is_wrong():
         assert (program["autorestart"], program["exitcodes"]) == ("unexpected", "78")
 
 
+def test_callbook_ends_last_and_gateways_end_first_under_supervisord():
+    by_priority = sorted(PROGRAMS, key=lambda name: int(PROGRAMS[name]["priority"]), reverse=True)
+    assert by_priority == ["program:gateway", "program:aibridge", "program:txpacer", "program:callbook"]
+    assert len({program["priority"] for program in PROGRAMS.values()}) == len(PROGRAMS)
+
+
+def test_callbook_ends_last_and_gateways_end_first_under_systemd():
+    after = {
+        unit.stem.removeprefix("twentyms-").rstrip("@"): {
+            name.removeprefix("twentyms-").partition("@")[0].removesuffix(".service")
+            for line in directives(unit, "After")
+            for name in line.split()
+            if name.startswith("twentyms-")
+        }
+        for unit in UNITS
+    }
+    assert after == {
+        "callbook": set(),
+        "txpacer": {"callbook"},
+        "aibridge": {"callbook", "txpacer"},
+        "gateway": {"callbook", "txpacer", "aibridge"},
+    }
+
+
+def test_a_gateway_may_drain_before_it_is_killed():
+    drain_s = Settings.model_fields["drain_seconds"].default
+    assert int(PROGRAMS["program:gateway"]["stopwaitsecs"]) > drain_s
+    (unit,) = (unit for unit in UNITS if "gateway" in unit.stem)
+    assert int(*directives(unit, "TimeoutStopSec")) > drain_s
+
+
 def test_systemd_accepts_the_units(tmp_path):
     tool = shutil.which("systemd-analyze")
     if tool is None:

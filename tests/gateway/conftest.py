@@ -1,4 +1,4 @@
-"""A gateway with its real port and links, between a txpacer, an aibridge and a Twilio that the test plays itself."""
+"""A gateway with its real port and links; the test plays txpacer, aibridge and Twilio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-import msgspec
 import pytest
 import uvloop
 import zmq
@@ -31,7 +30,9 @@ from gateway.core import plans
 from gateway.core.metrics import DEFINITIONS
 from gateway.core.tokens import Tokens, shared_key
 from gateway.gateway import Gateway
-from shared.bus import Link, calls_url, frames_url, router
+from shared.bus import calls_url, draw_epoch, frames_url, router
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
     CallerAudio,
     CallStarted,
@@ -53,18 +54,20 @@ TIMEOUT_S = 5.0
 
 
 class FakePeer:
-    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps everything else it gets."""
+    """A ROUTER that answers hellos with `answer` (None: not at all) and keeps all other messages."""
 
     def __init__(self, context: zmq.Context[Any], url: str, types: Any, answer: Any) -> None:
         self.answer = answer
         self.gateway = ""
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         cells = Page.in_memory((counter("dropped", ""), counter("undecodable", "")))
-        self.link = Link(
+        self.link = ChannelLink(
             router(context, url, hwm=1_000),
             types=types,
+            make=lambda: Channel(draw_epoch(), max_weight=1_000),
             on_message=self._on_message,
-            dropped=cells.counter("dropped"),
+            refused=cells.counter("dropped"),
+            lost=cells.counter("dropped"),
             undecodable=cells.counter("undecodable"),
         )
         self.link.start()
@@ -73,18 +76,19 @@ class FakePeer:
         if isinstance(message, GatewayHello):
             self.gateway = message.gateway
             if self.answer is not None:
-                answer = self.answer
-                if isinstance(answer, WorkerState):
-                    answer = msgspec.structs.replace(answer, hello=message.number)
-                self.link.send((answer,), peer)
+                self.link.hello(peer, (self.answer,))
         else:
             self.inbox.put_nowait(message)
+
+    def restart(self) -> None:
+        """Know nothing any more of what the gateway says and said."""
+        self.link.forget(self.gateway)
 
     def send(self, *messages: Any) -> None:
         assert self.link.send(messages, self.gateway)
 
     async def next(self, kind: type[Any]) -> Any:
-        """The next message, which has to be a `kind`; what paths show may come at any time."""
+        """The next message, which must be a `kind`; reports about paths may come at any time."""
         message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
         while isinstance(message, PathSeen) and kind is not PathSeen:
             message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
@@ -139,7 +143,7 @@ class FakeTwilio:
         return text
 
     async def parameters(self, call_sid: str) -> dict[str, str]:
-        """What a connected call's media socket has to show."""
+        """The `<Parameter>`s of a connected call, which its media socket has to show."""
         found = ElementTree.fromstring(await self.voice(call_sid)).findall("./Connect/Stream/Parameter")
         assert found
         return {each.attrib["name"]: each.attrib["value"] for each in found}
@@ -187,7 +191,7 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 
 
 class Cell:
-    """The whole arrangement around one gateway."""
+    """One gateway and the peers that the test plays."""
 
     def __init__(self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
         self.gateway = gateway
@@ -198,7 +202,7 @@ class Cell:
         self.batches = 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that no message announces."""
+        """Wait for a condition that no message announces."""
         async with asyncio.timeout(TIMEOUT_S):
             while not condition():  # noqa: ASYNC110 - what it waits for sets no event
                 await asyncio.sleep(0.002)
@@ -216,7 +220,7 @@ class Cell:
 
     @contextlib.asynccontextmanager
     async def call(self, call_sid: str | None = None) -> AsyncIterator[tuple[ClientConnection, CallStarted]]:
-        """A live call: its media socket, and what aibridge heard of it."""
+        """A live call: its media socket, and the CallStarted that aibridge got."""
         sid = call_sid or "CA" + secrets.token_hex(16)
         parameters = await self.twilio.parameters(sid)
         offered = await asyncio.wait_for(self.bridge.inbox.get(), TIMEOUT_S)

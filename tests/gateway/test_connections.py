@@ -1,4 +1,4 @@
-"""Peers that are slow, silent or too loud, at the real port: each is ended alone, and counted."""
+"""Slow, silent and flooding peers at the real port: each is cut alone, and counted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def is_cut(reader: asyncio.StreamReader) -> bool:
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal",  # the second request of a connection
     ],
 )
-def test_a_request_that_does_not_come_to_its_end_is_cut(run, monkeypatch, beginning):
+def test_a_request_that_never_ends_is_cut(run, monkeypatch, beginning):
     monkeypatch.setattr(connections, "REQUEST_S", 0.1)
 
     async def scenario(cell):
@@ -68,7 +68,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         HEALTH * 250 + b"no request\r\n\r\n",
     ],
 )
-def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
+def test_a_peer_that_requests_and_never_reads_is_cut(run, monkeypatch, requests):
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
 
     async def scenario(cell):
@@ -88,7 +88,7 @@ def test_a_peer_that_asks_and_never_reads_is_cut(run, monkeypatch, requests):
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, size):
+def test_a_peer_that_reads_may_send_any_number_of_requests(run, monkeypatch, size):
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
 
     async def scenario(cell):
@@ -104,7 +104,7 @@ def test_a_peer_that_reads_may_ask_for_as_long_as_it_likes(run, monkeypatch, siz
     run(scenario)
 
 
-def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run, monkeypatch):
+def test_too_many_half_open_connections_cut_the_oldest_and_never_a_webhook(run, monkeypatch):
     monkeypatch.setattr(connections, "HALF_OPEN_MAX", 20)
 
     async def scenario(cell):
@@ -120,7 +120,7 @@ def test_too_many_half_open_connections_cost_the_oldest_and_never_a_webhook(run,
     run(scenario)
 
 
-def test_headers_that_pile_up_beyond_16_kib_are_refused(run):
+def test_headers_beyond_16_kib_are_refused(run):
     async def scenario(cell):
         reader, writer = await opened(cell.twilio.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 20_000)
@@ -132,7 +132,7 @@ def test_headers_that_pile_up_beyond_16_kib_are_refused(run):
 
 
 @pytest.mark.parametrize("kind", ["message", "ping", "fragment"])
-def test_a_flood_ends_that_call_alone(run, kind):
+def test_a_flood_ends_only_its_own_call(run, kind):
     async def scenario(cell):
         async with cell.call() as (quiet, _), cell.call() as (loud, started):
             with contextlib.suppress(ConnectionClosed, ConnectionResetError):
@@ -156,7 +156,7 @@ def test_a_flood_ends_that_call_alone(run, kind):
     run(scenario)
 
 
-def test_more_audio_than_time_ends_that_call(run):
+def test_audio_faster_than_real_time_ends_its_call(run):
     async def scenario(cell):
         async with cell.call() as (loud, started):
             with contextlib.suppress(ConnectionClosed):
@@ -170,7 +170,7 @@ def test_more_audio_than_time_ends_that_call(run):
     run(scenario)
 
 
-def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
+def test_a_silent_media_socket_is_given_up(run, monkeypatch):
     monkeypatch.setattr("gateway.core.calls.IDLE_NS", 200_000_000)
     monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
@@ -182,7 +182,7 @@ def test_a_call_of_which_nothing_comes_is_given_up(run, monkeypatch):
     run(scenario)
 
 
-def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
+def test_a_media_socket_that_is_not_read_has_a_bounded_buffer_and_is_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
@@ -208,7 +208,7 @@ def test_a_caller_who_does_not_read_costs_a_bounded_buffer_and_then_the_call(
     run(scenario)
 
 
-def test_a_caller_who_took_everything_while_the_ai_was_silent_is_not_given_up(
+def test_a_media_socket_that_is_read_during_silence_is_not_given_up(
     run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.01)

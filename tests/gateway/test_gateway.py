@@ -1,4 +1,4 @@
-"""A whole gateway: its start, its draining, and calls that nobody serves."""
+"""A whole gateway: its start, its draining, and calls without a worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from time import monotonic_ns
 import pytest
 from websockets.frames import Frame, Opcode
 
+from shared.liveness import PEER_SILENT_S
 from shared.messages import (
     CallEnded,
     CallOffered,
@@ -40,7 +41,23 @@ def test_a_draining_gateway_waits_for_live_calls(run):
     run(scenario)
 
 
-def test_a_call_that_was_offered_before_the_drain_is_taken(run):
+def test_a_draining_gateway_whose_cell_is_gone_waits_for_no_call(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
+
+    async def scenario(cell):
+        async with cell.call():
+            draining = asyncio.create_task(cell.gateway.drain(20))
+            await asyncio.sleep(0.4)
+            assert not draining.done()
+            for peer in (cell.pacer, *cell.bridges):
+                peer.answer = None
+            await asyncio.wait_for(draining, 2)
+            assert not cell.gateway.calls.is_idle
+
+    run(scenario)
+
+
+def test_a_call_that_was_offered_before_the_drain_may_begin(run):
     async def scenario(cell):
         parameters = await cell.twilio.parameters("CA1")
         await cell.bridge.next(CallOffered)
@@ -57,7 +74,7 @@ def test_a_call_that_was_offered_before_the_drain_is_taken(run):
 
 
 @pytest.mark.parametrize(("others", "reason"), [(0, "hung-up"), (1, "lost")])
-def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gateway(run, others, reason):
+def test_after_the_time_to_drain_calls_are_ended_or_left_to_another_gateway(run, others, reason):
     async def scenario(cell):
         cell.bridge.answer = WorkerState(0, True, 0, 0, others)
         await cell.until(
@@ -72,7 +89,7 @@ def test_when_the_time_to_drain_is_over_calls_are_ended_or_left_to_another_gatew
     run(scenario)
 
 
-def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_is_one(run):
+def test_a_draining_gateway_leaves_the_port_to_another_gateway_while_there_is_one(run):
     async def scenario(cell):
         async def reaches() -> str:
             try:
@@ -102,7 +119,7 @@ def test_a_draining_gateway_leaves_the_port_to_another_one_for_as_long_as_there_
     run(scenario)
 
 
-def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
+def test_calls_without_a_worker_get_the_fallback(run, monkeypatch):
     monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
     monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
 
@@ -117,7 +134,24 @@ def test_calls_that_nobody_serves_get_the_fallback(run, monkeypatch):
     run(scenario, model_reconnect_seconds=1)
 
 
-def test_a_gateway_that_meets_no_worker_is_not_the_end_of_a_call(run, monkeypatch):
+def test_calls_without_txpacer_get_the_fallback(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
+    monkeypatch.setattr("gateway.core.calls.PACER_GONE_S", PEER_SILENT_S + 1)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
+
+    async def scenario(cell):
+        async with cell.call("CAsilent") as (socket, started):
+            cell.pacer.answer = None
+            await cell.until(lambda: not cell.gateway.calls.neighbours.pacer_is_there(monotonic_ns()))
+            assert started.call in cell.gateway.calls.by_number
+            assert await closed_with(socket) == 1000
+            assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
+        assert "<Say>" in await cell.twilio.voice("CAsilent", resume=True)
+
+    run(scenario)
+
+
+def test_a_new_gateway_without_a_worker_does_not_end_a_returning_call(run, monkeypatch):
     monkeypatch.setattr("gateway.gateway.MEET_S", 0.0)
 
     async def scenario(cell):

@@ -39,7 +39,7 @@ def handshakes(cell: Any) -> dict[str, float]:
     return {outcome: c.value for outcome, c in cell.gateway.metrics.handshakes.items() if c.value}
 
 
-def test_a_signed_handshake_that_is_none_is_not_accepted(run):
+def test_a_signed_but_malformed_handshake_is_refused(run):
     async def scenario(cell):
         url = "ws" + cell.twilio.origin.removeprefix("http") + "/twilio/media"
         reader, writer = await asyncio.open_connection("127.0.0.1", cell.twilio.port)
@@ -57,7 +57,7 @@ def test_a_signed_handshake_that_is_none_is_not_accepted(run):
     run(scenario)
 
 
-def test_a_slash_behind_the_path_is_the_same_path(run):
+def test_a_trailing_slash_does_not_change_the_path(run):
     async def scenario(cell):
         async with cell.twilio.socket("/twilio/media/") as socket:
             await socket.send(CONNECTED)
@@ -65,7 +65,7 @@ def test_a_slash_behind_the_path_is_the_same_path(run):
     run(scenario)
 
 
-def test_sockets_without_start_are_bounded(run):
+def test_the_number_of_sockets_without_start_is_bounded(run):
     async def scenario(cell):
         async with cell.twilio.socket():
             with pytest.raises(InvalidStatus) as caught:

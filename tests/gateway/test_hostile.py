@@ -1,4 +1,4 @@
-"""One of each kind of the simulator's hostile peers, and what comes of it."""
+"""One hostile peer of each kind, and how the gateway refuses it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refusals(cell: Cell) -> dict[tuple[str, str], float]:
 
 
 async def speak(cell: Cell) -> None:
-    """A txpacer whose every call is spoken to, ten times as fast as in life."""
+    """A txpacer that speaks to every call, ten times as fast as real time."""
     seq = 0
     while True:
         cell.frames(monotonic_ns(), *((number, seq, FRAME * 10, 0) for number in cell.gateway.calls.by_number))
@@ -35,7 +35,7 @@ async def speak(cell: Cell) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_every_kind_of_harm_is_refused_in_its_way_and_counted(run, monkeypatch):
+def test_every_kind_of_hostile_peer_is_refused_in_its_way_and_counted(run, monkeypatch):
     monkeypatch.setattr(connections, "REQUEST_S", 0.5)
     monkeypatch.setattr(media, "START_S", 0.5)
     monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)

@@ -1,4 +1,4 @@
-"""The process: what it refuses to start with, and how it ends."""
+"""The gateway's process: the settings that it refuses, and how it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import check
-from gateway.port import listen, listen_host
 from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
 from shared.settings import Settings
@@ -39,7 +38,7 @@ def settings(**values: Any) -> Settings:
         ({"allow_unsigned": "on", "twilio_account_sid": "AC1", "public_url": "http://10.0.0.1"}, "PUBLIC_URL"),
     ],
 )
-def test_settings_that_would_be_open_or_deaf_are_refused_in_one_line(values, name):
+def test_settings_that_open_the_gateway_or_keep_twilio_out_are_refused_in_one_line(values, name):
     with pytest.raises(ConfigError, match=name) as caught:
         check(settings(**values))
     assert "\n" not in str(caught.value)
@@ -55,20 +54,8 @@ def test_settings_that_would_be_open_or_deaf_are_refused_in_one_line(values, nam
         {"twilio_auth_token": "x", "public_url": "http://[::1]:8080"},
     ],
 )
-def test_settings_that_work(values):
+def test_valid_settings_are_accepted(values):
     check(settings(**values))
-
-
-def test_unsigned_means_loopback_unless_told_otherwise():
-    assert listen_host(settings(allow_unsigned="on")) == "127.0.0.1"
-    assert listen_host(settings(allow_unsigned="on", gateway_host="0.0.0.0")) == "0.0.0.0"
-    assert listen_host(settings(twilio_auth_token="x")) == "0.0.0.0"
-
-
-def test_a_port_in_use_is_one_line_with_advice():
-    with listen("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="GATEWAY_PORT") as caught:
-        listen("127.0.0.1", taken.getsockname()[1])
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -93,7 +80,7 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_without_calls_a_signal_ends_it_at_once_and_nothing_is_left(process, tmp_path, number):
+def test_without_calls_a_signal_ends_the_gateway_at_once_and_leaves_no_file(process, tmp_path, number):
     started, _ = process
     assert (tmp_path / "run/metrics/gateway-0.page").exists()
     started.send_signal(number)
@@ -140,7 +127,7 @@ def test_a_second_signal_ends_live_calls_at_once(run):
     run(scenario, as_process=True)
 
 
-def test_a_second_signal_waits_for_no_caller_to_agree(run):
+def test_a_second_signal_does_not_wait_for_closing_handshakes(run):
     async def scenario(cell):
         async with cell.call() as (media, _):
             media.transport.pause_reading()

@@ -56,7 +56,7 @@ def test_caller_audio_keys_and_stop_reach_the_bridge_in_order(run):
     run(scenario)
 
 
-def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
+def test_an_order_to_hang_up_waits_for_the_goodbyes_mark_and_is_the_answer_to_the_redirect(run):
     async def scenario(cell):
         async with cell.call("CAbye") as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 1))
@@ -75,7 +75,7 @@ def test_hang_up_waits_for_the_mark_and_the_redirect_then_hangs_up(run):
     run(scenario)
 
 
-def test_a_lost_call_comes_back_as_the_same_conversation(run):
+def test_a_call_whose_socket_was_lost_returns_to_the_same_conversation(run):
     async def scenario(cell):
         async with cell.call("CAback") as (socket, _):
             socket.transport.abort()
@@ -101,7 +101,7 @@ def test_a_second_socket_of_a_call_replaces_the_first(run):
     run(scenario)
 
 
-def test_a_call_whose_order_is_the_fallback_gets_the_fallback_when_twilio_comes_back(run):
+def test_a_call_with_the_order_fallback_gets_the_fallback_at_twilios_next_request(run):
     async def scenario(cell):
         async with cell.call("CAfail") as (socket, started):
             cell.bridge.send(EndCall(started.call, Fallback(), 0))
@@ -112,7 +112,7 @@ def test_a_call_whose_order_is_the_fallback_gets_the_fallback_when_twilio_comes_
     run(scenario)
 
 
-def test_a_socket_with_a_token_used_elsewhere_goes_and_says_nothing_of_the_call(run):
+def test_a_socket_whose_token_was_used_at_another_gateway_is_closed_and_the_call_goes_on(run):
     async def scenario(cell):
         async with cell.call("CAtwo") as (socket, started):
             cell.bridge.send(RefuseCall(started.call))
@@ -124,7 +124,7 @@ def test_a_socket_with_a_token_used_elsewhere_goes_and_says_nothing_of_the_call(
     run(scenario)
 
 
-def test_how_a_call_ended_at_another_gateway_is_known_here(run):
+def test_the_order_of_a_call_at_another_gateway_is_known_here(run):
     async def scenario(cell):
         cell.bridge.send(CallOver("CAbye", HangUp()), CallOver("CAfail", Fallback()), CallTaken("CAother"))
         cell.bridge.answer = WorkerState(0, True, 1)
@@ -135,7 +135,7 @@ def test_how_a_call_ended_at_another_gateway_is_known_here(run):
     run(scenario)
 
 
-def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
+def test_a_worker_that_lost_a_call_cannot_end_it(run):
     async def scenario(cell):
         await cell.until(lambda: cell.gateway.metrics.workers_ready.value == 2)
         cell.bridges[1].answer = WorkerState(1, True, 5)
@@ -154,7 +154,7 @@ def test_a_worker_that_lost_a_call_has_no_say_in_it(run):
     run(scenario, workers=2)
 
 
-def test_no_token_no_call(run):
+def test_a_socket_without_a_valid_token_begins_no_call(run):
     async def scenario(cell):
         refused = cell.gateway.metrics.starts_refused
         used = await cell.twilio.parameters("CAfirst")
@@ -206,7 +206,7 @@ def test_a_socket_without_start_is_closed(run, monkeypatch):
         (UNMASKED, 1002, Violation.FRAMING),
     ],
 )
-def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
+def test_a_fatal_violation_ends_only_its_own_call(run, message, code, kind):
     async def scenario(cell):
         async with cell.call("CAother") as (_, other):
             async with cell.call("CAbad") as (socket, started):
@@ -223,7 +223,7 @@ def test_a_meaningless_call_alone_is_ended(run, message, code, kind):
 
 
 @pytest.mark.parametrize(("data", "kind"), [(INVALID_UTF8, Violation.INVALID_UTF8), (UNMASKED, Violation.FRAMING)])
-def test_what_is_no_websocket_message_is_counted_before_start_too(run, data, kind):
+def test_bytes_that_are_not_websockets_are_counted_before_start_too(run, data, kind):
     async def scenario(cell):
         async with cell.twilio.socket() as socket:
             socket.transport.write(data)
@@ -241,7 +241,7 @@ def test_what_is_no_websocket_message_is_counted_before_start_too(run, data, kin
         Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True),
     ],
 )
-def test_a_call_whose_peer_neither_closes_nor_reads_is_over_at_once(run, monkeypatch, data):
+def test_a_call_is_over_at_once_although_its_peer_neither_closes_nor_reads(run, monkeypatch, data):
     monkeypatch.setattr("gateway.port.CLOSE_S", 0.2)
 
     async def scenario(cell):
@@ -257,7 +257,7 @@ def test_a_call_whose_peer_neither_closes_nor_reads_is_over_at_once(run, monkeyp
     run(scenario)
 
 
-def test_nonsense_is_counted_and_the_call_goes_on(run):
+def test_a_violation_that_is_not_fatal_is_counted_and_the_call_goes_on(run):
     async def scenario(cell):
         async with cell.call() as (socket, _):
             for nonsense in ("{", b"\x00\x01", "[" * 60_000, '{"event":"weather"}', CONNECTED):

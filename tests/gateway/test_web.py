@@ -86,14 +86,14 @@ def test_callbacks_are_answered_at_once(run):
         ("GET", "/elsewhere", b"", {}, 404),
     ],
 )
-def test_what_is_no_webhook_gets_the_right_status(run, method, target, body, headers, status):
+def test_a_request_that_is_not_a_webhook_gets_the_right_status(run, method, target, body, headers, status):
     async def scenario(cell):
         assert (await cell.twilio.request(method, target, body, headers))[0] == status
 
     run(scenario, allow_unsigned="on")
 
 
-def test_without_signatures_anyone_is_taken(run):
+def test_without_signatures_every_webhook_is_accepted(run):
     async def scenario(cell):
         status, text = await cell.twilio.request("POST", "/twilio/voice", b"CallSid=CA1", FORM)
         assert (status, "<Connect>" in text) == (200, True)
@@ -115,7 +115,7 @@ def test_without_signatures_a_page_under_a_name_of_its_own_gets_no_call(run, hoo
 
 
 @pytest.mark.parametrize("target", ["/twilio/voice/", "/twilio/status/", "/healthz/", "/readyz/"])
-def test_nobody_is_redirected_to_where_a_host_header_says(run, target):
+def test_a_host_header_causes_no_redirect(run, target):
     async def scenario(cell):
         for method in ("GET", "POST"):
             status, text = await cell.twilio.request(method, target, headers={"Host": "elsewhere.example"})
@@ -133,7 +133,7 @@ def test_at_max_calls_the_fallback_answers(run):
     run(scenario, max_calls=1, fallback_say="Full", fallback_dial="+15550100")
 
 
-def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
+def test_a_late_machine_accepts_returning_calls_only(run, monkeypatch):
     monkeypatch.setattr(limits, "LATE_STEPS", 1)  # for here all frames are late at once
 
     async def scenario(cell):
@@ -149,7 +149,7 @@ def test_a_late_machine_takes_only_calls_that_come_back(run, monkeypatch):
     run(scenario)
 
 
-def test_at_max_calls_a_call_comes_back_all_the_same(run):
+def test_at_max_calls_a_returning_call_is_accepted(run):
     async def scenario(cell):
         assert "<Connect>" in await cell.twilio.voice("CA1")
         assert "<Connect>" in await cell.twilio.voice("CAback", resume=True)
@@ -183,7 +183,7 @@ def test_readiness_names_what_is_missing(run):
     run(scenario)
 
 
-def test_a_call_that_keeps_coming_back_gets_the_fallback(run):
+def test_a_call_that_returns_again_and_again_gets_the_fallback(run):
     async def scenario(cell):
         answers = [await cell.twilio.voice("CAloop", resume=True) for _ in range(4)]
         assert ["<Connect>" in answer for answer in answers] == [True, True, True, False]
@@ -203,7 +203,7 @@ def test_a_repeated_webhook_holds_one_place_and_asks_the_same_worker(run):
     run(scenario, workers=2, max_calls=2)
 
 
-def test_a_dialled_call_comes_back_to_its_agent(run):
+def test_a_call_returns_to_its_agent_after_a_dial(run):
     async def scenario(cell):
         cell.bridge.send(CallOver("CAdial", Dial("+15550100", "+15550002", 20)))
         await cell.until(lambda: "CAdial" in cell.gateway.calls.offers.admission._orders)
@@ -218,7 +218,7 @@ def test_a_dialled_call_comes_back_to_its_agent(run):
     run(scenario)
 
 
-def test_garbage_on_the_port_disturbs_nobody(run):
+def test_garbage_on_the_port_disturbs_no_call(run):
     async def scenario(cell):
         upgrade = b"GET /twilio/media HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
         for garbage in (

@@ -1,4 +1,4 @@
-"""Frames onto the media sockets: what leaves, what is acknowledged, and sockets that take nothing."""
+"""Frames on the media sockets: what leaves, what is acknowledged, and sockets that accept no data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
     run(scenario)
 
 
-def test_a_clear_bumps_the_generation_of_later_marks(run):
+def test_a_clear_raises_the_generation_of_later_marks(run):
     async def scenario(cell):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, b"", CLEAR), (started.call, 0, FRAME, 4))
@@ -96,8 +96,8 @@ def test_a_stall_on_the_wire_is_counted_and_nothing_else_happens(run, caplog):
 
 
 @pytest.mark.parametrize("mark", [0, 1])
-def test_what_a_socket_does_not_take_is_told_until_it_does(run, mark):
-    """Which frame waits, without a further write if an utterance ended; and in the end all are there, in order."""
+def test_the_first_unsent_frame_of_a_stuck_socket_is_reported_until_it_leaves(run, mark):
+    """The report needs no further write, also after the end of an utterance; in the end all frames arrive in order."""
 
     async def scenario(cell):
         async with cell.call() as (socket, started):
@@ -133,7 +133,7 @@ def test_what_a_socket_does_not_take_is_told_until_it_does(run, mark):
     run(scenario)
 
 
-def test_a_caller_who_does_not_read_delays_nobody(run):
+def test_a_media_socket_that_is_not_read_delays_no_other_call(run):
     async def scenario(cell):
         async with cell.call("CAslow") as (slow, stuck), cell.call("CAfast") as (fast, started):
             slow.transport.pause_reading()
@@ -152,7 +152,7 @@ def test_a_caller_who_does_not_read_delays_nobody(run):
     run(scenario)
 
 
-def test_a_socket_that_is_lost_ends_its_call_once_and_takes_no_frame_with_it(run):
+def test_a_lost_socket_ends_its_call_once_and_costs_no_other_call_a_frame(run):
     async def scenario(cell):
         async with cell.call("CAgone") as (socket, gone), cell.call("CAhere") as (fast, started):
             socket.transport.abort()

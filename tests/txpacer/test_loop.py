@@ -16,10 +16,12 @@ import zmq
 
 from callbook.exporter import PagesCollector
 from shared import bus
+from shared.channel import Channel
 from shared.messages import (
     BridgeHello,
     Frames,
     GatewayHello,
+    Header,
     LineState,
     OpenLine,
     PacerState,
@@ -59,7 +61,11 @@ class Ends:
             sock.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
 
     def reports(self) -> list[Any]:
-        return list(decode(self.speech.recv(), PacerToBridge))
+        """The next reports; headers of the channel apart."""
+        while True:
+            reports = [each for each in decode(self.speech.recv(), PacerToBridge) if not isinstance(each, Header)]
+            if reports:
+                return reports
 
     def batch(self) -> Frames:
         (frames,) = decode(self.frames.recv(), PacerToGateway)
@@ -103,7 +109,7 @@ def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.P
     assert time.monotonic_ns() - asked_ns < 500_000_000
 
 
-def test_a_process_that_stood_still_was_late_itself_and_blames_no_gateway(
+def test_a_frozen_txpacer_counts_its_own_lateness_and_blames_no_gateway(
     pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
 ) -> None:
     process, ends = pacer
@@ -131,7 +137,7 @@ def test_a_process_that_stood_still_was_late_itself_and_blames_no_gateway(
     assert grown["twentyms_pacer_reanchored_total"] == 1
 
 
-def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
+def test_bytes_that_are_no_message_are_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:
     _, ends = pacer
     for garbage in (b"", b"\xc1", b"\x91\x01" * 50):
         ends.speech.send(garbage)
@@ -141,7 +147,7 @@ def test_what_is_no_message_is_counted_and_survived(pacer: tuple[subprocess.Pope
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_leaves_nothing(
+def test_a_signal_ends_txpacer_and_leaves_no_file(
     pacer: tuple[subprocess.Popen[str], Ends], number: signal.Signals, tmp_path: Path
 ) -> None:
     process, ends = pacer
@@ -153,7 +159,9 @@ def test_a_signal_ends_it_and_leaves_nothing(
     assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
-def test_a_second_one_in_the_same_place_says_so(pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path) -> None:
+def test_a_second_txpacer_in_the_same_run_dir_ends_with_an_error_that_names_it(
+    pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
+) -> None:
     _, ends = pacer
     ends.speech.send(encode([BridgeHello("bridge")]))
     ends.reports()
@@ -161,3 +169,30 @@ def test_a_second_one_in_the_same_place_says_so(pacer: tuple[subprocess.Popen[st
         assert second.wait(timeout=10) == EX_TEMPFAIL
         assert second.stderr is not None
         assert "RUN_DIR" in second.stderr.read().splitlines()[-1]
+
+
+def test_a_lost_message_of_an_aibridge_is_asked_for_again_and_acknowledged(
+    pacer: tuple[subprocess.Popen[str], Ends],
+) -> None:
+    _, ends = pacer
+    channel = Channel(5, max_weight=100)
+
+    def headers() -> Iterator[Header]:
+        while True:
+            batch = decode(ends.speech.recv(), PacerToBridge)
+            channel.receive(batch, 0)
+            if isinstance(batch[0], Header):
+                yield batch[0]
+
+    channel.put([OpenLine(7, "gateway")])
+    lost = channel.batch(0)
+    assert lost is not None
+    channel.sent(lost, 0)
+    ends.speech.send(encode([channel.hello(), BridgeHello("bridge")]))
+    next(header for header in headers() if header.again)
+    again = channel.batch(0)
+    assert again is not None
+    assert again[1:] == lost[1:]
+    ends.speech.send(encode(again))
+    next(header for header in headers() if header.through == 1)
+    assert channel.waiting == 0

@@ -10,7 +10,7 @@ from shared.metrics import GC_PAUSE, REALTIME, Definition, Page, counter, gauge,
 LATENESS_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 )  # fmt: skip
-# From no gap at all to a call that was spoilt.
+# From no gap at all to a spoilt call.
 CALL_GAP_BUCKETS: Final = (0.0, 0.02, 0.06, 0.12, 0.3, 1.0, 3.0, 10.0)
 GAP_BUCKETS: Final = (0.02, 0.06, 0.12, 0.3, 0.5, 1.0, 2.0, 5.0)
 
@@ -20,16 +20,16 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("pacer_ear_gap_seconds", "Gaps inside an utterance at the estimated ear", GAP_BUCKETS),
     counter("pacer_starved", "Deadlines that passed because the model had not produced the speech yet"),
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
-    counter("pacer_reanchored", "Times a line began again after the ear had run dry inside an utterance"),
+    counter("pacer_reanchored", "Times a line restored its lead after the ear had run dry inside an utterance"),
     counter("pacer_withdrawn", "Withdrawals"),
-    counter("pacer_restored", "Lines that began anew in mid-speech: after a restart, or on another media socket"),
+    counter("pacer_restored", "Lines that continued in mid-speech: after a restart, or on another media socket"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
     histogram(
         "pacer_call_ear_gap_seconds", "Estimated gaps at the ear in a whole call, observed at its end", CALL_GAP_BUCKETS
     ),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
-    counter("pacer_foreign", "Messages of an aibridge worker about a call that another one has taken over"),
+    counter("pacer_foreign", "Messages of an aibridge worker about a call that another worker has taken over"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
     counter("pacer_undecodable", "Messages that did not decode"),
     gauge("pacer_lines", "Open lines"),

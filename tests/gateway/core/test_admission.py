@@ -56,7 +56,7 @@ def test_an_offer_holds_a_place_until_it_starts_ends_or_expires():
     assert answer(admission, "CA3", now_ns=LIFE_NS) is None
 
 
-def test_a_source_has_so_many_places_and_gets_them_back():
+def test_a_source_has_a_number_of_places_and_gets_them_back():
     admission = Admission(10, 2)
     assert answer(admission, "CA1", "mine") is None
     assert answer(admission, "CA2", "mine") is None
@@ -85,19 +85,19 @@ def test_an_offer_that_was_used_at_another_gateway_holds_no_place_here():
     assert answer(admission, "CA2", "mine") is None
 
 
-def test_the_calls_of_the_whole_cell_count():
+def test_the_calls_of_all_gateways_of_the_cell_count():
     assert decide(Admission(2, 2), "CA1", cell_calls=2).cause is FallbackCause.FULL
     assert answer(Admission(2, 2), "CA1", cell_calls=1) is None
 
 
-def test_a_call_that_comes_back_has_a_place_however_full_the_cell_is():
+def test_a_returning_call_has_a_place_in_a_full_cell():
     admission = Admission(1, 1)
     admission.started("CA1", "mine")
     assert answer(admission, "CA2", "mine", resumed=True, late=True, cell_calls=9) is None
     assert decide(admission, "CA3", "yours").cause is FallbackCause.FULL
 
 
-def test_an_offer_is_waited_for_until_its_caller_must_have_hung_up():
+def test_an_offer_holds_a_drain_until_its_caller_must_have_hung_up():
     admission = Admission(5, 5)
     assert not admission.awaits_a_socket(0)
     admission.offered("CA1", 0, 0)
@@ -111,11 +111,11 @@ def test_a_late_machine_takes_no_new_call():
     assert decide(Admission(5, 5), "CA1", late=True).cause is FallbackCause.LATE
 
 
-def test_not_ready_is_the_fallback():
+def test_a_gateway_that_is_not_ready_answers_with_the_fallback():
     assert answer(Admission(1, 1), "CA1", ready=False) == Fallback()
 
 
-def test_a_call_that_we_ended_is_not_taken_again():
+def test_a_call_that_was_ended_by_an_order_is_not_connected_again():
     admission = Admission(5, 5)
     admission.ordered("CA1", HangUp())
     admission.ordered("CA2", Fallback())
@@ -127,7 +127,7 @@ def test_a_call_that_we_ended_is_not_taken_again():
 
 @pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room")])
 @pytest.mark.parametrize("learned", ["from the query", "from its socket here", "from its socket elsewhere"])
-def test_an_order_is_carried_out_once_and_then_the_agent_goes_on(order, learned):
+def test_an_order_is_carried_out_once_and_then_the_call_returns_to_its_agent(order, learned):
     admission = Admission(5, 5)
     admission.ordered("CA1", order)
     assert answer(admission, "CA1", resumed=True) == order
@@ -140,14 +140,14 @@ def test_an_order_is_carried_out_once_and_then_the_agent_goes_on(order, learned)
     assert answer(admission, "CA1", resumed=True) is None
 
 
-def test_a_call_that_was_hung_up_on_does_not_go_on_after_a_socket_of_its_began():
+def test_a_call_with_the_order_to_hang_up_is_hung_up_although_another_socket_of_it_began():
     admission = Admission(5, 5)
     admission.ordered("CA1", HangUp())
     admission.started("CA1")
     assert answer(admission, "CA1", resumed=True, after_order=True) == HangUp()
 
 
-def test_a_repeated_webhook_finds_the_worker_that_dials_already():
+def test_a_repeated_webhook_finds_the_worker_that_already_dials():
     admission = Admission(5, 5)
     assert admission.offered_to("CA1") is None
     admission.offered("CA1", 3, 0)
@@ -156,14 +156,14 @@ def test_a_repeated_webhook_finds_the_worker_that_dials_already():
     assert admission.offered_to("CA1") is None
 
 
-def test_a_call_resumes_a_few_times_and_then_gets_the_fallback():
+def test_a_call_that_keeps_losing_its_socket_gets_the_fallback():
     admission = Admission(5, 5)
     answers = [answer(admission, "CA1", resumed=True) for _ in range(RESUMES_MAX + 1)]
     assert answers == [None] * RESUMES_MAX + [Fallback()]
     assert answer(admission, "CA2", resumed=True) is None
 
 
-def test_memories_are_bounded(monkeypatch):
+def test_the_number_of_remembered_calls_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "REMEMBERED_MAX", 2)
     admission = Admission(5, 5)
     for call_sid in ("CA1", "CA2", "CA3"):

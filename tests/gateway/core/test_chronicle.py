@@ -1,4 +1,4 @@
-"""What callbook is told, and when: nothing of a call before its first frame."""
+"""The facts for callbook, and when they are sent: none of a call before its first frame."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kinds(noted):
     return [type(fact) for fact in noted]
 
 
-def test_nothing_leaves_before_the_first_frame():
+def test_no_fact_of_a_call_is_sent_before_its_first_frame():
     it, noted = chronicle()
     expect(it)
     status(it, "ringing")
@@ -67,7 +67,7 @@ def test_a_record_has_the_numbers_of_a_call_whose_webhook_another_gateway_answer
     assert noted == [StreamBegan(SID, "MZ1", "AC1", "+1", "+2", False, 10, 20)]
 
 
-def test_a_call_without_a_frame_is_told_at_its_end():
+def test_the_facts_of_a_call_without_a_frame_are_sent_at_its_end():
     it, noted = chronicle()
     expect(it)
     began(it)
@@ -76,7 +76,7 @@ def test_a_call_without_a_frame_is_told_at_its_end():
     assert noted[0].first_frame_ms == 0
 
 
-def test_the_end_of_a_lost_stream_does_not_speak_for_its_successor():
+def test_the_end_of_a_lost_stream_does_not_release_the_facts_of_its_successor():
     it, noted = chronicle()
     expect(it)
     began(it)
@@ -87,7 +87,7 @@ def test_the_end_of_a_lost_stream_does_not_speak_for_its_successor():
     assert noted[1].stream_sid == "MZ2"
 
 
-def test_a_call_that_never_comes_is_let_go():
+def test_the_facts_of_a_call_whose_socket_never_comes_are_sent_after_a_while():
     it, noted = chronicle()
     expect(it)
     status(it, "ringing")
@@ -98,7 +98,7 @@ def test_a_call_that_never_comes_is_let_go():
     assert noted[-1].status == "canceled"
 
 
-def test_what_waits_for_a_call_is_bounded_and_a_long_call_does_not_hold_others_up():
+def test_waiting_facts_are_bounded_and_a_long_call_does_not_delay_the_facts_of_others():
     it, noted = chronicle()
     expect(it)
     began(it)
@@ -110,7 +110,7 @@ def test_what_waits_for_a_call_is_bounded_and_a_long_call_does_not_hold_others_u
     assert len(noted) == 1 + CALLBACKS_MAX
 
 
-def test_callbacks_that_say_nothing_are_passed_over():
+def test_callbacks_without_news_are_ignored():
     it, noted = chronicle()
     it.callback("status", {"CallSid": "../../x", "CallStatus": "completed"}, 1, 1)
     it.callback("status", {"CallSid": SID, "StreamEvent": "stream-started"}, 1, 1)

@@ -9,20 +9,20 @@ NOW = 1_000 * SECOND
 LATE = 60_000_000
 
 
-def test_what_piled_up_is_taken_at_once_and_no_more():
+def test_a_backlog_of_messages_is_accepted_at_once_up_to_its_bound():
     rate = MessageRate()
     assert all(rate.allows(NOW) for _ in range(MESSAGES_AT_ONCE))
     assert not rate.allows(NOW)
 
 
-def test_twilios_pace_is_allowed_for_ever_and_six_times_it_is_not():
+def test_twilios_rate_is_allowed_for_any_time_and_six_times_it_is_not():
     steady, flood = MessageRate(), MessageRate()
     assert all(steady.allows(NOW + n * SECOND // 50) for n in range(50 * 3_600))
     allowed = sum(flood.allows(NOW + n * SECOND // (6 * 50)) for n in range(6 * 50 * 60))
     assert allowed < MESSAGES_PER_S * 60 + MESSAGES_AT_ONCE + 1
 
 
-def test_audio_is_real_time_but_for_what_piled_up():
+def test_audio_is_real_time_except_for_a_backlog():
     rate = AudioRate()
     assert rate.allows(AUDIO_AT_ONCE_NS // BYTE_NS, NOW)
     assert not rate.allows(1, NOW)
@@ -40,7 +40,7 @@ def test_a_machine_is_full_when_more_than_a_few_frames_are_late():
     assert not lateness.is_full(now + limits.LATENESS_WINDOW_NS + SECOND)
 
 
-def test_a_few_late_frames_or_a_few_frames_say_nothing():
+def test_a_few_late_frames_or_a_few_frames_do_not_make_a_machine_full():
     lateness = Lateness(LATE)
     for n in range(1_000):
         lateness.observe(1, 2 * LATE if n % 100 == 0 else LATE, NOW + n * SECOND // 500)
@@ -51,7 +51,7 @@ def test_a_few_late_frames_or_a_few_frames_say_nothing():
     assert not lateness.is_full(NOW + SECOND)
 
 
-def test_a_stall_says_nothing_about_room():
+def test_a_single_stall_does_not_make_a_machine_full():
     lateness = Lateness(LATE)
     for n in range(200):
         lateness.observe(1, 0, NOW + n * SECOND // 200)

@@ -1,4 +1,4 @@
-"""The Media Streams protocol: accept, or one documented violation that changes nothing."""
+"""The Media Streams protocol: each message is accepted, or is one documented violation that changes nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def refused(stream: MediaStream, message: object) -> ViolationError:
     return caught.value
 
 
-def test_a_stream_from_connected_to_stop():
+def test_a_stream_is_accepted_from_connected_to_stop():
     stream = MediaStream()
     assert stream.receive(json.dumps(CONNECTED)) == Connected("Call", "1.0.0")
     start = stream.receive(json.dumps(START))
@@ -84,7 +84,7 @@ def test_a_stream_from_connected_to_stop():
     assert stream.state is State.STOPPED
 
 
-def test_numbers_may_be_strings_or_numbers():
+def test_twilios_numbers_may_be_strings_or_numbers():
     stream = MediaStream()
     stream.receive(json.dumps(CONNECTED))
     start = {**START, "sequenceNumber": 1}
@@ -97,7 +97,7 @@ def test_numbers_may_be_strings_or_numbers():
     assert stream.receive(json.dumps(media)) == b"\x7f" * 160
 
 
-def test_unknown_fields_and_events_are_survived():
+def test_unknown_fields_and_events_do_no_harm():
     stream = MediaStream()
     assert not refused(stream, {"event": "weather", "rain": True}).fatal
     stream.receive(json.dumps({**CONNECTED, "new": [1]}))
@@ -135,7 +135,7 @@ def test_unknown_fields_and_events_are_survived():
         (CONNECTED, Violation.WRONG_ORDER),
     ],
 )
-def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
+def test_a_bad_message_inside_a_stream_is_not_fatal(message, kind):
     stream = streaming()
     violation = refused(stream, message)
     assert (violation.kind, violation.fatal) == (kind, False)
@@ -152,7 +152,7 @@ def test_a_bad_message_inside_a_stream_is_counted_and_survived(message, kind):
         ("x" * (MAX_MESSAGE_BYTES + 1), Violation.OVERSIZED),
     ],
 )
-def test_what_makes_a_call_meaningless_is_fatal(message, kind):
+def test_a_violation_after_which_the_audio_cannot_be_attributed_is_fatal(message, kind):
     violation = refused(streaming(), message)
     assert (violation.kind, violation.fatal) == (kind, True)
 
@@ -169,7 +169,7 @@ def test_start_has_to_follow_connected(message):
     assert refused(stream, message).fatal
 
 
-def test_a_payload_is_looked_at_last():
+def test_a_violation_of_order_or_stream_is_named_before_a_bad_payload():
     bad = {**MEDIA, "media": {"payload": "A"}}
     stream = streaming()
     assert refused(MediaStream(), bad).kind is Violation.WRONG_ORDER
@@ -178,7 +178,7 @@ def test_a_payload_is_looked_at_last():
 
 
 @pytest.mark.parametrize("message", [CONNECTED, MEDIA, STOP, MARK, DTMF])
-def test_nothing_follows_stop(message):
+def test_every_message_after_stop_is_a_violation(message):
     stream = streaming()
     stream.receive(json.dumps(STOP))
     assert refused(stream, message).kind is Violation.WRONG_ORDER
@@ -233,7 +233,7 @@ def test_any_input_is_accepted_in_order_or_is_a_violation(messages):
 
 
 @given(st.binary(max_size=400))
-def test_audio_goes_through_unchanged_both_ways(audio):
+def test_audio_passes_unchanged_in_both_directions(audio):
     text = Outbound("MZ1").media(audio).decode()
     assert json.loads(text) == {
         "event": "media",
@@ -244,7 +244,7 @@ def test_audio_goes_through_unchanged_both_ways(audio):
 
 
 @given(st.text(max_size=40))
-def test_a_stream_id_cannot_break_out_of_what_we_send(stream_sid):
+def test_a_stream_id_cannot_break_out_of_an_outbound_message(stream_sid):
     outbound = Outbound(stream_sid)
     assert json.loads(outbound.clear) == {"event": "clear", "streamSid": stream_sid}
     mark = {"event": "mark", "streamSid": stream_sid, "mark": {"name": "2.7.9"}}
@@ -252,7 +252,7 @@ def test_a_stream_id_cannot_break_out_of_what_we_send(stream_sid):
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1))
-def test_our_marks_come_back(generation, utterance, seq):
+def test_the_name_of_a_mark_of_ours_is_parsed(generation, utterance, seq):
     name = json.loads(Outbound("MZ1").mark(generation, utterance, seq))["mark"]["name"]
     assert parse_mark(name) == (generation, utterance, seq)
 
@@ -260,5 +260,5 @@ def test_our_marks_come_back(generation, utterance, seq):
 @pytest.mark.parametrize(
     "name", ["", "1", "1.2", ".1.1", "1.2.3.4", "-1.2.3", "1.2.3 ", "\u0661.2.3", "1" * 30 + ".1.1", "responsePart"]
 )
-def test_other_marks_are_not_ours(name):
+def test_other_mark_names_are_not_parsed(name):
     assert parse_mark(name) is None

@@ -24,7 +24,7 @@ def rendered(order: CallOrder, say: str = "", dial: str = "", worker: int | None
         ("", "", ["Reject"]),
     ],
 )
-def test_the_fallback_says_dials_or_rejects(say, dial, verbs):
+def test_the_fallback_speaks_dials_or_rejects(say, dial, verbs):
     assert [verb.tag for verb in rendered(Fallback(), say, dial)] == verbs
 
 
@@ -49,7 +49,7 @@ def test_a_dial_reaches_a_sip_address(address):
     assert [(noun.tag, noun.text) for noun in dial] == [("Sip", address)]
 
 
-def test_a_conference_is_entered_by_name_and_comes_back_to_the_agent():
+def test_a_conference_is_entered_by_name_and_the_call_comes_back_to_the_agent():
     (dial,) = rendered(Conference("room <1>"))
     assert (dial.tag, dial.attrib) == ("Dial", {"action": BACK, "method": "POST"})
     assert [(noun.tag, noun.text) for noun in dial] == [("Conference", "room <1>")]
@@ -61,7 +61,7 @@ def test_an_order_comes_back_without_a_worker_where_none_is_known():
 
 
 @pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room"), Fallback()])
-def test_over_rest_an_order_is_the_same_twiml(order):
+def test_over_rest_an_order_is_sent_as_the_same_twiml(order):
     orders = Orders(ORIGIN, "Sorry", "")
     assert orders.call_update(order, 3) == {"Twiml": orders.twiml(order, 3)}
 

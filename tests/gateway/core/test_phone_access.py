@@ -23,7 +23,7 @@ def test_a_key_opens_the_page_until_it_expires():
 
 
 @pytest.mark.parametrize("key", ["", ".", "1", "99999999999.", "99999999999.00", "²5.aa", "9" * 40 + ".aa", "5.ä"])
-def test_what_is_no_key_opens_nothing(key):
+def test_text_that_is_not_a_key_opens_nothing(key):
     assert not access().opens(key, 0)
 
 
@@ -31,11 +31,11 @@ def test_another_accounts_key_opens_nothing():
     assert not access().opens(mint_key(phone_key("another"), 0), 1)
 
 
-def test_where_nothing_is_signed_no_key_is_asked_for():
+def test_without_signatures_no_key_is_needed():
     assert access(guarded=False).opens("", 0)
 
 
-def test_only_the_gateways_own_names_and_pages_count():
+def test_only_requests_for_the_gateways_own_names_from_its_own_pages_are_accepted():
     rules = access()
     assert rules.is_own_host("voice.example.com")
     assert not rules.is_own_host("evil.example.com")
@@ -45,7 +45,7 @@ def test_only_the_gateways_own_names_and_pages_count():
         assert not rules.is_own_origin(origin)
 
 
-def test_a_ticket_is_taken_once_from_a_page_of_ours_and_within_a_minute():
+def test_a_ticket_is_accepted_once_from_a_page_of_ours_and_within_a_minute():
     rules = access()
     cookies = f"other=1; {TICKET_COOKIE}={rules.ticket(0)}"
     assert not rules.takes_ticket("https://evil.example.com", cookies, 1)
@@ -57,11 +57,11 @@ def test_a_ticket_is_taken_once_from_a_page_of_ours_and_within_a_minute():
 
 
 @pytest.mark.parametrize("cookies", [None, "", TICKET_COOKIE, f"{TICKET_COOKIE}=", f'{TICKET_COOKIE}="a\\', "a=b; ;;="])
-def test_other_cookies_are_no_ticket(cookies):
+def test_other_cookies_are_not_a_ticket(cookies):
     assert not access().takes_ticket(ORIGIN, cookies, 0)
 
 
-def test_a_stream_token_is_no_ticket():
+def test_a_stream_token_is_not_a_ticket():
     tokens = Tokens(SECRET)
     token, _ = tokens.mint(0, "CA1", "AC1", 0)
     assert not access().takes_ticket(ORIGIN, f"{TICKET_COOKIE}={token}", 1)

@@ -24,23 +24,23 @@ PLANS = st.builds(
 
 
 @given(PLANS)
-def test_a_plan_comes_back_as_it_went_out_in_parameters_that_twilio_takes(plan):
+def test_a_plan_returns_unchanged_in_parameters_that_twilio_accepts(plan):
     sent = plans.parameters("token", plans.pack(plan))
     assert all(len(name) + len(value) <= PARAMETER_MAX for name, value in sent.items())
     assert plans.unpack(plans.packed_in(sent)) == plan
 
 
-def test_a_plan_that_is_too_large_for_the_way_is_refused_by_name():
+def test_a_plan_that_is_too_large_to_travel_is_refused_with_its_size():
     with pytest.raises(PlanError, match="shorten its variables"):
         plans.pack(CallPlan(variables={"notes": "x" * PACKED_MAX}))
 
 
 @given(st.text())
-def test_text_that_is_no_plan_raises_nothing_else(text):
+def test_text_that_is_not_a_plan_raises_the_documented_error_only(text):
     with contextlib.suppress(TokenError):
         plans.unpack(text)
 
 
-def test_a_form_field_of_any_length_makes_a_plan_that_travels():
+def test_a_form_field_of_any_length_makes_a_plan_that_can_travel():
     plan = plans.inbound("𝄞" * 60_000, "𝄞" * 60_000, "𝄞" * 60_000)
     assert len(plans.pack(plan)) < PACKED_MAX

@@ -9,7 +9,7 @@ from gateway.core.pulse import Pulse
 MS = 1_000_000
 
 
-def test_fifty_frames_a_second_for_any_number_of_speakers() -> None:
+def test_the_rate_is_fifty_frames_a_second_for_any_number_of_speaking_calls() -> None:
     pulse = Pulse()
     for _ in range(3 * 50):
         pulse.gap(20 * MS, 1)
@@ -31,6 +31,6 @@ def test_a_stall_shows_in_the_rate_and_stays_the_largest_gap_for_a_minute() -> N
     assert pulse.second()[0] == 0.02
 
 
-def test_where_nobody_speaks_there_is_no_rate() -> None:
+def test_the_rate_is_nan_while_nobody_speaks() -> None:
     pulse = Pulse()
     assert math.isnan(pulse.second()[1])

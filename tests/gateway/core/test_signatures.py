@@ -13,7 +13,7 @@ TWILIO = RequestValidator("secret")
 SIGNATURES = Signatures("secret", ORIGIN)
 
 
-def test_a_form_is_checked_with_its_blank_and_doubled_values():
+def test_blank_and_repeated_form_values_are_part_of_the_signature():
     form = ImmutableMultiDict([("CallSid", "CA1"), ("CallerName", ""), ("X", "b"), ("X", "a"), ("Space", " x ")])
     signature = TWILIO.compute_signature(f"{ORIGIN}/twilio/voice?resume=1", form)
     assert SIGNATURES.webhook("/twilio/voice?resume=1", form, signature, None)
@@ -39,11 +39,11 @@ def test_every_spelling_of_the_media_url_that_twilio_signs_is_accepted(origin, h
         "wss://voice.example.com:8443/twilio/media",
     ],
 )
-def test_other_urls_are_not(url):
+def test_a_signature_over_another_media_url_is_refused(url):
     assert not SIGNATURES.media(TWILIO.compute_signature(url, {}), None)
 
 
-def test_a_loopback_origin_with_a_port_works():
+def test_a_signature_over_a_loopback_origin_with_a_port_is_accepted():
     signatures = Signatures("secret", "http://127.0.0.1:8080")
     assert signatures.media(TWILIO.compute_signature("ws://127.0.0.1:8080/twilio/media", {}), None)
     form = {"CallSid": "CA1"}
@@ -51,7 +51,7 @@ def test_a_loopback_origin_with_a_port_works():
     assert signatures.webhook("/twilio/voice", form, TWILIO.compute_signature(url, form), None)
 
 
-def test_the_newer_header_asks_for_the_shared_key_and_sha_256():
+def test_the_algorithm_header_selects_the_shared_key_and_sha_256():
     url = "wss://voice.example.com/twilio/media"
     header = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
     signature = RequestValidator("shared").compute_signature(url, {}, HMAC_SHA256)
@@ -65,15 +65,15 @@ def test_the_newer_header_asks_for_the_shared_key_and_sha_256():
 
 
 @pytest.mark.parametrize("signature", [None, "", "x", "\u00fc" * 28])
-def test_no_signature_is_no(signature):
+def test_a_missing_signature_is_refused(signature):
     assert not SIGNATURES.media(signature, None)
     assert not SIGNATURES.webhook("/twilio/voice", {}, signature, None)
 
 
-def test_values_that_cannot_be_encoded_are_no():
+def test_values_that_cannot_be_encoded_are_refused():
     assert not SIGNATURES.webhook("/twilio/voice", {"a": "\ud800"}, "x" * 28, None)
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text()), st.text(), st.none() | st.text())
-def test_nothing_raises_and_no_stranger_passes(target, form, signature, header):
+def test_no_input_raises_and_no_forged_signature_passes(target, form, signature, header):
     assert not SIGNATURES.webhook(target, form, signature, header)

@@ -17,7 +17,7 @@ def refusal(tokens: Tokens, token: str, call_sid: str = "CA1", account_sid: str 
     return str(caught.value)
 
 
-def test_a_token_is_good_once():
+def test_a_token_is_accepted_once():
     tokens = Tokens(KEY)
     token, token_id = tokens.mint(3, "CA1", "AC1", 0)
     accepted = tokens.use(token, "CA1", "AC1", LIFE_NS - 1)
@@ -26,7 +26,7 @@ def test_a_token_is_good_once():
     assert len(token) < 500
 
 
-def test_another_gateway_of_the_cell_accepts_it():
+def test_another_gateway_of_the_cell_accepts_a_token():
     minting, other = Tokens(shared_key("auth token")), Tokens(shared_key("auth token"))
     token, _ = minting.mint(0, "CA1", "AC1", 0, source=minting.source("+15550001"), resumed=True)
     accepted = other.use(token, "CA1", "AC1", 1)
@@ -39,7 +39,7 @@ def test_without_an_auth_token_each_process_has_its_own_key():
     assert shared_key("") != shared_key("")
 
 
-def test_a_token_is_for_its_call_its_account_and_a_minute():
+def test_a_token_is_valid_for_its_call_and_its_account_for_a_minute():
     tokens = Tokens(KEY)
     token, _ = tokens.mint(0, "CA1", "AC1", 0)
     assert refusal(tokens, token, call_sid="CA2") == "forged"
@@ -49,7 +49,7 @@ def test_a_token_is_for_its_call_its_account_and_a_minute():
     assert tokens.use(token, "CA1", "AC1", 1)  # none of the refusals used it up
 
 
-def test_a_token_is_for_its_plan():
+def test_a_token_is_valid_for_its_plan():
     tokens = Tokens(KEY)
     token, _ = tokens.mint(0, "CA1", "AC1", 0, packed_plan="plan")
     for other in ("", "pla", "plan0"):
@@ -59,7 +59,7 @@ def test_a_token_is_for_its_plan():
 
 
 @given(st.integers(0, 499), st.characters())
-def test_no_changed_token_passes(place, character):
+def test_a_changed_token_is_refused(place, character):
     tokens = Tokens(KEY)
     token, _ = tokens.mint(1, "CA1", "AC1", 0, source=tokens.source("+15550001"))
     at = place % len(token)
@@ -68,7 +68,7 @@ def test_no_changed_token_passes(place, character):
 
 
 @given(st.text())
-def test_no_text_is_a_token(text):
+def test_arbitrary_text_is_refused_as_a_token(text):
     assert refusal(Tokens(KEY), text) == "malformed"
 
 

@@ -18,7 +18,7 @@ def test_the_media_socket_is_under_the_origin(origin, url):
     assert twiml.media_url(origin) == url
 
 
-def test_a_call_is_connected_and_comes_back_when_the_socket_ends():
+def test_a_call_is_connected_and_returns_to_the_webhook_when_the_socket_ends():
     root = ElementTree.fromstring(twiml.connect("https://voice.example.com", {"token": 'a<&"', "plan0": "x"}, 3))
     assert [child.tag for child in root] == ["Connect", "Redirect"]
     stream, redirect = root.find("./Connect/Stream"), root.find("Redirect")

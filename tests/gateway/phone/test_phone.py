@@ -54,7 +54,7 @@ async def offer(cell):
     return json.loads(body), ticket.partition(": ")[2].partition(";")[0]
 
 
-def test_on_the_internet_there_is_no_phone_unless_it_is_asked_for(run):
+def test_on_the_internet_the_phone_is_off_by_default(run):
     async def scenario(cell):
         assert (await request(cell, "GET", "/", headers()))[0] == 404
         assert (await request(cell, "POST", "/phone/call", headers(key=a_key())))[0] == 404
@@ -62,7 +62,7 @@ def test_on_the_internet_there_is_no_phone_unless_it_is_asked_for(run):
     run(scenario, public_url="https://voice.example.com")
 
 
-def test_even_behind_a_proxy_on_loopback_the_phone_is_off_by_default(run):
+def test_with_a_proxy_in_front_of_loopback_the_phone_is_off_by_default(run):
     async def scenario(cell):
         assert (await request(cell, "GET", "/", {"Host": f"127.0.0.1:{cell.twilio.port}"}))[0] == 404
 
@@ -70,14 +70,14 @@ def test_even_behind_a_proxy_on_loopback_the_phone_is_off_by_default(run):
 
 
 @pytest.mark.parametrize(("setting", "loopback", "on"), [("", True, True), ("", False, False), ("off", True, False)])
-def test_by_default_the_phone_is_where_nobody_else_can_reach_it(setting, loopback, on):
+def test_where_only_this_machine_reaches_the_port_the_phone_is_on_by_default(setting, loopback, on):
     class Chosen:
         phone_page = setting
 
     assert is_on(Chosen, loopback=loopback) is on  # type: ignore[arg-type]
 
 
-def test_a_locked_phone_says_how_to_open_it_and_offers_no_call(run):
+def test_a_locked_phone_explains_how_to_open_it_and_offers_no_call(run):
     async def scenario(cell):
         for key in (None, "", "99999999999.aa"):
             status, _, body = await request(cell, "GET", "/", headers(key=key))
@@ -107,7 +107,7 @@ def test_the_links_key_becomes_a_cookie_and_opens_the_page(run):
     run(scenario, **PUBLIC)
 
 
-def test_pages_of_other_origins_cannot_call(run):
+def test_a_page_of_another_origin_cannot_place_a_call(run):
     async def scenario(cell):
         for bad in (headers(key=a_key(), origin="https://evil.example.com"), headers(key=a_key(), origin=None)):
             assert (await request(cell, "POST", "/phone/call", bad))[0] == 403
@@ -119,7 +119,7 @@ def test_pages_of_other_origins_cannot_call(run):
     run(scenario, **PUBLIC)
 
 
-def test_a_phones_socket_opens_with_its_ticket_alone_once_and_its_call_is_followed(run):
+def test_a_phones_socket_opens_once_with_its_ticket_and_its_call_is_followed(run):
     async def scenario(cell):
         said, ticket = await offer(cell)
         offered = await cell.bridge.next(CallOffered)
@@ -156,7 +156,7 @@ def test_a_phones_socket_opens_with_its_ticket_alone_once_and_its_call_is_follow
     run(scenario, **PUBLIC)
 
 
-def test_a_ticket_without_the_stream_token_is_no_call(run):
+def test_a_socket_with_a_ticket_and_no_stream_token_begins_no_call(run):
     async def scenario(cell):
         said, ticket = await offer(cell)
         await cell.bridge.next(CallOffered)
@@ -170,7 +170,7 @@ def test_a_ticket_without_the_stream_token_is_no_call(run):
     run(scenario, **PUBLIC)
 
 
-def test_with_no_room_the_page_is_told(run):
+def test_a_page_gets_the_fallback_sentence_when_the_gateway_is_full(run):
     async def scenario(cell):
         await offer(cell)
         status, _, body = await request(cell, "POST", "/phone/call", headers(key=a_key()))

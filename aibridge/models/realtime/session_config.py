@@ -1,0 +1,65 @@
+"""An agent as a Realtime session: the fields of session.update, and the instructions of single responses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from openai.types.realtime import RealtimeSessionCreateRequestParam
+
+from ...agent import Agent, TurnDetection
+from ..port import HANG_UP_TOOL, Purpose
+from .client_events import CONTINUE, REPEAT, say_exactly
+
+# The fields that the schema of each type of turn detection has; it refuses all others.
+_DETECTION_FIELDS: Final = {
+    "server_vad": frozenset(("threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms")),
+    "semantic_vad": frozenset(("eagerness",)),
+}
+_HANG_UP: Final[dict[str, Any]] = {
+    "type": "function",
+    "name": HANG_UP_TOOL,
+    "description": "End the phone call. Call it after the goodbye was said; the caller hears all of that first.",
+    "parameters": {"type": "object", "properties": {}},
+}
+
+
+def session_config(agent: Agent, model: str) -> RealtimeSessionCreateRequestParam:
+    """The session of an agent: mu-law both ways; the server does not interrupt responses."""
+    session: dict[str, Any] = {
+        "type": "realtime",
+        "instructions": agent.instructions.strip(),
+        "output_modalities": ["audio"],
+        "audio": {
+            # pcmu takes no rate: the API refuses one.
+            "input": {"format": {"type": "audio/pcmu"}, "turn_detection": _detection(agent.turn_detection)},
+            "output": {"format": {"type": "audio/pcmu"}, "voice": agent.voice},
+        },
+    }
+    if agent.transcription_model:
+        session["audio"]["input"]["transcription"] = {"model": agent.transcription_model, "language": agent.language}
+    # Only reasoning models take it.
+    if agent.reasoning_effort and model.startswith("gpt-realtime-2"):
+        session["reasoning"] = {"effort": agent.reasoning_effort}
+    if agent.hang_up:
+        session["tools"] = [_HANG_UP]
+        session["tool_choice"] = "auto"
+    typed: RealtimeSessionCreateRequestParam = session  # type: ignore[assignment]  # built field by field above
+    return typed
+
+
+def _detection(detection: TurnDetection) -> dict[str, Any]:
+    """The server answers a turn by itself, and never stops a response, because aibridge protects the greeting."""
+    fields = {"type", *_DETECTION_FIELDS[detection.type]}
+    chosen = {k: v for k, v in msgspec.to_builtins(detection).items() if k in fields and v is not None}
+    return chosen | {"create_response": True, "interrupt_response": False}
+
+
+def phrases(agent: Agent) -> dict[Purpose, str]:
+    """The instructions of a requested response, by its purpose."""
+    return {
+        "notice": say_exactly(agent.recording_notice, agent.language, is_greeting=False),
+        "greeting": say_exactly(agent.greeting, agent.language, is_greeting=True),
+        "continue": CONTINUE,
+        "repeat": REPEAT,
+    }

@@ -1,0 +1,53 @@
+"""An agent as a Realtime session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aibridge import agent
+from aibridge.agent import Agent, TurnDetection
+from aibridge.models.realtime.session_config import phrases, session_config
+
+
+def config(chosen: Agent) -> Any:
+    return session_config(chosen, "gpt-realtime-2.1")
+
+
+def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
+    audio = config(agent.load(None))["audio"]
+    assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
+    assert audio["input"]["turn_detection"] == {
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 500,
+        "create_response": True,
+        "interrupt_response": False,
+    }
+
+
+def test_semantic_vad_with_the_fields_of_server_vad_sends_only_fields_of_its_schema() -> None:
+    detection = TurnDetection("semantic_vad", 0.5, 300, 500, eagerness="low")
+    sent = config(Agent(instructions="x", turn_detection=detection))["audio"]["input"]["turn_detection"]
+    expected = {"type": "semantic_vad", "eagerness": "low", "create_response": True, "interrupt_response": False}
+    assert sent == expected
+
+
+def test_server_vad_is_sent_no_eagerness() -> None:
+    detection = TurnDetection(eagerness="low")
+    sent = config(Agent(instructions="x", turn_detection=detection))["audio"]["input"]["turn_detection"]
+    assert "eagerness" not in sent
+
+
+@pytest.mark.parametrize(("model", "has_effort"), [("gpt-realtime-2.1", True), ("gpt-realtime-mini", False)])
+def test_only_a_reasoning_model_is_sent_the_reasoning_effort(model: str, has_effort: bool) -> None:
+    assert ("reasoning" in session_config(Agent(instructions="x"), model)) is has_effort
+
+
+def test_the_model_is_asked_for_the_exact_words_of_a_greeting() -> None:
+    chosen = phrases(Agent(instructions="x", greeting="Hello.", recording_notice="This call is recorded."))
+    assert chosen["greeting"].endswith("in en: Hello.")
+    assert chosen["notice"].endswith("in en: This call is recorded.")
+    assert "answer" not in chosen

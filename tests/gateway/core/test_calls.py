@@ -1,0 +1,368 @@
+"""The life of calls in virtual time: what happens, and what the gateway then does."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.commands import AbortSocket, CloseSocket, MoveAudio, Note, Release, ShowNote, ToPacer
+from gateway.core.fallback import FallbackCause
+from gateway.core.hangup import Stage
+from gateway.core.media_streams import Dtmf, DtmfFields, Stop
+from shared.facts import StreamBegan, StreamEnded
+from shared.liveness import IDLE_S, MARK_S, PACER_GONE_S, PEER_SILENT_S, UNREAD_S
+from shared.messages import (
+    CallAdopted,
+    CallEnded,
+    CallerDtmf,
+    CallMemory,
+    CallNote,
+    CallOffered,
+    CallOver,
+    CallStarted,
+    CallTaken,
+    CloseLine,
+    EndCall,
+    FirstFrameSent,
+    FollowCall,
+    LineLost,
+    MarkHeard,
+    RefuseCall,
+    WorkerState,
+)
+from shared.plan import Conference, Dial, Fallback, HangUp
+
+from .bench import SECOND_NS, Bench
+
+
+def test_a_call_begins_at_the_worker_that_dialled_ahead_and_is_told_to_everybody_when_it_ends():
+    bench = Bench()
+    call = bench.call()
+    (offered,) = bench.taken(CallOffered)
+    (started,) = bench.to_worker(call.worker)[-1:]
+    assert isinstance(started, CallStarted)
+    assert (started.call, started.gateway, started.token_id) == (call.number, "gw", offered.token_id)
+    assert started.plan == offered.plan
+    bench.commands += bench.calls.received(call, Stop("MZ1"), bench.now_ns)
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "stop")]
+    assert bench.taken(ToPacer) == [ToPacer(CloseLine(call.number))]
+    assert bench.taken(Release) == [Release(call.number, call.worker)]
+    assert bench.taken(CloseSocket) == []  # the peer closes
+    assert bench.calls.is_idle
+
+
+def test_the_first_frame_and_the_end_are_told_to_callbook_and_nothing_is_before():
+    bench = Bench()
+    call = bench.call()
+    assert bench.taken(Note) == []
+    bench.speaks(call, 3)
+    assert [type(note.fact) for note in bench.taken(Note)] == [StreamBegan]
+    assert bench.taken(FirstFrameSent) == [FirstFrameSent(call.number, 1_000 * SECOND_NS)]
+    bench.commands += bench.calls.received(call, Stop("MZ1"), bench.now_ns)
+    (note,) = bench.taken(Note)
+    assert isinstance(note.fact, StreamEnded)
+    assert (note.fact.frames, note.fact.wire_gap_max_us) == (3, 20_000)
+
+
+def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
+    bench = Bench()
+    call = bench.call()
+    bench.commands += bench.calls.received(call, Dtmf("MZ1", DtmfFields("5")), bench.now_ns)
+    assert bench.taken(CallerDtmf) == [CallerDtmf(call.number, "5")]
+    bench.echo(call, "0.3")
+    assert bench.taken(MarkHeard) == [MarkHeard(call.number, 0, 3, bench.now_ns)]
+    bench.echo(call, "not ours")
+    assert (bench.taken(MarkHeard), bench.metrics.marks_unknown.value) == ([], 1)
+    bench.says(call.worker, CallNote(call.number, b"{}"))
+    assert bench.taken(ShowNote) == [ShowNote(call.number, b"{}")]
+
+
+# --- the end that aibridge orders ---
+
+
+def test_an_order_is_carried_out_when_its_utterance_was_heard():
+    bench = Bench()
+    call = bench.call()
+    bench.speaks(call, 10, mark=1)
+    bench.says(call.worker, EndCall(call.number, HangUp(), 1))
+    assert (call.stage, bench.taken(CloseSocket)) == (Stage.LEAVING, [])
+    bench.echo(call, "0.1")
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
+    assert bench.answer("CA1") == HangUp()
+
+
+@pytest.mark.parametrize("order", [HangUp(), Dial("+3"), Conference("room"), Fallback()])
+def test_an_order_without_an_utterance_is_carried_out_at_once_and_answers_twilio(order):
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, EndCall(call.number, order, 0))
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.answer("CA1") == order
+
+
+def test_marks_from_before_a_clear_do_not_confirm_a_goodbye():
+    bench = Bench()
+    call = bench.call()
+    call.heard.clear_sent()
+    bench.says(call.worker, EndCall(call.number, HangUp(), 2))
+    bench.echo(call, "0.2")
+    bench.echo(call, "1.1")
+    assert call.stage is Stage.LEAVING
+    bench.echo(call, "1.2")
+    assert call.stage is Stage.OVER
+
+
+def test_a_goodbye_without_its_mark_ends_after_silence_and_not_while_it_is_spoken():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, EndCall(call.number, HangUp(), 1))
+    for _ in range(int(MARK_S) + 5):
+        bench.speaks(call, 50)
+        bench.wait(1)
+    assert call.stage is Stage.LEAVING
+    bench.wait(MARK_S - 2)
+    assert call.stage is Stage.LEAVING
+    bench.wait(2)
+    assert call.stage is Stage.OVER
+    assert bench.answer("CA1") == HangUp()
+
+
+def test_a_worker_that_dies_during_the_goodbye_changes_nothing():
+    bench = Bench()
+    call = bench.call()
+    bench.speaks(call, 10, mark=1)
+    bench.says(call.worker, EndCall(call.number, HangUp(), 1))
+    bench.taken(CallStarted)
+    del bench.workers[call.worker]
+    bench.wait(PEER_SILENT_S + 2)
+    # Another worker is ready. It would begin to talk again, and it would not know how the call ends.
+    assert bench.taken(CallStarted) == []
+    bench.echo(call, "0.1")
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
+    assert bench.answer("CA1") == HangUp()
+
+
+def test_a_worker_that_restarts_during_the_goodbye_does_not_get_the_call_again():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, EndCall(call.number, HangUp(), 1))
+    bench.taken(CallStarted)
+    bench.workers[call.worker] = 2
+    bench.hello()
+    assert bench.taken(CallStarted) == []
+    bench.wait(MARK_S + 1)
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
+
+
+def test_an_order_survives_the_loss_of_the_socket():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, EndCall(call.number, HangUp(), 1))
+    bench.heard_ns[call.number] = bench.now_ns
+    bench.wait(IDLE_S + 1)
+    assert call.stage is Stage.OVER
+    assert bench.answer("CA1") == HangUp()
+
+
+def test_a_refused_token_ends_the_socket_and_says_nothing_about_the_call():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, RefuseCall(call.number))
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1008)]
+    assert bench.metrics.starts_refused["used"].value == 1
+    assert bench.answer("CA1") is None
+
+
+def test_another_gateways_order_answers_twilio_here():
+    bench = Bench()
+    bench.says(0, CallOver("CA1", Dial("+3")))
+    assert bench.answer("CA1") == Dial("+3")
+
+
+# --- workers ---
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_call_whose_worker_is_gone_is_handed_over_with_all_that_is_kept_of_it(followed):
+    bench = Bench()
+    call = bench.call(followed=followed)
+    bench.says(call.worker, CallMemory(call.number, b"what was said"))
+    before = call.worker
+    (first,) = bench.taken(CallStarted)
+    assert len(bench.taken(FollowCall)) == followed
+    del bench.workers[before]
+    bench.wait(PEER_SILENT_S)
+    (again,) = bench.taken(CallStarted)
+    assert (again.call, again.handover, again.memory, again.plan) == (call.number, 1, b"what was said", first.plan)
+    assert CallEnded(call.number, "moved") in bench.to_worker(before)
+    assert bench.taken(MoveAudio) == [MoveAudio(call.number, before, call.worker)]
+    # The page goes on showing what is said.
+    assert len(bench.taken(FollowCall)) == followed
+    assert bench.metrics.calls_given_again.value == 1
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_restarted_worker_gets_its_calls_again(followed):
+    bench = Bench()
+    mine, other = bench.call("CA1", followed=followed), bench.call("CA2")
+    assert mine.worker != other.worker
+    bench.taken(CallStarted)
+    bench.taken(FollowCall)
+    bench.workers[mine.worker] = 2
+    bench.hello()
+    (again,) = bench.taken(CallStarted)
+    assert (again.call, again.handover) == (mine.number, 1)
+    assert len(bench.taken(FollowCall)) == followed
+    bench.hello()
+    assert bench.taken(CallStarted) == []
+
+
+def test_a_stalled_worker_has_no_say_in_a_call_that_was_handed_over():
+    bench = Bench()
+    call = bench.call()
+    before = call.worker
+    del bench.workers[before]
+    bench.wait(PEER_SILENT_S)
+    for message in (EndCall(call.number, HangUp(), 0), CallMemory(call.number, b"x"), CallNote(call.number, b"{}")):
+        bench.says(before, message)
+    assert bench.metrics.bus_foreign.value == 3
+    assert (call.stage, call.memory, bench.taken(ShowNote)) == (Stage.TALKING, b"", [])
+
+
+def test_calls_that_nobody_serves_get_the_fallback():
+    bench = Bench()
+    call = bench.call()
+    bench.workers.clear()
+    bench.wait(PEER_SILENT_S + 9)
+    assert call.stage is Stage.TALKING
+    bench.wait(2)
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.answer("CA1") == Fallback()
+    assert bench.metrics.fallbacks[FallbackCause.UNSERVED].value == 1
+
+
+def test_time_that_a_gateway_was_suspended_does_not_count_against_its_calls():
+    bench = Bench()
+    call = bench.call()
+    bench.now_ns += 3_600 * SECOND_NS
+    bench.sweep()  # before anybody's answer is read
+    bench.wait(5)
+    assert call.stage is Stage.TALKING
+
+
+# --- txpacer ---
+
+
+def test_another_txpacer_is_told_by_each_worker_how_far_the_frames_came():
+    bench = Bench()
+    call = bench.call()
+    bench.speaks(call, 10, mark=1)
+    bench.speaks(call, 4)
+    bench.pacer = 2
+    bench.hello()
+    wire_ns = bench.now_ns - 20_000_000
+    assert bench.taken(LineLost) == [LineLost(call.number, 2, ((1, 10),), 4, 14, wire_ns)]
+
+
+def test_calls_get_the_fallback_when_txpacer_is_gone_for_good():
+    bench = Bench()
+    call = bench.call()
+    bench.pacer = None
+    bench.wait(PACER_GONE_S - 1)
+    assert call.stage is Stage.TALKING
+    bench.wait(2)
+    assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
+    assert bench.answer("CA1") == Fallback()
+    assert bench.metrics.fallbacks[FallbackCause.SILENT].value == 1
+
+
+def test_a_txpacer_that_comes_back_in_time_keeps_its_calls():
+    bench = Bench()
+    call = bench.call()
+    bench.pacer = None
+    bench.wait(PACER_GONE_S - 1)
+    bench.pacer = 2
+    bench.wait(60)
+    assert call.stage is Stage.TALKING
+
+
+# --- sockets ---
+
+
+def test_a_second_socket_of_a_call_replaces_the_first():
+    bench = Bench()
+    first = bench.call()
+    second = bench.open("CA1", bench.offer("CA1", resumed=True))
+    assert second is not None
+    assert bench.taken(CloseSocket) == [CloseSocket(first.number, 1000)]
+    assert bench.taken(CallEnded) == [CallEnded(first.number, "lost")]
+    assert list(bench.calls.by_number) == [second.number] == [first.number + 1]
+    assert bench.metrics.calls.value == 1
+
+
+def test_a_socket_of_which_nothing_comes_is_given_up():
+    bench = Bench()
+    call = bench.call()
+    bench.heard_ns[call.number] = bench.now_ns
+    bench.wait(IDLE_S)
+    assert call.stage is Stage.TALKING
+    bench.wait(1)
+    assert bench.taken(AbortSocket) == [AbortSocket(call.number)]
+    assert bench.metrics.calls_cut["idle"].value == 1
+
+
+def test_a_socket_that_takes_no_frame_is_given_up_and_one_that_took_all_is_not():
+    bench = Bench()
+    deaf, slow = bench.call("CA1"), bench.call("CA2")
+    bench.unsent_bytes = {deaf.number: 9_000, slow.number: 9_000}
+    bench.wait(UNREAD_S)
+    bench.unsent_bytes[slow.number] = 0
+    bench.wait(2)
+    assert bench.taken(AbortSocket) == [AbortSocket(deaf.number)]
+    assert bench.metrics.calls_cut["unread"].value == 1
+    bench.wait(60)
+    assert slow.stage is Stage.TALKING
+
+
+@pytest.mark.parametrize(("others", "reason"), [(0, "hung-up"), (1, "lost")])
+def test_when_draining_is_over_calls_end_or_are_left_to_another_gateway(others, reason):
+    bench = Bench()
+    call = bench.call()
+    bench.says(0, WorkerState(0, True, 0, 1, others))
+    bench.commands += bench.calls.drained(bench.now_ns)
+    assert bench.taken(CallEnded) == [CallEnded(call.number, reason)]
+    assert bench.calls.is_idle
+
+
+def test_sockets_between_handshake_and_start_are_bounded_and_keep_a_gateway_from_ending():
+    bench = Bench()
+    for _ in range(10):
+        assert bench.calls.is_accepting
+        bench.calls.accepted()
+    assert not bench.calls.is_accepting
+    assert not bench.calls.is_idle
+    bench.calls.unstarted_over()
+    assert bench.calls.is_accepting
+
+
+# --- other gateways ---
+
+
+def test_a_call_comes_back_to_the_worker_that_took_it_over():
+    bench = Bench()
+    bench.says(1, CallAdopted("CA1"))
+    answer = bench.offer("CA1", resumed=True, worker=0)
+    assert answer["token"].split(".")[1] == "1"
+
+
+def test_a_worker_whose_offer_was_used_elsewhere_is_told():
+    bench = Bench()
+    bench.offer("CA1")
+    (dials,) = [worker for worker in (0, 1) if bench.to_worker(worker)]
+    bench.says(dials, CallTaken("CA1"))  # at another gateway, and the same worker
+    assert bench.taken(CallTaken) == []
+    bench.offer("CA2")
+    (dials,) = [worker for worker in (0, 1) if any(m.call_sid == "CA2" for m in bench.to_worker(worker))]
+    bench.says(1 - dials, CallTaken("CA2"))
+    assert bench.to_worker(dials)[-1] == CallTaken("CA2")

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.port import is_private, listen, listen_host
+from shared.process import ConfigError
+from shared.settings import Settings
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+def test_a_gateway_without_signatures_listens_on_loopback_by_default():
+    assert listen_host(settings(allow_unsigned="on")) == "127.0.0.1"
+    assert listen_host(settings(allow_unsigned="on", gateway_host="0.0.0.0")) == "0.0.0.0"
+    assert listen_host(settings(twilio_auth_token="x")) == "0.0.0.0"
+
+
+def test_a_port_in_use_is_reported_in_one_line_with_advice():
+    with listen("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="GATEWAY_PORT") as caught:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "private"),
+    [
+        ({"allow_unsigned": "on"}, True),
+        ({"allow_unsigned": "on", "gateway_host": "0.0.0.0"}, False),
+        ({"allow_unsigned": "on", "public_url": "https://voice.example.com"}, False),
+        ({"twilio_auth_token": "x"}, False),
+    ],
+)
+def test_a_port_is_private_when_neither_address_nor_origin_leads_beyond_the_machine(values, private):
+    assert is_private(settings(**values)) is private

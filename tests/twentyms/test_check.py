@@ -1,0 +1,33 @@
+"""`twentyms check`: settings and agent, without starting anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from twentyms import check
+
+
+def test_good_settings_pass(home, capsys):
+    assert check.main([]) == 0
+    assert "can be used, with the simulated model" in capsys.readouterr().out
+
+
+def test_every_problem_is_a_line(home, capsys):
+    (home / ".env").write_text(
+        "OPENAI_API_KEY=x\nTWILIO_AUTH_TOKN=x\nRECORDING=on\nAGENT_FILE=/dev/null/agent.toml\nDATABASE_URL=mysql://h/n\n"
+    )
+    assert check.main([]) == 78
+    lines = capsys.readouterr().out.splitlines()
+    for line, word in zip(
+        lines,
+        ("TWILIO_AUTH_TOKN in .env", "AGENT_FILE", "RECORDING", "DATABASE_URL", "TWILIO_AUTH_TOKEN is not"),
+        strict=True,
+    ):
+        assert word in line
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"])
+def test_check_does_not_print_a_secret(name, home, capsys):
+    (home / ".env").write_text(f"{name}=sk-secret\nAGENT_FILE=/dev/null\n")
+    check.main([])
+    assert "sk-secret" not in capsys.readouterr().out

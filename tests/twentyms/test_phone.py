@@ -1,0 +1,14 @@
+"""`twentyms phone`: the link on stdout, the remark on stderr."""
+
+from __future__ import annotations
+
+from twentyms import phone
+
+
+def test_stdout_holds_the_link_alone(home, monkeypatch, capsys):
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")
+    assert phone.main([]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("http://localhost:8080/?key=")
+    assert said.out.count("\n") == 1
+    assert "can place calls" in said.err

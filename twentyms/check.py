@@ -1,0 +1,44 @@
+"""Check the settings and the agent, without starting anything or asking anyone.
+
+A setting that cannot be used is named, and a name in .env that is nearly a setting's name is named with the setting.
+Do it before you restart a process: one that refuses a setting does not come back. Exit status: 0 or 78.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aibridge import agent
+from callbook import __main__ as callbook
+from callbook.database import url_of
+from gateway import __main__ as gateway
+from shared.process import EX_CONFIG, ConfigError
+from shared.settings import misspelt
+
+from . import here
+from .arguments import Parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Raises ConfigError for a value that no process can read."""
+    Parser("check", __doc__).parse_args(arguments)
+    settings = here.settings()
+    checks: list[Callable[[], object]] = [
+        lambda: agent.load(settings.agent_file),
+        lambda: callbook.check(settings),
+        lambda: url_of(settings),
+    ]
+    if settings.openai_api_key:
+        checks.append(lambda: gateway.check(settings))
+    problems = misspelt(here.directory())
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            problems.append(str(exc))
+    for problem in problems:
+        print(problem)
+    if not problems:
+        model = settings.openai_realtime_model if settings.openai_api_key else "the simulated model (no OPENAI_API_KEY)"
+        print(f"The settings and the agent can be used, with {model}.")
+    return EX_CONFIG if problems else 0

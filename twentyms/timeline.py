@@ -1,0 +1,126 @@
+"""Draw one call as a PNG: who spoke when, what was heard of it, interruptions, gaps. /calls/CALL shows the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from callbook.database import reading
+from callbook.queries import whole
+from shared.process import ConfigError
+
+from . import here
+from .arguments import Parser
+
+if TYPE_CHECKING:  # matplotlib is an extra
+    from matplotlib.axes import Axes
+
+_COLOURS: Final = {"caller": "#2f8f63", "ai": "#2a6fdb", "warn": "#c98a04", "bad": "#d0342c", "soft": "#667085"}
+_LANES: Final = {"caller": 2.0, "ai": 1.0, "events": 0.0}
+_HALF: Final = 0.32
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Raises ConfigError when there is no such call, or nothing to draw with."""
+    parser = Parser("timeline", __doc__)
+    parser.add_argument("call_sid", metavar="CALL", help="the CallSid; `twentyms calls` lists them")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="the file to write (default: CALL.png)")
+    options = parser.parse_args(arguments)
+    with reading(here.settings()) as session:
+        call = whole(session, options.call_sid)
+    if call is None:
+        raise ConfigError(f"there is no call {options.call_sid}; `twentyms calls` lists them")
+    out: Path = options.out or Path(f"{options.call_sid}.png")
+    try:
+        draw(call, out)
+    except ModuleNotFoundError:
+        raise ConfigError("matplotlib is not installed; install it with: pip install 'twentyms[pictures]'") from None
+    except OSError as exc:
+        raise ConfigError(f"{out} cannot be written ({exc.strerror}); name another file with --out") from None
+    print(out)
+    return 0
+
+
+def draw(call: dict[str, Any], path: Path) -> None:
+    """Write the picture of `call`, as queries.whole gives it. Raises ModuleNotFoundError without matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    began = datetime.fromisoformat(call["began_at"])
+
+    def at(text: str) -> float:
+        return (datetime.fromisoformat(text) - began).total_seconds()
+
+    ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"])) if text]
+    length_s = max([1.0, *ends]) + 0.5
+    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": "#1d2430"}):
+        figure, axes = plt.subplots(figsize=(min(32.0, max(12.0, length_s * 0.45)), 4.6), layout="constrained")
+        letters_per_s = figure.get_figwidth() / length_s / 0.075
+        for each in call["interruptions"]:
+            start = at(each["at"])
+            axes.axvspan(start, start + each["silent_ms"] / 1000, color=_COLOURS["warn"], alpha=0.3, linewidth=0)
+            _note(axes, start, f"silent after {each['silent_ms']} ms", "warn", row=0)
+        next_s = length_s
+        for turn in reversed(call["turns"]):
+            if turn["began_at"]:
+                _turn(axes, turn, at, next_s=next_s, letters_per_s=letters_per_s)
+                next_s = at(turn["began_at"]) if turn["role"] == "ai" else next_s
+        for stream in call["streams"]:
+            if stream["first_frame_at"]:
+                _note(axes, at(stream["first_frame_at"]), "first frame", "soft", row=1)
+            if stream["ended_at"]:
+                gaps = f", {stream['ear_gaps']} gaps at the ear" if stream["ear_gaps"] else ""
+                bad = "bad" if gaps or stream["end_reason"] == "lost" else "soft"
+                _note(axes, at(stream["ended_at"]), f"{stream['end_reason']}{gaps}", bad, row=2, left=True)
+        axes.set_xlim(0, length_s)
+        axes.set_ylim(-0.55, 2.65)
+        axes.set_yticks(list(_LANES.values()), ["caller", "AI, heard", "model, line"], fontweight="bold")
+        axes.set_xlabel("seconds since the call began")
+        axes.grid(axis="x", color="#e3e7ed", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        gaps = call["transmission"]["ear_gaps"]
+        who = f"{call['from_number'] or 'unknown'} to {call['to_number'] or 'unknown'}"
+        title = f"{call['began_at'][:19].replace('T', ' ')} UTC   {who}   "
+        title += f"{'unknown' if gaps is None else gaps} gaps at the ear, {len(call['interruptions'])} interruptions"
+        axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
+        figure.savefig(path, dpi=110, facecolor="white", format="png")
+        plt.close(figure)
+
+
+def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_per_s: float) -> None:
+    """`next_s`: when the AI speaks again; what it would have gone on to say is drawn no further."""
+    role = "ai" if turn["role"] == "ai" else "caller"
+    y, colour = _LANES[role], _COLOURS[role]
+    start = at(turn["began_at"])
+    stop = at(turn["ended_at"]) if turn["ended_at"] else start + turn["heard_ms"] / 1000
+    axes.barh(y, stop - start, left=start, height=2 * _HALF, color=colour, alpha=0.4, linewidth=0)
+    unheard_s = (turn["spoken_ms"] - turn["heard_ms"]) / 1000
+    if role == "ai" and unheard_s > 0.02:
+        axes.barh(
+            y,
+            max(0.0, min(unheard_s, next_s - 0.1 - stop)),
+            left=stop,
+            height=1.6 * _HALF,
+            facecolor="none",
+            edgecolor=colour,
+            linestyle="--",
+            alpha=0.5,
+        )
+        heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
+        axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
+    text, room = turn["heard_text"] or turn["text"], int(max(stop - start, 1.0) * letters_per_s)
+    text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
+    axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
+
+
+def _note(axes: Axes, at_s: float, text: str, colour: str, *, row: int, left: bool = False) -> None:
+    y = _LANES["events"] + 0.18 - 0.24 * row
+    axes.plot([at_s, at_s], [y - 0.08, y + 0.08], color=_COLOURS[colour], linewidth=2)
+    side = "right" if left else "left"
+    axes.text(at_s, y, f" {text} ", color=_COLOURS[colour], va="center", ha=side, fontsize=8, clip_on=True)
