@@ -1,4 +1,4 @@
-# Everything runs in .venv, with the versions of constraints.txt. Needs Python 3.11+ and make, nothing else.
+# Everything runs in .venv, with the versions of constraints.txt. Needs Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -17,7 +17,7 @@ install: .venv/installed
 demo: install  ## one judged call through the whole pipeline, with the simulated model
 	@$(BIN)/twentyms demo
 
-run: install  ## the pipeline for real; without OPENAI_API_KEY, with the simulated model
+run: install  ## all processes; without OPENAI_API_KEY, with the simulated model
 	@exec $(BIN)/twentyms run
 
 test: install  ## the tests, live calls included
@@ -33,7 +33,7 @@ lint: install types
 types: install
 	$(BIN)/mypy
 
-bench-pacing: install  ## how late frames leave, idle and under load
+bench-pacing: install  ## how late frames leave, on an idle and on a busy machine
 	@$(BIN)/python -m benchmarks.pacing
 
 bench: install  ## how many calls this machine carries, and what each costs
@@ -42,7 +42,7 @@ bench: install  ## how many calls this machine carries, and what each costs
 bench-peers: install  ## the same callers against other bridges, each installed into out/peers
 	@$(BIN)/python -m benchmarks.peers
 
-lock: install  ## write constraints.txt anew
+lock: install  ## write constraints.txt again, with the newest versions
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
 		--no-emit-index-url --upgrade -o constraints.txt pyproject.toml

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-# What follows from an act begins while it lasts, or this soon after its end.
+# Damage from an act begins while the act lasts, or this soon after its end.
 NEAR_NS: Final = 1_000_000_000
 
 
@@ -37,5 +37,5 @@ class Deed:
     failure: str = ""
 
     def is_near(self, from_ns: int, to_ns: int) -> bool:
-        """Whether what happened in this time may follow from it."""
+        """Whether damage in this time may follow from the act."""
         return self.began_ns <= to_ns and from_ns <= self.ended_ns + NEAR_NS

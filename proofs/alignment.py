@@ -1,10 +1,10 @@
-"""Which byte of which item each byte at the ear is.
+"""Maps each byte at the ear to the item and the position that it came from.
 
-Any 20 ms of the simulated model's speech are unique, because the lowest bit of each sample is seeded noise. So the
-audio that a call received maps back to the items without any help from the system under test, whatever it did to them.
+Any 20 ms of the simulated model's speech are unique, because the lowest bit of each sample is seeded noise. The audio
+of a call therefore maps back to the items without any help from the system under test, whatever it did to them.
 
-Whole frames at 20 ms steps of an item are recognised wherever they lie, the short last frame of an item both with the
-silence that fills it up and without. What is neither is silence (mu-law zero) or of no item of this call.
+Whole frames at 20 ms steps of an item are recognised anywhere; the short last frame of an item, with and without its
+padding. Any other audio is silence (mu-law zero) or belongs to no item of this call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from shared.audio import BYTE_NS, FRAME_BYTES, SILENCE
 from simulator.carrier.ear import EarRecord
 
-# In place of an item's number.
+# These stand in place of an item's number.
 NO_ITEM: Final = -1
 FILL: Final = -2
 
@@ -31,7 +31,7 @@ class Piece:
     item: int
     offset: int
     size: int
-    # How many of its bytes were played, beginning at play_start_ns.
+    # How many of its bytes were played, from play_start_ns on.
     heard: int
     arrival_ns: int
     play_start_ns: int
@@ -46,12 +46,12 @@ _Stretch = tuple[int, int, int]
 
 
 def align(record: EarRecord, items: Sequence[bytes]) -> list[Piece]:
-    """All that the ear received, in order, as pieces of `items`."""
+    """All audio at the ear, in order, as pieces of `items`."""
     return list(_pieces(record, _stretches(record.audio, items)))
 
 
 def _frames(items: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
-    """Where each frame is found. Short last frames, mostly silence, may be found in several items."""
+    """The places of each frame. A short last frame, mostly silence, may be in several items."""
     places: dict[bytes, list[tuple[int, int]]] = {}
     for number, audio in enumerate(items):
         for offset in range(0, len(audio), FRAME_BYTES):
@@ -62,7 +62,7 @@ def _frames(items: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
 
 def _stretches(audio: bytes, items: Sequence[bytes]) -> Iterator[_Stretch]:
     places = _frames(items)
-    # The item and offset that would come next if nothing went wrong.
+    # The item and offset that come next when nothing goes wrong.
     expected = (0, 0)
     at = 0
     while at < len(audio):
@@ -103,7 +103,7 @@ def _choose(found: list[tuple[int, int]] | None, expected: tuple[int, int], wind
 
 
 def _bare_tail(audio: bytes, at: int, items: Sequence[bytes], expected: tuple[int, int]) -> int:
-    """The length of the expected item's short last frame when it stands here without a fill; 0 when it does not."""
+    """The length of the expected item's short last frame if it is here without padding; otherwise 0."""
     number, offset = expected
     if number >= len(items) or len(items[number]) - offset >= FRAME_BYTES:
         return 0
@@ -112,7 +112,7 @@ def _bare_tail(audio: bytes, at: int, items: Sequence[bytes], expected: tuple[in
 
 
 def _pieces(record: EarRecord, stretches: Iterator[_Stretch]) -> Iterator[Piece]:
-    """Cut the stretches at the ends of the messages that brought them, and give them their times."""
+    """Cut the stretches at the ends of their messages, and add the times."""
     size = item = offset = 0
     for arrival_ns, start_ns, message, heard in zip(
         record.arrival_ns, record.play_start_ns, record.size_bytes, record.heard_bytes, strict=True

@@ -1,4 +1,4 @@
-"""The processes of one cell as the kernel sees them: which are alive, and what each has open."""
+"""The processes of one cell as the kernel sees them: which are alive, and what each holds open."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Process:
         return int(fields["VmRSS"].split()[0]), len(list((path / "fd").iterdir())), int(fields["Threads"])
 
     def descriptors(self) -> Counter[str]:
-        """How many of each kind it has open: files by their path without its numbers, the others by what they are."""
+        """The number of open descriptors of each kind: files by their path without numbers, others by their type."""
         kinds: Counter[str] = Counter()
         for path in Path(f"/proc/{self.pid}/fd").iterdir():
             try:
@@ -41,17 +41,17 @@ class Process:
 
 @dataclass(frozen=True)
 class Connections:
-    """The TCP ports of a process's connections: its own ends, and the others' ends."""
+    """The TCP ports of a process's connections: its own ends, and the peers' ends."""
 
     own: frozenset[int]
     others: frozenset[int]
 
 
 def connections(pid: int) -> Connections:
-    """What a process has open over IPv4; of a stopped process, too. Raises OSError when it is gone."""
+    """The IPv4 connections of a process, stopped or not. Raises OSError when it is gone."""
     inodes = set()
     for path in Path(f"/proc/{pid}/fd").iterdir():
-        # A descriptor may be closed while it is looked at.
+        # A descriptor may be closed in the meantime.
         with contextlib.suppress(OSError):
             inodes.add(str(path.readlink()).removeprefix("socket:[").rstrip("]"))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -62,19 +62,19 @@ def connections(pid: int) -> Connections:
 
 
 def descriptors(run_dir: Path) -> dict[str, Counter[str]]:
-    """The most that any process of a name has open of each kind."""
+    """The largest number of descriptors of each kind that a process of each name has open."""
     most: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in processes(run_dir):
         most[each.name] |= each.descriptors()
     return dict(most)
 
 
-# Gauges of what a call brings to life, one at least in each process that serves calls.
+# Gauges of what a call creates, at least one in each process that serves calls.
 LIVES: Final = ("gateway_calls", "bridge_calls", "bridge_sessions_open", "pacer_lines", "pacer_held_lines")
 
 
 def lives(metrics: str, names: tuple[str, ...] = LIVES) -> dict[str, float]:
-    """The series of these gauges in what /metrics says; empty unless all of them are there."""
+    """The series of these gauges in the text of /metrics; empty when one of them is missing."""
     found = {
         series.removeprefix("twentyms_"): float(value)
         for series, _, value in (line.rpartition(" ") for line in metrics.splitlines() if not line.startswith("#"))
@@ -84,7 +84,7 @@ def lives(metrics: str, names: tuple[str, ...] = LIVES) -> dict[str, float]:
 
 
 def processes(run_dir: Path) -> list[Process]:
-    """Those that run in `run_dir`, by name and number."""
+    """The processes that run in `run_dir`, by name and number."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -113,6 +113,6 @@ def pacing_pids(run_dir: Path) -> set[int]:
 
 
 def pacing(run_dir: Path) -> Process:
-    """The txpacer that paces, not the one that stands by. Raises StopIteration when there is none."""
+    """The txpacer that paces, not the standby. Raises StopIteration when there is none."""
     owners = pacing_pids(run_dir)
     return next(each for each in processes(run_dir) if each.name == "txpacer" and each.pid in owners)

@@ -1,7 +1,7 @@
-"""What an act of harm may cost each of its victims, and how much of that it did.
+"""The damage that an act of harm may do to each of its victims, and how much of it the act did.
 
 Every excuse has a victim (an act excuses the calls that it hit), a place in time, and a bound: one act excuses no more
-of one kind of damage to one call than the table says. What no act explains is a broken promise, however small.
+of one kind of damage to one call than the table says. Damage that no act explains is a broken promise, however small.
 
 Pure.
 """
@@ -60,15 +60,15 @@ class Cost:
         return 0.0 if act.seconds < self.from_s else self.fixed + self.each_s * act.seconds
 
 
-# A process or socket that stands still costs its time, and a little for waking up on a busy machine.
+# A process or socket that stands still costs this time, and a little more until it runs again on a busy machine.
 _STANDSTILL: Final = Cost(300, each_s=1_000)
 # A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
 HANDOVER_S: Final = 3.0
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 
-# What each act may cost, by its kind and target. Speech that was made plays on without its worker: only a worker that
-# is stopped before it has handed on what it reads leaves a gap.
+# The cost of each act, by its kind and target. Speech that was made plays on without its worker: a gap needs a worker
+# that is stopped before it has passed on what it reads.
 EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "gap": {
         ("kill", "gateway"): Cost(1_000),
@@ -89,14 +89,14 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("stop", "gateway"): _STANDSTILL,
         ("stop", "txpacer"): _STANDSTILL,
         ("stop", "aibridge"): _STANDSTILL,
-        # The kernels take 0.5 s of a socket that is not read, and give it at once when it is read again. Until the AI
-        # is silent it is ahead of the ear by that, and no report says so.
+        # The kernels hold 0.5 s for a socket that is not read, and deliver it at once when it is read again. Until the
+        # AI is silent, the line is ahead of the ear by that, and no report says so.
         ("slow", "media"): Cost(800, each_s=1_000),
     },
-    # Where exactly the ear stopped when its socket was lost cannot be known.
+    # The exact point at which the ear stopped when its socket was lost is unknown.
     "twice": {("kill", "gateway"): Cost(1_600), ("lose", "media"): Cost(1_600)},
     "history": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("slow", "media"): Cost(300)},
-    # What the caller says into a socket that is dead already is gone.
+    # Audio that the caller sends into a dead socket is lost.
     "inbound": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("lose", "model"): Cost(300)},
     "late answer": {
         ("kill", "gateway"): Cost(1_000),
@@ -110,7 +110,7 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("slow", "media"): _STANDSTILL,
         ("slow", "model"): _STANDSTILL,
     },
-    # What the model had not said yet, or had said in the last instant, dies with its session.
+    # What the model had not said yet, or said at the last instant, is lost with its session.
     "cut": {
         ("kill", "aibridge"): Cost(60_000),
         ("lose", "model"): Cost(60_000),
@@ -126,7 +126,7 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
 
 @dataclass
 class Ledger:
-    """All damage of a run: how much there was, and which acts explain how much of it."""
+    """All damage of a run, and how much of it each act explains."""
 
     # By damage: how often, how much in all, and the most at once.
     found: dict[Damage, tuple[int, float, float]] = field(default_factory=dict)
@@ -163,9 +163,23 @@ class Account:
             and deed.is_near(from_ns, to_ns)
         ]
 
-    def settle(self, damage: Damage, amount: float, from_ns: int, to_ns: int, *, most: float | None = None) -> float:
-        """How much of this damage no act explains. `most`: an act's bound here where it is below the table's."""
+    def settle(
+        self,
+        damage: Damage,
+        amount: float,
+        from_ns: int,
+        to_ns: int,
+        *,
+        most: float | None = None,
+        only: tuple[str, str] | None = None,
+    ) -> float:
+        """How much of this damage no act explains. `most`: an act's bound here where it is below the table's.
+
+        `only`: acts of this kind and target.
+        """
         for deed in self.near(damage, from_ns, to_ns):
+            if only not in (None, (deed.act.kind, deed.act.target)):
+                continue
             key = (id(deed), damage)
             cost = EXCUSES[damage][deed.act.kind, deed.act.target].of(deed.act)
             left = self._left.setdefault(key, cost)
@@ -177,11 +191,11 @@ class Account:
         return amount
 
     def note(self, damage: Damage, amount: float) -> None:
-        """Damage was found."""
+        """Count damage that was found."""
         count, total, most = self._ledger.found.get(damage, (0, 0.0, 0.0))
         self._ledger.found[damage] = (count + 1, total + amount, max(most, amount))
 
     def excuse(self, damage: Damage, cause: str, amount: float) -> None:
-        """This much of what was found is explained."""
+        """Count damage that an act explains."""
         count, total = self._ledger.excused.get((damage, cause), (0, 0.0))
         self._ledger.excused[damage, cause] = (count + 1, total + amount)

@@ -1,7 +1,7 @@
 """Strangers and broken peers at the public port: `python -m proofs.hostile PORT [--count 1000]`.
 
-Each connection does one kind of harm, and no call may notice any of them. The auth token comes from
-TWILIO_AUTH_TOKEN: some of the harm is done by a peer that signs correctly, as a broken carrier would.
+Each connection does one kind of harm, and no call may notice it. The auth token comes from TWILIO_AUTH_TOKEN, because
+some harm comes from a peer that signs correctly, as a broken carrier would.
 
 Prints how many connections did each kind of harm, and exits with 1 when the gateway held one of them for too long.
 """
@@ -62,7 +62,7 @@ _ACCOUNT_SID: Final = "AC" + 32 * "0"
 
 
 class Hostile:
-    """All harm to one port. Every kind returns when it was ended, or had enough."""
+    """All harm to one port. Every kind returns when the gateway ended it, or after HOLD_S."""
 
     def __init__(self, port: int, auth_token: str) -> None:
         self._port = port
@@ -151,7 +151,7 @@ class Hostile:
             await self._until_ended(peer)
 
     async def deaf_in_a_call(self) -> None:
-        """Reads nothing, answers nothing and says nothing: as a machine that vanished."""
+        """Reads nothing, answers nothing and sends nothing, like a machine that vanished."""
         with _deaf_socket() as peer:
             await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", self._port))
             async with self._call(peer) as connection:
@@ -177,7 +177,7 @@ class Hostile:
 
     @contextlib.asynccontextmanager
     async def _call(self, sock: socket.socket | None = None) -> AsyncIterator[ClientConnection]:
-        """A media socket whose call has begun; each call is another caller's."""
+        """A media socket whose call has begun; each call has another caller."""
         call_sid = "CA" + secrets.token_hex(16)
         url = f"http://127.0.0.1:{self._port}/twilio/voice"
         form = {"CallSid": call_sid, "AccountSid": _ACCOUNT_SID, "From": f"+1500{secrets.randbelow(10**7):07}"}
@@ -235,7 +235,7 @@ def _start(call_sid: str, parameters: Mapping[str, str]) -> str:
 
 
 def _deaf_socket() -> socket.socket:
-    """One that takes next to nothing that is not read."""
+    """A socket with a tiny receive buffer."""
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     # The other end's buffer grows with it: 2 MB at loopback's own.

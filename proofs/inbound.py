@@ -1,7 +1,7 @@
-"""What the model's sessions heard of the caller, against what the caller sent: byte by byte, in order.
+"""Compares what the model's sessions heard of the caller with what the caller sent: byte by byte, in order.
 
-A caller whose line has noise (see `simulator.carrier.caller`) sends no frame twice. So the audio that a session was
-given maps back to what was sent, without any help from the system under test.
+A caller whose line has noise (see `simulator.carrier.caller`) sends no frame twice. The audio that a session was given
+therefore maps back to what was sent, without any help from the system under test.
 
 Pure.
 """
@@ -17,13 +17,13 @@ from shared.audio import BYTES_PER_MS, FRAME_BYTES
 from simulator.carrier.call import CallRecord
 
 _MS: Final = 1_000_000
-# On its way when the call, or its last session, ended: three hops and the batching of each.
+# Audio in flight when the call, or its last session, ended: three hops, each with its batching.
 END_NS: Final = 300 * _MS
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A stretch of the sent audio that one session was given: bytes `begin` to `end` of all that was sent."""
+    """A stretch of the sent audio that one session was given: bytes `begin` to `end` of all sent audio."""
 
     session: int
     begin: int
@@ -50,11 +50,11 @@ class Inbound:
     sent_bytes: int
     heard: tuple[Heard, ...]
     missing: tuple[Missing, ...]
-    # Given twice, or later than what followed it, to the same session.
+    # Bytes that the same session was given twice, or out of order.
     repeated_bytes: int
-    # Of no caller of this call.
+    # Bytes that this call's caller never sent.
     invented_bytes: int
-    # Given to a session and to a later one, too.
+    # Bytes that two sessions were given.
     told_again_bytes: int
 
     @property
@@ -62,7 +62,7 @@ class Inbound:
         return sum(each.ms for each in self.missing)
 
     def problems(self) -> Iterator[tuple[str, float]]:
-        """What is wrong, a sentence each, and how many ms of audio."""
+        """The problems, a sentence each, with the ms of audio."""
         for each in self.missing:
             yield (
                 f"{each.ms:.0f} ms of the caller, from {each.begin // BYTES_PER_MS} ms on, reached no session.",
@@ -77,7 +77,7 @@ class Inbound:
 
 
 def compare(call: CallRecord, inputs: Sequence[bytes], last_closed_ns: int | None) -> Inbound:
-    """`inputs` is what each session was given, in order; `last_closed_ns` is when the last session ended."""
+    """`inputs` is the audio that each session was given, in order; `last_closed_ns` is when the last session ended."""
     sent = call.sent_audio()
     heard: list[Heard] = []
     repeated = invented = expected = 0
@@ -124,9 +124,9 @@ def _stretches(sent: bytes, received: bytes, expected: int) -> Iterator[tuple[in
 
 
 def _longest(received: bytes, at: int, sent: bytes, expected: int) -> tuple[int, int]:
-    """The longest stretch that stands here, and where in what was sent: a caller may say one recording several times.
+    """The longest stretch of sent audio at `at`, and its place there: a caller may say a recording several times.
 
-    Of two that are equally long, the nearer to `expected`. (0, `expected`): what stands here was never sent.
+    Of two equally long stretches, the one nearer to `expected`. (0, `expected`): this audio was never sent.
     """
     found = []
     probe = received[at : at + FRAME_BYTES]
@@ -141,7 +141,7 @@ def _longest(received: bytes, at: int, sent: bytes, expected: int) -> tuple[int,
 
 
 def _equal_bytes(received: bytes, at: int, sent: bytes, begin: int) -> int:
-    """How many bytes are equal from these two places on."""
+    """The number of equal bytes from these two places on."""
     size = step = 0
     for step in (8_000, FRAME_BYTES, 1):
         while (

@@ -1,7 +1,7 @@
 """Judges one call: what the ear heard, against what the model said, when the caller spoke, and what the model believes.
 
-Nothing of the system under test is asked. The carrier's record says what was heard and when, the simulated model's
-record what was said and what its conversation holds now; both clocks are CLOCK_MONOTONIC of one machine.
+The judge asks nothing of the system under test. The carrier's record says what was heard and when. The simulated
+model's record says what was said, and what its conversation holds now. Both clocks are CLOCK_MONOTONIC of one machine.
 
 Pure.
 """
@@ -29,16 +29,16 @@ from .spoken import (
 from .verdict import ALREADY_ACTIVE, Answer, Cut, ErrorSeen, Greeting, History, Interruption, Verdict
 
 _MS: Final = 1_000_000
-# Events of two machines' parts that lie this close together may be seen in either order.
+# Events of carrier and model that are this close together may be seen in either order.
 _RACE_NS: Final = 2 * FRAME_NS
-# What was on its way when the call ended: the lead, and the model's next words.
+# Audio in flight when the call ended: the lead, and the model's next words.
 _END_NS: Final = 300 * _MS
 # An answer created later than this before the end need not have come to the ear: 300 ms to its first delta (the model's
 # own time), the lead, and some lateness.
 UNHEARD_END_NS: Final = 500 * _MS
-# A caller who waited this long got no answer.
+# An answer later than this is no answer.
 _ANSWER_NS: Final = 5_000 * _MS
-# The same where the model was not even asked for one. The server asks by itself at once, unless a response is active.
+# The same when no answer was requested. The server begins one by itself at once, unless a response is active.
 _ASKED_NS: Final = 1_000 * _MS
 # From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
 _ON_ITS_WAY_NS: Final = 250 * _MS
@@ -96,13 +96,13 @@ def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None
 
 
 def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
-    """The errors of a session but those that it raised itself: a turn ended while a response was in its way."""
+    """The errors of a session, without those that the server caused itself: a turn ended during a response."""
     stops = {speech.stopped_ns for speech in truth.speech}
     return (each for each in truth.errors if each.code != ALREADY_ACTIVE or each.at_ns not in stops)
 
 
 def _protection(spoken: Sequence[Spoken], protect_ms: int) -> tuple[int, int]:
-    """When the protected part of the greeting began and ended at the ear; (0, 0) when nothing of it was heard."""
+    """When the protected part of the greeting began and ended at the ear; (0, 0) when no greeting was heard."""
     pieces = [piece for each in _greeting_items(spoken) for piece in each.heard]
     left = protect_ms * BYTES_PER_MS
     for piece in pieces:
@@ -119,8 +119,8 @@ def _greeting_items(spoken: Sequence[Spoken]) -> list[Spoken]:
 def _speaks_at(call: CallRecord, speech: Sequence[SpeechTruth], at_ns: int) -> dict[int, bool | None]:
     """For each speech, by its start: was the caller still speaking at `at_ns`? None: either may be said.
 
-    The server notices the end of speech half a second late, so the caller's own audio is looked at: what was sent in
-    the 200 ms before. It has to be clearly loud, or clearly not, against the loudest of the last second.
+    The server notices the end of speech half a second late, so the caller's own audio of the last 200 ms decides. It
+    has to be clearly loud, or clearly quiet, against the loudest audio of the last second.
     """
     found: dict[int, bool | None] = {}
     for each in speech:
@@ -142,7 +142,7 @@ def _speaks_at(call: CallRecord, speech: Sequence[SpeechTruth], at_ns: int) -> d
 
 
 def _levels(call: CallRecord, at_ns: int) -> list[float]:
-    """Mean amplitudes of the caller's 20 ms frames in the second before `at_ns`; empty when nothing is known."""
+    """Mean amplitudes of the caller's 20 ms frames in the second before `at_ns`; empty when unknown."""
     said = [each for each in call.said if each.at_ns < at_ns and each.audio]
     if not said:
         return []
@@ -228,7 +228,7 @@ def _excuse(
 def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
     """Note which items could not be heard to their end because the call ended.
 
-    The end of an earlier stream excuses nothing: what was not heard of an item then is due on the next one.
+    The end of an earlier stream excuses nothing: the rest of an item is due on the next stream.
     """
     if not call.streams:
         return
@@ -260,7 +260,7 @@ def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
 
 
 def _history(spoken: Iterable[Spoken]) -> Iterable[History]:
-    """Each item whose end, or interruption, lies before the end of its session. Later nothing can be corrected."""
+    """Each item whose end, or interruption, is before the end of its session; later the history cannot be corrected."""
     for item in spoken:
         if item.ended_with_call:
             continue
@@ -287,7 +287,7 @@ def _greeting(
 
 
 def _due_ns(item: Spoken, spoken: Sequence[Spoken]) -> int:
-    """When the first sample of an item that was never heard was due: once it was made, and the line was free."""
+    """When the first sample of an item that was never heard was due: after it was made, and the line was free."""
     made_ns = item.truth.first_delta_ns or item.response.created_ns
     busy = [other.ended_ns for other in spoken if other.heard and other.response.created_ns <= made_ns]
     return max([made_ns, *busy]) + _ON_ITS_WAY_NS
@@ -296,7 +296,7 @@ def _due_ns(item: Spoken, spoken: Sequence[Spoken]) -> int:
 def _answers(
     spoken: Sequence[Spoken], speech: Sequence[SpeechTruth], call: CallRecord
 ) -> tuple[tuple[Answer, ...], tuple[int, ...]]:
-    """How long each answer took, and the ends of the turns that got none although there was time for it."""
+    """How long each answer took, and the ends of the turns that got no answer in time."""
     items = sorted((item for item in spoken if item.heard), key=lambda item: item.began_ns)
     created = [item.response.created_ns for item in spoken]
     answers = []

@@ -23,7 +23,7 @@ from .scenarios import Scenario, Sessions, all_scenarios
 from .verdict import TOLERANCE_MS, Verdict
 from .virtual import MS, Result, VirtualCall, default_agent
 
-# In virtual time nothing is late by accident: hops of 8 ms, a tick of 5 and a caller's frame are all there is.
+# In virtual time nothing is late by accident: there are only hops of 8 ms, a tick of 5 and a caller's frame.
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 

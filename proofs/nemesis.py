@@ -1,4 +1,4 @@
-"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
+"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, during 20 calls, for 5 minutes.
 
 The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
 sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record
@@ -38,7 +38,7 @@ from .nemesis_check import check
 
 # Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
 PAUSE_S: Final = (4.0, 9.0)
-# Quiet at both ends: for the calls to begin, and for the last act to be survived.
+# Quiet at both ends: the calls begin, and recover from the last act.
 QUIET_S: Final = 5.0
 # How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
 # loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
@@ -62,11 +62,11 @@ DECK: Final = (
     ("slow", "media", LONG_S),
     ("slow", "model", SHORT_S),
 )
-# A caller who heard the fallback tries again after this.
+# A caller who got the fallback calls again after this.
 REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
-# After the last call, for sessions and lines that wait for their caller to come back.
+# After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
 # Calls before the first act: what a process opens with its first call is no leak of the others.
 WARM_UP_CALLS: Final = 8
@@ -90,7 +90,7 @@ def schedule(seed: int, seconds: float) -> list[Act]:
 
 
 def script(rng: random.Random) -> Caller:
-    """A call of half a minute or so: questions, polite and not."""
+    """A call of about half a minute: polite questions, and interruptions."""
     steps: list[Any] = [Say(rng.choice(_CLIPS), AiSilent(ms=400))]
     for _ in range(3):
         when = AiHeard(ms=1_000, upto_ms=5_000) if rng.random() < 0.5 else AiSilent(ms=400)
@@ -194,7 +194,7 @@ async def _carry(
         began = time.monotonic()
 
         async def phone(number: int) -> None:
-            """Calls again as long as there is time."""
+            """Place one call after the other while there is time."""
             rng = random.Random(seed * 1_000 + number)
             await asyncio.sleep(number * 3.0 / calls)
             while time.monotonic() - began < seconds - QUIET_S:

@@ -1,7 +1,7 @@
-"""Reads the record of a run of the nemesis: what happened to each call, and which act of harm may explain it.
+"""Reads the record of a run of the nemesis: the damage to each call, and the acts of harm that may explain it.
 
-Nothing is excused for its size alone. A gap, a leftover, a cut or a lost socket needs an act that hit this call, close
-by, and an act excuses no more than its bound (excuses.py). The rest is a broken promise, however short.
+No damage is excused for its size alone. A gap, a leftover, a cut or a lost socket needs an act that hit this call at
+about that time, and an act excuses no more than its bound (excuses.py). The rest is a broken promise, however short.
 
 Pure, but for `check`, which reads the record's folder.
 """
@@ -9,6 +9,7 @@ Pure, but for `check`, which reads the record's folder.
 from __future__ import annotations
 
 import pickle
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -31,26 +32,26 @@ _MS: Final = 1_000_000
 SILENCE_MS: Final = 240
 # Likewise for an answer.
 LATE_MS: Final = ANSWER_MS + 150
-# Of what the model had made this long before its session was lost, nothing is lost.
+# Speech that the model had made this long before its session was lost has to be heard.
 MADE_NS: Final = 300 * _MS
 # No answer is made sooner after a turn: one that seems to be was not the interrupted one.
 INSTANT_NS: Final = 50 * _MS
-# Nobody corrects the history of a session that is over: what happened this long before its end may go untold.
+# The history of an ended session is not corrected: interruptions this shortly before its end may be missing.
 UNTOLD_NS: Final = 500 * _MS
 # The carrier's own lateness makes speech seem late, by this much at most: one that is later measures nothing.
 LATENESS: Final[tuple[Damage, ...]] = ("gap", "leftover", "late answer")
 LAG_MS: Final = 250
-# A call that is refused began this soon after an act that takes processes away; more refusals than this share are too
-# many whatever the acts were.
+# A call may be refused this soon after an act that takes processes away. A larger share of refusals is a fault,
+# whatever the acts were.
 REFUSED_NS: Final = 5_000 * _MS
 REFUSED_SHARE: Final = 0.05
-# A session is fresh for this long.
+# A session counts as new for this long.
 FRESH_NS: Final = 200 * _MS
 _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with a record, a sentence each; prints the figures, and which acts excuse how much of them."""
+    """The problems of a record, a sentence each. Prints the figures, and how much of them each act excuses."""
     problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
     ledger = Ledger()
@@ -79,14 +80,14 @@ def check(folder: Path) -> list[str]:
 
 
 def is_refused(call: CallRecord, verdict: Verdict) -> bool:
-    """It got the fallback and no conversation, as it should while too much is broken at the same time."""
+    """Whether the call got the fallback and no conversation, which is right while too much is broken at once."""
     return verdict.first_audio_ms is None and any(verb.name == "Say" for verb in call.verbs)
 
 
 def problems_of(
     call: CallRecord, sessions: Sequence[dict[str, Any]], deeds: Iterable[Deed], ledger: Ledger | None = None
 ) -> tuple[list[str], Verdict]:
-    """What is wrong with one call and no act that hit it explains; and the verdict."""
+    """The problems of one call that no act on it explains; and the verdict."""
     done = [deed for deed in deeds if not deed.failure]
     own = [deed for deed in done if call.call_sid in deed.victims]
     sessions = lived(sessions, own, call.ended_ns)
@@ -120,7 +121,8 @@ def lived(
             if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
                 ended[number] = _until(session, stop.began_ns)
     for stop in stops:
-        if ended and call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns:
+        is_unread = call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns
+        if ended and is_unread and ended[-1]["opened_ns"] < stop.began_ns:
             ended[-1] = _until(ended[-1], min(stop.began_ns, ended[-1]["closed_ns"] or stop.began_ns))
     return ended
 
@@ -142,8 +144,7 @@ def _until(session: dict[str, Any], closed_ns: int) -> dict[str, Any]:
         "errors": [each for each in session.get("errors", ()) if each["at_ns"] <= closed_ns],
     }
     if session.get("input_b64") is not None and "input_at" in session:
-        # Four characters of base64 are three bytes: cut off by whole groups.
-        change["input_b64"] = session["input_b64"][: heard // 3 * 4]
+        change["input_b64"] = b64encode(b64decode(session["input_b64"])[:heard]).decode()
     return session | change
 
 
@@ -241,7 +242,15 @@ class _Call:
                 continue
             until_ns = each.effective_ns + int(each.silence_ms * _MS)
             over_ms = each.leftover_ms(SILENCE_MS)
-            if over_ms and (left := self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)):
+            if not over_ms:
+                continue
+            left = self._settle("leftover", over_ms, each.effective_ns - NEAR_NS, until_ns)
+            # A socket that was read again while this was being made may be ahead of the ear until the AI is silent.
+            made_ns = min(
+                (self._created_ns.get(response, until_ns) for response in each.response_ids), default=until_ns
+            )
+            left = self._account.settle("leftover", left, made_ns - NEAR_NS, until_ns, only=("slow", "media"))
+            if left:
                 yield (
                     f"{over_ms:.0f} ms were heard later than {SILENCE_MS} ms after their interruption,"
                     f" {left:.0f} of them unexplained{self._when(each.effective_ns)}"

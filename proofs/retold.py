@@ -89,22 +89,39 @@ def _items(
         and item.began_ns < session["opened_ns"]
         and (session["closed_ns"] is None or item.ended_ns < session["closed_ns"] - TELLING_NS)
     ]
-    at = 0
-    for item in sorted(before, key=lambda each: each.began_ns):
-        words = item.truth.transcript
-        ms_of_a_letter = len(item.coverage) / BYTES_PER_MS / max(1, len(words))
+    items = sorted(before, key=lambda each: each.began_ns)
+    for item, text in zip(items, _pairs(items, told), strict=True):
         heard_ms = item.heard_bytes / BYTES_PER_MS
-        # Answers repeat, so that the order has to tell them apart.
-        found = next((n for n in range(at, len(told)) if told[n].strip() in words), None)
-        told_ms = 0.0
-        if found is not None:
-            at = found + 1
-            told_ms = len(told[found]) * ms_of_a_letter
-            if not words.startswith(told[found]):
-                yield f"was told {item.truth.item_id} without its first words"
+        told_ms = _ms_of(item, text)
+        if not item.truth.transcript.startswith(text):
+            yield f"was told {item.truth.item_id} without its first words"
         known_ms = _known_ms(item) if item.session in died else heard_ms
         if told_ms > heard_ms + TOLD_MS or told_ms < min(heard_ms, known_ms) - TOLD_MS:
             yield f"was told {told_ms:.0f} ms of {item.truth.item_id}, and {heard_ms:.0f} ms of it were heard"
+
+
+def _ms_of(item: Spoken, text: str) -> float:
+    """How much of an item its first words are, by their letters."""
+    return len(text) * len(item.coverage) / BYTES_PER_MS / max(1, len(item.truth.transcript))
+
+
+def _pairs(items: Sequence[Spoken], told: Sequence[str]) -> list[str]:
+    """What each item was told as, "" for nothing. Answers repeat: order and length tell them apart."""
+    # For each number of texts that are taken, the best way so far: its worth, and what its items were told as.
+    best: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(len(told) + 1)]
+    for item in items:
+        heard_ms = item.heard_bytes / BYTES_PER_MS
+        following: list[tuple[float, list[str]]] = []
+        for taken, (worth, texts) in enumerate(best):
+            ways = [(worth, [*texts, ""])]
+            if taken and (text := told[taken - 1]).strip() in item.truth.transcript:
+                fits = 1 + 1 / (1 + abs(_ms_of(item, text) - heard_ms))
+                ways.append((best[taken - 1][0] + fits, [*best[taken - 1][1], text]))
+            if following:
+                ways.append(following[-1])
+            following.append(max(ways, key=lambda way: way[0]))
+        best = following
+    return best[-1][1]
 
 
 def _known_ms(item: Spoken) -> float:

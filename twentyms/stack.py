@@ -88,6 +88,8 @@ class Stack:
             "TWILIO_AUTH_TOKEN": self.auth_token,
             "OPENAI_API_KEY": "sk-simulated",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
+            # Records name it. It gets the session of a model that reasons.
+            "OPENAI_REALTIME_MODEL": "gpt-realtime-2.1-simulated",
             "NO_PROXY": "127.0.0.1,localhost",
             **(env or {}),
         }

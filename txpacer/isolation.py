@@ -1,4 +1,4 @@
-"""What keeps other work off the pacer's back: all of it before the first frame, none of it while pacing."""
+"""The isolation of txpacer from the rest of the machine, complete before the first frame."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger("txpacer")
 
 
 def take_priority(settings: Settings, metrics: PacerMetrics) -> int | None:
-    """Be scheduled before everything else, where that is permitted; the priority, or None with one plain notice.
+    """Get real-time scheduling where it is permitted. Returns the priority, or None after one log line.
 
-    Raises ConfigError for TX_REALTIME=on where it is not, and for a TX_CPU that is not there.
+    Raises ConfigError for TX_REALTIME=on where it is not permitted, and for a TX_CPU that does not exist.
     """
     pin(settings.tx_cpus)
     exact_timers()
@@ -30,7 +30,7 @@ def take_priority(settings: Settings, metrics: PacerMetrics) -> int | None:
 
 
 def settle(metrics: PacerMetrics) -> None:
-    """After set-up: what is there stays in memory, and no collection ever again. The loop makes no cycles."""
+    """After set-up: lock the memory, and switch the garbage collector off, because the loop makes no cycles."""
     freeze_collector()
     gc.disable()
     refused = lock_memory()

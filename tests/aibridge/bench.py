@@ -1,4 +1,4 @@
-"""A conversation on a bench: with a scripted model, and a line that says what the test has it say."""
+"""A conversation on a bench: the test scripts the model and the line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ C = TypeVar("C")
 
 
 class Bench:
-    """`now` is in ms since the start. What the conversation commanded stands in `done`, oldest first.
+    """`now` is in ms since the start. `done` holds the conversation's commands, oldest first.
 
     The model's responses, utterances and turns have the numbers that the test gives them.
     """
@@ -67,7 +67,7 @@ class Bench:
         return T0 + int(self.now * MS)
 
     def take(self) -> list[Command]:
-        """What was commanded since the last time."""
+        """The commands since the last call."""
         taken, self._taken = self.done[self._taken :], len(self.done)
         return taken
 
@@ -79,7 +79,7 @@ class Bench:
         return self.page.counter(name, value).value
 
     def wait(self, ms: float) -> None:
-        """Time passes; what falls due is done at its hour."""
+        """Let time pass; the conversation acts whenever something is due."""
         end = self.ns + int(ms * MS)
         while (due_ns := self.talk.next_due_ns()) is not None and due_ns <= end:
             self.now = max(self.now, (due_ns - T0) / MS)
@@ -158,11 +158,11 @@ class Bench:
         self.report(PlayoutFinished(1, utterance, self.ns))
 
     def withdrawn(self, through: int, *paced: tuple[int, int]) -> None:
-        """txpacer's answer; `paced` in (utterance, ms)."""
+        """txpacer answers a withdrawal; `paced` in (utterance, ms)."""
         self.report(Withdrawn(1, through, tuple((number, ms * 8) for number, ms in paced), self.ns + 120 * MS))
 
     def answers(self) -> None:
-        """A response of 5 s that is made and has been heard for 1 s."""
+        """The model makes a response of 5 s, and the caller has heard 1 s of it."""
         self.began()
         self.speech(5_000, words="one two three four five six seven eight nine ten")
         self.speech_ended()

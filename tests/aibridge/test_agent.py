@@ -40,7 +40,7 @@ def test_the_notice_is_said_only_when_the_call_is_recorded() -> None:
     assert chosen.script(recorded=True).greeting.text == "Hello."
 
 
-def test_a_call_whose_recorded_fallback_nothing_follows_ends_after_it() -> None:
+def test_a_recorded_fallback_ends_the_call_when_no_number_follows() -> None:
     chosen = agent.Agent(instructions="x", fallback="Sorry.", fallback_audio=b"sorry")
     assert chosen.script(fallback_ends_call=True).fallback_order == HangUp()
     assert chosen.script().fallback_order == Fallback()
@@ -75,7 +75,7 @@ def test_a_notice_file_may_come_with_a_greeting_file(tmp_path: Path) -> None:
         "[[[",
     ],
 )
-def test_an_agent_that_cannot_be_used_is_one_line_of_advice(tmp_path: Path, text: str) -> None:
+def test_an_invalid_agent_file_is_refused_in_one_line_with_advice(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         agent.load(_agent(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -90,7 +90,7 @@ def test_pcm_becomes_mulaw(tmp_path: Path) -> None:
     assert [MULAW_TO_LINEAR[code] for code in read_recording(path)] == samples
 
 
-def test_raw_mulaw_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_raw_mulaw_is_used_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "hello.ulaw"
     path.write_bytes(b"\x01\x02\x03")
     assert read_recording(path) == b"\x01\x02\x03"
@@ -109,7 +109,7 @@ def test_other_rates_are_refused(tmp_path: Path, rate: int) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01", b"ID3" * 99]
 )
-def test_what_is_no_recording_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_recording_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "broken.wav"
     path.write_bytes(data)
     with pytest.raises(ValueError, match="it "):

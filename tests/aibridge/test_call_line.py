@@ -1,4 +1,4 @@
-"""A call whose line, media socket or worker is lost, between the real pacer and an ear that plays what it gets."""
+"""A call whose line, media socket or worker is lost, with the real pacer and an ear that plays all frames."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SPEECH = random.Random(3).randbytes(80_000)  # 10 s
 
 
 class FakeModel:
-    """A session that is there and takes everything."""
+    """A session that is ready and accepts everything."""
 
     ready = SessionReady()
 
@@ -76,7 +76,7 @@ class FakeModel:
 
 
 class Cell:
-    """One call, one pacer at a time, and a gateway that writes what it gets. Messages to txpacer wait for `deliver`."""
+    """One call, one pacer at a time, and a gateway that writes all frames. Messages to txpacer wait for `deliver`."""
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
@@ -184,7 +184,7 @@ class Cell:
                     self.call.playout(report)
 
     def run(self, ms: int, *, deliver: bool = True) -> None:
-        """Time passes, in ticks of 10 ms; the caller is heard all the while."""
+        """Let time pass, in ticks of 10 ms; caller audio comes all the time."""
         for _ in range(ms // 10):
             if deliver:
                 self.deliver()
@@ -216,7 +216,7 @@ class Cell:
         self.call.line_lost(LineLost(self.number, self.epoch, tuple(self.marks), self.frames, self.seq, 1))
 
     def socket_dies(self, *, epoch: int | None = None) -> None:
-        """And is replaced by the next one. `epoch`: of the txpacer that the worker knows."""
+        """The media socket is lost and replaced. `epoch`: of the txpacer that the worker knows."""
         self.pipe.append(CloseLine(self.number))
         self.number += 1
         self.wire, self.marks, self.frames, self.seq = b"", [], 0, 0
@@ -224,7 +224,7 @@ class Cell:
         self.call.tell_memory()
 
     def worker_dies(self, *, remembers: bool = True) -> None:
-        """`remembers`: it was just about to tell what it knows."""
+        """The worker dies and another takes over. `remembers`: it left its memory just before."""
         if remembers:
             self.call.tell_memory()
         self.pipe.clear()
@@ -241,7 +241,7 @@ def padded(speech: bytes) -> bytes:
 
 
 def talking(ms: int = 3_000) -> Cell:
-    """In the midst of ten seconds that are all made."""
+    """A call in the middle of ten seconds of speech, all of which is made."""
     cell = Cell()
     cell.says(len(SPEECH))
     cell.ends()
@@ -249,7 +249,7 @@ def talking(ms: int = 3_000) -> Cell:
     return cell
 
 
-def test_a_line_that_is_lost_goes_on_with_the_next_byte() -> None:
+def test_a_lost_line_continues_with_the_next_byte() -> None:
     cell = talking()
     cell.pacer_dies()
     cell.run(9_000)
@@ -257,7 +257,7 @@ def test_a_line_that_is_lost_goes_on_with_the_next_byte() -> None:
     assert cell.heard_bytes == len(SPEECH)
 
 
-def test_a_socket_that_is_lost_goes_on_where_the_ear_stopped() -> None:
+def test_after_a_lost_socket_the_line_continues_where_the_ear_stopped() -> None:
     cell = talking()
     cell.socket_dies()
     cell.run(9_000)
@@ -265,7 +265,7 @@ def test_a_socket_that_is_lost_goes_on_where_the_ear_stopped() -> None:
     assert cell.heard_bytes == len(SPEECH)
 
 
-def test_a_line_that_is_lost_behind_a_lost_socket_says_nothing_twice() -> None:
+def test_a_line_that_is_lost_after_its_socket_repeats_nothing() -> None:
     cell = talking()
     cell.socket_dies()
     for _ in range(2):
@@ -275,7 +275,7 @@ def test_a_line_that_is_lost_behind_a_lost_socket_says_nothing_twice() -> None:
     assert cell.wire == SPEECH[3_000 * 8 :]
 
 
-def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_the_next_one() -> None:
+def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_the_next_one() -> None:
     cell = talking()
     known = cell.epoch
     cell.pacer_dies(is_noticed=False)
@@ -287,7 +287,7 @@ def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_the_next_on
     assert cell.wire == SPEECH[3_000 * 8 :]
 
 
-def test_a_line_whose_opening_got_lost_is_opened_again_and_given_everything() -> None:
+def test_a_line_whose_request_was_lost_is_requested_again_and_gets_all_speech() -> None:
     cell = Cell()
     cell.says(30_000)
     cell.pipe.clear()
@@ -300,7 +300,7 @@ def test_a_line_whose_opening_got_lost_is_opened_again_and_given_everything() ->
     assert cell.wire == SPEECH
 
 
-def test_a_line_whose_opening_was_only_late_is_given_nothing_twice() -> None:
+def test_a_line_whose_request_was_late_gets_no_speech_twice() -> None:
     cell = Cell()
     for _ in range(3):
         cell.says(10_000)
@@ -313,7 +313,7 @@ def test_a_line_whose_opening_was_only_late_is_given_nothing_twice() -> None:
     assert cell.call.line.asked_ns == 0
 
 
-def test_a_line_that_was_opened_before_its_gateway_knew_of_the_restart_goes_on() -> None:
+def test_a_line_that_was_opened_before_its_gateway_knew_of_the_restart_continues() -> None:
     cell = Cell()
     cell.pacer_dies(is_noticed=False)
     cell.call.ask_again(cell.epoch)
@@ -335,7 +335,7 @@ def test_a_successor_knows_the_speech_that_its_predecessor_left_in_the_line() ->
     assert cell.heard_bytes == len(SPEECH)
 
 
-def test_and_where_the_socket_began_in_the_midst_of_it() -> None:
+def test_a_successor_knows_in_which_utterance_the_media_socket_began() -> None:
     cell = talking()
     cell.socket_dies()
     cell.run(1_000)
@@ -346,7 +346,7 @@ def test_and_where_the_socket_began_in_the_midst_of_it() -> None:
     assert cell.wire == SPEECH[3_000 * 8 :]
 
 
-def test_what_a_line_finished_between_two_workers_was_heard_whole() -> None:
+def test_an_utterance_that_the_line_finished_between_two_workers_counts_as_heard() -> None:
     cell = Cell()
     cell.says(len(SPEECH))
     cell.event(Words(1, "one two three four"))
@@ -358,7 +358,7 @@ def test_what_a_line_finished_between_two_workers_was_heard_whole() -> None:
     assert cell.heard_bytes == len(SPEECH)
 
 
-def test_words_that_a_successor_knows_are_not_spread_over_what_it_does_not_know() -> None:
+def test_the_words_that_a_successor_knows_are_not_spread_over_audio_without_words() -> None:
     cell = Cell()
     cell.says(16_000)
     cell.event(Words(1, "one two three four"))
@@ -372,7 +372,7 @@ def test_words_that_a_successor_knows_are_not_spread_over_what_it_does_not_know(
     assert list(cell.model.told.values()) == ["one two three four"]
 
 
-def test_a_successor_is_told_of_an_interruption_no_more_than_was_heard() -> None:
+def test_after_an_interruption_a_successor_tells_the_model_no_more_than_was_heard() -> None:
     cell = Cell()
     cell.says(len(SPEECH))
     cell.event(Words(1, "one two three four"))
@@ -386,7 +386,7 @@ def test_a_successor_is_told_of_an_interruption_no_more_than_was_heard() -> None
 
 
 @pytest.mark.parametrize("accident", ["line", "socket"])
-def test_a_successor_that_has_no_answer_yet_asks_again(accident: str) -> None:
+def test_a_successor_without_an_answer_requests_the_line_again(accident: str) -> None:
     cell = talking()
     cell.worker_dies()
     if accident == "line":
@@ -398,7 +398,7 @@ def test_a_successor_that_has_no_answer_yet_asks_again(accident: str) -> None:
     assert cell.call.conversation.sessions.is_live
 
 
-def test_an_interruption_while_the_line_is_being_made_anew_is_answered_and_true() -> None:
+def test_an_interruption_during_the_restoration_of_a_line_is_answered_with_what_was_heard() -> None:
     cell = talking()
     cell.pacer_dies()
     cell.event(CallerSpeaks(1))
@@ -409,7 +409,7 @@ def test_an_interruption_while_the_line_is_being_made_anew_is_answered_and_true(
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_pause_that_ends_while_the_line_is_asked_for_does_not_last(is_new: bool) -> None:
+def test_a_pause_that_ends_during_the_request_of_a_line_does_not_last(is_new: bool) -> None:
     cell = Cell(Rules(confirm_ns=300 * MS))
     cell.says(len(SPEECH))
     cell.ends()
@@ -425,7 +425,7 @@ def test_a_pause_that_ends_while_the_line_is_asked_for_does_not_last(is_new: boo
     assert cell.wire == SPEECH
 
 
-def test_what_a_line_would_refuse_is_not_given_to_it_and_not_believed() -> None:
+def test_speech_that_exceeds_a_line_is_not_sent_and_does_not_count_as_heard() -> None:
     cell = Cell()
     cell.event(ResponseBegan(1))
     for _ in range(12 * 60):
@@ -469,7 +469,7 @@ acts = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(acts, max_size=25))
-def test_whatever_is_lost_each_socket_gets_the_speech_on_from_where_the_ear_was(script: list[tuple[str, int]]) -> None:
+def test_after_any_loss_each_socket_continues_the_speech_where_the_ear_was(script: list[tuple[str, int]]) -> None:
     cell = Cell()
     begin = 0
     for what, amount in script:

@@ -1,4 +1,4 @@
-"""What a watcher of a call is told."""
+"""The notes for a browser phone that follows a call."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def follow() -> tuple[History, Follower, list[dict[str, Any]]]:
     return history, Follower(history, lambda note: notes.append(json.loads(note))), notes
 
 
-def test_events_of_the_model_are_told_in_order() -> None:
+def test_events_of_the_model_are_noted_in_order() -> None:
     _, follower, notes = follow()
     for event in (CallerSpeaks(1), CallerSilent(1), ResponseBegan(1), ResponseEnded(1, "cancelled")):
         follower.event(event)
     assert notes == [{"speech": "started"}, {"speech": "stopped"}, {"response": "created"}, {"response": "cancelled"}]
 
 
-def test_a_turn_is_told_when_it_changed_and_only_then() -> None:
+def test_a_turn_is_noted_only_when_it_changed() -> None:
     history, follower, notes = follow()
     speech = Utterance(1, 1, received_bytes=16_000, began_ns=500 * MS)
     history.begin_utterance(speech).text = "one two three four"
@@ -40,7 +40,7 @@ def test_a_turn_is_told_when_it_changed_and_only_then() -> None:
     assert len(notes) == 2
 
 
-def test_audio_that_only_grows_is_told_once_a_second() -> None:
+def test_a_turn_whose_audio_grows_is_noted_once_a_second() -> None:
     history, follower, notes = follow()
     speech = Utterance(1, 1)
     history.begin_utterance(speech)
@@ -50,7 +50,7 @@ def test_audio_that_only_grows_is_told_once_a_second() -> None:
     assert len(notes) == 11
 
 
-def test_an_interruption_is_told_once_with_its_times() -> None:
+def test_an_interruption_is_noted_once_with_its_times() -> None:
     history, follower, notes = follow()
     history.interruptions.append(Interruption(1_000 * MS, 1_120 * MS, False, True))
     follower.look(1_030 * MS)
@@ -58,7 +58,7 @@ def test_an_interruption_is_told_once_with_its_times() -> None:
     assert notes == [{"interruption": {"agoMs": 30, "silentMs": 120, "protected": False, "cancelled": True}}]
 
 
-def test_late_words_of_an_old_turn_are_told_and_a_long_call_is_not_told_again() -> None:
+def test_late_words_of_an_old_turn_are_noted_and_complete_turns_are_not_repeated() -> None:
     history, follower, notes = follow()
     for number in range(50):
         history.begin_utterance(Utterance(number + 1, 1, settled_ns=1))

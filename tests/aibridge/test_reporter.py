@@ -1,4 +1,4 @@
-"""What callbook is told of a conversation: after the first frame, each turn when it is settled, the rest at the end."""
+"""The facts of a conversation: after the first frame, each turn when it is settled, the rest at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reporter(record=True):
 
 
 def say(history, *, ended_ns=2 * S, text="one two three four", heard=16_000):
-    """The AI's first words."""
+    """Record the AI's first words."""
     turn = history.begin_utterance(Utterance(1, 1, 16_000, heard_bytes=heard, began_ns=S, settled_ns=ended_ns))
     turn.text = text
     return turn
@@ -45,7 +45,7 @@ def test_nothing_is_noted_before_the_first_frame():
     assert noted[0].record
 
 
-def test_a_turn_is_noted_when_it_ended_and_again_when_its_words_come():
+def test_a_turn_is_noted_at_its_end_and_again_when_its_words_come():
     one, history, noted = reporter()
     one.first_frame(S)
     turn = say(history, ended_ns=None, text="")
@@ -60,7 +60,7 @@ def test_a_turn_is_noted_when_it_ended_and_again_when_its_words_come():
     assert [fact.heard_text for fact in noted[1:]] == ["", "hello"]
 
 
-def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_hear():
+def test_a_turn_cut_off_by_the_end_of_the_call_holds_the_words_that_there_was_time_to_hear():
     one, history, noted = reporter()
     one.first_frame(S)
     say(history, ended_ns=None, heard=None)
@@ -76,7 +76,7 @@ def test_a_turn_that_the_end_of_the_call_cut_off_holds_what_there_was_time_to_he
     assert (last.ear_gaps, last.ear_gap_us) == (1, 4_000)
 
 
-def test_what_the_ear_waited_for_was_not_heard():
+def test_a_gap_at_the_ear_shortens_what_was_heard_by_the_end_of_the_call():
     one, history, noted = reporter()
     one.first_frame(S)
     say(history, ended_ns=None, heard=None).speech.gap_ns = S // 2
@@ -84,7 +84,7 @@ def test_what_the_ear_waited_for_was_not_heard():
     assert [fact.heard_ms for fact in noted if isinstance(fact, facts.Turn)] == [500]
 
 
-def test_a_turn_that_goes_on_at_another_worker_is_left_to_that_one():
+def test_a_turn_that_continues_at_another_worker_is_noted_by_that_worker():
     one, history, noted = reporter()
     one.first_frame(S)
     say(history, ended_ns=None, heard=None)
@@ -98,7 +98,7 @@ def test_a_call_that_ended_without_a_frame_is_not_recorded():
     assert not noted[0].record
 
 
-def test_the_model_of_a_call_is_what_its_session_says_that_it_is():
+def test_a_record_names_the_model_that_the_session_reports():
     one, _, noted = reporter()
     one.first_frame(S)
     one.name_model("simulated")

@@ -1,4 +1,4 @@
-"""What a worker says to txpacer: in order, at once, and speech that goes on a moment later."""
+"""A worker's messages to txpacer: in order and at once; the later deltas of an utterance gather."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_the_first_delta_of_an_utterance_goes_at_once_and_the_next_ones_ga
 
 @pytest.mark.parametrize("message", [Withdraw(1, 1, False), SpeechEnd(1, 1), Speech(1, 2, b"x"), Speech(2, 1, b"y")])
 @on_a_loop
-async def test_whatever_cannot_wait_takes_with_it_what_was_said_before(link: FakeLink, message: Message) -> None:
+async def test_an_urgent_message_takes_along_the_speech_before_it(link: FakeLink, message: Message) -> None:
     line = speaking(link)
     line.say(Speech(1, 1, b"a"))
     await asyncio.sleep(0)
@@ -69,7 +69,7 @@ async def test_whatever_cannot_wait_takes_with_it_what_was_said_before(link: Fak
 
 
 @on_a_loop
-async def test_a_call_that_ended_begins_anew(link: FakeLink) -> None:
+async def test_after_the_end_of_a_line_a_first_delta_leaves_at_once_again(link: FakeLink) -> None:
     line = speaking(link)
     for message in (Speech(1, 1, b"a"), CloseLine(1), Speech(1, 1, b"b")):
         line.say(message)
@@ -78,7 +78,7 @@ async def test_a_call_that_ended_begins_anew(link: FakeLink) -> None:
 
 
 @on_a_loop
-async def test_what_txpacer_has_not_taken_is_shown(link: FakeLink) -> None:
+async def test_bytes_that_txpacer_has_not_accepted_are_shown(link: FakeLink) -> None:
     shown = Page.in_memory([gauge("kept", "kept")]).gauge("kept")
     line = SpeechLink(link, shown)  # type: ignore[arg-type]  # as much of a link as it needs
     link.kept_bytes = 320

@@ -1,4 +1,4 @@
-"""A worker on its real sockets, with the simulated model behind one: sessions dialled ahead, matched and closed."""
+"""A worker on real sockets with the simulated model: sessions dialled ahead, matched and closed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
+from shared.process import ConfigError
 from shared.settings import Settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
@@ -83,7 +84,7 @@ class Cell:
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something to become true, and fail when it does not in time."""
+    """Wait until `holds` is true; fail when it does not become true in time."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110  # what is waited for happens behind a socket
             await asyncio.sleep(0.005)
@@ -154,7 +155,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def test_the_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_its_token() -> None:
+def test_a_session_is_dialled_at_the_webhook_and_used_by_the_media_socket_of_its_token() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             under_test.offer("token-a", "CAa")
@@ -221,7 +222,7 @@ def test_every_session_is_closed_within_3_s_of_the_hang_up() -> None:
     run(scenario)
 
 
-def test_a_call_that_ends_while_its_model_is_being_dialled_leaves_nothing_behind() -> None:
+def test_a_call_that_ends_while_its_model_is_dialled_leaves_no_session() -> None:
     async def scenario() -> None:
         async with cell(Behaviour(handshake_ms=300)) as under_test:
             under_test.start(1, "unknown", "CA1")
@@ -245,7 +246,7 @@ def test_a_call_whose_model_drops_the_socket_gets_another_session() -> None:
 
 
 @pytest.mark.parametrize("refuse", ["key", "unavailable"])
-def test_a_call_whose_model_cannot_be_had_is_handed_to_the_fallback(refuse: Any) -> None:
+def test_a_call_without_a_model_gets_the_fallback(refuse: Any) -> None:
     async def scenario() -> None:
         async with cell(Behaviour(refuse=refuse), model_reconnect_seconds=1) as under_test:
             under_test.offer("token", "CA1")
@@ -276,7 +277,7 @@ def test_a_token_that_was_used_at_another_gateway_is_refused_and_the_call_goes_o
     run(scenario)
 
 
-def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
+def test_a_gateway_learns_that_its_offer_was_used_at_another_gateway() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             at_the_other: list[Any] = []
@@ -292,7 +293,7 @@ def test_a_gateway_learns_that_its_offer_was_used_at_another_one() -> None:
     run(scenario)
 
 
-def test_a_gateway_learns_whether_another_one_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "GATEWAY_LIVES_S", 0.2)
 
     async def scenario() -> None:
@@ -326,7 +327,7 @@ def test_a_gateway_learns_which_of_its_hellos_is_answered() -> None:
     run(scenario)
 
 
-def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_whose_handler_fails_costs_the_session_and_not_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     deal_with = worker.Call.model_event
     failed = []
 
@@ -349,7 +350,7 @@ def test_an_event_that_cannot_be_dealt_with_costs_the_session_and_not_the_call(m
     run(scenario)
 
 
-def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_those_it_has() -> None:
+def test_a_worker_that_gets_sigterm_takes_no_calls_and_leaves_the_memory_of_its_calls() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
             under_test.offer("token", "CA1")
@@ -363,7 +364,7 @@ def test_a_worker_that_is_stopped_takes_no_calls_and_leaves_what_was_said_in_tho
     run(scenario)
 
 
-def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
+def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
@@ -380,7 +381,7 @@ def test_a_call_that_is_back_on_another_socket_leaves_its_memory_with_that_gatew
     run(scenario)
 
 
-def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_requested_until_txpacer_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
 
     async def scenario() -> None:
@@ -401,7 +402,7 @@ def test_a_line_is_asked_for_until_it_is_answered(monkeypatch: pytest.MonkeyPatc
     run(scenario)
 
 
-def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_successor_at_once(
+def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
@@ -420,5 +421,41 @@ def test_a_line_that_was_asked_of_a_txpacer_that_is_gone_is_asked_of_its_success
             await until(lambda: epochs() == [1])
             assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
             await until(lambda: epochs() == [1, 2])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("config", "advice"),
+    [
+        ({"type": "realtime", "audio": {"input": {"turn_detection": {"type": "no such type"}}}}, "agent.toml"),
+        ({"type": "realtime"}, "OPENAI_API_KEY"),
+    ],
+)
+def test_a_start_that_the_model_refuses_names_what_is_to_be_changed(
+    monkeypatch: pytest.MonkeyPatch, config: Any, advice: str
+) -> None:
+    monkeypatch.setattr(worker, "session_config", lambda *_: config)
+
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory(prefix="t-") as directory:
+            context: zmq.Context[Any] = zmq.Context()
+            async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
+                key = "sk-refused" if advice == "OPENAI_API_KEY" else "sk-test"
+                client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
+                starting = worker.Worker(
+                    Settings(_env_file=None, run_dir=Path(directory)),  # type: ignore[call-arg]
+                    number=0,
+                    agent=agent.load(None),
+                    client=client,
+                    page=Page.in_memory(DEFINITIONS),
+                    context=context,
+                )
+                try:
+                    with pytest.raises(ConfigError, match=advice):
+                        await asyncio.wait_for(starting.run(asyncio.Event()), 10)
+                finally:
+                    context.destroy(linger=0)
+                    await client.close()
 
     run(scenario)

@@ -8,6 +8,7 @@ from time import monotonic_ns
 import pytest
 from websockets.frames import Frame, Opcode
 
+from shared.liveness import PEER_SILENT_S
 from shared.messages import (
     CallEnded,
     CallOffered,
@@ -115,6 +116,23 @@ def test_calls_without_a_worker_get_the_fallback(run, monkeypatch):
         assert "<Say>" in await cell.twilio.voice("CAalone", resume=True)
 
     run(scenario, model_reconnect_seconds=1)
+
+
+def test_calls_without_txpacer_get_the_fallback(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
+    monkeypatch.setattr("gateway.core.calls.PACER_GONE_S", PEER_SILENT_S + 1)
+    monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
+
+    async def scenario(cell):
+        async with cell.call("CAsilent") as (socket, started):
+            cell.pacer.answer = None
+            await cell.until(lambda: not cell.gateway.calls.neighbours.pacer_is_there(monotonic_ns()))
+            assert started.call in cell.gateway.calls.by_number
+            assert await closed_with(socket) == 1000
+            assert (await cell.bridge.next(CallEnded)).reason == "hung-up"
+        assert "<Say>" in await cell.twilio.voice("CAsilent", resume=True)
+
+    run(scenario)
 
 
 def test_a_new_gateway_without_a_worker_does_not_end_a_returning_call(run, monkeypatch):

@@ -1,4 +1,4 @@
-"""Strangers at the port while calls go on: their ears notice nothing."""
+"""Hostile connections during calls are inaudible."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def p999_ms(frames: Counter[Series]) -> float:
     return 1_000 * next(bound for bound, count in buckets if count >= 0.999 * buckets[-1][1])
 
 
-def test_a_thousand_hostile_connections_beside_twenty_calls_are_not_heard(tmp_path: Path) -> None:
+def test_a_thousand_hostile_connections_are_inaudible_to_twenty_calls(tmp_path: Path) -> None:
     with Stack(log=tmp_path / "log") as stack:
 
         async def calls(count: int) -> list[CallRecord]:

@@ -9,9 +9,9 @@ from proofs.matrix_live import interruptions, losses
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def test_interruptions_at_random_moments_are_answered_and_leave_nothing() -> None:
+def test_an_ai_that_is_interrupted_at_random_moments_falls_silent_in_time_and_answers() -> None:
     assert interruptions(3) == []
 
 
-def test_calls_that_lose_their_model_in_mid_sentence_go_on_with_their_memory() -> None:
+def test_calls_that_lose_their_model_in_mid_sentence_continue_with_their_memory() -> None:
     assert losses(3) == []

@@ -42,7 +42,7 @@ SECRETS = {
 
 @contextmanager
 def receiver() -> Iterator[tuple[dict[str, str], threading.Event]]:
-    """A customer's webhook whose URL is a secret, as a setting; the event says that something was posted to it."""
+    """A customer's webhook with a secret URL, as a setting; the event is set when something was posted to it."""
     posted = threading.Event()
 
     class Customer(BaseHTTPRequestHandler):
@@ -64,7 +64,7 @@ def receiver() -> Iterator[tuple[dict[str, str], threading.Event]]:
             thread.join()
 
 
-def test_no_secret_is_written_anywhere_and_no_caller_in_a_log(tmp_path: Path) -> None:
+def test_no_secret_is_written_anywhere_and_no_callers_number_or_word_into_a_log(tmp_path: Path) -> None:
     caller = Caller([Say("hello", AiHeard(ms=500)), Say("auth-thankyou", AiHeard(ms=500)), HangUp(AiHeard(ms=500))])
     # One that the model refuses, and a signature that is wrong: what goes wrong is logged, too.
     silent = Caller([HangUp(AfterAnswer(ms=300))])
@@ -112,7 +112,7 @@ def test_no_secret_is_written_anywhere_and_no_caller_in_a_log(tmp_path: Path) ->
         ("postgresql://u:p@ss:{}@127.0.0.1:1/calls", "DATABASE_URL is not a URL"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_named_without_its_password(tmp_path: Path, url: str, said: str) -> None:
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path, url: str, said: str) -> None:
     password = secrets.token_hex(16)
     env = {
         "PATH": os.environ["PATH"],

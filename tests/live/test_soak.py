@@ -1,4 +1,4 @@
-"""Thousands of short calls leave nothing behind: no more memory, descriptors, threads or tasks than before."""
+"""Thousands of short calls leave no memory, descriptor, thread or task."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def settled(stack: Stack, before: dict[str, float] | None) -> dict[str, float]:
             return found
 
 
-def test_thousands_of_short_calls_leave_nothing_behind(tmp_path: Path) -> None:
+def test_thousands_of_short_calls_leave_no_memory_descriptor_thread_or_task(tmp_path: Path) -> None:
     with Stack(log=tmp_path / "log") as stack:
         assert asyncio.run(place(stack, WARM_UP)) == WARM_UP
         before = settled(stack, None)

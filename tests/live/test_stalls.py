@@ -1,4 +1,4 @@
-"""Processes stopped in mid-answer, and what the caller hears of it: nothing below the lead, one counted gap above."""
+"""Processes that are stopped in mid-answer: inaudible below the lead, one counted gap above it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def call_while(process: str, stop_ms: int, up: Stack, log: Path) -> Heard:
 
 
 @pytest.mark.parametrize(("process", "stop_ms"), [("aibridge", 2_000), ("callbook", 2_000), ("gateway", 100)])
-def test_what_stops_for_less_than_its_reserve_is_not_heard(
+def test_freezing_a_process_for_less_than_its_reserve_is_inaudible(
     process: str, stop_ms: int, stack: tuple[Stack, Path]
 ) -> None:
     heard = call_while(process, stop_ms, *stack)
@@ -115,7 +115,7 @@ def test_what_stops_for_less_than_its_reserve_is_not_heard(
     assert heard.rose["twentyms_tx_stall_total"] == 0
 
 
-def test_a_gateway_that_stops_for_longer_is_one_gap_and_one_stall_and_no_byte_is_lost(
+def test_freezing_a_gateway_for_longer_than_the_lead_costs_one_gap_and_no_byte(
     stack: tuple[Stack, Path],
 ) -> None:
     heard = call_while("gateway", 400, *stack)
@@ -130,7 +130,7 @@ def test_a_gateway_that_stops_for_longer_is_one_gap_and_one_stall_and_no_byte_is
     assert heard.rose["twentyms_pacer_reanchored_total"] == 1
 
 
-def test_what_is_scraped_is_as_prometheus_wants_it(stack: tuple[Stack, Path]) -> None:
+def test_promtool_accepts_the_scraped_metrics(stack: tuple[Stack, Path]) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian: apt install prometheus)")
     text = scrape(stack[0])

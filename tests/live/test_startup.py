@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AiHeard, Caller, Press
+from simulator.carrier.client import place_call
 from twentyms.stack import ROOT, free_port, get
 
 pytestmark = pytest.mark.live
@@ -30,7 +35,7 @@ def environment(run_dir: Path, **changes: str) -> dict[str, str]:
 
 
 def last_words(module: str, env: dict[str, str], cwd: Path) -> tuple[int, list[str]]:
-    """Run a process that should give up, in an empty folder (no .env): its exit status and stderr's lines."""
+    """Run a process that should give up, in an empty folder without .env: its exit status and stderr's lines."""
     impatient = (
         "import runpy; from shared import process; process.HANDOVER_S = 0.0; "
         f"runpy.run_module({module!r}, run_name='__main__')"
@@ -64,7 +69,7 @@ def run_dir() -> Iterator[Path]:
         ("aibridge", {"OPENAI_API_KEY": "x", "AGENT_FILE": "/dev/null"}, "is not an agent"),
     ],
 )
-def test_a_wrong_setting_is_one_line_that_names_it(
+def test_a_wrong_setting_is_refused_in_one_line_that_names_it(
     module: str, changes: dict[str, str], words: str, run_dir: Path, tmp_path: Path
 ) -> None:
     status, lines = last_words(module, environment(run_dir, **changes), tmp_path)
@@ -158,7 +163,7 @@ def variable(pid: int, name: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
-def test_however_it_ends_no_process_and_no_file_is_left(number: signal.Signals, tmp_path: Path) -> None:
+def test_twentyms_run_leaves_no_process_and_no_file_however_it_ends(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C, a closed terminal, a supervisor, and the worst."""
     mark = uuid.uuid4().hex
     port = free_port()
@@ -179,3 +184,32 @@ def test_however_it_ends_no_process_and_no_file_is_left(number: signal.Signals, 
     assert marked(mark) == []
     assert [path for path in run_dirs if path.exists()] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_that_is_live_at_ctrl_c_is_stored_with_its_turns_and_its_end(tmp_path: Path) -> None:
+    port, token = free_port(), "no-token-is-needed"
+    (tmp_path / ".env").touch()
+    env = environment(tmp_path / "run", GATEWAY_PORT=str(port), METRICS_PORT=str(free_port()))
+    env |= {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
+    twentyms = [sys.executable, "-m", "twentyms"]
+    running = subprocess.Popen([*twentyms, "run"], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
+    while get(port, "/readyz")[0] != 200:
+        assert running.poll() is None
+        time.sleep(0.05)
+    greeting_heard = Caller((Press("1", AiHeard(ms=4_000)),))
+
+    async def call() -> CallRecord:
+        placed = asyncio.create_task(place_call(f"http://127.0.0.1:{port}/twilio/voice", token, caller=greeting_heard))
+        while not greeting_heard.is_done:  # noqa: ASYNC110  # the caller has no event for it
+            await asyncio.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        return await placed
+
+    heard = asyncio.run(call())
+    assert running.wait(20) == 0
+    command = [*twentyms, "calls", "--json", heard.call_sid]
+    stored = json.loads(subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=True).stdout)
+    assert stored["end_reason"] == "hung-up"
+    (greeting,) = stored["turns"]
+    assert greeting["heard_ms"] >= 4_000
+    assert {usage["model"] for usage in stored["usage"]} == {"gpt-realtime-2.1-simulated"}

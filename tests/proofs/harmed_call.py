@@ -43,7 +43,7 @@ class HarmedCall:
         self.ledger = Ledger()
 
     def hear(self, from_ms: int, to_ms: int, at_ms: float) -> None:
-        """That much of the item, as it comes without a lead."""
+        """The ear hears this part of the item, without a lead."""
         for ms in range(from_ms, to_ms, 20):
             self.ear.media(self.audio[ms * 8 : ms * 8 + FRAME_BYTES], START + int((at_ms + ms - from_ms) * MS))
 

@@ -1,4 +1,4 @@
-"""A call on which the judge is tried: what the ear hears is what a test sends it. Times in ms since `start`."""
+"""A call for tests of the judge: the test decides what the ear hears. Times in ms since `start`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAD_MS = 120
 
 
 def speech(ms: float, seed: int) -> bytes:
-    """Audio of which every frame is unique, as the model server's is."""
+    """Audio whose frames are all unique, like the model server's."""
     return random.Random(seed).randbytes(int(ms * 8))
 
 
@@ -84,7 +84,7 @@ class Line:
         self.speech.append({"started_ns": START + int(from_ms * MS), "stopped_ns": stopped, "item_id": "user"})
 
     def lose(self, at_ms: float) -> None:
-        """The socket is gone; what follows is of the next one."""
+        """The socket is lost; later audio belongs to the next one."""
         at_ns = START + int(at_ms * MS)
         self.ear.close(at_ns)
         self.streams.append(StreamRecord(f"MZ0{len(self.streams)}", START, at_ns, "lost", {}))

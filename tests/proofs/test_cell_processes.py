@@ -1,4 +1,4 @@
-"""What processes hold, as the kernel says."""
+"""The descriptors and connections of processes, as the kernel lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from proofs.cell_processes import LIVES, Process, connections, lives
 
 
-def test_descriptors_are_counted_by_what_they_are(tmp_path: Path) -> None:
+def test_descriptors_are_counted_by_their_kind(tmp_path: Path) -> None:
     own = Process(os.getpid(), "tests", 1)
     before = own.descriptors()
     with socket.socket(), (tmp_path / "a1").open("w"), (tmp_path / "a22").open("w"):
@@ -26,7 +26,7 @@ def test_a_gauge_that_is_missing_is_noticed() -> None:
     assert lives("") == {}
 
 
-def test_a_connection_is_known_by_the_ports_of_both_its_ends() -> None:
+def test_a_connection_is_identified_by_the_ports_of_both_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         port, client_port = server.getsockname()[1], client.getsockname()[1]
         taken, _ = server.accept()

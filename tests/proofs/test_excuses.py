@@ -1,4 +1,4 @@
-"""Each excuse has a victim, a place in time and a bound: it excuses what it may, and not a millisecond more."""
+"""Each excuse has a victim, a place in time and a bound, and excuses not a millisecond more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_an_act_excuses_as_much_as_the_table_says_to_its_victim_and_no_more(
 
 
 @pytest.mark.parametrize(("damage", "kind", "target"), TABLE)
-def test_an_act_excuses_its_bound_once_however_often_there_is_damage(damage: Damage, kind: str, target: str) -> None:
+def test_an_act_excuses_its_bound_once_for_repeated_damage(damage: Damage, kind: str, target: str) -> None:
     done = deed(kind, target, 5_000, 4.0)
     account = Account([done], Ledger())
     account.settle(damage, EXCUSES[damage][kind, target].of(done.act), AT_NS, AT_NS)
@@ -33,7 +33,7 @@ def test_an_act_excuses_its_bound_once_however_often_there_is_damage(damage: Dam
 
 
 @pytest.mark.parametrize(("damage", "kind", "target"), TABLE)
-def test_an_act_excuses_nothing_before_it_and_nothing_a_second_after_its_end(
+def test_an_act_excuses_no_damage_before_it_and_none_a_second_after_its_end(
     damage: Damage, kind: str, target: str
 ) -> None:
     done = deed(kind, target, 5_000, 4.0)
@@ -53,7 +53,7 @@ def test_a_worker_that_is_stopped_for_less_than_a_handover_loses_no_session() ->
     assert Account([long], Ledger()).settle("lost session", 1, AT_NS, AT_NS) == 0
 
 
-def test_the_ledger_says_how_much_was_found_which_act_explains_it_and_what_is_left() -> None:
+def test_the_ledger_prints_each_damage_with_the_acts_that_explain_it_and_the_rest() -> None:
     ledger = Ledger()
     account = Account([deed("kill", "gateway", 5_000), deed("stop", "gateway", 5_000, 0.5)], ledger)
     for amount in (700.0, 1_200.0):

@@ -1,4 +1,4 @@
-"""What the sessions heard of the caller, against what the caller sent."""
+"""The comparison of what the sessions heard of the caller with what the caller sent."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_a_session_that_heard_everything_misses_nothing() -> None:
     assert [(each.begin, each.end) for each in found.heard] == [(0, len(SENT))]
 
 
-def test_what_was_on_its_way_when_the_call_ended_need_not_be_heard_and_what_was_sent_before_must() -> None:
+def test_audio_in_flight_at_the_end_of_the_call_need_not_be_heard_and_earlier_audio_must() -> None:
     on_its_way = END_NS // MS * 8
     assert heard(SENT[:-on_its_way]).missing == ()
     assert [each.ms for each in heard(SENT[: -on_its_way - FRAME_BYTES]).missing] == [20]
 
 
-def test_what_no_session_heard_is_missing_and_says_when_it_was_sent() -> None:
+def test_audio_that_no_session_heard_is_reported_with_its_time() -> None:
     (missing,) = heard(SENT[:16_000] + SENT[16_200:]).missing
     assert (missing.at_ns, missing.ms) == (2_000 * MS, 25)
 
@@ -57,7 +57,7 @@ def test_a_successor_may_hear_again_what_its_predecessor_heard_and_must_hear_the
     assert [each.ms for each in heard(SENT[:40_000], SENT[40_160:]).missing] == [20]
 
 
-def test_a_recording_that_the_caller_says_twice_is_found_where_it_goes_on() -> None:
+def test_a_recording_that_the_caller_says_twice_is_located_by_what_follows_it() -> None:
     again = 250 * FRAME_BYTES + 800
     assert [(each.begin, each.end) for each in heard(SENT[:again], SENT[again:]).heard] == [
         (0, again),
@@ -65,17 +65,17 @@ def test_a_recording_that_the_caller_says_twice_is_found_where_it_goes_on() -> N
     ]
 
 
-def test_audio_that_one_session_hears_twice_or_in_another_order_is_repeated() -> None:
+def test_audio_that_one_session_hears_twice_or_in_another_order_counts_as_repeated() -> None:
     assert heard(SENT[:8_000] + SENT[7_840:]).repeated_bytes == 160
     swapped = SENT[:8_000] + SENT[8_160:8_320] + SENT[8_000:8_160] + SENT[8_320:]
     assert heard(swapped).repeated_bytes == 160
 
 
-def test_audio_of_another_caller_is_invented() -> None:
+def test_audio_of_another_caller_counts_as_invented() -> None:
     other = line_audio(4, (), 1)
     assert heard(SENT[:8_000] + other + SENT[8_000:]).invented_bytes == FRAME_BYTES
 
 
-def test_after_the_last_session_of_a_call_nobody_has_to_hear_the_caller() -> None:
+def test_audio_after_the_last_session_of_a_call_need_not_be_heard() -> None:
     assert heard(SENT[:40_000], last_closed_ns=5_000 * MS).missing == ()
     assert heard(SENT[:40_000]).missing != ()

@@ -1,4 +1,4 @@
-"""Interruptions, answers and what the model believes: each figure is clean for a clean call, and can fail."""
+"""Interruptions, answers and the model's history: each figure is clean for a clean call, and each can fail."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_an_item_never_heard_without_an_interruption_is_a_cut() -> None:
     assert [cut.item_id for cut in line.verdict().cuts] == ["item_2"]
 
 
-def test_an_interruption_that_ends_within_the_lead_leaves_nothing_over() -> None:
+def test_an_interruption_that_ends_within_the_lead_has_no_leftover() -> None:
     verdict = interrupted().verdict()
     assert verdict.problems() == []
     assert [each.silence_ms for each in verdict.interruptions] == [120]
     assert verdict.response_ms == (300,)
 
 
-def test_speech_beyond_the_lead_after_an_interruption_is_left_over() -> None:
+def test_speech_beyond_the_lead_after_an_interruption_is_a_leftover() -> None:
     verdict = interrupted(tail_ms=260).verdict()
     (interruption,) = verdict.interruptions
     assert interruption.silence_ms == 260
@@ -37,7 +37,7 @@ def test_speech_beyond_the_lead_after_an_interruption_is_left_over() -> None:
     assert any("went on for 260 ms" in problem for problem in verdict.problems())
 
 
-def test_what_was_queued_behind_the_interrupted_item_is_left_over_when_it_is_heard() -> None:
+def test_an_item_that_was_queued_after_the_interrupted_one_is_a_leftover_when_it_is_heard() -> None:
     line = Line()
     line.pace(line.item(2000, response="r"), 200)
     second = line.item(1000, response="r")
@@ -49,7 +49,7 @@ def test_what_was_queued_behind_the_interrupted_item_is_left_over_when_it_is_hea
     assert verdict.leftover_ms(170) == 1530
 
 
-def test_two_items_of_one_response_are_each_held_as_heard_after_an_interruption() -> None:
+def test_after_an_interruption_each_item_of_a_response_is_held_as_it_was_heard() -> None:
     line = Line()
     preamble = line.item(1000, response="r")
     answer = line.item(3000, response="r")
@@ -79,7 +79,7 @@ def test_an_unheard_item_that_stays_in_the_history_is_an_error() -> None:
     assert line.verdict().history_error_ms == 700
 
 
-def test_an_interruption_with_only_the_tail_left_needs_no_truncation() -> None:
+def test_an_interruption_during_the_tail_needs_no_truncation() -> None:
     line = Line()
     line.pace(line.item(3000), 200)
     line.speak(3150, 3900)
@@ -89,7 +89,7 @@ def test_an_interruption_with_only_the_tail_left_needs_no_truncation() -> None:
     assert [each.silence_ms for each in verdict.interruptions] == [50]
 
 
-def test_speaking_while_the_ai_is_silent_is_no_interruption() -> None:
+def test_speech_during_silence_of_the_ai_is_not_an_interruption() -> None:
     line = Line()
     line.pace(line.item(1000), 200)
     line.speak(1300, 2000)
@@ -143,7 +143,7 @@ def test_an_interruption_inside_the_protection_is_a_breach() -> None:
     assert len(verdict.problems()) == 1
 
 
-def test_speech_that_the_end_of_the_call_cut_off_breaks_nothing() -> None:
+def test_speech_that_the_end_of_the_call_cut_off_breaks_no_promise() -> None:
     line = Line()
     line.pace(line.item(1000), 200)
     line.pace(line.item(6000, created_ms=1900), 2000)
@@ -160,7 +160,7 @@ def test_an_interruption_long_after_a_cut_does_not_excuse_it() -> None:
     assert len(line.verdict().cuts) == 1
 
 
-def test_what_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
+def test_speech_that_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
     def call() -> tuple[Line, bytes]:
         line = Line()
         audio = line.item(3000)
@@ -190,7 +190,7 @@ def test_an_answer_made_when_the_call_ends_need_not_be_heard_and_one_made_before
         assert len(verdict.history) == 1 + cuts
 
 
-def test_a_turn_without_an_answer_is_noticed() -> None:
+def test_a_turn_without_an_answer_is_a_problem() -> None:
     line = Line()
     line.pace(line.item(1000), 200)
     line.speak(2000, 3000)
@@ -219,7 +219,7 @@ def test_an_answer_that_waits_for_the_line_is_due_when_the_line_is_free() -> Non
         assert len(line.verdict().cuts) == cuts, speaks_ms
 
 
-def test_an_answer_that_comes_late_is_a_fault_and_the_models_own_time_is_not() -> None:
+def test_a_late_answer_is_a_problem_and_the_models_own_time_does_not_count() -> None:
     for at_ms, late in ((2_320, 0), (2_340, 1)):
         line = Line()
         line.pace(line.item(1000), 200)
@@ -229,7 +229,7 @@ def test_an_answer_that_comes_late_is_a_fault_and_the_models_own_time_is_not() -
         assert [each.kind for each in faults] == ["late answer"] * late
 
 
-def test_a_turn_for_which_nobody_asks_the_model_is_unanswered_after_a_second() -> None:
+def test_a_turn_without_a_request_to_the_model_counts_as_unanswered_after_a_second() -> None:
     for end_ms, unanswered in ((3_990, 0), (4_010, 1)):
         line = Line()
         line.pace(line.item(1000), 200)
@@ -237,7 +237,7 @@ def test_a_turn_for_which_nobody_asks_the_model_is_unanswered_after_a_second() -
         assert line.verdict(end_ms).unanswered == unanswered
 
 
-def test_a_refused_answer_is_no_error_where_the_server_asked_itself_for_it() -> None:
+def test_the_refusal_of_the_servers_own_answer_is_not_an_error() -> None:
     for at_ms, errors in ((2_000, 0), (2_010, 1)):
         line = Line()
         line.pace(line.item(1000), 200)

@@ -1,4 +1,4 @@
-"""Every scenario of turn taking in virtual time: what `python -m proofs.matrix` prints, as tests."""
+"""Every scenario of turn taking in virtual time, as in `python -m proofs.matrix`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_scenario_breaks_no_promise(name: str) -> None:
     assert outcome.problems == []
 
 
-def test_some_cancels_of_the_sweep_do_cross_the_end_of_their_response() -> None:
+def test_some_cancels_of_the_sweep_cross_the_end_of_their_response() -> None:
     crossed = [name for name in CROSSINGS if _metric(SCENARIOS[name], "bridge_cancel_not_active")]
     assert 0 < len(crossed) < len(CROSSINGS)
 
@@ -38,17 +38,17 @@ def test_the_same_seed_gives_the_same_call() -> None:
     assert first.to_model == second.to_model
 
 
-def test_our_idea_of_the_ear_agrees_with_twilios_marks() -> None:
+def test_the_estimated_ear_agrees_with_twilios_marks() -> None:
     result = carry(SCENARIOS["answer: three in a row, each interrupted"])
     drift = result.page.histogram("bridge_mark_drift_seconds")
     assert drift.count >= 4
     marks = [u for u in map(result.conversation.utterances.get, range(1, 20)) if u is not None and u.mark_ns]
     assert marks
-    # The way there and back: two hops to the carrier, one to the gateway, one to aibridge, and the pacer's tick.
+    # There and back: two hops to the carrier, one to the gateway, one to aibridge, and the pacer's tick.
     assert all(abs((u.mark_ns or 0) - (u.settled_ns or 0)) <= 10_000_000 for u in marks)
 
 
-def test_a_new_session_is_told_what_was_said_before_it_is_asked_for_anything() -> None:
+def test_a_new_session_is_told_what_was_said_before_the_first_request() -> None:
     result = carry(SCENARIOS["loss: in mid-sentence"])
     second = [kind for _, session, kind in result.to_model if session == 2]
     assert second[0] == "session.update"
@@ -56,13 +56,13 @@ def test_a_new_session_is_told_what_was_said_before_it_is_asked_for_anything() -
     assert second[4] == "response.create"
 
 
-def test_a_renewal_is_not_heard() -> None:
+def test_the_renewal_of_a_session_is_inaudible() -> None:
     result = carry(SCENARIOS["renewal: every 6 s, between turns"])
     assert result.page.counter("bridge_renewals").value >= 2
     assert len(result.sessions) >= 3
 
 
-def test_a_model_that_never_comes_back_leaves_the_call_to_the_twiml_within_ten_seconds() -> None:
+def test_without_a_model_the_call_goes_on_with_the_twiml_within_ten_seconds() -> None:
     result = carry(SCENARIOS["loss: the model never comes back"])
     assert result.end_call is not None
     assert result.end_call.order == Fallback()
@@ -70,7 +70,7 @@ def test_a_model_that_never_comes_back_leaves_the_call_to_the_twiml_within_ten_s
     assert 0 < result.record.ended_ns - lost_ns <= 10_500_000_000
 
 
-def test_what_was_heard_of_a_recorded_greeting_is_what_the_model_is_told() -> None:
+def test_the_model_is_told_what_was_heard_of_a_recorded_greeting() -> None:
     result = carry(SCENARIOS["recorded greeting: interrupted before there is a model"])
     turn = result.conversation.history.turns[0]
     assert turn.interrupted
@@ -78,7 +78,7 @@ def test_what_was_heard_of_a_recorded_greeting_is_what_the_model_is_told() -> No
     assert 0 < len(turn.heard_text) < len(turn.text)
 
 
-def test_a_pacer_that_hangs_does_not_keep_the_truth_for_ever() -> None:
+def test_with_a_frozen_pacer_the_model_is_told_the_truth_after_a_while() -> None:
     scenario = SCENARIOS["answer: one item, interrupted at 4000 ms"]
     result = VirtualCall(
         scenario.script,

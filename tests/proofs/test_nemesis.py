@@ -7,7 +7,7 @@ from itertools import pairwise
 from proofs.nemesis import DECK, LONG_S, PAUSE_S, QUIET_S, schedule
 
 
-def test_a_seed_gives_the_same_harm_every_time_and_another_seed_another() -> None:
+def test_a_seed_always_gives_the_same_schedule_and_another_seed_another_one() -> None:
     assert schedule(1, 300) == schedule(1, 300)
     assert schedule(1, 300) != schedule(2, 300)
 

@@ -1,4 +1,4 @@
-"""The checker: what an act explains of a call that it hit, and what nothing explains."""
+"""The checker: the damage that an act explains, and the damage that no act explains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_act_on_another_calls_gateway_or_socket_explains_nothing() -> None:
         assert len(gap(100).problems(deed(kind, target, 1_100, seconds, hits="CA2"))) == 1
 
 
-def test_what_was_stopped_explains_no_more_than_its_time() -> None:
+def test_a_stopped_process_explains_no_more_than_its_time() -> None:
     assert gap(700).problems(deed("stop", "gateway", 1_100, 0.5)) == []
     assert len(gap(900).problems(deed("stop", "gateway", 1_100, 0.5))) == 1
 
@@ -45,7 +45,7 @@ def test_the_carriers_own_lateness_explains_as_much_as_it_was_late_and_no_more()
     assert len(call.problems()) == 1
 
 
-def test_what_a_lost_socket_cut_off_has_to_come_back() -> None:
+def test_speech_that_a_lost_socket_cut_off_has_to_be_heard_later() -> None:
     lost = deed("lose", "media", 1_200)
 
     def call(*, goes_on: bool) -> HarmedCall:
@@ -61,7 +61,7 @@ def test_what_a_lost_socket_cut_off_has_to_come_back() -> None:
     assert any("a socket was lost" in each for each in call(goes_on=True).problems())
 
 
-def test_a_lost_socket_explains_200_ms_heard_twice_and_not_one_lost_byte() -> None:
+def test_a_lost_socket_explains_200_ms_heard_twice_and_no_lost_byte() -> None:
     def call(from_ms: int) -> HarmedCall:
         made = HarmedCall()
         made.hear(0, 1_000, 200)
@@ -76,7 +76,7 @@ def test_a_lost_socket_explains_200_ms_heard_twice_and_not_one_lost_byte() -> No
     assert any("twice" in each for each in call(980).problems(deed("kill", "txpacer", 1_200)))
 
 
-def test_words_that_died_with_their_session_need_not_come() -> None:
+def test_words_that_were_lost_with_their_session_need_not_be_heard() -> None:
     def problems(
         kind: str, target: str, seconds: float = 0.0, *, heard_ms: int = 1_000, done_ms: int = 1_600
     ) -> list[str]:
@@ -96,7 +96,7 @@ def test_words_that_died_with_their_session_need_not_come() -> None:
     assert problems("kill", "aibridge", heard_ms=2_900, done_ms=600) != []
 
 
-def test_a_conversation_that_never_comes_back_is_broken_whatever_was_done() -> None:
+def test_no_act_explains_a_conversation_that_does_not_come_back() -> None:
     call = gap(0)
     call.turn(5_000, 6_000)
     call.outcome = "time-limit"
@@ -105,7 +105,7 @@ def test_a_conversation_that_never_comes_back_is_broken_whatever_was_done() -> N
     assert any("no answer" in each for each in found)
 
 
-def test_what_the_model_believes_of_an_item_needs_a_lost_socket_and_is_bounded() -> None:
+def test_an_error_of_the_history_needs_a_lost_socket_and_is_bounded() -> None:
     for held_ms, kind, target, broken in (
         (2_700, "lose", "media", 0),
         (2_690, "lose", "media", 1),
@@ -132,7 +132,7 @@ def test_a_session_that_ends_before_its_call_needs_an_act() -> None:
         assert sum("a session ended" in each for each in found) == broken
 
 
-def test_what_the_caller_said_reaches_a_session_byte_for_byte_but_for_a_dead_socket() -> None:
+def test_all_audio_of_the_caller_has_to_reach_a_session_unless_a_socket_was_lost() -> None:
     sent = HarmedCall().sent
     at = 5_000 * 8
 
@@ -162,7 +162,7 @@ def test_double_cancels_clears_errors_and_warnings_are_broken_promises() -> None
         assert part in found
 
 
-def test_a_greeting_that_is_interrupted_too_early_is_broken_whatever_was_done() -> None:
+def test_no_act_explains_an_interruption_of_the_protected_greeting() -> None:
     call = HarmedCall()
     call.hear(0, 300, 200)
     call.held_ms = 300
@@ -170,7 +170,7 @@ def test_a_greeting_that_is_interrupted_too_early_is_broken_whatever_was_done() 
     assert any("greeting" in each for each in call.problems(deed("stop", "gateway", 400, 1.0)))
 
 
-def test_an_answer_may_be_late_by_what_an_act_costs_and_no_more() -> None:
+def test_an_answer_may_be_late_by_the_cost_of_an_act_and_no_more() -> None:
     def problems(at_ms: int, *deeds: Any) -> list[str]:
         """A turn that ends 1 s into the call, and the answer at the ear at `at_ms`."""
         call = HarmedCall()
@@ -195,7 +195,7 @@ def test_the_fallback_needs_an_act_shortly_before() -> None:
     assert len(problems_of(record, [], [replace(soon, act=replace(soon.act, target="media"))])[0]) == 1
 
 
-def test_a_session_ends_with_its_worker_that_was_stopped_until_another_took_over() -> None:
+def test_a_session_counts_as_ended_when_its_worker_was_stopped_until_another_took_over() -> None:
     stop = deed("stop", "aibridge", 5_000, 5.9)
     woke_ns = stop.ended_ns + 100 * MS
     before = {"opened_ns": stop.began_ns - 4_000 * MS, "closed_ns": woke_ns}
@@ -205,10 +205,14 @@ def test_a_session_ends_with_its_worker_that_was_stopped_until_another_took_over
     later = successor | {"opened_ns": woke_ns + MS}
     assert lived([before, later], [stop]) == [before, later]
     assert lived([before, successor], [deed("stop", "aibridge", 5_000, 2.0)]) == [before, successor]
+    # The call ends before the worker wakes: its last session was the stopped one's, or the successor's.
+    end_ns = stop.ended_ns - MS
+    assert lived([before], [stop], end_ns)[0]["closed_ns"] == stop.began_ns
+    assert lived([before, successor], [stop], end_ns)[1] == successor
     assert lived([before, successor], [deed("stop", "gateway", 5_000, 5.9)]) == [before, successor]
 
 
-def test_what_a_woken_worker_did_in_a_session_that_was_anothers_by_then_did_not_happen() -> None:
+def test_the_events_of_a_stalled_workers_session_after_the_takeover_do_not_count() -> None:
     stop = deed("stop", "aibridge", 5_000, 5.9)
     soon_ns, late_ns = stop.began_ns - MS, stop.ended_ns + 50 * MS
     before = {
@@ -221,7 +225,7 @@ def test_what_a_woken_worker_did_in_a_session_that_was_anothers_by_then_did_not_
         "responses": [{"id": "a", "created_ns": soon_ns}, {"id": "b", "created_ns": late_ns}],
         "items": [{"response_id": "a"}, {"response_id": "b"}, {"response_id": None}],
         "errors": [{"at_ns": late_ns}],
-        "input_at": [(soon_ns, 6), (late_ns, 12)],
+        "input_at": [(soon_ns, 5), (late_ns, 12)],
         "input_b64": "AAAAAAAA" * 2,
     }
     session = lived([before, {"opened_ns": stop.began_ns + 3_200 * MS, "closed_ns": None}], [stop])[0]
@@ -229,4 +233,4 @@ def test_what_a_woken_worker_did_in_a_session_that_was_anothers_by_then_did_not_
     assert session["responses"] == [{"id": "a", "created_ns": soon_ns}]
     assert session["items"] == [{"response_id": "a"}]
     assert session["errors"] == []
-    assert session["input_b64"] == "AAAAAAAA"
+    assert session["input_b64"] == "AAAAAAA="

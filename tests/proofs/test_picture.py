@@ -71,7 +71,7 @@ def test_audio_that_the_end_of_the_call_cut_off_is_not_in_the_wav(tmp_path: Path
         assert file.getnframes() == 1200
 
 
-def test_lateness_is_minus_what_was_in_hand_and_the_gap_where_one_was_heard() -> None:
+def test_lateness_is_negative_by_what_the_ear_held_and_positive_by_a_gap() -> None:
     def of(second_at_ms: int) -> list[float]:
         record, sessions = call(second_at_ms=second_at_ms)
         pieces = len(AUDIO) // 2 // FRAME_BYTES
@@ -82,14 +82,14 @@ def test_lateness_is_minus_what_was_in_hand_and_the_gap_where_one_was_heard() ->
 
 
 @pytest.mark.parametrize("second_at_ms", [150, 300])
-def test_the_picture_is_drawn(tmp_path: Path, second_at_ms: int) -> None:
+def test_the_picture_of_a_call_is_drawn(tmp_path: Path, second_at_ms: int) -> None:
     pytest.importorskip("matplotlib")
     record, sessions = call(second_at_ms=second_at_ms)
     write_timeline(record, sessions, judge(record, sessions), tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_call_in_which_nothing_was_heard_is_drawn_too(tmp_path: Path) -> None:
+def test_the_picture_of_a_call_without_speech_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     record = CallRecord("CA1", START, START + MS, (), Ear().record(), (), (), (), outcome="failed")
     write_timeline(record, [], judge(record, []), tmp_path / "timeline.png")

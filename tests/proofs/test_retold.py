@@ -1,4 +1,4 @@
-"""What a successor's session has to be told."""
+"""What the session of a successor has to be told."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = "one two three four five six seven eight nine ten"
 
 
 def heard(ms: int, *, at_s: int = 1) -> Spoken:
-    """An item of 5 s of which so much was heard."""
+    """An item of 5 s with `ms` of it heard."""
     item = Spoken(ItemTruth("item_1", "assistant", "r", b"", transcript=WORDS), ResponseTruth("r"), 0, 10 * S)
     item.coverage = bytearray(b"\1" * (ms * 8)).ljust(40_000, b"\0")
     item.heard = [Piece(0, 0, ms * 8, ms * 8, at_s * S, at_s * S)]
@@ -49,7 +49,7 @@ def test_a_turn_of_the_caller_that_was_not_told_is_noticed() -> None:
     assert len(list(forgotten([heard(5_000)], sessions(WORDS)))) == 1
 
 
-def test_words_that_were_made_within_the_last_second_may_have_died_with_their_session() -> None:
+def test_words_of_the_last_second_may_be_lost_with_their_session() -> None:
     item = heard(5_000)
     item.truth = msgspec.structs.replace(item.truth, first_delta_ns=8 * S)
     assert list(forgotten([item], sessions("one two three four", turns=1), died={0})) == []
@@ -58,11 +58,11 @@ def test_words_that_were_made_within_the_last_second_may_have_died_with_their_se
     assert len(list(forgotten([item], sessions("one two three four", turns=1)))) == 1
 
 
-def test_what_is_only_heard_later_need_not_have_been_told() -> None:
+def test_words_that_are_heard_later_need_not_have_been_told() -> None:
     assert list(forgotten([heard(5_000, at_s=13)], sessions("", turns=1))) == []
 
 
-def test_a_turn_of_the_last_second_may_have_died_with_its_worker_and_one_before_it_may_not() -> None:
+def test_a_turn_of_the_last_second_may_be_lost_with_its_worker_and_an_earlier_one_may_not() -> None:
     recent = sessions(WORDS)
     recent[0]["speech"][0]["stopped_ns"] = 9 * S
     assert list(forgotten([heard(5_000)], recent, died={0})) == []
@@ -78,3 +78,15 @@ def test_a_turn_that_is_heard_again_need_not_be_told() -> None:
 
 def test_a_turn_that_is_told_twice_is_noticed() -> None:
     assert len(list(forgotten([heard(5_000)], sessions(WORDS, turns=2)))) == 1
+
+
+def test_equal_answers_are_distinguished_by_their_order_and_their_heard_part() -> None:
+    lost, whole, cut = heard(5_000, at_s=1), heard(5_000, at_s=2), heard(2_500, at_s=3)
+    lost.truth = msgspec.structs.replace(
+        lost.truth, transcript="one two three four five six seven", first_delta_ns=9 * S
+    )
+    told = sessions("")
+    texts = ("(not written down)", WORDS, "one two three four five")
+    told[1]["told"] = [{"role": "assistant", "text": text, "deleted": False} for text in texts]
+    told[0]["speech"] = []
+    assert list(forgotten([lost, whole, cut], told, died={0})) == []

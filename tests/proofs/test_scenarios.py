@@ -1,4 +1,4 @@
-"""What a scenario forces must come, in its number and within its bounds, and excuses nothing else."""
+"""A fault that a scenario forces must come, in its number and within its bounds, and excuses no other fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from proofs.verdict import Fault
 GAP = Expected("gap", count=(1, 2), amount=(100, 200))
 
 
-def test_a_fault_that_is_forced_is_settled_and_others_are_left() -> None:
+def test_a_forced_fault_is_excused_and_other_faults_are_not() -> None:
     cut = Fault("cut", "cut", 150)
     assert GAP.settle([Fault("gap", "gap", 150), cut]) == ([cut], [])
 

@@ -1,4 +1,4 @@
-"""What the ear heard of each item: whole, late, lost, twice, in disorder or invented."""
+"""What the ear heard of each item: whole, late, lost, twice, out of order or invented."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_speech_that_was_paced_but_not_played_when_the_call_ended_is_not_heard()
     assert line.verdict(end_ms=1000).speech_ms == 1000
 
 
-def test_the_last_sample_counts_to_the_sample() -> None:
+def test_the_end_of_an_item_is_known_to_the_sample() -> None:
     line = Line()
     line.ear.media(line.item(1000), START)
     line.ear.close(START + 400 * FRAME_NS // 160 + 1)

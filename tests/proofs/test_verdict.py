@@ -22,7 +22,7 @@ def test_cancels_errors_warnings_and_the_carriers_own_lateness_are_problems() ->
         assert part in problems
 
 
-def test_a_late_carrier_alone_is_no_problem() -> None:
+def test_a_late_carrier_alone_is_not_a_problem() -> None:
     line = Line()
     line.pace(line.item(1000), 200)
     line.lags = [Lag(START, 80 * MS)]
@@ -31,7 +31,7 @@ def test_a_late_carrier_alone_is_no_problem() -> None:
     assert verdict.problems() == []
 
 
-def test_a_call_without_any_speech_is_no_success() -> None:
+def test_a_call_without_any_speech_is_a_problem() -> None:
     verdict = Line().verdict()
     assert verdict.problems() == ["The caller heard nothing."]
     assert verdict.lines()

@@ -17,7 +17,7 @@ def metrics() -> PacerMetrics:
 
 
 @pytest.mark.parametrize(("setting", "notices"), [("auto", 1), ("off", 0)])
-def test_without_permission_there_is_one_plain_notice_and_a_gauge(
+def test_without_permission_txpacer_logs_one_line_and_its_gauge_is_0(
     setting: str,
     notices: int,
     metrics: PacerMetrics,
@@ -32,7 +32,7 @@ def test_without_permission_there_is_one_plain_notice_and_a_gauge(
     assert metrics.realtime._cells[metrics.realtime._at] == 0
 
 
-def test_after_set_up_nothing_is_collected_any_more(metrics: PacerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_set_up_the_garbage_collector_is_off(metrics: PacerMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "lock_memory", lambda: "")
     try:
         isolation.settle(metrics)

@@ -36,8 +36,9 @@ from .wire import (
 OPEN_TIMEOUT_S: Final = 10.0
 # HTTP refusals that a retry does not change.
 REFUSED_STATUS: Final = frozenset({400, 401, 403, 404})
-# The bound of unwritten data: 10 s of caller audio. A server that accepts none of it for this long is gone.
-WRITE_MAX_BYTES: Final = 128 * 1024
+# The bound of unwritten data: a server that accepts none of it is gone. A fresh session is sent up to 300 kB at once
+# (15 s of audio in base64, and the history), which the kernel may not accept in one go. Caller audio is 12 kB a second.
+WRITE_MAX_BYTES: Final = 512 * 1024
 # The bound of one message. A delta has a few kB, a response.done with all its words a few hundred.
 MESSAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 

@@ -85,18 +85,19 @@ class Translator:
 
     def events(self, event: ServerEvent) -> tuple[port.ModelEvent, ...]:
         """The neutral events of a server event, in order."""
-        if type(event) is wire.AudioDelta:
+        if type(event) is wire.AudioDelta:  # nearly every event is this or the next
             number = self._utterances.get((event.item_id, event.content_index))
             response = self._responses.get(event.response_id, 0)
             if number is not None:
                 return (port.Speech(response, number, event.delta),)
             return self._first_speech(event, response)
+        if type(event) is wire.TranscriptDelta:
+            number = self._utterance_of(event.item_id)
+            if number is not None:
+                return (port.Words(number, event.delta),)
+            self._keep_early(event.item_id, event.delta)
+            return ()
         match event:
-            case wire.TranscriptDelta(_, item_id, words):
-                number = self._utterance_of(item_id)
-                if number is not None:
-                    return (port.Words(number, words),)
-                self._keep_early(item_id, words)
             case wire.SpeechStarted(item_id):
                 return (port.CallerSpeaks(self._turn(item_id)),)
             case wire.SpeechStopped(item_id):

@@ -1,4 +1,4 @@
-"""Every order of events from both sides, legal or not, against what must hold in all of them."""
+"""Events from both sides in any order, legal or not, and the promises that hold in every order."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 2))
     def withdrawn(self, share) -> None:
-        """The line answers, sometimes with more than it can have paced: that must not reach the model either."""
+        """The line answers, sometimes with more than it can have paced, which must not reach the model."""
         if self.withdrawing:
             through = self.withdrawing.pop(0)
             paced = [(n, int(self.line[n] * share) // 8) for n in range(1, through + 1) if self.line[n]]
@@ -248,7 +248,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.bench.talk.playout.is_paused == (self.bench.talk.floor.state is Floor.CONFIRMING)
 
     def teardown(self) -> None:
-        """Left alone, it comes to rest: the line answers, the model finishes, and nothing is planned for ever."""
+        """Without further events the conversation comes to rest: no timer is set for ever."""
         if not hasattr(self, "bench"):
             return
         bench = self.bench

@@ -12,7 +12,7 @@ from aibridge.models.port import Truncate
 from tests.aibridge.bench import MS, Bench
 
 
-def test_a_cough_pauses_and_resumes() -> None:
+def test_a_cough_pauses_the_line_and_the_line_resumes() -> None:
     bench = Bench(rules=Rules(confirm_ns=300 * MS))
     bench.answers()
     bench.speaks()
@@ -24,7 +24,7 @@ def test_a_cough_pauses_and_resumes() -> None:
     assert bench.count("bridge_interruptions") == 0
 
 
-def test_speech_that_lasts_is_confirmed() -> None:
+def test_speech_that_lasts_is_confirmed_as_an_interruption() -> None:
     bench = Bench(rules=Rules(confirm_ns=300 * MS))
     bench.answers()
     bench.speaks()
@@ -32,7 +32,7 @@ def test_speech_that_lasts_is_confirmed() -> None:
     assert bench.take()[1:] == [WithdrawSpeech(1, False)]
 
 
-def test_drain_cancels_what_is_not_made_and_plays_the_rest() -> None:
+def test_drain_cancels_the_active_response_and_plays_the_speech_that_was_made() -> None:
     bench = Bench(rules=Rules(barge_in="drain"))
     bench.began()
     bench.speech(3_000)

@@ -1,4 +1,4 @@
-"""The caller's own audio: what a fresh session still has to hear, and whether the caller speaks right now."""
+"""The caller's own audio: what a new session still has to hear, and whether the caller speaks right now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simulator.voice import clips
 from tests.aibridge.bench import LOUD, QUIET
 
 
-def test_speech_is_heard_while_it_lasts_and_160_ms_longer() -> None:
+def test_the_caller_counts_as_speaking_for_160_ms_after_speech() -> None:
     caller = CallerAudio()
     assert not caller.is_speaking()
     for _ in range(10):
@@ -24,7 +24,7 @@ def test_speech_is_heard_while_it_lasts_and_160_ms_longer() -> None:
 
 
 @pytest.mark.parametrize("clip", clips("caller"), ids=lambda clip: clip.name)
-def test_recorded_speech_is_speech_nearly_all_the_time_and_its_noise_afterwards_is_not(clip) -> None:
+def test_recorded_speech_counts_as_speech_and_the_noise_after_it_does_not(clip) -> None:
     caller = CallerAudio()
     heard = total = 0
     loud = [
@@ -43,7 +43,7 @@ def test_recorded_speech_is_speech_nearly_all_the_time_and_its_noise_afterwards_
     assert not caller.is_speaking()
 
 
-def test_a_turn_that_a_lost_session_had_begun_to_hear_is_delivered_from_its_beginning() -> None:
+def test_a_turn_that_was_lost_with_its_session_is_delivered_from_its_beginning() -> None:
     caller = CallerAudio()
     caller.deliver()
     for number in range(100):
@@ -59,7 +59,7 @@ def test_a_turn_that_a_lost_session_had_begun_to_hear_is_delivered_from_its_begi
     assert caller.deliver() == (b"", [])
 
 
-def test_what_waits_is_bounded_the_oldest_goes() -> None:
+def test_kept_audio_is_bounded_and_the_oldest_goes_first() -> None:
     caller = CallerAudio()
     for number in range(2_000):
         caller.take(bytes([number % 256]) * 160)
@@ -70,7 +70,7 @@ def test_what_waits_is_bounded_the_oldest_goes() -> None:
 
 
 def turn_of(caller: CallerAudio, turn: int, sound: bytes) -> None:
-    """The caller says ten chunks of `sound`, which a session takes as this turn."""
+    """The caller says ten chunks of `sound`, and the session takes them as this turn."""
     caller.turn_started()
     for _ in range(10):
         caller.take(sound * 160)
@@ -98,7 +98,7 @@ def test_a_turn_whose_words_are_known_or_whose_answer_was_heard_is_not_kept(sett
     assert caller.deliver() == (b"", [])
 
 
-def test_words_of_one_turn_leave_the_next_one_kept_from_its_beginning() -> None:
+def test_the_words_of_one_turn_release_that_turn_only() -> None:
     caller = CallerAudio()
     caller.deliver()
     turn_of(caller, 1, b"a")
@@ -112,7 +112,7 @@ def test_words_of_one_turn_leave_the_next_one_kept_from_its_beginning() -> None:
     assert again == [2]
 
 
-def test_a_turn_without_speech_keeps_nothing() -> None:
+def test_no_audio_is_kept_for_a_turn_without_speech() -> None:
     caller = CallerAudio()
     caller.deliver()
     caller.turn_started()

@@ -11,7 +11,7 @@ from aibridge.models.port import Ask, CallerWords, Cancel, Truncate
 from tests.aibridge.bench import Bench
 
 
-def test_an_interruption_of_what_is_being_made_cancels_withdraws_and_tells_the_truth_last() -> None:
+def test_interrupting_an_active_response_cancels_withdraws_and_then_truncates() -> None:
     bench = Bench()
     bench.began()
     bench.speech(3_000)
@@ -25,7 +25,7 @@ def test_an_interruption_of_what_is_being_made_cancels_withdraws_and_tells_the_t
     assert bench.all(Truncate) == [Truncate(1, 1_120)]
 
 
-def test_an_interruption_of_what_was_made_long_ago_sends_no_cancel() -> None:
+def test_interrupting_a_finished_response_sends_no_cancel() -> None:
     bench = Bench()
     bench.answers()
     bench.speaks()
@@ -47,7 +47,7 @@ def test_repeated_speech_started_cancels_and_withdraws_once() -> None:
     assert bench.count("bridge_interruptions") == 1
 
 
-def test_speech_while_a_response_is_asked_for_cancels_the_response_when_it_begins() -> None:
+def test_speech_during_a_request_cancels_the_response_when_it_begins() -> None:
     bench = Bench()
     bench.answers()
     bench.began(2)
@@ -63,7 +63,7 @@ def test_speech_while_a_response_is_asked_for_cancels_the_response_when_it_begin
     assert bench.all(Cancel)[-1] == Cancel(3)
 
 
-def test_a_cancel_that_crosses_the_end_is_harmless() -> None:
+def test_a_cancel_that_crosses_the_end_of_its_response_is_harmless() -> None:
     bench = Bench()
     bench.began()
     bench.speech(3_000)
@@ -78,7 +78,7 @@ def test_a_cancel_that_crosses_the_end_is_harmless() -> None:
     assert bench.count("bridge_illegal_events") == 0
 
 
-def test_a_cancel_that_is_not_answered_costs_the_session_and_the_next_one_answers() -> None:
+def test_an_unanswered_cancel_costs_the_session_and_the_next_session_answers() -> None:
     bench = Bench()
     bench.began()
     bench.speech(3_000)
@@ -98,7 +98,7 @@ def test_a_cancel_that_is_not_answered_costs_the_session_and_the_next_one_answer
     assert bench.count("bridge_stalled_sessions") == 1
 
 
-def test_a_response_that_is_being_made_or_heard_is_not_stalled() -> None:
+def test_a_response_that_is_made_or_heard_does_not_count_as_stalled() -> None:
     bench = Bench()
     bench.began()
     for _ in range(6):

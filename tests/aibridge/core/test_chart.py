@@ -1,4 +1,4 @@
-"""A region moves by its table and by nothing else."""
+"""A region moves by its table only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def illegal() -> Counter:
     return Page.in_memory(DEFINITIONS).counter("bridge_illegal_events")
 
 
-def test_a_legal_event_moves_the_region_and_says_what_to_do(illegal: Counter) -> None:
+def test_a_legal_event_moves_the_region_and_returns_its_acts(illegal: Counter) -> None:
     door = Chart(DOOR, Door.OPEN, illegal)
     assert door.step(Hand.PUSH) == (Sound.SLAM,)
     assert door.state is Door.SHUT
@@ -63,7 +63,7 @@ def test_an_event_that_a_region_ignores_is_legal(illegal: Counter) -> None:
     assert illegal.value == 0
 
 
-def test_a_table_prints_each_effect_on_one_line_and_what_is_ignored_last() -> None:
+def test_a_table_is_printed_with_one_line_per_effect_and_ignored_events_last() -> None:
     assert as_markdown(DOOR).splitlines()[2:] == [
         "| push | open | shut | slam |",
         "",
@@ -78,7 +78,7 @@ def rows() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("table", "state", "event", "then", "acts"), list(rows()))
-def test_each_row_of_each_region_is_its_step(
+def test_a_step_of_each_region_is_the_row_of_its_table(
     illegal: Counter, table: Any, state: Any, event: Any, then: Any, acts: Any
 ) -> None:
     chart = Chart(table, state, illegal)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aibridge.core.commands import (
     EndCall,
 )
-from aibridge.core.rules import Line, Script
+from aibridge.core.rules import Line, Rules, Script
 from aibridge.models.port import AnswerTool
 from shared.plan import HangUp
-from tests.aibridge.bench import Bench
+from tests.aibridge.bench import MS, Bench
 
 
 def test_a_recorded_fallback_after_which_nobody_is_dialled_ends_the_call() -> None:
@@ -49,3 +49,53 @@ def test_a_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
     bench.speaks()
     bench.withdrawn(1, (1, 300))
     assert bench.all(EndCall) == []
+
+
+def goodbye(rules: Rules | None = None) -> Bench:
+    """The model has said goodbye and called hang_up; the caller hears it."""
+    bench = Bench(rules=rules)
+    bench.began()
+    bench.speech(3_000)
+    bench.calls("hang_up")
+    bench.ended()
+    bench.ear()
+    return bench
+
+
+def test_drain_does_not_hang_up_on_a_caller_who_speaks() -> None:
+    bench = goodbye(Rules(barge_in="drain"))
+    bench.speaks()
+    bench.heard()
+    assert bench.all(EndCall) == []
+    bench.stops()
+    bench.wait(100)
+    assert bench.all(EndCall) == []
+
+
+def test_drain_answers_a_caller_who_spoke_into_the_goodbye_and_keeps_the_call() -> None:
+    bench = goodbye(Rules(barge_in="drain"))
+    bench.speaks()
+    bench.stops()
+    bench.heard()
+    bench.began(2)
+    bench.speech(1_000, 2, 2)
+    bench.ended(2)
+    bench.ear(2)
+    bench.heard(2)
+    bench.wait(5_000)
+    assert bench.all(EndCall) == []
+
+
+def test_a_cough_into_the_goodbye_does_not_keep_the_call() -> None:
+    bench = goodbye(Rules(confirm_ns=300 * MS))
+    bench.speaks()
+    bench.falls_silent()
+    bench.wait(310)
+    bench.stops()
+    bench.began(2)
+    bench.speech(500, 2, 2)
+    bench.ended(2)
+    bench.heard()
+    bench.ear(2)
+    bench.heard(2)
+    assert len(bench.all(EndCall)) == 1

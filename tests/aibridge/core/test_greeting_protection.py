@@ -22,7 +22,7 @@ def greeting(rules: Rules | None = None) -> Bench:
     return bench
 
 
-def test_speech_that_ended_inside_the_protection_lets_the_greeting_play_before_the_model_notices_the_end() -> None:
+def test_speech_that_ends_inside_the_protection_does_not_interrupt_although_the_model_notices_its_end_late() -> None:
     bench = greeting()
     bench.speech(3_000)
     bench.ear()
@@ -39,7 +39,7 @@ def test_speech_that_ended_inside_the_protection_lets_the_greeting_play_before_t
 
 
 @pytest.mark.parametrize("protect_ms", [100, 300, 499, 500, 501, 900])
-def test_speech_that_lasts_interrupts_at_the_very_end_of_the_protection(protect_ms: int) -> None:
+def test_speech_that_lasts_interrupts_at_the_end_of_the_protection(protect_ms: int) -> None:
     bench = greeting(Rules(protect_ns=protect_ms * MS))
     bench.speech(3_000)
     bench.ear()
@@ -75,7 +75,7 @@ def test_the_protection_spans_the_utterances_of_a_greeting() -> None:
     assert len(bench.all(WithdrawSpeech)) == 1
 
 
-def test_a_greeting_that_was_refused_protects_nothing_and_is_tried_again() -> None:
+def test_a_refused_greeting_protects_nothing_and_is_retried() -> None:
     bench = Bench(script=GREETS)
     bench.fault(request=1)
     bench.wait(1_000)
@@ -91,7 +91,7 @@ def test_a_greeting_without_audio_protects_nothing() -> None:
     assert len(bench.all(Cancel)) == 1
 
 
-def test_a_greeting_that_txpacer_never_begins_does_not_protect_for_ever() -> None:
+def test_the_protection_of_a_greeting_that_txpacer_never_begins_ends() -> None:
     bench = greeting()
     bench.speech(3_000)
     bench.speaks()
@@ -101,7 +101,7 @@ def test_a_greeting_that_txpacer_never_begins_does_not_protect_for_ever() -> Non
     assert len(bench.all(WithdrawSpeech)) == 1
 
 
-def test_a_recorded_greeting_is_said_before_there_is_a_model_which_then_learns_what_was_heard() -> None:
+def test_a_recorded_greeting_plays_before_the_model_is_ready_and_the_model_is_told_what_was_heard() -> None:
     script = Script(greeting=Line("one two three four", bytes(16_000)))
     bench = Bench(script=script, start=False)
     bench.done += bench.talk.start(bench.ns)

@@ -18,19 +18,19 @@ def says(history: History, turn: int, words: str) -> None:
 
 
 @given(st.text(alphabet="ab \n", max_size=60), st.floats(0, 1))
-def test_words_are_cut_whole_and_only_at_the_end(text: str, share: float) -> None:
+def test_a_text_is_cut_at_its_end_and_at_a_whole_word(text: str, share: float) -> None:
     head = cut_text(text, share)
     assert text.startswith(head)
     assert len(head) <= round(len(text) * share) or head == text
     assert not head or head == text or text[len(head)].isspace()
 
 
-def test_nothing_is_cut_from_what_was_heard_whole() -> None:
+def test_a_text_that_was_heard_whole_is_not_cut() -> None:
     assert cut_text("all of it", 1.0) == "all of it"
     assert cut_text("all of it", 0.0) == ""
 
 
-def test_a_replay_holds_what_was_heard_and_says_what_it_does_not_know() -> None:
+def test_a_replay_holds_the_heard_words_and_marks_unknown_ones() -> None:
     history = History()
     for number, heard in ((1, 800), (2, 400), (3, 0)):
         history.begin_utterance(Utterance(number, 1, received_bytes=800, heard_bytes=heard)).text = "one two three four"
@@ -47,7 +47,7 @@ def test_a_turn_without_speech_is_not_recorded() -> None:
     assert history.turns == []
 
 
-def test_a_replay_is_bounded_and_keeps_the_end() -> None:
+def test_a_replay_is_bounded_and_keeps_the_last_turns() -> None:
     history = History()
     for number in range(2 * REPLAY_TURNS):
         says(history, number, f"{number} " + "word " * 40)
@@ -57,7 +57,7 @@ def test_a_replay_is_bounded_and_keeps_the_end() -> None:
     assert sum(len(text) for _, text in told) <= 24_000
 
 
-def test_changes_are_given_out_once() -> None:
+def test_each_change_is_returned_once() -> None:
     history = History()
     says(history, 1, "")
     assert [turn.key for turn in history.take_changed()] == ["caller-1"]
@@ -66,7 +66,7 @@ def test_changes_are_given_out_once() -> None:
     assert len(history.take_changed()) == 1
 
 
-def test_a_turn_that_a_fresh_session_hears_again_is_recorded_once_and_not_told() -> None:
+def test_a_turn_that_a_new_session_hears_again_is_recorded_once_and_not_replayed() -> None:
     history = History()
     says(history, 1, "")
     history.hear_again([1])
@@ -88,7 +88,7 @@ def test_the_stored_words_are_cut_at_the_same_share_and_marked() -> None:
     assert bench.talk.history.interruptions[0].silent_ns == bench.ns + 120 * MS
 
 
-def test_a_conversation_of_many_hours_holds_what_a_new_session_is_told_and_no_more() -> None:
+def test_the_history_of_many_hours_holds_only_what_a_new_session_is_told() -> None:
     bench = Bench()
     for number in range(1, 1_001):
         bench.began(number)

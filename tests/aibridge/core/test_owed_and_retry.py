@@ -65,3 +65,30 @@ def test_failed_responses_are_asked_for_again_and_in_the_end_the_caller_gets_the
         bench.wait(3_000)
     assert bench.all(EndCall) == [EndCall(Fallback(), 1, "the model fails")]
     assert bench.all(Speak) == [Speak(1, bytes(800))]
+
+
+def test_an_incomplete_response_without_a_sound_is_retried_and_counted() -> None:
+    bench = Bench()
+    bench.began()
+    bench.ended(outcome="incomplete")
+    assert bench.count("bridge_retries") == 1
+    bench.wait(1_000)
+    assert [each.purpose for each in bench.all(Ask)] == ["answer"]
+
+
+def test_an_incomplete_response_that_spoke_is_heard_and_not_retried() -> None:
+    bench = Bench()
+    bench.began()
+    bench.speech(500)
+    bench.ended(outcome="incomplete")
+    bench.wait(1_000)
+    assert bench.all(Ask) == []
+
+
+def test_an_incomplete_response_that_the_caller_interrupted_is_not_retried() -> None:
+    bench = Bench()
+    bench.began()
+    bench.speaks()
+    bench.ended(outcome="incomplete")
+    bench.wait(1_000)
+    assert bench.count("bridge_retries") == 0

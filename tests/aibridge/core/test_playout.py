@@ -9,7 +9,7 @@ from shared.messages import PlayoutShifted
 from tests.aibridge.bench import MS, Bench
 
 
-def test_twelve_minutes_that_are_heard_as_they_come_are_said_whole() -> None:
+def test_twelve_minutes_of_speech_that_is_heard_as_it_comes_are_spoken_whole() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)
@@ -21,7 +21,7 @@ def test_twelve_minutes_that_are_heard_as_they_come_are_said_whole() -> None:
     assert bench.count("bridge_excess_bytes") == 0
 
 
-def test_an_utterance_without_audio_is_not_waited_for() -> None:
+def test_an_utterance_without_audio_delays_nothing() -> None:
     bench = Bench()
     bench.began()
     bench.speech(0)
@@ -30,7 +30,7 @@ def test_an_utterance_without_audio_is_not_waited_for() -> None:
     assert bench.talk.utterances.last_open() == 0
 
 
-def test_a_gap_is_no_time_in_which_a_turn_was_heard() -> None:
+def test_a_gap_does_not_count_as_heard() -> None:
     bench = Bench()
     bench.answers()
     bench.report(PlayoutShifted(1, 1, 700 * MS))

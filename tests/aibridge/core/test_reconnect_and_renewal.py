@@ -28,7 +28,7 @@ def make(reconnect_s: int = 10) -> tuple[Timers, Sessions]:
     return timers, sessions
 
 
-def test_pauses_grow_with_jitter_until_the_time_is_over() -> None:
+def test_pauses_between_attempts_grow_with_jitter_until_the_time_is_over() -> None:
     timers, sessions = make()
     sessions.step(SessionStep.READY, 0)
     sessions.step(SessionStep.LOST, 60 * S)
@@ -62,7 +62,7 @@ def test_two_calls_do_not_dial_in_the_same_instant() -> None:
     assert len(firsts) == 20
 
 
-def test_sessions_that_come_and_go_end_in_the_fallback_too() -> None:
+def test_sessions_that_come_and_go_end_in_the_fallback() -> None:
     timers, sessions = make()
     for number in range(2 * TRIES_MAX):
         sessions.step(SessionStep.READY, number * S)
@@ -83,7 +83,7 @@ def test_illegal_events_change_nothing() -> None:
                 assert sessions.chart.state is line
 
 
-def test_a_lost_session_is_dialled_again_told_everything_and_goes_on() -> None:
+def test_a_lost_session_is_replaced_and_the_new_one_is_told_everything() -> None:
     bench = Bench()
     bench.speaks()
     bench.stops()
@@ -102,7 +102,7 @@ def test_a_lost_session_is_dialled_again_told_everything_and_goes_on() -> None:
     assert bench.all(Ask)[-1].purpose == "continue"
 
 
-def test_a_model_that_stays_away_ends_in_the_fallback_after_the_reservoir() -> None:
+def test_without_a_model_the_line_plays_its_speech_and_the_caller_gets_the_fallback() -> None:
     bench = Bench(rules=Rules(reconnect_ns=2_000 * MS))
     bench.answers()
     bench.lost()

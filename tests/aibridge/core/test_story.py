@@ -1,4 +1,4 @@
-"""The story and the line's memory survive their encoding, and what cannot be read is empty."""
+"""The story and the line's memory survive their encoding, and unreadable bytes are an empty story."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINE = LineMemory({4: "answer"}, 4, 1, (4, 480))
 
 
 @pytest.mark.parametrize("order", [HangUp(), Dial("+15005550009"), Conference("room"), Fallback()])
-def test_what_was_told_is_what_is_read(order) -> None:
+def test_a_story_is_decoded_as_it_was_encoded(order) -> None:
     story = replace(STORY, order=order)
     assert decode(encode(story, LINE)) == (story, LINE)
 
@@ -41,7 +41,7 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     assert decode(msgpack.packb(whole)) == (STORY, LINE)
 
 
-def test_fields_that_an_older_version_did_not_tell_have_their_defaults() -> None:
+def test_fields_that_an_older_version_lacks_have_their_defaults() -> None:
     whole = {"story": {"turns": [{"number": 1, "text": "Hi."}]}, "line": {}}
     assert decode(msgpack.packb(whole)) == (Story(turns=(Said(1, text="Hi."),)), LineMemory())
 
@@ -57,10 +57,10 @@ def test_fields_that_an_older_version_did_not_tell_have_their_defaults() -> None
         encode(STORY, LINE)[:-1],
     ],
 )
-def test_what_cannot_be_read_is_an_empty_story(data: bytes) -> None:
+def test_unreadable_bytes_are_an_empty_story(data: bytes) -> None:
     assert decode(data) == (Story(), LineMemory())
 
 
-def test_a_story_holds_the_turns_that_a_fresh_session_is_told_and_no_more() -> None:
+def test_a_story_holds_only_the_turns_that_a_new_session_is_told() -> None:
     turns = tuple(Said(number, text="word " * 2_000) for number in range(1, 11))
     assert shortened(turns) == turns[-2:]

@@ -1,4 +1,4 @@
-"""A worker takes over a call from one that died: what the conversation was, its successor is."""
+"""A worker takes over a call from a failed worker, and the conversation continues."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def succeed(story: Story, line: LineMemory | None = None, *held: InLine, script:
 
 
 def taken_over(bench: Bench, *held: InLine, script: Script | None = None) -> Bench:
-    """The successor of what this bench holds now, at the same instant of the same machine."""
+    """The successor of this bench's conversation, at the same instant of the same machine."""
     story, line = tell(bench.talk, EPOCH_NS)
     after = Bench(start=False, script=script, rules=Rules())
     after.now = bench.now
@@ -58,40 +58,40 @@ def purposes(bench: Bench) -> list[str]:
 # --- what is owed ---
 
 
-def test_a_turn_that_nobody_answered_is_answered() -> None:
+def test_a_successor_answers_an_unanswered_turn() -> None:
     assert purposes(succeed(Story(turns=(GREETED, ASKED), states=AT_REST))) == ["answer"]
 
 
-def test_a_turn_whose_words_nobody_knows_is_asked_for_again() -> None:
+def test_a_successor_asks_the_caller_to_repeat_a_turn_whose_words_are_lost() -> None:
     assert purposes(succeed(Story(turns=(GREETED, replace(ASKED, text="")), states=AT_REST))) == ["repeat"]
 
 
-def test_a_sentence_that_was_being_made_is_continued() -> None:
+def test_a_successor_continues_a_sentence_that_broke_off() -> None:
     story = Story(turns=(GREETED, ASKED), states=AT_REST | {"making": "ACTIVE"}, purpose="answer")
     bench = succeed(story, LineMemory({}, 1), in_line(3, 4_000, 800, ended=False))
     bench.heard(3)
     assert purposes(bench) == ["continue"]
 
 
-def test_an_answer_that_the_line_holds_whole_is_not_asked_for_again() -> None:
+def test_a_successor_does_not_request_an_answer_that_the_line_holds_whole() -> None:
     story = Story(turns=(GREETED, ASKED), states=AT_REST | {"owed": "EXPECTED"})
     bench = succeed(story, LineMemory({}, 1), in_line(3, 4_000))
     bench.heard(3)
     assert purposes(bench) == []
 
 
-def test_a_caller_who_is_silent_after_everything_was_said_is_waited_for() -> None:
+def test_a_successor_waits_for_a_caller_who_is_owed_nothing() -> None:
     assert purposes(succeed(Story(turns=(GREETED,), states=AT_REST))) == []
 
 
-def test_words_that_only_the_dead_worker_heard_are_asked_for_again() -> None:
+def test_a_successor_asks_the_caller_to_repeat_words_that_only_the_failed_worker_heard() -> None:
     bench = succeed(Story(turns=(GREETED,), states=AT_REST | {"floor": "SPEAKING"}))
     bench.wait(1_900)
     assert bench.all(Ask) == []
     assert purposes(bench) == ["repeat"]
 
 
-def test_words_that_go_on_into_the_new_session_are_answered_there() -> None:
+def test_a_turn_that_continues_into_the_new_session_is_answered_there() -> None:
     bench = succeed(Story(turns=(GREETED,), states=AT_REST | {"floor": "SPEAKING"}))
     bench.wait(500)
     bench.speaks()
@@ -103,7 +103,7 @@ def test_words_that_go_on_into_the_new_session_are_answered_there() -> None:
     assert purposes(bench) == []
 
 
-def test_without_a_story_the_call_begins_again() -> None:
+def test_without_a_story_the_successor_begins_the_call_again() -> None:
     bench = succeed(Story(), script=Script(greeting=Line("Hello.")))
     assert purposes(bench)[:1] == ["greeting"]
 
@@ -128,9 +128,7 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     [(name, state) for name, region in REGIONS.items() for state in type(region(Bench().talk).state)],
     ids=str,
 )
-def test_the_successor_of_each_state_of_each_region_is_that_state_after_the_loss_of_its_session(
-    region: str, state: Enum
-) -> None:
+def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_session(region: str, state: Enum) -> None:
     bench = Bench(script=Script(notice=Line("Recorded."), greeting=Line("Hello.")))
     bench.talk.asking.requested = "answer"
     for name, value in (("notice", Opening.OVER), ("greeting", Opening.OVER)):
@@ -164,7 +162,7 @@ def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> Non
     assert [each for each in regions if not any(each is one for one in told)] == [talk.sessions.chart]
 
 
-def test_who_said_what_and_what_of_it_was_heard_goes_on() -> None:
+def test_a_successor_knows_who_said_what_and_how_much_of_it_was_heard() -> None:
     bench = Bench()
     bench.talk.plan = CallPlan(from_number="+15005550001", variables={"name": "Ada"})
     bench.answers()
@@ -182,7 +180,7 @@ def test_who_said_what_and_what_of_it_was_heard_goes_on() -> None:
     assert [each.text for each in after.all(Tell)] == ["one two three four five", "Stop."]
 
 
-def test_a_line_that_was_paused_to_confirm_an_interruption_goes_on_in_the_successor() -> None:
+def test_a_successor_resumes_a_line_that_was_paused_to_confirm_an_interruption() -> None:
     bench = Bench(rules=Rules(confirm_ns=300 * MS))
     bench.answers()
     bench.speaks()
@@ -192,7 +190,7 @@ def test_a_line_that_was_paused_to_confirm_an_interruption_goes_on_in_the_succes
     assert not after.talk.playout.is_paused
 
 
-def test_a_goodbye_that_waits_to_be_heard_ends_the_call_in_the_successor() -> None:
+def test_a_successor_ends_the_call_after_a_goodbye_that_waits_to_be_heard() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)
@@ -205,7 +203,7 @@ def test_a_goodbye_that_waits_to_be_heard_ends_the_call_in_the_successor() -> No
     assert after.all(EndCall) == [EndCall(Conference("room"), 1, "hang_up")]
 
 
-def test_a_call_that_was_handed_on_is_handed_on_by_the_successor_too() -> None:
+def test_a_successor_repeats_the_order_of_a_call_that_was_handed_on() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)
@@ -219,7 +217,7 @@ def test_a_call_that_was_handed_on_is_handed_on_by_the_successor_too() -> None:
     assert after.talk.ended
 
 
-def test_a_recording_notice_that_was_being_made_is_said_again_whole() -> None:
+def test_a_successor_repeats_a_recording_notice_that_broke_off() -> None:
     script = Script(notice=Line("This call is recorded."), greeting=Line("Hello."))
     bench = Bench(script=script)
     bench.began(1, "notice")
@@ -228,7 +226,7 @@ def test_a_recording_notice_that_was_being_made_is_said_again_whole() -> None:
     assert purposes(after)[:1] == ["notice"]
 
 
-def test_the_protection_of_a_greeting_goes_on_in_the_successor() -> None:
+def test_a_successor_keeps_the_protection_of_a_greeting() -> None:
     script = Script(greeting=Line("Hello."))
     bench = Bench(script=script)
     bench.began(1, "greeting")
@@ -243,12 +241,12 @@ def test_the_protection_of_a_greeting_goes_on_in_the_successor() -> None:
     assert len(after.all(WithdrawSpeech)) == 1
 
 
-def test_a_notice_that_the_line_finished_between_two_workers_was_heard() -> None:
+def test_a_notice_that_the_line_finished_between_two_workers_counts_as_heard() -> None:
     bench = succeed(Story(turns=(GREETED,), states=AT_REST | {"notice": "MADE"}))
     assert bench.talk.notice.state is Opening.OVER
 
 
-def test_numbers_that_the_dead_worker_may_have_drawn_are_not_drawn_again() -> None:
+def test_a_successor_draws_no_number_that_the_failed_worker_may_have_drawn() -> None:
     bench = Bench()
     bench.answers()
     bench.speaks()

@@ -26,7 +26,7 @@ def test_the_utterance_under_the_playhead_is_cut_and_later_ones_are_forgotten() 
     assert bench.all(Forget) == [Forget(2)]
 
 
-def test_an_utterance_that_was_heard_whole_is_left_alone() -> None:
+def test_an_utterance_that_was_heard_whole_is_not_cut() -> None:
     bench = Bench()
     bench.began()
     bench.speech(800, 1)
@@ -58,7 +58,7 @@ def test_late_speech_of_a_cancelled_response_never_reaches_the_line_and_counts_a
     assert bench.all(Forget) == [Forget(2)]
 
 
-def test_a_withdrawal_that_is_never_answered_is_estimated_from_the_ear() -> None:
+def test_an_unanswered_withdrawal_is_estimated_from_the_ears_clock() -> None:
     bench = Bench()
     bench.answers()
     bench.speaks()
@@ -68,7 +68,7 @@ def test_a_withdrawal_that_is_never_answered_is_estimated_from_the_ear() -> None
     assert 1_000 <= cut.heard_ms <= 5_000
 
 
-def test_an_interruption_after_the_loss_corrects_what_the_new_session_was_told() -> None:
+def test_an_interruption_after_a_lost_session_corrects_the_text_that_the_new_one_was_told() -> None:
     bench = Bench()
     bench.began()
     bench.speech(4_000, words="one two three four")
@@ -85,7 +85,7 @@ def test_an_interruption_after_the_loss_corrects_what_the_new_session_was_told()
     assert bench.all(Truncate) == []
 
 
-def test_the_rest_of_a_response_that_exceeds_the_line_is_neither_said_nor_believed() -> None:
+def test_the_rest_of_a_response_that_exceeds_the_line_is_dropped_and_the_model_is_told() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)

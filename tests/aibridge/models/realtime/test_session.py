@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
-from aibridge.models.port import Numbers
-from aibridge.models.realtime.session import Session, probe, tls_context
+from aibridge.models.port import Numbers, SessionReady
+from aibridge.models.realtime.session import WRITE_MAX_BYTES, ModelRefusedError, Session, probe, tls_context
+from shared import liveness
 from tests.on_a_loop import on_a_loop
 
 
 async def accept(connection: ServerConnection) -> None:
-    """A model that takes any settings."""
+    """A model that accepts any settings."""
     await connection.send('{"type": "session.created"}')
     assert json.loads(await connection.recv())["type"] == "session.update"
     await connection.send('{"type": "session.updated"}')
@@ -41,7 +43,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @on_a_loop
-async def test_sessions_share_what_is_known_of_certificates_and_it_is_read_once(
+async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -67,7 +69,7 @@ def test_plain_http_needs_no_certificates() -> None:
     assert tls_context(AsyncOpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1")) is None
 
 
-def test_a_session_that_the_server_closes_is_over_even_if_its_socket_stays_open() -> None:
+def test_a_session_that_the_server_closes_is_over_although_its_socket_stays_open() -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
 
@@ -100,3 +102,91 @@ def test_a_session_that_the_server_closes_is_over_even_if_its_socket_stays_open(
                     ended.set()
 
     asyncio.run(scenario())
+
+
+def session_at(client: AsyncOpenAI, on_event: Any = lambda *_: None) -> Session:
+    return Session(
+        client,
+        model="m",
+        config={"type": "realtime"},
+        phrases={},
+        numbers=Numbers(),
+        request_id="CA1",
+        on_event=on_event,
+        on_malformed=lambda: None,
+        tls=None,
+    )
+
+
+async def go_dark(connection: ServerConnection) -> None:
+    """A path over which nothing comes through any more, once the session is there."""
+    await connection.send('{"type": "session.created"}')
+    await connection.recv()
+    await connection.send('{"type": "session.updated", "session": {"model": "the-model"}}')
+    connection.transport.pause_reading()
+    await connection.wait_closed()
+
+
+@on_a_loop
+async def test_a_path_that_goes_dark_while_nobody_speaks_is_noticed_by_its_pings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert liveness.MODEL_PING_S + liveness.MODEL_PONG_S <= 10
+    monkeypatch.setattr(liveness, "MODEL_PING_S", 0.05)
+    monkeypatch.setattr(liveness, "MODEL_PONG_S", 0.05)
+    async with serve(go_dark, "127.0.0.1", 0, close_timeout=0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(session_at(client).run(), 5)
+        for connection in server.connections:
+            connection.transport.abort()
+
+
+@on_a_loop
+async def test_a_server_that_takes_no_audio_any_more_is_given_up_before_much_of_it_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with serve(go_dark, "127.0.0.1", 0, close_timeout=0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
+            ready = asyncio.Event()
+            session = session_at(client, lambda _: ready.set())
+            running = asyncio.create_task(session.run())
+            await ready.wait()
+            assert session.ready == SessionReady("the-model")
+            # What the kernel takes of it is no concern of ours; what it does not take is bounded.
+            for _ in range(10_000):
+                session.hear(bytes(8_000))
+            assert session._websocket is not None
+            assert session._websocket.transport.get_write_buffer_size() < 2 * WRITE_MAX_BYTES
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(running, 5)
+        for connection in server.connections:
+            connection.transport.abort()
+
+
+@on_a_loop
+async def test_settings_that_the_server_refuses_are_told_from_a_key_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    async def refuse(connection: ServerConnection) -> None:
+        await connection.send('{"type": "session.created"}')
+        await connection.recv()
+        code = connection.request.headers["X-Client-Request-Id"] if connection.request is not None else ""
+        await connection.send(json.dumps({"type": "error", "error": {"type": "invalid_request_error", "code": code}}))
+        await connection.wait_closed()
+
+    async with serve(refuse, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
+            for code, is_settings in (("unknown_parameter", True), ("invalid_api_key", False)):
+                session = session_at(client)
+                session._request_id = code
+                with pytest.raises(ModelRefusedError) as caught:
+                    await asyncio.wait_for(session.run(), 5)
+                assert caught.value.is_settings is is_settings

@@ -15,7 +15,7 @@ def config(chosen: Agent) -> Any:
     return session_config(chosen, "gpt-realtime-2.1")
 
 
-def test_the_shipped_agent_asks_for_mulaw_and_for_interruptions_that_are_ours() -> None:
+def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
     audio = config(agent.load(None))["audio"]
     assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
     assert audio["input"]["turn_detection"] == {
@@ -28,25 +28,25 @@ def test_the_shipped_agent_asks_for_mulaw_and_for_interruptions_that_are_ours() 
     }
 
 
-def test_semantic_vad_with_the_other_lines_of_the_shipped_file_sends_no_field_that_its_schema_lacks() -> None:
+def test_semantic_vad_with_the_fields_of_server_vad_sends_only_fields_of_its_schema() -> None:
     detection = TurnDetection("semantic_vad", 0.5, 300, 500, eagerness="low")
     sent = config(Agent(instructions="x", turn_detection=detection))["audio"]["input"]["turn_detection"]
     expected = {"type": "semantic_vad", "eagerness": "low", "create_response": True, "interrupt_response": False}
     assert sent == expected
 
 
-def test_an_eagerness_is_not_sent_to_the_detection_of_silence() -> None:
+def test_server_vad_is_sent_no_eagerness() -> None:
     detection = TurnDetection(eagerness="low")
     sent = config(Agent(instructions="x", turn_detection=detection))["audio"]["input"]["turn_detection"]
     assert "eagerness" not in sent
 
 
 @pytest.mark.parametrize(("model", "has_effort"), [("gpt-realtime-2.1", True), ("gpt-realtime-mini", False)])
-def test_only_a_reasoning_model_is_told_how_hard_to_think(model: str, has_effort: bool) -> None:
+def test_only_a_reasoning_model_is_sent_the_reasoning_effort(model: str, has_effort: bool) -> None:
     assert ("reasoning" in session_config(Agent(instructions="x"), model)) is has_effort
 
 
-def test_words_that_are_given_are_asked_for_exactly() -> None:
+def test_the_model_is_asked_for_the_exact_words_of_a_greeting() -> None:
     chosen = phrases(Agent(instructions="x", greeting="Hello.", recording_notice="This call is recorded."))
     assert chosen["greeting"].endswith("in en: Hello.")
     assert chosen["notice"].endswith("in en: This call is recorded.")

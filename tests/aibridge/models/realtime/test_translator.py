@@ -35,7 +35,7 @@ def session() -> Translator:
 
 
 def said(session: Translator, *events: dict[str, Any]) -> list[port.ModelEvent]:
-    """What the last of these events means."""
+    """The neutral events of the last of these events."""
     meaning: list[port.ModelEvent] = []
     for event in events:
         decoded = decode_event(json.dumps(event).encode())
@@ -65,7 +65,7 @@ def test_a_turn_has_one_number_from_its_first_sound_to_its_words(session: Transl
 # --- responses ---
 
 
-def test_a_response_of_ours_shows_its_purpose_and_the_model_s_own_has_none(session: Translator) -> None:
+def test_a_requested_response_has_its_purpose_and_the_models_own_has_none(session: Translator) -> None:
     ours = {"type": "response.created", "response": {"id": "resp_b", "metadata": {"purpose": "greeting"}}}
     strange = {"type": "response.created", "response": {"id": "resp_c", "metadata": {"purpose": "dance"}}}
     assert said(session, CREATED) == [port.ResponseBegan(1)]
@@ -112,13 +112,13 @@ def test_all_words_of_an_utterance_replace_its_pieces(session: Translator) -> No
     assert said(session, DELTA | {"item_id": "item_b"})[1:] == [port.Words(2, "Hello there.")]
 
 
-def test_the_end_of_speech_is_told_for_speech_that_began(session: Translator) -> None:
+def test_the_end_of_speech_is_reported_only_for_speech_that_began(session: Translator) -> None:
     end = {"type": "response.output_audio.done", "response_id": "resp_a", "item_id": "item_a", "content_index": 0}
     assert said(session, CREATED, end) == []
     assert said(session, DELTA, end) == [port.SpeechEnded(1)]
 
 
-def test_a_response_that_ends_tells_what_was_cut_short_and_what_was_never_spoken(session: Translator) -> None:
+def test_the_end_of_a_response_names_its_shortened_and_its_unspoken_utterances(session: Translator) -> None:
     silent = ITEM | {"item": {"id": "item_s", "type": "message"}}
     ended = done("cancelled", ("item_a", "incomplete"), ("item_t", "incomplete"))
     assert said(session, CREATED, ITEM, DELTA, silent, ended) == [
@@ -181,7 +181,7 @@ def test_each_error_is_a_fault_of_a_neutral_kind(session: Translator, code: str,
 
 
 @pytest.mark.parametrize("event_id", [None, "", "create_", "create_x", "7", "other_7"])
-def test_an_error_about_nothing_of_ours_names_no_request(session: Translator, event_id: str | None) -> None:
+def test_an_error_that_refers_to_no_request_of_ours_names_none(session: Translator, event_id: str | None) -> None:
     error = {"type": "error", "error": {"type": "server_error", "event_id": event_id}}
     assert said(session, error) == [port.Fault("other", 0, "server_error")]
 
@@ -189,7 +189,7 @@ def test_an_error_about_nothing_of_ours_names_no_request(session: Translator, ev
 # --- commands ---
 
 
-def test_a_response_is_asked_for_with_its_purpose_and_its_words(session: Translator) -> None:
+def test_a_response_is_requested_with_its_purpose_and_its_words(session: Translator) -> None:
     assert session.client_event(port.Ask(3, "greeting")) == {
         "type": "response.create",
         "event_id": "create_3",
@@ -203,7 +203,7 @@ def test_a_response_is_asked_for_with_its_purpose_and_its_words(session: Transla
     }
 
 
-def test_what_the_server_knows_is_cut_and_cancelled_under_its_own_ids(session: Translator) -> None:
+def test_truncates_and_cancels_are_sent_with_the_servers_ids(session: Translator) -> None:
     said(session, CREATED, DELTA)
     assert session.client_event(port.Cancel(1)) == {"type": "response.cancel", "response_id": "resp_a"}
     truncate = {"type": "conversation.item.truncate", "item_id": "item_a", "content_index": 0, "audio_end_ms": 120}
@@ -215,18 +215,20 @@ def test_what_the_server_knows_is_cut_and_cancelled_under_its_own_ids(session: T
     assert session.client_event(port.Forget(1)) == delete
 
 
-def test_one_of_several_pieces_of_an_item_is_cut_to_nothing_and_the_item_stays(session: Translator) -> None:
+def test_forgetting_one_of_several_pieces_of_an_item_truncates_it_to_nothing(session: Translator) -> None:
     said(session, CREATED, DELTA, DELTA | {"content_index": 1})
     event: Any = session.client_event(port.Forget(2))
     assert (event["type"], event["content_index"], event["audio_end_ms"]) == ("conversation.item.truncate", 1, 0)
 
 
 @pytest.mark.parametrize("command", [port.Cancel(9), port.Truncate(9, 1), port.Forget(9), port.AnswerTool(9, "")])
-def test_what_this_session_does_not_know_is_not_sent(session: Translator, command: port.ModelCommand) -> None:
+def test_a_command_about_something_unknown_to_the_session_is_not_sent(
+    session: Translator, command: port.ModelCommand
+) -> None:
     assert session.client_event(command) is None
 
 
-def test_words_from_before_are_told_as_text_and_taken_back(session: Translator) -> None:
+def test_earlier_words_are_told_as_text_and_can_be_deleted(session: Translator) -> None:
     told: Any = session.client_event(port.Tell(1, "caller", "Hi."))
     assert told["item"] == {
         "id": "told_00001",

@@ -15,6 +15,6 @@ from aibridge.models.realtime.wire import MalformedEventError, decode_event
         '{"type": "response.done", "response": {"usage": {"input_token_details": {"text_tokens": %s}}}}',
     ],
 )
-def test_a_number_that_counts_nothing_makes_an_event_malformed(event: str, number: str) -> None:
+def test_a_number_beyond_the_exact_integers_makes_an_event_malformed(event: str, number: str) -> None:
     with pytest.raises(MalformedEventError):
         decode_event((event % number).encode())

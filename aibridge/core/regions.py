@@ -1,0 +1,215 @@
+"""The regions of one call, and what several of them know or do together.
+
+Methods that begin with `step_` move one region and carry out its acts. Times are ns, monotonic.
+"""
+
+from __future__ import annotations
+
+import random
+
+from shared.plan import CallOrder, CallPlan, HangUp
+
+from ..models.port import (
+    Cancel,
+    Numbers,
+    Purpose,
+)
+from . import recording_notice
+from .barge_in import FLOOR_TABLE, Floor, FloorAct, FloorEvent
+from .caller_audio import CallerAudio
+from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
+from .chart import Chart
+from .commands import Command, EndCall
+from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
+from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
+from .history import History
+from .metrics import ConversationMetrics
+from .owed_and_retry import Asking, Owed
+from .playout import LineEvent, Playout
+from .reconnect_and_renewal import Sessions
+from .recording_notice import NOTICE_TABLE
+from .responses import Responses, Truth, TruthEvent
+from .rules import Line, Rules, Script
+from .timers import Due, Timers
+from .truncate_to_heard import TruthTeller
+from .utterances import Utterance, Utterances
+
+
+class Regions:
+    """The state of one conversation; nothing else holds any."""
+
+    def __init__(
+        self,
+        *,
+        script: Script,
+        rules: Rules,
+        metrics: ConversationMetrics,
+        rng: random.Random,
+        numbers: Numbers | None = None,
+        plan: CallPlan | None = None,
+    ) -> None:
+        self.plan = plan or CallPlan()
+        self.numbers = numbers or Numbers()
+        self._script = script
+        self._rules = rules
+        self._metrics = metrics
+        illegal = metrics.illegal
+        self.timers = Timers()
+        self.caller = CallerAudio()
+        self.history = History()
+        self.utterances = Utterances()
+        self.responses = Responses(illegal)
+        self._truth = TruthTeller(self.utterances, self.history, metrics)
+        # The regions.
+        self.making = Chart(MAKING_TABLE, Making.IDLE, illegal)
+        self.floor = Chart(FLOOR_TABLE, Floor.QUIET, illegal)
+        self.notice = Chart(NOTICE_TABLE, Opening.DUE if script.notice.text else Opening.OVER, illegal)
+        self.greeting = Chart(GREETING_TABLE, Opening.DUE if script.greeting.text else Opening.OVER, illegal)
+        self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
+        self.asking = Asking(self.timers, illegal, rng)
+        self.sessions = Sessions(
+            self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
+        )
+        self.playout = Playout(
+            utterances=self.utterances,
+            responses=self.responses,
+            history=self.history,
+            truth=self._truth,
+            timers=self.timers,
+            barge_in=rules.barge_in,
+            lead_ns=rules.lead_ns,
+            metrics=metrics,
+        )
+        self.protection = Protection(rules.protect_ns)
+        # The utterances of the recording notice.
+        self.notice_said: list[Utterance] = []
+        # What the goodbye hands the call on to.
+        self.order: CallOrder = HangUp()
+        # The caller's last turn that the model has; 0: none.
+        self._last_turn = 0
+        # When the caller's speech began last, and when the turn ended that was not answered yet (0: there is none).
+        self._speech_ns = self._stopped_ns = 0
+        # When the session was lost (0: it was not), and when something of the active response came last.
+        self._lost_ns = self._made_ns = 0
+
+    @property
+    def ended(self) -> bool:
+        """The call was handed on: nothing happens any more."""
+        return self.goodbye.state is Goodbye.OVER
+
+    def is_quiet(self) -> bool:
+        """Nobody speaks, and nothing is being made, heard, owed or expected."""
+        return (
+            self.making.state is Making.IDLE
+            and self.asking.chart.state is Owed.NOTHING
+            and self.floor.state is Floor.QUIET
+            and not self.playout.awaits_truth()
+            and not self.utterances.last_open()
+        )
+
+    def is_protected(self, now_ns: int) -> bool:
+        return recording_notice.is_protected(self.notice.state) or self.protection.is_on(self.greeting.state, now_ns)
+
+    def is_interruptible(self) -> bool:
+        """The AI does something that an interruption would stop."""
+        if self.making.state in (Making.REQUESTED, Making.ACTIVE):
+            return True
+        return self._rules.barge_in != "drain" and self.playout.is_audible()
+
+    def step_making(self, event: MakingEvent, now_ns: int) -> list[Command]:
+        commands: list[Command] = []
+        for act in self.making.step(event):
+            response = self.responses.active
+            assert act is MakingAct.CANCEL
+            assert response is not None  # ACTIVE and CANCELLING mean that there is one
+            response.truth.step(TruthEvent.INTERRUPTED)
+            self.timers.set(Due.STALLED, now_ns + CANCELLED_NS)
+            self._metrics.cancels.inc()
+            if self.floor.state is not Floor.QUIET:
+                self._metrics.cancel.observe((now_ns - self._speech_ns) / 1e9)
+            commands.append(Cancel(response.number))
+        return commands
+
+    def step_floor(self, event: FloorEvent, now_ns: int) -> list[Command]:
+        commands: list[Command] = []
+        for act in self.floor.step(event):
+            match act:
+                case FloorAct.INTERRUPT:
+                    commands += self._interrupt(now_ns, protected=False)
+                case FloorAct.INTERRUPT_LATE:
+                    commands += self._interrupt(now_ns, protected=True)
+                case FloorAct.PAUSE_LINE:
+                    self.timers.set(Due.CONFIRM, now_ns + self._rules.confirm_ns)
+                    commands += self.playout.step(LineEvent.PAUSE)
+                case FloorAct.RESUME_LINE:
+                    self.timers.cancel(Due.CONFIRM)
+                    commands += self.playout.step(LineEvent.RESUME)
+                case FloorAct.KEEP_CALL:
+                    self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+                case FloorAct.COUNT_PROTECTED:
+                    self._metrics.protected.inc()
+                case FloorAct.COUNT_FALSE_ALARM:
+                    self._metrics.false_alarms.inc()
+        return commands
+
+    def _interrupt(self, now_ns: int, *, protected: bool) -> list[Command]:
+        self._metrics.interruptions.inc()
+        commands = self.step_making(MakingEvent.INTERRUPTED, now_ns)
+        cancelled = bool(commands)
+        if self._rules.barge_in != "drain":
+            self._metrics.cancels_spared.inc(not cancelled)
+            commands += self.playout.interrupt(self._speech_ns, now_ns, protected=protected, cancelled=cancelled)
+        self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
+        self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+        return commands
+
+    def count_opening(self, utterance: Utterance, purpose: Purpose, now_ns: int) -> None:
+        if purpose == "greeting":
+            self.protection.say(utterance, now_ns)
+        elif purpose == "notice":
+            self.notice_said.append(utterance)
+
+    def say_recordings(self, now_ns: int) -> list[Command]:
+        """The notice and the greeting, as far as they are recorded and it is their turn."""
+        commands: list[Command] = []
+        script = self._script
+        if self.notice.state is Opening.DUE and script.notice.audio:
+            self.notice.step(OpeningEvent.RECORDED)
+            commands += self._say(script.notice, "notice", now_ns)
+        if (
+            self.greeting.state is Opening.DUE
+            and script.greeting.audio
+            and recording_notice.is_in_line(self.notice.state)
+            and self.floor.state is Floor.QUIET
+            and self.asking.chart.state is Owed.NOTHING
+        ):
+            self.greeting.step(OpeningEvent.RECORDED)
+            commands += self._say(script.greeting, "greeting", now_ns)
+        return commands
+
+    def _say(self, line: Line, purpose: Purpose, now_ns: int) -> list[Command]:
+        """Play a recording as an utterance of its own; the model is told its words when a session is there."""
+        response = self.responses.add(self.numbers.next_response(), purpose, Truth.TOLD)
+        utterance, _ = self.utterances.receive(response.number, self.numbers.next_utterance(), len(line.audio))
+        commands = self.playout.begin(utterance, response)
+        self.history.add_words(utterance.number, line.text, is_all=True)
+        self.count_opening(utterance, purpose, now_ns)
+        return [*commands, *self.playout.speak(utterance, line.audio, now_ns), *self.playout.end(utterance)]
+
+    def fall_back(self, reason: str, now_ns: int) -> list[Command]:
+        """The model is gone for good: what is in the line is heard, then the recorded sentence, then the order."""
+        if self.ended:
+            return []
+        self.order = self._script.fallback_order
+        commands = self.step_floor(FloorEvent.SESSION_LOST, now_ns) + self.playout.end_all()
+        return commands + self.end_call(GoodbyeEvent.MODEL_GONE, self.utterances.last_open(), reason, now_ns)
+
+    def end_call(self, event: GoodbyeEvent, after: int, reason: str, now_ns: int = 0) -> list[Command]:
+        commands: list[Command] = []
+        for act in self.goodbye.step(event):
+            if act is GoodbyeAct.END_CALL:
+                commands.append(EndCall(self.order, after, reason))
+            elif self._script.fallback.audio:
+                commands += self._say(self._script.fallback, "answer", now_ns)
+                after = self.utterances.last
+        return commands

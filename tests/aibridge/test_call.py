@@ -1,0 +1,162 @@
+"""One call: what it tells its gateway, and how it takes the place of a worker that died."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from aibridge.call import Call
+from aibridge.core import story
+from aibridge.core.conversation import Conversation
+from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.rules import Rules, Script
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import (
+    CallerSpeaks,
+    ModelCommand,
+    ModelEvent,
+    ResponseBegan,
+    ResponseEnded,
+    SessionReady,
+    Speech,
+    ToolCalled,
+    Words,
+)
+from shared.messages import CallMemory, CallNote, EndCall, LineState, OpenLine, PauseLine, PlayoutFinished, ResumeLine
+from shared.metrics import Page
+from shared.plan import CallPlan, HangUp
+
+MS = 1_000_000
+T0 = 1_000_000 * MS
+PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
+
+
+class Model:
+    """A session that is there and takes everything."""
+
+    ready = SessionReady("the-model")
+
+    def tell(self, command: ModelCommand) -> None:
+        pass
+
+    def hear(self, audio: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Desk:
+    """A call, and what it said to both sides."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.now_ns = T0
+        self.model = Model()
+        self.models: list[str] = []
+        self.to_gateway: list[Any] = []
+        self.to_pacer: list[Any] = []
+        self.call = Call(
+            call=1,
+            call_sid="CA1",
+            gateway="gw",
+            conversation=Conversation(
+                script=Script(),
+                rules=rules or Rules(),
+                metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
+                rng=random.Random(1),
+                plan=PLAN,
+            ),
+            to_pacer=self.to_pacer.append,
+            to_gateway=self.to_gateway.append,
+            dial=lambda _: self.model,
+            on_due=lambda _: None,
+            on_model=self.models.append,
+            clock=lambda: self.now_ns,
+        )
+
+    def say(self, *events: ModelEvent) -> None:
+        for event in events:
+            self.call.model_event(self.model, event)
+
+    def notes(self) -> list[Any]:
+        return [json.loads(each.note) for each in self.to_gateway if isinstance(each, CallNote)]
+
+    def memory(self) -> bytes:
+        return [each.memory for each in self.to_gateway if isinstance(each, CallMemory)][-1]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk()
+    desk.call.start(desk.model)
+    desk.call.line_state(LineState(1, (), 1))
+    return desk
+
+
+def succeed(desk: Desk, *unheard: tuple[int, int, int, bool, int], is_followed: bool = False) -> Desk:
+    after = Desk()
+    after.call.resume(after.model, desk.memory(), 1)
+    if is_followed:
+        after.call.follow()
+    speech = tuple(bytes(size - paced) for _, size, paced, _, _ in unheard)
+    after.call.line_state(LineState(1, unheard, 1, speech))
+    return after
+
+
+def test_the_model_of_a_call_is_what_its_session_says(desk: Desk) -> None:
+    assert desk.models == ["the-model"]
+
+
+def test_somebody_who_asks_repeatedly_to_follow_a_call_is_told_each_thing_once(desk: Desk) -> None:
+    desk.call.follow()
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(800)))
+    for _ in range(3):
+        desk.call.follow()
+    desk.say(Words(1, "Hello."))
+    turns = [note["turn"]["text"] for note in desk.notes() if "turn" in note]
+    assert turns == ["", "Hello."]
+    assert [note for note in desk.notes() if "response" in note] == [{"response": "created"}]
+
+
+def test_a_successor_that_is_asked_to_follow_before_its_line_answers_tells_what_was_said(desk: Desk) -> None:
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), Words(1, "Hello."), ResponseEnded(1))
+    after = succeed(desk, (1, 8_000, 800, True, T0), is_followed=True)
+    assert [note["turn"]["text"] for note in after.notes() if "turn" in note] == ["Hello."]
+
+
+def test_the_story_with_the_gateway_holds_the_plan_and_changes_only_with_the_call(desk: Desk) -> None:
+    desk.call.tell_memory()
+    told, _ = story.decode(desk.memory())
+    assert told.plan == PLAN
+    before = len(desk.to_gateway)
+    desk.now_ns += 5_000 * MS
+    desk.call.tell_memory()
+    assert len(desk.to_gateway) == before
+
+
+def test_a_line_that_was_paused_when_its_worker_died_is_resumed_by_the_next_one() -> None:
+    desk = Desk(Rules(confirm_ns=300 * MS))
+    desk.call.start(desk.model)
+    desk.call.line_state(LineState(1, (), 1))
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(40_000)), ResponseEnded(1), CallerSpeaks(1))
+    assert PauseLine(1) in desk.to_pacer
+    after = succeed(desk, (1, 40_000, 8_000, True, T0))
+    assert [type(each) for each in after.to_pacer] == [OpenLine, ResumeLine]
+
+
+def test_a_goodbye_that_a_worker_died_with_is_said_and_carried_out_by_the_next_one(desk: Desk) -> None:
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"))
+    after = succeed(desk, (1, 8_000, 800, True, T0))
+    assert not [each for each in after.to_gateway if isinstance(each, EndCall)]
+    after.call.playout(PlayoutFinished(1, 1, T0))
+    assert [each for each in after.to_gateway if isinstance(each, EndCall)] == [EndCall(1, HangUp(), 1)]
+
+
+def test_an_end_that_a_worker_had_ordered_is_ordered_again_by_the_next_one(desk: Desk) -> None:
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"), ResponseEnded(1))
+    desk.call.playout(PlayoutFinished(1, 1, T0))
+    after = succeed(desk)
+    assert [each.order for each in after.to_gateway if isinstance(each, EndCall)] == [HangUp()]
