@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from shared.bus import Link
-from shared.messages import CloseLine, Message, Speech
+from shared.channel_link import ChannelLink
+from shared.messages import BridgeHello, CloseLine, Message, Speech
 from shared.metrics import Gauge
 
 # Shorter than any delta is long (20 ms at least), and a twelfth of the lead.
@@ -23,7 +23,7 @@ class SpeechLink:
     `kept_bytes` shows the bytes that txpacer has not accepted yet, because it is stopped or restarting.
     """
 
-    def __init__(self, link: Link, kept_bytes: Gauge) -> None:
+    def __init__(self, link: ChannelLink, kept_bytes: Gauge) -> None:
         self._link = link
         self._kept_bytes = kept_bytes
         self._said: list[Message] = []
@@ -43,6 +43,9 @@ class SpeechLink:
     def forget(self, call: int) -> None:
         """Another worker owns this call: send nothing more about it."""
         self._begun.pop(call, None)
+
+    def hello(self, bridge: str) -> None:
+        self._link.hello(hints=(BridgeHello(bridge),))
 
     def say(self, message: Message) -> None:
         self._said.append(message)
@@ -64,6 +67,9 @@ class SpeechLink:
             self._timer = None
         self._is_urgent = False
         if self._said:
-            self._link.send(self._said)
+            weight = sum(len(message.data) for message in self._said if type(message) is Speech)
+            if not self._link.post(self._said, weight=weight):
+                # The speech is lost, and nothing else.
+                self._link.post([message for message in self._said if type(message) is not Speech], weight=0)
             self._said = []
-        self._kept_bytes.set(self._link.kept_bytes)
+        self._kept_bytes.set(self._link.channel().unsent_weight)

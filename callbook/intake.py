@@ -1,10 +1,9 @@
-"""Where facts come in, from gateways, aibridge workers and callbook itself: first the disk, then the answer."""
+"""The intake of facts from gateways, aibridge workers and callbook itself: first the disk, then the acknowledgement."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,22 +23,24 @@ from .spool import Spool
 
 logger = logging.getLogger("callbook")
 
-# Batches from one sender: its window, and what it repeats while callbook is busy with a slow disk.
+# Batches from one sender: its window, and repetitions while callbook waits for a slow disk.
 HWM: Final = 100
-# What comes within this time shares one write and one sync of the disk.
+# Facts that come within this time share one write and one sync of the disk.
 GATHER_S: Final = 0.02
-# After a spool that is full, or a disk that failed.
+# The pause after a full spool or a failed disk.
 RETRY_S: Final = 1.0
 
 
 class _FactsLink(ChannelLink):
-    """Hands on each fact with its source and number. Acknowledges nothing by itself."""
+    """Passes on each fact with its source and number, and acknowledges nothing by itself."""
 
     senders: Senders
 
     def _accept(self, peer: str, batch: Sequence[Any]) -> Sequence[Any]:
         messages = super()._accept(peer, batch)
         channel = self.channel(peer)
+        if not channel.peer_epoch:
+            return ()
         self.senders.heard(peer, channel.peer_epoch, time.monotonic_ns())
         return [
             Noted(channel.peer_epoch, seq, message) if type(message) is not Leaving else message
@@ -48,11 +49,10 @@ class _FactsLink(ChannelLink):
 
 
 class Intake:
-    """`on_kept` gets each new fact once it is on the disk. `run` takes facts until it is cancelled.
+    """`on_kept` gets each new fact after it is on the disk. `run` takes facts until it is cancelled.
 
-    Bound: nothing is acknowledged that is not on the disk, and a sender has a window of unacknowledged facts;
-    callbook's own facts wait in memory while the spool takes none (one a recording, so their number is that of the
-    calls).
+    Bound: only facts on the disk are acknowledged, and a sender has a window of unacknowledged facts. callbook's own
+    facts (one per recording) wait in memory while the spool accepts none.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Intake:
         self._spool = spool
         self._metrics = metrics
         self._on_kept = on_kept
-        self._source = secrets.randbits(62)
+        self._source = bus.draw_epoch()
         self._seq = 0
         self._pending: list[tuple[str, Noted]] = []
         self._wake = asyncio.Event()
@@ -76,20 +76,21 @@ class Intake:
         self._link = _FactsLink(
             bus.router(context, url, hwm=HWM),
             types=Fact | Leaving,
-            make=lambda: Channel(secrets.randbits(62) | 1, max_weight=0, acknowledges_at_once=False),
+            make=lambda: Channel(bus.draw_epoch(), max_weight=0, acknowledges_at_once=False),
             on_message=self._on_message,
-            dropped=metrics.bus_refused,
+            refused=metrics.bus_refused,
+            lost=metrics.bus_refused,
             undecodable=metrics.undecodable,
         )
         self._link.senders = self.senders
 
     @property
     def has_pending(self) -> bool:
-        """Facts wait for the disk."""
+        """Whether facts wait for the disk."""
         return bool(self._pending)
 
     def note(self, fact: Fact) -> None:
-        """A fact of callbook's own."""
+        """Take a fact of callbook's own."""
         self._seq += 1
         self._on_message("", Noted(self._source, self._seq, fact))
 
@@ -130,8 +131,7 @@ class Intake:
             channel = self._link.channel(peer)
             if channel.peer_epoch == source:
                 channel.acknowledge(seq)
-                if not self._link.hello(peer):
-                    self._metrics.bus_refused.inc()
+                self._link.hello(peer)
         self._on_kept(new)
 
     async def _append(self, new: list[Noted]) -> bool:

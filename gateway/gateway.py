@@ -138,6 +138,9 @@ class Gateway:
             async with asyncio.timeout(seconds):
                 while not self.calls.is_idle or self.calls.offers.admission.awaits_a_socket(monotonic_ns()):
                     now_ns = monotonic_ns()
+                    if not self.calls.neighbours.someone_is_there(now_ns):
+                        logger.warning("draining: the rest of the cell is gone; its calls end")
+                        break
                     if now_ns > know_ns:
                         if self.calls.neighbours.another_gateway_takes_calls(now_ns):
                             self._port.stop_listening()

@@ -184,7 +184,7 @@ class MediaSockets:
                 case ToWorker(worker, message):
                     self._links.bridges[worker].post(message)
                 case ToPacer(message):
-                    self._links.pacer.post(message)
+                    self._links.pacer.post((message,))
                 case Note(fact):
                     self._note(fact)
                 case MoveAudio(call, before, after):

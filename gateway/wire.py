@@ -12,12 +12,12 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.audio import FRAME_BYTES, SILENCE
+from shared.channel_link import ChannelLink
 from shared.messages import CLEAR, Frames, WireAck
 
 from .core.calls import Calls
 from .core.metrics import Metrics
 from .media import MediaSocket, MediaSockets
-from .outbox import Outbox
 
 # txpacer has to know of frames later than one frame, so that its ear position stays correct.
 LATE_NS: Final = 20_000_000
@@ -32,7 +32,7 @@ LOOK_S: Final = 0.01
 class Wire:
     """Writes each batch of frames to the sockets of its calls, and acknowledges it."""
 
-    def __init__(self, calls: Calls, media: MediaSockets, pacer: Outbox, metrics: Metrics) -> None:
+    def __init__(self, calls: Calls, media: MediaSockets, pacer: ChannelLink, metrics: Metrics) -> None:
         self._calls = calls
         self._media = media
         self._sockets = media.sockets
@@ -120,7 +120,7 @@ class Wire:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        self._pacer.hint(WireAck(self._written, monotonic_ns(), tuple(late)))
+        self._pacer.send((WireAck(self._written, monotonic_ns(), tuple(late)),))
 
     def _watch(self, socket: MediaSocket) -> None:
         self._watched.add(socket)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +32,13 @@ POLLIN: Final = int(zmq.POLLIN)
 NOBLOCK: Final = int(zmq.NOBLOCK)
 NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
-# Frames from txpacer to one gateway: one message per 10 ms tick. Acknowledgements bound what is under way to the lead
-# (12 ticks of 120 ms); this is the second fence, for a lead that was set long.
+# Frames from txpacer to one gateway: one message per 10 ms tick. Acknowledgements bound the frames in flight to the
+# lead (12 ticks of 120 ms); this is a second bound, for a long lead.
 FRAMES_HWM: Final = 400
 # Control messages and reports: a peer that does not read for this many is stopped or dead.
 CONTROL_HWM: Final = 2_000
-# Caller audio to aibridge: one message per 4 ms. 500 of them are the 2 s that a frozen worker may sleep without loss.
+# Caller audio to aibridge: one message per 4 ms. 500 messages are the 2 s for which a worker may be frozen without
+# loss.
 CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
@@ -54,7 +55,7 @@ def secure(secret_key: str) -> None:
     """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways. Call it once, at the start.
 
     One key pair per cell. The public half is secret, too: without it nobody connects, and nobody can read along.
-    Raises ConfigError for a text that is no key.
+    Raises ConfigError for a text that is not a key.
     """
     global _secret_key
     if secret_key:
@@ -63,6 +64,11 @@ def secure(secret_key: str) -> None:
         except (ValueError, zmq.ZMQError):
             raise ConfigError("BUS_SECRET_KEY is not a CURVE key; see .env.example for how to make one") from None
     _secret_key = secret_key
+
+
+def draw_epoch() -> int:
+    """The name of one incarnation of a channel's end; no two are equal."""
+    return secrets.randbits(62) | 1
 
 
 def speech_url(base: Path | str) -> str:
@@ -148,14 +154,35 @@ def receive(router: zmq.Socket[Any]) -> tuple[bytes, memoryview]:
     return name, frame.buffer
 
 
+class Faults:
+    """Messages whose handling raised: each is counted and dropped alone, because other calls' messages follow it."""
+
+    def __init__(self, count: Counter) -> None:
+        self._count = count
+        self._noted: set[type] = set()
+
+    def note(self, message: object, exc: Exception) -> None:
+        """Count a fault, and log the first one of a message's type."""
+        self._count.inc()
+        if type(message) not in self._noted:
+            self._noted.add(type(message))
+            where = traceback.extract_tb(exc.__traceback__)[-1]
+            # No text of the exception: it can quote what a caller said.
+            logger.error(
+                "a %s could not be handled (%s at %s:%d); it is dropped, and further ones are only counted",
+                type(message).__name__,
+                type(exc).__name__,
+                Path(where.filename).name,
+                where.lineno or 0,
+            )
+
+
 class Link:
     """A socket on an asyncio loop: drained whenever readable, written without ever waiting.
 
     `on_message(peer, message)` is called for each message; `peer` is the sender's name on a ROUTER and "" on a DEALER.
     `undecodable` counts batches that do not decode as `types`, and messages whose handler raised: only they are lost.
-
-    A refused send is dropped and counted in `dropped`; with `keep_bytes`, it waits in order until the peer reads again,
-    up to that many bytes, and only what exceeds them is dropped and counted. `gather` is told of every batch read.
+    `dropped` counts refused sends. `gather` is told of every batch read.
     """
 
     def __init__(
@@ -166,7 +193,6 @@ class Link:
         on_message: Callable[[str, Any], None],
         dropped: Counter,
         undecodable: Counter,
-        keep_bytes: int = 0,
         gather: Gather | None = None,
     ) -> None:
         self._sock = sock
@@ -175,12 +201,7 @@ class Link:
         self._dropped = dropped
         self._undecodable = undecodable
         self._gather = gather
-        self._keep_bytes = keep_bytes
-        # Sends that were refused, in order, and how many bytes they hold.
-        self._kept: deque[tuple[str, bytes]] = deque()
-        self._kept_bytes = 0
-        # Types of messages whose handler raised.
-        self._failed: set[type] = set()
+        self._faults = Faults(undecodable)
         self._is_router = sock.type == zmq.ROUTER
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = 0
@@ -200,8 +221,10 @@ class Link:
 
     def send(self, messages: Iterable[Any], peer: str = "") -> bool:
         """Send one batch; False when it was dropped. Never waits, never raises for a peer that is gone or full."""
-        data = encode(messages)
-        return (not self._kept and self._take(peer, data)) or self._keep(peer, data)
+        if self._take(peer, encode(messages)):
+            return True
+        self._dropped.inc()
+        return False
 
     def _take(self, peer: str, data: bytes) -> bool:
         try:
@@ -218,34 +241,6 @@ class Link:
         if self._loop is not None and int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
             self._loop.call_soon(self._drain)
         return True
-
-    def _keep(self, peer: str, data: bytes) -> bool:
-        if self._kept_bytes + len(data) > self._keep_bytes:
-            self._dropped.inc()
-            return False
-        self._kept.append((peer, data))
-        self._kept_bytes += len(data)
-        if self._loop is not None and len(self._kept) == 1:
-            # The FD also signals room to send, but only as an edge that a concurrent receive may take.
-            self._loop.call_later(0.005, self._retry_kept)
-        return True
-
-    def _retry_kept(self) -> None:
-        while self._kept:
-            peer, data = self._kept[0]
-            if not self._take(peer, data):
-                break
-            self._kept.popleft()
-            self._kept_bytes -= len(data)
-        if self._loop is not None:
-            if self._kept:
-                self._loop.call_later(0.005, self._retry_kept)
-            self._drain()
-
-    @property
-    def kept_bytes(self) -> int:
-        """What the peer has not taken yet, of what it refused."""
-        return self._kept_bytes
 
     def _accept(self, _peer: str, batch: Sequence[Any]) -> Sequence[Any]:
         """The messages of `batch` that are to be handled."""
@@ -279,23 +274,8 @@ class Link:
                 try:
                     self._on_message(name, message)
                 except Exception as exc:
-                    self._handler_failed(message, exc)
+                    self._faults.note(message, exc)
             # Cheaper than to be told by an exception. A handler may have closed the link.
             if self._loop is None or not int(self._sock.getsockopt(zmq.EVENTS)) & POLLIN:
                 return
         self._loop.call_soon(self._drain)
-
-    def _handler_failed(self, message: Any, exc: Exception) -> None:
-        """Count a fault of ours over one message, and log the first of its type: other calls' messages follow."""
-        self._undecodable.inc()
-        if type(message) not in self._failed:
-            self._failed.add(type(message))
-            where = traceback.extract_tb(exc.__traceback__)[-1]
-            # No text of the exception: it can quote what a caller said.
-            logger.error(
-                "a %s could not be handled (%s at %s:%d); it is dropped, and further ones are only counted",
-                type(message).__name__,
-                type(exc).__name__,
-                Path(where.filename).name,
-                where.lineno or 0,
-            )

@@ -1,4 +1,4 @@
-"""One end of a channel between two processes: numbers, acknowledges, repeats and bounds what the two say to each other.
+"""One end of a channel between two processes: numbers, acknowledges, repeats and bounds their messages.
 
 Pure: the shell (shared/channel_link.py, txpacer/loop.py) owns sockets and timers, and passes the time in.
 
@@ -14,7 +14,7 @@ message exists only to acknowledge), and names both ends by their epochs, drawn 
   again with other messages.
 
 Bound: `max_weight`, the sum of what `put` was told. `drops` says what an overflow costs: the newest batch, or the
-oldest ones; `dropped` counts their weight.
+oldest ones; `dropped` counts what was put and is lost.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Channel:
         window: int = 1 << 62,
     ) -> None:
         self.epoch = epoch
+        self.heard_ns = 0
         # 0: the peer was never heard. The predecessor's last messages may be read after the successor's first ones.
         self.peer_epoch = 0
         self._previous_peer_epoch = -1
@@ -88,10 +89,11 @@ class Channel:
         """Number `messages` and keep them until the peer acknowledges them. False: the channel is full (`drops`)."""
         if self.weight + weight > self._max_weight:
             if not self._drops_oldest or weight > self._max_weight:
-                self.dropped += weight
+                self.dropped += 1
                 return False
             while self.weight + weight > self._max_weight:
-                self.dropped += self._forget_first()
+                self.dropped += 1
+                self._forget_first()
         self._entries.append(_Entry(self._next, messages, weight))
         self._next += len(messages)
         self.weight += weight
@@ -147,6 +149,11 @@ class Channel:
         return self._sent < len(self._entries)
 
     @property
+    def unsent_weight(self) -> int:
+        """What the peer has not taken yet."""
+        return sum(self._entries[position].weight for position in range(self._sent, len(self._entries)))
+
+    @property
     def acknowledged_by_peer(self) -> int:
         """The number of the last message that the peer acknowledged, or that is given up."""
         return self._entries[0].first - 1 if self._entries else self._next - 1
@@ -155,16 +162,19 @@ class Channel:
     def last_number(self) -> int:
         return self._next - 1
 
+    @property
+    def sent_through(self) -> int:
+        """The number of the last message that was sent."""
+        return self._entries[self._sent].first - 1 if self._sent < len(self._entries) else self._next - 1
+
     def _header(self, first: int, count: int) -> Header:
         oldest = self._entries[0].first if self._entries else self._next
         return Header(self.epoch, self.peer_epoch, oldest, first, count, self._acknowledged, self._misses)
 
-    def _forget_first(self) -> int:
-        entry = self._entries.popleft()
-        self.weight -= entry.weight
+    def _forget_first(self) -> None:
+        self.weight -= self._entries.popleft().weight
         if self._sent:
             self._sent -= 1
-        return entry.weight
 
     # --- what the peer says ---
 
@@ -173,7 +183,8 @@ class Channel:
 
         A batch without a header is handled as it is. So is what follows the numbered messages (hints).
         """
-        header = batch[0]
+        self.heard_ns = now_ns
+        header = batch[0] if batch else None
         if type(header) is not Header:
             return batch, False
         restarted = False

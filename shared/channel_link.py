@@ -13,7 +13,7 @@ from .bus import Link
 from .channel import Channel
 from .gather import Gather
 from .liveness import RETRY_S
-from .messages import encode
+from .messages import Header, encode
 from .metrics import Counter
 
 
@@ -21,8 +21,8 @@ class ChannelLink(Link):
     """`post` numbered messages, and say `hello` periodically: it acknowledges, and finds what was lost.
 
     `make` opens the channel to a peer: "" on a DEALER, the peer's name on a ROUTER. `on_restart(peer)` is called when
-    another incarnation of the peer answers, before its messages are handled. `dropped` counts the
-    weight that a channel had no room for.
+    another incarnation of the peer answers, before its messages are handled. `refused` counts
+    sends that the peer was too full, or not there, to take; `lost` what a channel had no room for.
     """
 
     def __init__(
@@ -32,15 +32,17 @@ class ChannelLink(Link):
         types: Any,
         make: Callable[[], Channel],
         on_message: Callable[[str, Any], None],
-        dropped: Counter,
+        refused: Counter,
+        lost: Counter,
         undecodable: Counter,
         on_restart: Callable[[str], None] | None = None,
         gather: Gather | None = None,
         retry_s: float = RETRY_S,
     ) -> None:
         super().__init__(
-            sock, types=types, on_message=on_message, dropped=dropped, undecodable=undecodable, gather=gather
+            sock, types=types, on_message=on_message, dropped=refused, undecodable=undecodable, gather=gather
         )
+        self._lost = lost
         self._make = make
         self._on_restart = on_restart
         self._retry_s = retry_s
@@ -65,7 +67,7 @@ class ChannelLink(Link):
         dropped = channel.dropped
         taken = channel.put(messages, weight=weight)
         if channel.dropped != dropped:
-            self._dropped.inc(channel.dropped - dropped)
+            self._lost.inc(channel.dropped - dropped)
         return taken
 
     def post(self, messages: Sequence[Any], peer: str = "", *, weight: int = 1) -> bool:
@@ -77,7 +79,7 @@ class ChannelLink(Link):
 
     def hello(self, peer: str = "", hints: Sequence[Any] = ()) -> bool:
         """Say what the peer should have, and `hints`: messages that are worthless a moment later."""
-        return self._take(peer, encode((self.channel(peer).hello(), *hints)))
+        return self.send((self.channel(peer).hello(), *hints), peer)
 
     def flush(self, peer: str = "") -> None:
         """Send what was not sent, as far as the peer takes it."""
@@ -85,6 +87,7 @@ class ChannelLink(Link):
         now_ns = monotonic_ns()
         while batch := channel.batch(now_ns):
             if not self._take(peer, encode(batch)):
+                self._dropped.inc()
                 self._refusing.add(peer)
                 if self._loop is not None and self._timer is None:
                     self._timer = self._loop.call_later(self._retry_s, self._retry)
@@ -103,6 +106,8 @@ class ChannelLink(Link):
             self.flush(peer)
 
     def _accept(self, peer: str, batch: Sequence[Any]) -> Sequence[Any]:
+        if not batch or type(batch[0]) is not Header:
+            return batch
         channel = self.channel(peer)
         messages, restarted = channel.receive(batch, monotonic_ns())
         if restarted and self._on_restart is not None:

@@ -28,6 +28,8 @@ ASK_AGAIN_S: Final = 0.5
 LATE_S: Final = 0.3
 # A refused send is tried again: the peer is full or not connected. ZeroMQ reconnects after 50 ms.
 RETRY_S: Final = 0.02
+# txpacer forgets its channel to a peer that is silent for this long: longer than any time-out of the peer's calls.
+FORGET_S: Final = 60.0
 # txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock
 # gives the answer.
 WITHDRAWN_S: Final = 2.0

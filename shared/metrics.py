@@ -159,5 +159,6 @@ LOOP_TASKS: Final = gauge("loop_tasks", "Tasks that live on the event loop, once
 FACTS: Final = (
     counter("facts_noted", "Facts about calls that were queued for callbook"),
     counter("facts_lost", "Facts that were dropped, oldest first, because callbook stayed away too long"),
+    counter("facts_refused_sends", "Sends that callbook was too busy, or not there, to take; they are repeated"),
     counter("facts_undecodable", "Answers of callbook that are not of this version"),
 )

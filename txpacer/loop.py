@@ -10,12 +10,15 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import zmq
 
 from shared import bus
+from shared.channel import Channel
 from shared.isolation import context
+from shared.liveness import FORGET_S, ns
 from shared.messages import (
     BridgeHello,
     BridgeToPacer,
@@ -23,6 +26,7 @@ from shared.messages import (
     Frames,
     GatewayHello,
     GatewayToPacer,
+    Header,
     Message,
     OpenLine,
     PacerState,
@@ -49,6 +53,10 @@ DRAIN_LIMIT: Final = 100
 MEASURE_NS: Final = 1_000_000_000
 
 
+# Reports that an aibridge worker has not acknowledged. Its calls are another one's long before it misses so many.
+REPORTS_MAX: Final = 10_000
+
+
 class Loop:
     """Owns the sockets. `run` returns after SIGTERM or SIGINT.
 
@@ -59,7 +67,10 @@ class Loop:
         self._metrics = metrics
         self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
         # Drawn at each start: a new epoch tells the other processes that all lines are lost.
-        self._epoch = int.from_bytes(os.urandom(6), "big")
+        self._epoch = bus.draw_epoch()
+        self._faults = bus.Faults(metrics.undecodable)
+        # To each aibridge and gateway, by name.
+        self._channels: dict[str, Channel] = {}
         self._context = context(io_priority)
         self._measured_ns = 0
         # The batch that is being sent; ZeroMQ copies it.
@@ -88,6 +99,7 @@ class Loop:
                 if now_ns - self._measured_ns >= MEASURE_NS:
                     self._measured_ns = now_ns
                     self._pacer.measure(now_ns)
+                    self._forget_silent_peers(now_ns)
                 wake_ns = self._measured_ns + MEASURE_NS
                 if due_ns is not None and due_ns < wake_ns:
                     wake_ns = due_ns
@@ -98,6 +110,10 @@ class Loop:
             self._speech.close(linger=0)
             self._frames.close(linger=0)
             self._context.term()
+
+    def _forget_silent_peers(self, now_ns: int) -> None:
+        for peer in [peer for peer, channel in self._channels.items() if now_ns - channel.heard_ns > ns(FORGET_S)]:
+            del self._channels[peer]
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -115,15 +131,48 @@ class Loop:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
                 self._send_frames(gateway, frames)
         for bridge, reports in pacer.take_reports():
-            self._send(self._speech, bridge, reports)
+            self._report(bridge, reports)
 
     def _send_frames(self, gateway: str, frames: Frames) -> None:
         encode_into(self._buffer, (frames,))
         if not self._try(self._frames, gateway, self._buffer):
             self._pacer.refused(gateway, frames)
 
-    def _send(self, sock: zmq.Socket[Any], peer: str, messages: list[Message]) -> None:
-        if not self._try(sock, peer, encode(messages)):
+    def _report(self, bridge: str, reports: list[Message]) -> None:
+        channel = self._channel(bridge)
+        if not channel.put(reports, weight=len(reports)):
+            self._metrics.dropped.inc()
+        self._flush(self._speech, bridge, channel)
+
+    def _channel(self, peer: str) -> Channel:
+        known = self._channels.get(peer)
+        if known is None:
+            known = self._channels[peer] = Channel(bus.draw_epoch(), max_weight=REPORTS_MAX)
+        return known
+
+    def _accept(self, sock: zmq.Socket[Any], peer: str, batch: Sequence[Message], now_ns: int) -> Sequence[Message]:
+        """The messages of a channel's batch that are to be handled."""
+        channel = self._channel(peer)
+        messages, _ = channel.receive(batch, now_ns)
+        if channel.has_unsent:
+            self._flush(sock, peer, channel)
+        if channel.owes_answer:
+            self._try(sock, peer, encode((channel.hello(),)))
+        return messages
+
+    def _flush(self, sock: zmq.Socket[Any], peer: str, channel: Channel) -> None:
+        """Send what was not sent. What the peer refuses follows its next hello."""
+        now_ns = time.monotonic_ns()
+        while batch := channel.batch(now_ns):
+            if not self._try(sock, peer, encode(batch)):
+                return
+            channel.sent(batch, now_ns)
+
+    def _answer(self, sock: zmq.Socket[Any], peer: str) -> None:
+        """Answer a hello. A peer that has sent no header yet understands none."""
+        state = PacerState(self._epoch, len(self._pacer))
+        channel = self._channels.get(peer)
+        if not self._try(sock, peer, encode((state,) if channel is None else (channel.hello(), state))):
             self._metrics.dropped.inc()
 
     def _try(self, sock: zmq.Socket[Any], peer: str, data: bytes | bytearray) -> bool:
@@ -155,8 +204,13 @@ class Loop:
                 self._metrics.undecodable.inc()
                 continue
             now_ns = time.monotonic_ns()
+            if messages and type(messages[0]) is Header:
+                messages = self._accept(sock, name, messages, now_ns)
             for message in messages:
-                handle(name, message, now_ns)
+                try:
+                    handle(name, message, now_ns)
+                except Exception as exc:
+                    self._faults.note(message, exc)
             if due_ns is not None and now_ns >= due_ns:
                 break
             if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
@@ -200,7 +254,7 @@ class Loop:
             case CloseLine(call):
                 pacer.close(call)
             case BridgeHello():
-                self._send(self._speech, bridge, [PacerState(self._epoch, len(pacer))])
+                self._answer(self._speech, bridge)
 
     def _from_gateway(self, gateway: str, message: Any, now_ns: int) -> None:
         pacer = self._pacer
@@ -209,6 +263,6 @@ class Loop:
                 pacer.close(call)
             case GatewayHello():
                 pacer.hello(gateway, now_ns)
-                self._send(self._frames, gateway, [PacerState(self._epoch, len(pacer))])
+                self._answer(self._frames, gateway)
             case _:
                 pacer.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)

@@ -71,6 +71,10 @@ class Neighbours:
     def everyone_is_there(self, now_ns: int) -> bool:
         return self.pacer_is_there(now_ns) and all(_recent(worker.seen_ns, now_ns) for worker in self._workers)
 
+    def someone_is_there(self, now_ns: int) -> bool:
+        """False when the rest of the cell is gone."""
+        return self.pacer_is_there(now_ns) or any(_recent(worker.seen_ns, now_ns) for worker in self._workers)
+
     def another_gateway_takes_calls(self, now_ns: int) -> bool:
         """Whether any live worker knows another gateway that takes calls."""
         return any(worker.other_gateways and _recent(worker.seen_ns, now_ns) for worker in self._workers)

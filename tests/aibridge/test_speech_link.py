@@ -15,15 +15,22 @@ from tests.on_a_loop import on_a_loop
 
 
 class FakeLink:
-    """In the place of a bus.Link."""
+    """In the place of a ChannelLink. It has room for `room` bytes, and its socket takes nothing."""
 
     def __init__(self) -> None:
         self.sent: list[list[Message]] = []
-        self.kept_bytes = 0
+        self.room = 1_000
+        self.unsent_weight = 0
 
-    def send(self, messages: list[Message]) -> bool:
+    def post(self, messages: list[Message], *, weight: int) -> bool:
+        if self.unsent_weight + weight > self.room:
+            return False
+        self.unsent_weight += weight
         self.sent.append(list(messages))
         return True
+
+    def channel(self) -> FakeLink:
+        return self
 
 
 @pytest.fixture
@@ -81,7 +88,16 @@ async def test_after_the_end_of_a_line_a_first_delta_leaves_at_once_again(link: 
 async def test_bytes_that_txpacer_has_not_accepted_are_shown(link: FakeLink) -> None:
     shown = Page.in_memory([gauge("kept", "kept")]).gauge("kept")
     line = SpeechLink(link, shown)  # type: ignore[arg-type]  # as much of a link as it needs
-    link.kept_bytes = 320
-    line.say(Speech(1, 1, b"a"))
+    line.say(Speech(1, 1, bytes(320)))
     await asyncio.sleep(0)
     assert shown.value == 320
+
+
+@on_a_loop
+async def test_a_full_channel_loses_speech_and_nothing_else(link: FakeLink) -> None:
+    link.room = 10
+    line = speaking(link)
+    line.say(Speech(1, 1, bytes(320)))
+    line.say(Withdraw(1, 1, False))
+    await asyncio.sleep(0)
+    assert link.sent == [[Withdraw(1, 1, False)]]

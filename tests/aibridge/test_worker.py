@@ -16,9 +16,11 @@ from openai import AsyncOpenAI
 from aibridge import agent, worker
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
-from shared import bus
+from aibridge.models.realtime.sessions import Sessions
+from shared import bus, liveness
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
-    BridgeHello,
     BridgeToGateway,
     BridgeToPacer,
     CallEnded,
@@ -39,7 +41,6 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
-from shared.process import ConfigError
 from shared.settings import Settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
@@ -53,10 +54,10 @@ class Cell:
     def __init__(
         self,
         model: ModelServer,
-        link: bus.Link,
+        link: ChannelLink,
         page: Page,
         told: list[Any],
-        join: Callable[..., bus.Link],
+        join: Callable[..., ChannelLink],
         stop: Callable[[], None],
     ) -> None:
         self.model = model
@@ -67,11 +68,11 @@ class Cell:
         self.join = join
         # What the worker says to txpacer, and the way back.
         self.asked: list[Any] = []
-        self.pacer: bus.Link
-        self._link = link
+        self.pacer: ChannelLink
+        self.gateway = link
 
     def say(self, *messages: Any) -> None:
-        assert self._link.send(messages)
+        assert self.gateway.send(messages)
 
     def offer(self, token: str, call_sid: str) -> None:
         self.say(CallOffered(token, call_sid, PLAN, False))
@@ -100,21 +101,25 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
+            chosen_agent = agent.load(None)
+            sessions = Sessions(config, chosen_agent, client, page)
             under_test = worker.Worker(
-                config, number=0, agent=agent.load(None), client=client, page=page, context=context
+                config, number=0, agent=chosen_agent, sessions=sessions, page=page, context=context
             )
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
             links = []
 
-            def join(name: str, told: list[Any]) -> bus.Link:
+            def join(name: str, told: list[Any]) -> ChannelLink:
                 links.append(
-                    bus.Link(
+                    ChannelLink(
                         bus.dealer(context, bus.calls_url(config.run_dir, 0), name=name, hwm=100),
                         types=BridgeToGateway,
+                        make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                         on_message=lambda _, message: told.append(message),
-                        dropped=page.counter("bridge_dropped"),
+                        refused=page.counter("bridge_dropped"),
+                        lost=page.counter("bridge_dropped"),
                         undecodable=page.counter("bridge_undecodable"),
                     )
                 )
@@ -127,11 +132,13 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
                 under_way = Cell(model, link, page, told, join, stop.set)
-                under_way.pacer = bus.Link(
+                under_way.pacer = ChannelLink(
                     bus.router(context, bus.speech_url(config.run_dir), hwm=100),
                     types=BridgeToPacer,
+                    make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                     on_message=lambda _, message: under_way.asked.append(message),
-                    dropped=page.counter("bridge_dropped"),
+                    refused=page.counter("bridge_dropped"),
+                    lost=page.counter("bridge_dropped"),
                     undecodable=page.counter("bridge_undecodable"),
                 )
                 under_way.pacer.start()
@@ -195,7 +202,7 @@ def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worke
 
 
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "OFFER_S", 0.3)
+    monkeypatch.setattr(liveness, "TOKEN_S", 0.3)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -294,7 +301,7 @@ def test_a_gateway_learns_that_its_offer_was_used_at_another_gateway() -> None:
 
 
 def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "GATEWAY_LIVES_S", 0.2)
+    monkeypatch.setattr(liveness, "GATEWAY_LIVES_S", 0.2)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -316,13 +323,14 @@ def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytes
     run(scenario)
 
 
-def test_a_gateway_learns_which_of_its_hellos_is_answered() -> None:
+def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.told.clear()
-            under_test.say(GatewayHello("gw", number=7), GatewayHello("gw", number=8))
-            await until(lambda: len(under_test.told) == 2)
-            assert [each.hello for each in under_test.told] == [7, 8]
+            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            channel = under_test.gateway.channel()
+            assert channel.waiting == 1
+            under_test.gateway.hello(hints=(GatewayHello("gw"),))
+            await until(lambda: channel.waiting == 0)
 
     run(scenario)
 
@@ -367,7 +375,7 @@ def test_a_worker_that_gets_sigterm_takes_no_calls_and_leaves_the_memory_of_its_
 def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
+    monkeypatch.setattr(liveness, "HELLO_S", 60)  # and not when its turn comes
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -381,32 +389,7 @@ def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gate
     run(scenario)
 
 
-def test_a_line_is_requested_until_txpacer_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 0)
-
-    async def scenario() -> None:
-        async with cell() as under_test:
-
-            def asks() -> list[int]:
-                return [each.ask for each in under_test.asked if isinstance(each, OpenLine)]
-
-            under_test.start(7, "token", "CA1")
-            await until(lambda: len(asks()) >= 3)
-            assert asks() == list(range(asks()[0], asks()[0] + len(asks())))
-            assert under_test.pacer.send((LineState(7, (), asks()[-1]),), "aibridge-0")
-            answered = asks()[-1]
-            hellos = [each for each in under_test.asked if isinstance(each, BridgeHello)]
-            await until(lambda: sum(isinstance(each, BridgeHello) for each in under_test.asked) > len(hellos) + 2)
-            assert asks()[-1] <= answered + 1  # one may have been under way
-
-    run(scenario)
-
-
-def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker, "ASK_AGAIN_NS", 10**12)
-
+def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
 
@@ -421,41 +404,5 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_success
             await until(lambda: epochs() == [1])
             assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
             await until(lambda: epochs() == [1, 2])
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("config", "advice"),
-    [
-        ({"type": "realtime", "audio": {"input": {"turn_detection": {"type": "no such type"}}}}, "agent.toml"),
-        ({"type": "realtime"}, "OPENAI_API_KEY"),
-    ],
-)
-def test_a_start_that_the_model_refuses_names_what_is_to_be_changed(
-    monkeypatch: pytest.MonkeyPatch, config: Any, advice: str
-) -> None:
-    monkeypatch.setattr(worker, "session_config", lambda *_: config)
-
-    async def scenario() -> None:
-        with tempfile.TemporaryDirectory(prefix="t-") as directory:
-            context: zmq.Context[Any] = zmq.Context()
-            async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
-                key = "sk-refused" if advice == "OPENAI_API_KEY" else "sk-test"
-                client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
-                starting = worker.Worker(
-                    Settings(_env_file=None, run_dir=Path(directory)),  # type: ignore[call-arg]
-                    number=0,
-                    agent=agent.load(None),
-                    client=client,
-                    page=Page.in_memory(DEFINITIONS),
-                    context=context,
-                )
-                try:
-                    with pytest.raises(ConfigError, match=advice):
-                        await asyncio.wait_for(starting.run(asyncio.Event()), 10)
-                finally:
-                    context.destroy(linger=0)
-                    await client.close()
 
     run(scenario)

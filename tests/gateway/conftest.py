@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-import msgspec
 import pytest
 import uvloop
 import zmq
@@ -31,7 +30,9 @@ from gateway.core import plans
 from gateway.core.metrics import DEFINITIONS
 from gateway.core.tokens import Tokens, shared_key
 from gateway.gateway import Gateway
-from shared.bus import Link, calls_url, frames_url, router
+from shared.bus import calls_url, draw_epoch, frames_url, router
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
 from shared.messages import (
     CallerAudio,
     CallStarted,
@@ -59,11 +60,13 @@ class FakePeer:
         self.gateway = ""
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         cells = Page.in_memory((counter("dropped", ""), counter("undecodable", "")))
-        self.link = Link(
+        self.link = ChannelLink(
             router(context, url, hwm=1_000),
             types=types,
+            make=lambda: Channel(draw_epoch(), max_weight=1_000),
             on_message=self._on_message,
-            dropped=cells.counter("dropped"),
+            refused=cells.counter("dropped"),
+            lost=cells.counter("dropped"),
             undecodable=cells.counter("undecodable"),
         )
         self.link.start()
@@ -72,12 +75,13 @@ class FakePeer:
         if isinstance(message, GatewayHello):
             self.gateway = message.gateway
             if self.answer is not None:
-                answer = self.answer
-                if isinstance(answer, WorkerState):
-                    answer = msgspec.structs.replace(answer, hello=message.number)
-                self.link.send((answer,), peer)
+                self.link.hello(peer, (self.answer,))
         else:
             self.inbox.put_nowait(message)
+
+    def restart(self) -> None:
+        """Know nothing any more of what the gateway says and said."""
+        self.link.forget(self.gateway)
 
     def send(self, *messages: Any) -> None:
         assert self.link.send(messages, self.gateway)

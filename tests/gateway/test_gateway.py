@@ -41,6 +41,22 @@ def test_a_draining_gateway_waits_for_live_calls(run):
     run(scenario)
 
 
+def test_a_draining_gateway_whose_cell_is_gone_waits_for_no_call(run, monkeypatch):
+    monkeypatch.setattr("gateway.core.neighbours.SILENT_NS", 300_000_000)
+
+    async def scenario(cell):
+        async with cell.call():
+            draining = asyncio.create_task(cell.gateway.drain(20))
+            await asyncio.sleep(0.4)
+            assert not draining.done()
+            for peer in (cell.pacer, *cell.bridges):
+                peer.answer = None
+            await asyncio.wait_for(draining, 2)
+            assert not cell.gateway.calls.is_idle
+
+    run(scenario)
+
+
 def test_a_call_that_was_offered_before_the_drain_may_begin(run):
     async def scenario(cell):
         parameters = await cell.twilio.parameters("CA1")

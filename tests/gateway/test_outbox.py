@@ -1,287 +1,264 @@
+"""Caller audio and control messages for one worker, over a channel to a worker that reads, refuses, or restarts."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import zmq
 
 from gateway import outbox as module
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.outbox import Outbox
-from shared.messages import CallEnded, CallerAudio, CallerDtmf, GatewayHello, Message
+from shared.channel import Channel
+from shared.channel_link import ChannelLink
+from shared.messages import (
+    BridgeToGateway,
+    CallEnded,
+    CallerAudio,
+    CallerDtmf,
+    GatewayHello,
+    GatewayToBridge,
+    Message,
+    decode,
+)
 from shared.metrics import Page
+from tests.on_a_loop import on_a_loop
 
 
-class FakeLink:
-    """Refuses while `full`."""
+class Worker:
+    """A socket whose other end is a worker. It refuses while `full`; what it took is read with `read`."""
+
+    type = zmq.DEALER
+
+    def __init__(self, epoch: int = 7) -> None:
+        self.full = False
+        self.offered = 0
+        self.queue: list[Sequence[Any]] = []
+        self.channel = Channel(epoch, max_weight=100)
+        self.messages: list[Message] = []
+
+    def send(self, data: bytes, _: int) -> None:
+        self.offered += 1
+        if self.full:
+            raise zmq.Again
+        self.queue.append(decode(data, GatewayToBridge))
+
+    def getsockopt(self, _: int) -> int:
+        return 0
+
+    def close(self, linger: int) -> None:
+        pass
+
+    def read(self) -> list[Message]:
+        """Handle all that was sent; the messages of this time, hellos apart."""
+        before = len(self.messages)
+        for batch in self.queue:
+            taken, _ = self.channel.receive(batch, 0)
+            self.messages += [message for message in taken if not isinstance(message, GatewayHello)]
+        self.queue.clear()
+        return self.messages[before:]
+
+    def heard(self, call: int) -> bytes:
+        return b"".join(m.data for m in self.messages if isinstance(m, CallerAudio) and m.call == call)
+
+
+class Bench:
+    """An outbox with its worker. Time stands still until `wait`."""
 
     def __init__(self) -> None:
-        self.full = False
-        self.sent: list[list[Message]] = []
-        self.offered = 0
+        self.metrics = Metrics(Page.in_memory(DEFINITIONS))
+        self.worker = Worker()
+        sock: Any = self.worker
+        self.link = ChannelLink(
+            sock,
+            types=BridgeToGateway,
+            make=lambda: Channel(1, max_weight=3),
+            on_message=lambda _, __: None,
+            on_restart=lambda _: self.box.restarted(),
+            refused=self.metrics.bus_refused["aibridge"],
+            lost=self.metrics.bus_lost["aibridge"],
+            undecodable=self.metrics.bus_undecodable["aibridge"],
+        )
+        self.link._loop = asyncio.get_running_loop()
+        self.box = Outbox(self.link, dropped_audio=self.metrics.caller_audio_dropped_bytes)
+        self.hello()
+        self.worker.read()
+        self.answer()
+        self.dropped = self.metrics.caller_audio_dropped_bytes
 
-    def send(self, messages: Iterable[Message], peer: str = "") -> bool:
-        self.offered += 1
-        if not self.full:
-            self.sent.append(list(messages))
-        return not self.full
+    def hello(self) -> None:
+        self.box.hello("gw", draining=False)
 
+    def answer(self, *tell: Message) -> None:
+        """The worker answers a hello. The gateway's core tells a restarted worker its calls first."""
+        self.link._accept("", [self.worker.channel.hello()])
+        for message in tell:
+            self.box.post(message)
+        self.box.answered()
 
-def outbox() -> tuple[Outbox, FakeLink, Metrics]:
-    metrics = Metrics(Page.in_memory(DEFINITIONS))
-    link = FakeLink()
-    dropped = metrics.caller_audio_dropped_bytes
-    return Outbox(link, dropped_audio=dropped, lost=metrics.bus_lost["aibridge"]), link, metrics  # type: ignore[arg-type]
+    def restart(self) -> None:
+        """Another incarnation of the worker is there, and was heard before it answered a hello."""
+        self.worker.queue.clear()
+        self.worker.channel = Channel(self.worker.channel.epoch + 1, max_weight=100)
+        self.link._accept("", [self.worker.channel.hello()])
 
-
-async def until_sent(link: FakeLink, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(link.sent) < count:  # noqa: ASYNC110 - a fake without events
-            await asyncio.sleep(0.001)
-
-
-def test_audio_of_all_calls_is_gathered_and_joined():
-    async def scenario() -> None:
-        box, link, _ = outbox()
-        box.audio(1, b"a")
-        box.audio(2, b"b")
-        box.audio(1, b"c")
-        assert link.sent == []
-        await until_sent(link, 1)
-        assert link.sent == [[CallerAudio(1, b"ac"), CallerAudio(2, b"b")]]
-
-    asyncio.run(scenario())
-
-
-def test_a_control_message_leaves_at_once_behind_the_audio_before_it():
-    async def scenario() -> None:
-        box, link, _ = outbox()
-        box.audio(1, b"a")
-        box.post(CallEnded(1, "stop"))
-        assert link.sent == [[CallerAudio(1, b"a"), CallEnded(1, "stop")]]
-
-    asyncio.run(scenario())
+    def say(self, call: int, data: bytes) -> None:
+        """Caller audio that is sent at once."""
+        self.box.audio(call, data)
+        self.box._send()
 
 
-def test_a_refusal_loses_neither_audio_nor_control():
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        link.full = True
-        box.audio(1, b"abc")
-        box.post(CallerDtmf(1, "5"))
-        box.post(CallEnded(2, "stop"))
-        link.full = False
-        box.audio(1, b"def")
-        await until_sent(link, 1)
-        # A worker that was restarted has to be told of its calls before it is told what they say.
-        assert link.sent == [[CallerDtmf(1, "5"), CallEnded(2, "stop")]]
-        box.back()
-        await until_sent(link, 2)
-        assert link.sent[1:] == [[CallerAudio(1, b"abcdef")]]
-        assert metrics.caller_audio_dropped_bytes.value == 0
-        box.close()
-
-    asyncio.run(scenario())
+@on_a_loop
+async def test_audio_of_all_calls_is_gathered_and_joined() -> None:
+    bench = Bench()
+    bench.box.audio(1, b"a")
+    bench.box.audio(2, b"b")
+    bench.box.audio(1, b"c")
+    assert bench.worker.read() == []
+    await asyncio.sleep(0.02)
+    assert bench.worker.read() == [CallerAudio(1, b"ac"), CallerAudio(2, b"b")]
+    bench.box.close()
 
 
-def test_what_a_call_said_meanwhile_moves_with_it():
-    async def scenario() -> None:
-        box, link, _ = outbox()
-        link.full = True
-        box.audio(1, b"abc")
-        box.audio(2, b"xyz")
-        box.post(CallEnded(3, "stop"))
-        assert (box.take(1), box.take(1), box.take(4)) == (b"abc", b"", b"")
-        link.full = False
-        box.back()
-        await until_sent(link, 1)
-        assert link.sent == [[CallEnded(3, "stop"), CallerAudio(2, b"xyz")]]
-        box.close()
-
-    asyncio.run(scenario())
+@on_a_loop
+async def test_a_control_message_leaves_at_once_after_the_audio_before_it() -> None:
+    bench = Bench()
+    bench.box.audio(1, b"a")
+    bench.box.post(CallEnded(1, "stop"))
+    assert bench.worker.read() == [CallerAudio(1, b"a"), CallEnded(1, "stop")]
 
 
-def test_of_what_a_caller_says_to_nobody_the_last_is_kept(monkeypatch):
+@on_a_loop
+async def test_a_refusal_loses_neither_audio_nor_control_and_keeps_their_order() -> None:
+    bench = Bench()
+    bench.worker.full, bench.worker.offered = True, 0
+    bench.box.audio(1, b"abc")
+    bench.box.post(CallerDtmf(1, "5"))
+    bench.box.post(CallEnded(2, "stop"))
+    # What waits is not offered again with each message that follows.
+    assert bench.worker.offered == 1
+    bench.worker.full = False
+    bench.say(1, b"def")
+    await asyncio.sleep(0.05)
+    assert bench.worker.read() == [
+        CallerAudio(1, b"abc"),
+        CallerDtmf(1, "5"),
+        CallEnded(2, "stop"),
+        CallerAudio(1, b"def"),
+    ]
+    assert bench.dropped.value == 0
+    bench.link.close()
+
+
+@on_a_loop
+async def test_messages_that_wait_are_bounded() -> None:
+    bench = Bench()
+    bench.worker.full = True
+    for digit in "1234":
+        bench.box.audio(1, digit.encode())
+        bench.box.post(CallerDtmf(1, digit))
+    assert bench.metrics.bus_lost["aibridge"].value == 1
+    assert bench.dropped.value == 1
+    bench.worker.full = False
+    await asyncio.sleep(0.05)
+    bench.worker.read()
+    assert bench.worker.heard(1) == b"123"
+    bench.link.close()
+
+
+@on_a_loop
+async def test_a_call_that_moves_takes_along_what_its_worker_has_not_acknowledged() -> None:
+    bench = Bench()
+    bench.say(1, b"read")
+    bench.worker.read()
+    bench.answer()
+    bench.say(1, b"a")
+    bench.say(2, b"x")
+    bench.say(1, b"b")
+    bench.box.audio(1, b"c")
+    assert (bench.box.take(1), bench.box.take(1), bench.box.take(2), bench.box.take(3)) == (b"abc", b"", b"x", b"")
+    assert bench.dropped.value == 0
+
+
+@on_a_loop
+async def test_a_worker_that_was_only_slow_hears_nothing_twice() -> None:
+    bench = Bench()
+    for said in (b"a", b"b"):
+        bench.say(1, said)
+        bench.hello()
+    bench.worker.read()
+    bench.answer()
+    bench.say(1, b"c")
+    bench.worker.read()
+    assert bench.worker.heard(1) == b"abc"
+    assert bench.dropped.value == 0
+
+
+@on_a_loop
+async def test_a_restarted_worker_hears_its_calls_before_what_its_predecessor_had_not_acknowledged() -> None:
+    bench = Bench()
+    bench.say(1, b"read")
+    bench.worker.read()
+    bench.answer()
+    bench.say(1, b"b")
+    bench.box.audio(1, b"c")
+    bench.restart()
+    bench.box.audio(1, b"d")
+    started = CallerDtmf(1, "in the place of CallStarted")
+    bench.answer(started)
+    assert bench.worker.read() == [started, CallerAudio(1, b"bcd")]
+    # And once more, if this incarnation does not acknowledge it either.
+    bench.restart()
+    assert bench.box.take(1) == b"bcd"
+    assert bench.dropped.value == 0
+
+
+@on_a_loop
+async def test_a_late_worker_is_sent_fewer_and_larger_batches_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.say(1, b"a")
+    monkeypatch.setattr("shared.channel._LATE_NS", -1)
+    bench.box.audio(1, b"b")
+    await asyncio.sleep(0.02)
+    assert bench.worker.read() == [CallerAudio(1, b"a")]
+    bench.box.audio(1, b"c")
+    bench.answer()
+    assert bench.worker.read() == [CallerAudio(1, b"bc")]
+
+
+@on_a_loop
+async def test_of_what_a_caller_says_to_nobody_the_last_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELD_BYTES", 4)
-
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        link.full = True
-        box.audio(1, b"abc")
-        box.post(CallEnded(2, "stop"))
-        box.audio(1, b"def")
-        assert (box.take(1), metrics.caller_audio_dropped_bytes.value) == (b"cdef", 2)
-        box.close()
-
-    asyncio.run(scenario())
+    bench = Bench()
+    for said in (b"abc", b"def"):
+        bench.say(1, said)
+    assert (bench.box.take(1), bench.dropped.value) == (b"cdef", 2)
+    bench.restart()
+    for said in (b"abc", b"def"):
+        bench.box.audio(2, said)
+    assert (bench.box.take(2), bench.dropped.value) == (b"cdef", 4)
 
 
-def test_what_waits_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "CONTROL_HWM", 2)
-
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        link.full = True
-        for digit in "123":
-            box.post(CallerDtmf(1, digit))
-        assert metrics.bus_lost["aibridge"].value == 1
-        link.full = False
-        await until_sent(link, 1)
-        assert link.sent == [[CallerDtmf(1, "1"), CallerDtmf(1, "2")]]
-        box.post(CallerDtmf(1, "4"))
-        assert link.sent[1:] == [[CallerDtmf(1, "4")]]
-
-    asyncio.run(scenario())
-
-
-def test_what_waits_is_not_offered_again_with_each_message_behind_it():
-    async def scenario() -> None:
-        box, link, _ = outbox()
-        link.full = True
-        for digit in "123":
-            box.post(CallerDtmf(1, digit))
-        assert link.offered == 1
-        link.full = False
-        # A peer that says that it is back gets everything with the next message.
-        box.back()
-        box.post(CallerDtmf(1, "4"))
-        assert link.sent == [[CallerDtmf(1, digit) for digit in "1234"]]
-
-    asyncio.run(scenario())
-
-
-def say(box: Outbox, call: int, data: bytes) -> None:
-    """Caller audio that is sent at once."""
-    box.audio(call, data)
-    box.post(CallerDtmf(9, "1"))
-
-
-def heard(link: FakeLink, call: int) -> bytes:
-    return b"".join(m.data for batch in link.sent for m in batch if isinstance(m, CallerAudio) and m.call == call)
-
-
-def test_what_was_sent_is_kept_until_a_hello_behind_it_is_answered():
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        say(box, 1, b"a")
-        box.hello("gw", draining=False)
-        say(box, 1, b"b")
-        say(box, 2, b"x")
-        box.hello("gw", draining=True)
-        say(box, 1, b"c")
-        hellos = [m for batch in link.sent for m in batch if isinstance(m, GatewayHello)]
-        assert hellos == [GatewayHello("gw", False, 1), GatewayHello("gw", True, 2)]
-        box.confirm(1)
-        # An answer to no hello.
-        box.confirm(0)
-        assert (box.take(1), box.take(1), box.take(2)) == (b"bc", b"", b"x")
-        say(box, 1, b"d")
-        box.hello("gw", draining=False)
-        box.confirm(3)
-        assert box.take(1) == b""
-        assert metrics.caller_audio_dropped_bytes.value == 0
-        box.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_call_that_leaves_a_stopped_worker_takes_along_whatever_that_has_not_read():
-    async def scenario() -> None:
-        box, link, _ = outbox()
-        said = b""
-        for turn in range(30):
-            for part in (bytes([turn, 1]), bytes([turn, 2])):
-                say(box, 1, part)
-                say(box, 2, b"-")
-                said += part if turn > 9 else b""
-            box.hello("gw", draining=False)
-            if turn == 9:
-                box.confirm(10)
-        link.full = True
-        say(box, 1, b"held")
-        box.audio(1, b" and more")
-        assert box.take(1) == said + b"held and more"
-        assert box.take(2) == b"-" * 40
-        box.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_worker_that_was_only_slow_hears_nothing_twice():
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        say(box, 1, b"a")
-        box.hello("gw", draining=False)
-        say(box, 1, b"b")
-        link.full = True
-        box.audio(1, b"c")
-        box.hello("gw", draining=False)
-        box.audio(1, b"d")
-        link.full = False
-        # It wakes, reads, and answers.
-        box.confirm(1)
-        box.back()
-        say(box, 1, b"e")
-        assert heard(link, 1) == b"abcde"
-        assert metrics.caller_audio_dropped_bytes.value == 0
-        box.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_restarted_worker_is_sent_what_the_one_before_did_not_confirm():
-    async def scenario() -> None:
-        box, link, metrics = outbox()
-        box.answered(1)
-        say(box, 1, b"a")
-        box.hello("gw", draining=False)
-        box.confirm(1)
-        say(box, 1, b"b")
-        box.hello("gw", draining=False)
-        say(box, 1, b"c")
-        box.audio(1, b"d")
-        link.full = True
-        box.hello("gw", draining=False)
-        box.audio(1, b"e")
-        link.full = False
-        link.sent.clear()
-        box.answered(2)
-        box.audio(1, b"f")
-        started = CallerDtmf(1, "the call again")
-        box.post(started)
-        box.confirm(3)
-        box.back()
-        await until_sent(link, 2)
-        assert link.sent == [[started], [CallerAudio(1, b"bcdef")]]
-        # And once more, should this one not read it either.
-        box.answered(3)
-        assert box.take(1) == b"bcdef"
-        assert metrics.caller_audio_dropped_bytes.value == 0
-        box.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_call_is_missed_for_8_s_and_what_it_said_before_is_lost_only_if_nobody_wakes(monkeypatch):
-    monkeypatch.setattr(module, "UNCONFIRMED_HELLOS", 3)
-    monkeypatch.setattr(module, "HELD_BYTES", 4)
-
-    async def scenario() -> None:
-        box, _, metrics = outbox()
-        box.answered(1)
-        dropped = metrics.caller_audio_dropped_bytes
-        for said in (b"ab", b"c", b"d", b"e"):
-            say(box, 1, said)
-            say(box, 2, said)
-            box.hello("gw", draining=False)
-        say(box, 1, b"fg")
-        assert (box.take(1), dropped.value) == (b"defg", 3)
-        # It answers the hello behind what was too old to be kept.
-        box.confirm(1)
-        assert (box.take(2), dropped.value) == (b"cde", 3)
-        for said in (b"ab", b"c", b"d", b"e"):
-            say(box, 1, said)
-            box.hello("gw", draining=False)
-        box.answered(2)
-        assert (box.take(1), dropped.value) == (b"cde", 5)
-        box.close()
-
-    asyncio.run(scenario())
+@on_a_loop
+async def test_what_is_too_old_to_be_kept_is_lost_only_if_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.say(1, b"old")
+    bench.say(2, b"old")
+    monkeypatch.setattr(module, "HELD_NS", -1)
+    bench.hello()
+    monkeypatch.setattr(module, "HELD_NS", 10**12)
+    bench.say(1, b"new")
+    assert (bench.box.take(1), bench.dropped.value) == (b"new", 3)
+    bench.worker.read()
+    bench.answer()
+    assert (bench.box.take(2), bench.dropped.value) == (b"", 3)
+    # What was not even sent is lost.
+    bench.worker.full = True
+    bench.say(1, b"old")
+    monkeypatch.setattr(module, "HELD_NS", -1)
+    bench.hello()
+    assert bench.dropped.value == 6
+    bench.link.close()

@@ -45,23 +45,23 @@ def test_messages_go_both_ways_and_carry_the_senders_name(context: zmq.Context[A
         def at_router(peer: str, message: Any) -> None:
             assert router.send((PacerState(len(peer), 0),), peer)
 
-        router = bus.Link(bus.router(context, url, hwm=10), types=BridgeToPacer, on_message=at_router, **counts)
+        router = bus.Link(bus.router(context, url, hwm=100), types=BridgeToPacer, on_message=at_router, **counts)
         dealer = bus.Link(
-            bus.dealer(context, url, name="aibridge-0", hwm=10),
+            bus.dealer(context, url, name="aibridge-0", hwm=100),
             types=PacerToBridge,
             on_message=lambda peer, message: answered.put_nowait((peer, message)),
-            keep_bytes=10_000,
             **counts,
         )
         router.start()
         dealer.start()
-        for _ in range(20):
+        while not dealer.send((BridgeHello("aibridge-0"),)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for _ in range(19):
             assert dealer.send((BridgeHello("aibridge-0"),))
         for _ in range(20):
             assert await answered.get() == ("", PacerState(len("aibridge-0"), 0))
         router.close()
         dealer.close()
-        assert page.counter("dropped").value == 0
 
     run(main)
 
@@ -74,51 +74,6 @@ def test_without_a_peer_a_send_is_refused_at_once_and_counted(context: zmq.Conte
     assert not link.send((BridgeHello("x"),))
     assert page.counter("dropped").value == 1
     link.close()
-
-
-def test_what_is_kept_arrives_in_order_when_the_peer_comes(context: zmq.Context[Any], tmp_path: Path) -> None:
-    async def main() -> None:
-        page = Page.in_memory(PAGE)
-        url = bus.speech_url(tmp_path)
-        got: asyncio.Queue[Any] = asyncio.Queue()
-        counts = {"dropped": page.counter("dropped"), "undecodable": page.counter("undecodable")}
-        dealer = bus.Link(
-            bus.dealer(context, url, name="x", hwm=10),
-            types=PacerToBridge,
-            on_message=lambda *_: None,
-            keep_bytes=100_000,
-            **counts,
-        )
-        dealer.start()
-        for n in range(50):
-            assert dealer.send((Speech(1, n, b"x" * 100),))
-        router = bus.Link(
-            bus.router(context, url, hwm=10),
-            types=BridgeToPacer,
-            on_message=lambda _, message: got.put_nowait(message.utterance),
-            **counts,
-        )
-        router.start()
-        assert [await got.get() for _ in range(50)] == list(range(50))
-        dealer.close()
-        router.close()
-
-    run(main)
-
-
-def test_what_exceeds_the_bound_is_dropped_and_counted(context: zmq.Context[Any], tmp_path: Path) -> None:
-    async def main() -> None:
-        page = Page.in_memory(PAGE)
-        counts = {"dropped": page.counter("dropped"), "undecodable": page.counter("undecodable")}
-        sock = bus.dealer(context, bus.speech_url(tmp_path), name="x", hwm=10)
-        link = bus.Link(sock, types=PacerToBridge, on_message=lambda *_: None, keep_bytes=500, **counts)
-        link.start()
-        taken = [link.send((Speech(1, n, b"x" * 100),)) for n in range(10)]
-        assert taken == [True] * 4 + [False] * 6
-        assert page.counter("dropped").value == 6
-        link.close()
-
-    run(main)
 
 
 def test_garbage_is_counted_and_what_follows_is_read(context: zmq.Context[Any], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from shared.facts import CallStatus, Fact, Leaving
 from shared.metrics import FACTS, Page, counter
 from tests.on_a_loop import on_a_loop
 
-PAGE = Page.in_memory((counter("dropped", ""), counter("undecodable", "")))
+PAGE = Page.in_memory((counter("dropped", ""), counter("refused", ""), counter("undecodable", "")))
 
 
 class Callbook:
@@ -32,7 +32,8 @@ class Callbook:
             types=Fact | Leaving,
             make=lambda: self.channel,
             on_message=lambda _, message: self.got.append(getattr(message, "call_sid", "left")),
-            dropped=PAGE.counter("dropped"),
+            refused=PAGE.counter("refused"),
+            lost=PAGE.counter("dropped"),
             undecodable=PAGE.counter("undecodable"),
         )
         self.link.start()

@@ -16,10 +16,12 @@ import zmq
 
 from callbook.exporter import PagesCollector
 from shared import bus
+from shared.channel import Channel
 from shared.messages import (
     BridgeHello,
     Frames,
     GatewayHello,
+    Header,
     LineState,
     OpenLine,
     PacerState,
@@ -59,7 +61,11 @@ class Ends:
             sock.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
 
     def reports(self) -> list[Any]:
-        return list(decode(self.speech.recv(), PacerToBridge))
+        """The next reports; headers of the channel apart."""
+        while True:
+            reports = [each for each in decode(self.speech.recv(), PacerToBridge) if not isinstance(each, Header)]
+            if reports:
+                return reports
 
     def batch(self) -> Frames:
         (frames,) = decode(self.frames.recv(), PacerToGateway)
@@ -163,3 +169,30 @@ def test_a_second_txpacer_in_the_same_run_dir_ends_with_an_error_that_names_it(
         assert second.wait(timeout=10) == EX_TEMPFAIL
         assert second.stderr is not None
         assert "RUN_DIR" in second.stderr.read().splitlines()[-1]
+
+
+def test_a_lost_message_of_an_aibridge_is_asked_for_again_and_acknowledged(
+    pacer: tuple[subprocess.Popen[str], Ends],
+) -> None:
+    _, ends = pacer
+    channel = Channel(5, max_weight=100)
+
+    def headers() -> Iterator[Header]:
+        while True:
+            batch = decode(ends.speech.recv(), PacerToBridge)
+            channel.receive(batch, 0)
+            if isinstance(batch[0], Header):
+                yield batch[0]
+
+    channel.put([OpenLine(7, "gateway")])
+    lost = channel.batch(0)
+    assert lost is not None
+    channel.sent(lost, 0)
+    ends.speech.send(encode([channel.hello(), BridgeHello("bridge")]))
+    next(header for header in headers() if header.again)
+    again = channel.batch(0)
+    assert again is not None
+    assert again[1:] == lost[1:]
+    ends.speech.send(encode(again))
+    next(header for header in headers() if header.through == 1)
+    assert channel.waiting == 0
