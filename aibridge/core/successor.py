@@ -16,6 +16,7 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
+from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
 from .playout import LineEvent
@@ -111,8 +112,10 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
-    if not story.states:
+    if not story.states and not in_line:
         return talk.start(now_ns)
+    if not story.states:
+        line = _opening_in_line(talk, in_line)
     talk.order = story.order
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
@@ -136,6 +139,15 @@ def successor(
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
+
+
+def _opening_in_line(talk: Conversation, in_line: Sequence[InLine]) -> LineMemory:
+    """The predecessor ended before it told its first story. What the line has is the opening of the call."""
+    is_made = all(ended for (_, _, _, ended, _), _ in in_line)
+    purpose, chart = ("notice", talk.notice) if talk.notice.state is Opening.DUE else ("greeting", talk.greeting)
+    if chart.state is Opening.DUE:
+        chart.state = Opening.MADE if is_made else Opening.MAKING
+    return LineMemory({utterance[0]: purpose for utterance, _ in in_line})
 
 
 def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
