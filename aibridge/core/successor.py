@@ -112,11 +112,9 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
-    if not story.states and not in_line:
-        return talk.start(now_ns)
-    if not story.states:
-        line = _opening_in_line(talk, in_line)
     talk.order = story.order
+    if not story.states and in_line:
+        talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
     talk.history.recall([_turn(said, epoch_ns) for said in story.turns])
@@ -139,15 +137,6 @@ def successor(
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
-
-
-def _opening_in_line(talk: Conversation, in_line: Sequence[InLine]) -> LineMemory:
-    """The predecessor ended before it told its first story. What the line has is the opening of the call."""
-    is_made = all(ended for (_, _, _, ended, _), _ in in_line)
-    purpose, chart = ("notice", talk.notice) if talk.notice.state is Opening.DUE else ("greeting", talk.greeting)
-    if chart.state is Opening.DUE:
-        chart.state = Opening.MADE if is_made else Opening.MAKING
-    return LineMemory({utterance[0]: purpose for utterance, _ in in_line})
 
 
 def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
