@@ -22,6 +22,7 @@ from shared.channel_link import ChannelLink
 from shared.courier import Courier
 from shared.gather import Gather
 from shared.isolation import QuietCollector
+from shared.liveness import GATEWAY_LIVES_S, GATEWAY_SILENT_S, GRACE_S, HELLO_S, LAST_FACTS_S, TOKEN_S
 from shared.messages import (
     CallAdopted,
     CallEnded,
@@ -66,28 +67,15 @@ from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
 
-# How long a session dialled ahead waits for its media socket: the life of the stream token.
-OFFER_S: Final = 60.0
 # Between tries to reach the model at the start.
 PROBE_RETRY_S: Final = 5.0
-# A restarted txpacer is known after so long.
-HELLO_S: Final = 0.1
-# What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
-# part of the calls each time.
+# Each hello serves one tenth of the calls: it leaves their stories with their gateways and forgets speech that the ear
+# has passed.
 CALLS_ROUND: Final = 10
-# How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
-# <Redirect>; a caller who has really gone costs an open session for so long.
-GRACE_S: Final = 10.0
-# A gateway that says nothing for so long is gone with all its sockets; one that is only frozen comes back sooner.
-GATEWAY_SILENT_S: Final = 4.0
-# A draining gateway leaves new connections to another one that said hello within so long: three of its hellos late.
-GATEWAY_LIVES_S: Final = 1.0
 # Stream tokens, and calls that we ended, that are remembered: minutes of a busy cell.
 REMEMBERED_MAX: Final = 10_000
 # How often callbook is told what has come about in the calls.
 REPORT_S: Final = 1.0
-# For callbook to take what was noted last; it answers within 50 ms.
-LAST_FACTS_S: Final = 1.0
 
 
 @dataclass
@@ -371,7 +359,7 @@ class Worker:
             dialled = self._offers[offer.call_sid] = self._dial(offer.call_sid, resumed=offer.resumed)
         elif dialled.expiry is not None:  # Twilio repeated the webhook
             dialled.expiry.cancel()
-        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.call_sid)
+        dialled.expiry = self._loop.call_later(TOKEN_S, self._expire, offer.call_sid)
 
     def _expire(self, call_sid: str) -> None:
         dialled = self._offers.pop(call_sid, None)

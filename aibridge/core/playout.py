@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
+from shared.liveness import WITHDRAWN_S, ns
 from shared.messages import PlayoutShifted, PlayoutStarted, Withdrawn
 
 from .barge_in import BargeIn
@@ -23,9 +24,7 @@ from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
-# txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock gives the
-# answer.
-WITHDRAWN_NS: Final = 2_000_000_000
+WITHDRAWN_NS: Final = ns(WITHDRAWN_S)
 
 
 class LineState(Enum):

@@ -200,7 +200,7 @@ def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worke
 
 
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "OFFER_S", 0.3)
+    monkeypatch.setattr(worker, "TOKEN_S", 0.3)
 
     async def scenario() -> None:
         async with cell() as under_test:
