@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from aibridge.core.rules import Rules
@@ -18,10 +19,11 @@ from shared.process import run
 from shared.settings import Settings
 from simulator.voice import clip
 
+from .cell.cell import Cell, Result, default_agent
+from .cell.clock import MS
 from .judge import judge
 from .scenarios import Scenario, Sessions, all_scenarios
 from .verdict import TOLERANCE_MS, Verdict
-from .virtual import MS, Result, VirtualCall, default_agent
 
 # In virtual time nothing is late by accident: there are only hops of 8 ms, a tick of 5 and a caller's frame.
 VIRTUAL_TOLERANCE_MS: Final = 10
@@ -55,15 +57,12 @@ def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
-    return VirtualCall(
-        scenario.script,
-        behaviours=scenario.behaviours,
-        agent=default_agent(fields),
-        rules=rules_of(scenario.env),
-        ring_ms=scenario.ring_ms,
-        seed=seed,
-        events=scenario.events,
-    ).run()
+    cell = Cell(agent=default_agent(fields), rules=rules_of(scenario.env), seed=seed)
+    phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
+    for at_ms, happens in scenario.events:
+        cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
+    cell.run_out()
+    return cell.result(phone)
 
 
 def row(scenario: Scenario, record: Any, sessions: Sessions, *, tolerance_ms: int) -> Row:

@@ -51,15 +51,25 @@ _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
 def check(folder: Path) -> list[str]:
-    """The problems of a record, a sentence each. Prints the figures, and how much of them each act excuses."""
-    problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
+    """The problems of the record of a run."""
+    left = msgspec.json.decode((folder / "left.json").read_bytes())
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
+    calls = (
+        (pickle.loads(path.read_bytes()), msgspec.json.decode(path.with_suffix(".sessions").read_bytes()))
+        for path in sorted(folder.glob("*.call"))
+    )
+    return check_run(calls, deeds, left)
+
+
+def check_run(
+    run: Iterable[tuple[CallRecord, Sequence[dict[str, Any]]]], deeds: Sequence[Deed], left: Sequence[str]
+) -> list[str]:
+    """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses."""
+    problems = list(left)
     ledger = Ledger()
     calls = refused = losses = interruptions = answers = 0
     speech_ms = 0.0
-    for path in sorted(folder.glob("*.call")):
-        call: CallRecord = pickle.loads(path.read_bytes())
-        sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
+    for call, sessions in run:
         found, verdict = problems_of(call, sessions, deeds, ledger)
         problems += [f"{call.call_sid}: {problem}" for problem in found]
         calls += 1

@@ -13,8 +13,8 @@ from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, HangUp, Say
 from simulator.model.behaviour import Behaviour
 from simulator.voice import clip
 
+from .cell.cell import Cell
 from .verdict import Fault, FaultKind, Verdict
-from .virtual import VirtualCall
 
 Sessions = list[dict[str, Any]]
 # A polite end: the AI has said everything.
@@ -72,7 +72,7 @@ class Scenario:
     # What else must be true of the verdict: a sentence when it is not.
     also: Callable[[Verdict, Sessions], str] | None = None
     # Accidents of virtual time, (ms after the answer, what happens); such a scenario is not run live.
-    events: tuple[tuple[float, Callable[[VirtualCall], None]], ...] = ()
+    events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
     ring_ms: float = 300
     virtual_only: bool = False
 
@@ -501,7 +501,7 @@ def _accidents() -> Iterator[Scenario]:
         "txpacer restarts in mid-sentence",
         (*polite, BYE),
         (Behaviour(answer_ms=ANSWER_MS),),
-        events=((9_000, VirtualCall.restart_pacer),),
+        events=((9_000, Cell.restart_pacer),),
         forced=(Expected("gap", amount=(50, 250)),),
     )
 

@@ -76,9 +76,9 @@ def _stamp(unix_s: float) -> str:
 
 
 class ImpatientHandler(logging.Handler):
-    """Writes to a descriptor without ever waiting for whoever reads it: a terminal that was stopped, a full pipe.
+    """Writes to a descriptor and never waits for its reader, which may be a stopped terminal or a full pipe.
 
-    What does not fit is dropped; how many lines that were is said before the next one that does.
+    A line that does not fit is dropped. The next line that fits follows a line with the number of dropped lines.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -99,7 +99,7 @@ class ImpatientHandler(logging.Handler):
 
     def _write(self, text: str) -> bool:
         data = text.encode("utf-8", "backslashreplace")
-        # A pipe that is ready has room for PIPE_BUF bytes (pipe(7)); a longer text, a traceback, is asked for in parts.
+        # A pipe that is ready has room for PIPE_BUF bytes (pipe(7)). A longer text, such as a traceback, goes in parts.
         for start in range(0, len(data), select.PIPE_BUF):
             if not any(events & select.POLLOUT for _, events in self._room.poll(0)):
                 return start > 0
@@ -108,21 +108,21 @@ class ImpatientHandler(logging.Handler):
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies: honcho, killed itself, leaves its children running."""
+    """Ask the kernel for SIGTERM when the parent dies. A honcho that is killed would leave its children running."""
     if sys.platform != "linux":
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it died between the two lines
+    if os.getppid() != parent:  # the parent died before the kernel knew
         sys.exit(0)
 
 
 @contextmanager
 def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
-    """Be the only process `name` in `run_dir`, and take its sockets, metrics and the empty directory away at the end.
+    """Be the only process `name` in `run_dir`. At the end, remove its sockets, its metrics and the empty directory.
 
-    Waits for the end of another one that lives there, because binding an ipc:// socket would silently take it from that
-    one: HANDOVER_S, and raises BusyError then; with `standby`, for as long as it takes.
+    Waits for another process of this name to end, because binding an ipc:// socket silently takes it from its owner:
+    with `standby` without a limit, otherwise for HANDOVER_S. Raises BusyError after that.
     """
     path = run_dir / f"{name}.lock"
     give_up_s: float | None = None
@@ -144,12 +144,12 @@ def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 break
-        # The one before ended in good order, and took the file away that was waited for.
+        # The owner of this lock ended and removed the file: lock the new one.
         file.close()
     try:
         yield
     finally:
-        # "-": what belongs to aibridge-10 is not aibridge-1's.
+        # The "-" keeps aibridge-1 from removing the files of aibridge-10.
         for left in (
             run_dir / f"{name}.ipc",
             *run_dir.glob(f"{name}-*.ipc"),
@@ -164,6 +164,6 @@ def sole(run_dir: Path, name: str, *, standby: bool = False) -> Iterator[None]:
 
 
 def instance() -> int:
-    """This process's number among its kind, from 0: honcho names them gateway.1, gateway.2 and so on."""
+    """This process's number among its kind, from 0. Supervisors name the processes gateway.1, gateway.2 and so on."""
     _, _, number = os.environ.get("HONCHO_PROCESS_NAME", "").partition(".")
     return int(number) - 1 if number.isdigit() and int(number) > 0 else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Final
 
@@ -23,8 +24,9 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "phone": ("twentyms.phone", "print the link to the browser phone"),
     "simulate": ("twentyms.simulate", "run one of the two ends that are not ours: carrier or model"),
 }
-# What a shell says of a program that SIGINT ended.
+# What a shell says of a program that SIGINT or SIGPIPE ended.
 EX_INTERRUPTED: Final = 130
+EX_PIPE: Final = 141
 
 
 def usage() -> str:
@@ -38,18 +40,22 @@ def usage() -> str:
 
 
 def dispatch() -> None:
-    match sys.argv[1:]:
-        case [] | ["-h" | "--help" | "help", *_]:
-            print(usage())
-            sys.exit()
-        case [verb, *arguments] if verb in VERBS:
-            try:
-                sys.exit(importlib.import_module(VERBS[verb][0]).main(arguments))
-            except KeyboardInterrupt:
-                sys.exit(EX_INTERRUPTED)
-        case [wrong, *_]:
-            print(f"twentyms: unknown verb {wrong}{nearest(wrong, VERBS)}; see twentyms --help", file=sys.stderr)
-            sys.exit(EX_USAGE)
+    status = 0
+    try:
+        match sys.argv[1:]:
+            case [] | ["-h" | "--help" | "help", *_]:
+                print(usage())
+            case [verb, *arguments] if verb in VERBS:
+                status = importlib.import_module(VERBS[verb][0]).main(arguments)
+            case [wrong, *_]:
+                print(f"twentyms: unknown verb {wrong}{nearest(wrong, VERBS)}; see twentyms --help", file=sys.stderr)
+                status = EX_USAGE
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = EX_INTERRUPTED
+    except BrokenPipeError:  # `twentyms calls | head`; Python would try to write the rest at its end
+        os._exit(EX_PIPE)
+    sys.exit(status)
 
 
 def main() -> None:

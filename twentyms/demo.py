@@ -50,10 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         sessions = stack.sessions(call.call_sid)
     verdict = judge(call, sessions)
     write_wav(call, out / "call.wav")
-    write_timeline(call, sessions, verdict, out / "timeline.png")
+    try:
+        write_timeline(call, sessions, verdict, out / "timeline.png")
+        seen = f"and look at {out / 'timeline.png'}"
+    except ModuleNotFoundError:
+        seen = "and install matplotlib for a picture of it: pip install 'twentyms[pictures]'"
     problems = verdict.problems(lead_ms=lead_ms)
     print("\n".join(verdict.lines(lead_ms=lead_ms)))
-    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI) and look at {out / 'timeline.png'}.")
+    print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI), {seen}.")
     for problem in problems:
         print(f"BROKEN: {problem}")
     return 1 if problems else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..models.port import Usage
+from .story import Said
 from .utterances import Utterance
 
 # A new session is told this many of the last turns as text, and at most this many characters: the smallest context of a
@@ -39,6 +40,8 @@ class Turn:
     text: str = ""
     # `text` holds the words of this many bytes, because a worker died before it sent the rest. 0: all words.
     text_bytes: int = 0
+    # Its portable form, until something of it changes.
+    told: Said | None = None
 
     @property
     def role(self) -> Literal["caller", "ai"]:
@@ -160,13 +163,17 @@ class History:
 
     def _append(self, turn: Turn) -> Turn:
         self.turns.append(turn)
-        self._changed[turn.number] = turn
+        self._changes(turn)
         if len(self.turns) > REPLAY_TURNS:
             oldest = self.turns.pop(0)
             self._by_turn.pop(oldest.turn, None)
             if oldest.speech is not None:
                 self._by_utterance.pop(oldest.speech.number, None)
         return turn
+
+    def _changes(self, turn: Turn) -> None:
+        self._changed[turn.number] = turn
+        turn.told = None
 
     def recall(self, turns: list[Turn]) -> None:
         """Continue the record of another worker."""
@@ -178,7 +185,7 @@ class History:
         """The AI's turn of this utterance. It counts as changed."""
         turn = self._by_utterance.get(number)
         if turn is not None:
-            self._changed[turn.number] = turn
+            self._changes(turn)
         return turn
 
     def add_words(self, utterance: int, words: str, *, is_all: bool) -> None:
@@ -210,7 +217,7 @@ class History:
             turn = self._heard_again.pop(0)
             self._by_turn.pop(turn.turn, None)
             turn.turn = number
-            self._changed[turn.number] = turn
+            self._changes(turn)
         else:
             turn = self._append(Turn(self._next_number(), turn=number, spoke_ns=times[0], stopped_ns=times[1]))
         self._by_turn[number] = turn
@@ -220,7 +227,7 @@ class History:
         turn = self._by_turn.get(number)
         if turn is not None and words:
             turn.text = words[:TEXT_MAX]
-            self._changed[turn.number] = turn
+            self._changes(turn)
 
     def hear_again(self, numbers: list[int]) -> None:
         """A new session hears the audio of these turns of the caller again."""

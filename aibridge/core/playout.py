@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
-from shared.liveness import WITHDRAWN_S, ns
+from shared import liveness
 from shared.messages import PlayoutShifted, PlayoutStarted, Withdrawn
 
 from .barge_in import BargeIn
@@ -23,8 +23,6 @@ from .responses import Response, Responses, TruthEvent
 from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
-
-WITHDRAWN_NS: Final = ns(WITHDRAWN_S)
 
 
 class LineState(Enum):
@@ -184,7 +182,7 @@ class Playout:
         self._interruption = interruption
         self._effective_ns = now_ns if protected else at_ns
         self.withdrawing_through = self.utterances.last_open()
-        self._timers.set(Due.WITHDRAWN, now_ns + WITHDRAWN_NS)
+        self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         touched = {utterance.response for utterance in self.utterances.open()}
         commands = self.step(LineEvent.WITHDRAW)
         for number in touched:

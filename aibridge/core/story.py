@@ -10,24 +10,18 @@ MessagePack. A newer version may add fields; unknown fields are ignored. An unre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import msgpack
 import msgspec
 
 from shared.plan import CallOrder, CallPlan, HangUp
 
-from .history import REPLAY_CHARACTERS
-
 VERSION: Final = 1
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Said:
-    """One turn. Times are milliseconds of the Unix epoch."""
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """One turn. Times are milliseconds of the Unix epoch. A newer version may only append fields."""
 
     number: int = 0
     # "caller" or "ai", and the number of the caller's turn or of the AI's utterance.
@@ -45,27 +39,25 @@ class Said:
     text_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Story:
+class Story(msgspec.Struct, frozen=True):
     """Everything that a successor needs, on any machine."""
 
-    plan: CallPlan = field(default_factory=CallPlan)
+    plan: CallPlan = CallPlan()
     turns: tuple[Said, ...] = ()
     # The name of each region's state, by the region's name.
-    states: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = {}
     # The purpose of the requested or active response, and whether some of it was spoken.
     purpose: str = ""
     has_spoken: bool = False
     # What the goodbye hands the call on to.
-    order: CallOrder = field(default_factory=HangUp)
+    order: CallOrder = HangUp()
 
 
-@dataclass(frozen=True)
-class LineMemory:
+class LineMemory(msgspec.Struct, frozen=True):
     """What a successor in the same cell needs to know about the line."""
 
     # The purpose of each utterance that is not known to be heard to its end.
-    purposes: dict[int, str] = field(default_factory=dict)
+    purposes: dict[int, str] = {}
     # The highest numbers drawn.
     last_utterance: int = 0
     last_turn: int = 0
@@ -73,49 +65,17 @@ class LineMemory:
     base: tuple[int, int] = (0, 0)
 
 
-def shortened(turns: tuple[Said, ...]) -> tuple[Said, ...]:
-    """The last turns: as many as a new session is told."""
-    first, left = len(turns), REPLAY_CHARACTERS
-    while first and (left := left - len(turns[first - 1].text)) >= 0:
-        first -= 1
-    return turns[first:]
-
-
 def encode(story: Story, line: LineMemory) -> bytes:
-    """Story and line memory as bytes for `decode`."""
-    told = {each.name: getattr(story, each.name) for each in fields(story)}
-    told |= {
-        "version": VERSION,
-        "plan": msgspec.to_builtins(story.plan),
-        "turns": [asdict(said) for said in story.turns],
-        "order": msgspec.to_builtins(story.order),
-    }
-    encoded: bytes = msgpack.packb({"story": told, "line": asdict(line)})
+    """Both in one: what `decode` takes."""
+    told = {"version": VERSION, "story": msgspec.to_builtins(story), "line": msgspec.to_builtins(line)}
+    encoded: bytes = msgpack.packb(told)
     return encoded
 
 
 def decode(data: bytes) -> tuple[Story, LineMemory]:
-    """Story and line memory of `encode`. Never raises: unreadable bytes give empty ones."""
+    """Never raises: what cannot be read is empty. Fields of a newer version are ignored."""
     try:
-        whole = msgpack.unpackb(data, strict_map_key=False)
-        told = dict(whole["story"])
-        told["turns"] = [_known(Said, said) for said in told["turns"]]
-        story = msgspec.convert(_known(Story, told), Story)
-        line = msgspec.convert(_known(LineMemory, whole["line"]), LineMemory)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-        msgpack.UnpackException,
-        msgspec.MsgspecError,
-    ):
+        told = msgpack.unpackb(data, strict_map_key=False)
+        return msgspec.convert(told["story"], Story), msgspec.convert(told["line"], LineMemory)
+    except (ValueError, TypeError, KeyError, RecursionError, msgpack.UnpackException, msgspec.MsgspecError):
         return Story(), LineMemory()
-    return story, line
-
-
-def _known(kind: type[Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that this version knows."""
-    names = {each.name for each in fields(kind)}
-    return {name: value for name, value in told.items() if name in names}

@@ -16,11 +16,11 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
-from .history import Turn
+from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
 from .playout import LineEvent
 from .responses import Truth
-from .story import LineMemory, Said, Story, shortened
+from .story import LineMemory, Said, Story
 from .utterances import Utterance
 
 # A successor skips this many numbers, because the predecessor may have drawn more than its last story tells.
@@ -47,7 +47,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
-        turns=shortened(tuple(_said(turn, epoch_ns) for turn in talk.history.turns)),
+        turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
         purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",
         has_spoken=active is not None and bool(active.utterances),
@@ -60,19 +60,36 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     return story, LineMemory(purposes, talk.utterances.last, talk.numbers.turn, base)
 
 
+def _last(turns: list[Turn]) -> list[Turn]:
+    """No more turns than a fresh session is told."""
+    first, left = len(turns), REPLAY_CHARACTERS
+    while first and (left := left - len(turns[first - 1].text)) >= 0:
+        first -= 1
+    return turns[first:]
+
+
 def _said(turn: Turn, epoch_ns: int) -> Said:
-    return Said(
-        turn.number,
-        turn.role,
-        turn.turn if turn.speech is None else turn.speech.number,
-        turn.text,
-        (turn.started_ns + epoch_ns) // _MS if turn.started_ns else 0,
-        (turn.ended_ns + epoch_ns) // _MS if turn.ended_ns else 0,
-        turn.received_bytes,
-        turn.heard_bytes,
-        turn.gap_ns // _MS,
-        turn.text_bytes,
-    )
+    """Settled turns, all but the last one or two, are told as before: a story is told once a second."""
+    if turn.told is None:
+        said = _say(turn, epoch_ns)
+        if turn.ended_ns is None:
+            return said
+        turn.told = said
+    return turn.told
+
+
+def _say(turn: Turn, epoch_ns: int) -> Said:
+    text, speech = turn.text, turn.speech
+    if speech is None:
+        began_ns, ended_ns = turn.spoke_ns, turn.stopped_ns
+    else:
+        began_ns, ended_ns = speech.began_ns, speech.settled_ns
+    began_ms = (began_ns + epoch_ns) // _MS if began_ns else 0
+    ended_ms = (ended_ns + epoch_ns) // _MS if ended_ns else 0
+    if speech is None:
+        return Said(turn.number, "caller", turn.turn, text, began_ms, ended_ms)
+    made, heard, gap_ms = speech.received_bytes, speech.heard_bytes, speech.gap_ns // _MS
+    return Said(turn.number, "ai", speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
 
 
 def _turn(said: Said, epoch_ns: int) -> Turn:

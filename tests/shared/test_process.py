@@ -29,7 +29,7 @@ def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
     assert (done.returncode, done.stderr) == (EX_CONFIG, "gateway: PORT is 0; set it to another one\n")
 
 
-def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+def test_a_log_that_nobody_reads_does_not_block_the_process() -> None:
     reading, writing = os.pipe()
     log = logging.Logger("gateway")
     log.addHandler(ImpatientHandler(writing))
@@ -48,7 +48,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
     os.close(writing)
 
 
-def test_what_another_process_has_is_exit_status_75(tmp_path: Path) -> None:
+def test_a_run_dir_that_another_process_holds_is_exit_status_75(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from shared import process\n"
         "process.HANDOVER_S = 0.1\n"
@@ -63,7 +63,7 @@ def test_what_another_process_has_is_exit_status_75(tmp_path: Path) -> None:
     assert "already runs" in done.stderr.splitlines()[-1]
 
 
-def test_a_process_waits_for_the_one_before_it_to_end(tmp_path: Path) -> None:
+def test_a_process_waits_for_an_earlier_process_of_its_name(tmp_path: Path) -> None:
     before = ExitStack()
     before.enter_context(sole(tmp_path / "run", "gateway-0"))
     ended: list[bool] = []
@@ -92,7 +92,7 @@ def lines_of(script: str, directory: Path, **env: str) -> list[str]:
     return done.stderr.splitlines()
 
 
-def test_a_library_that_logs_whole_urls_is_not_listened_to(tmp_path: Path) -> None:
+def test_the_log_holds_no_line_of_a_library_that_logs_whole_urls(tmp_path: Path) -> None:
     assert lines_of(SPEAKS, tmp_path, LOG_LEVEL="DEBUG") == [
         "INFO other: POST https://example.com/?token=other",
         "DEBUG callbook: POST https://example.com/?token=callbook",
@@ -119,7 +119,7 @@ def test_under_supervisord_each_line_begins_with_time_and_instance(tmp_path: Pat
     assert re.match(stamp + "callbook: LOG_LEVEL ", refusal)
 
 
-def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(
+def test_a_run_dir_holds_one_process_of_a_name_which_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "HANDOVER_S", 0.1)
@@ -141,7 +141,7 @@ def test_one_process_of_a_name_lives_in_a_directory_and_leaves_nothing(
     assert not run_dir.exists()
 
 
-def test_a_standby_takes_over_when_the_one_before_ends(tmp_path: Path) -> None:
+def test_a_standby_takes_over_when_the_active_process_ends(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from shared.process import sole\n"
         "with sole(Path(sys.argv[1]), 'txpacer', standby=True):\n    print('mine', flush=True)"

@@ -66,6 +66,12 @@ def test_a_wrong_word_is_one_line_with_the_nearest_right_one(arguments, line, mo
     assert (ended.value.code, *capsys.readouterr()) == (2, "", line + "\n")
 
 
+def test_a_reader_that_has_seen_enough_is_not_answered_with_a_traceback(tmp_path):
+    command = f"{sys.executable} -u -m twentyms --help 2>{tmp_path}/err | head -1"
+    subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, check=True, timeout=30)
+    assert (tmp_path / "err").read_text() == ""
+
+
 def test_the_command_starts_without_settings_and_from_any_directory(tmp_path):
     status, out, _ = said("--help", cwd=tmp_path)
     assert (status, out.splitlines()[0]) == (0, "usage: twentyms VERB [...]")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 
 import pytest
+from msgspec import structs
 
 from aibridge.core import successor
 from aibridge.core.barge_in import Floor
@@ -63,7 +63,7 @@ def test_a_successor_answers_an_unanswered_turn() -> None:
 
 
 def test_a_successor_asks_the_caller_to_repeat_a_turn_whose_words_are_lost() -> None:
-    assert purposes(succeed(Story(turns=(GREETED, replace(ASKED, text="")), states=AT_REST))) == ["repeat"]
+    assert purposes(succeed(Story(turns=(GREETED, structs.replace(ASKED, text="")), states=AT_REST))) == ["repeat"]
 
 
 def test_a_successor_continues_a_sentence_that_broke_off() -> None:
@@ -141,7 +141,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
         bench.talk.floor.state = Floor.CONFIRMING
     story, line = tell(bench.talk, EPOCH_NS)
     if region in ("notice", "greeting"):
-        line = replace(line, purposes={1: region})  # it is what the line holds
+        line = structs.replace(line, purposes={1: region})  # it is what the line holds
     after = Bench(start=False)
     successor.successor(after.talk, story, line, [in_line(1, 8_000, 800)], after.ns, EPOCH_NS)
     expected = AFTER_THE_LOSS.get(state, state)
@@ -253,3 +253,26 @@ def test_a_successor_draws_no_number_that_the_failed_worker_may_have_drawn() -> 
     after: Conversation = taken_over(bench, in_line(1, 40_000, 8_000, ear_ns=T0)).talk
     assert after.numbers.utterance >= 1_000
     assert after.numbers.turn >= 1_000
+
+
+def test_a_story_holds_only_the_turns_that_a_new_session_is_told() -> None:
+    bench = Bench()
+    for number in range(1, 11):
+        bench.speaks(number)
+        bench.stops(number)
+        bench.event(CallerWords(number, "word " * 2_000))
+    story, _ = tell(bench.talk, EPOCH_NS)
+    assert [said.number for said in story.turns] == [9, 10]
+
+
+def test_a_turn_that_changes_after_its_end_is_told_as_it_is_then() -> None:
+    bench = Bench()
+    bench.began()
+    bench.speech(1_000, words="one two")
+    bench.ear()
+    bench.speaks()
+    bench.withdrawn(1, (1, 500))
+    tell(bench.talk, EPOCH_NS)
+    bench.speech(1_000, words=" three four")
+    said = tell(bench.talk, EPOCH_NS)[0].turns[0]
+    assert (said.text, said.made_bytes, said.heard_bytes) == ("one two three four", 16_000, 4_000)
