@@ -66,7 +66,7 @@ class Call(Base):
     # The first that was heard of it; its first stream's start once that is known.
     began_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it.
+    # "stop": Twilio sent a stop; "lost": the socket closed without one; "hung-up": the gateway closed it.
     end_reason: Mapped[str] = mapped_column(default="")
     # Twilio's own word and count of seconds, from the status callback.
     status: Mapped[str] = mapped_column(default="")

@@ -20,7 +20,7 @@ logger = logging.getLogger("callbook")
 
 
 class Orphans:
-    """`run` looks again and again. `alive` gives the sources that are there; a source never returns once it is gone.
+    """`run` looks every FACTS_SILENT_S. `alive` gives the live sources; a lost source never returns.
 
     A gateway that was only frozen tells the true end later, and that replaces ours.
     """
@@ -33,12 +33,12 @@ class Orphans:
 
     async def run(self) -> None:
         while True:
-            # At the start, too: by then every process that is there has said hello.
+            # Before the first look, too: by then every live process has said hello.
             await asyncio.sleep(FACTS_SILENT_S)
             try:
                 ended = await asyncio.to_thread(self.end, self._alive())
             except SQLAlchemyError:
-                continue  # the writer says that the database is away
+                continue  # the writer logs that the database is away
             if ended:
                 logger.warning("%d calls were left open by a gateway that is gone; their records are ended", ended)
 

@@ -70,7 +70,7 @@ def summary(call: models.Call) -> dict[str, Any]:
 
 
 def _sum(values: Any) -> float | None:
-    """None while none of them is known."""
+    """None while all of them are unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 

@@ -56,7 +56,7 @@ class Records:
     def write(self, session: Session, batch: Sequence[Noted]) -> int:
         """Write what of `batch` this database has not seen, in order; how many facts that were.
 
-        The caller commits. Facts of a source come in the order of their seq, so the highest one written says it all.
+        The caller commits. Facts of a source come in the order of their seq: the highest one written stands for all.
         """
         through: dict[int, int] = {}
         written = 0

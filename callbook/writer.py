@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Writer:
-    """`run` migrates the database, then writes until it is cancelled. `wake` says that the spool has something new.
+    """`run` migrates the database, then writes until it is cancelled. Call `wake` when the spool has something new.
 
     `caught_up` is set as soon as everything that an earlier callbook left was written.
     """
@@ -131,7 +131,7 @@ class Writer:
             return 0
 
     async def _until_it_works(self, work: Callable[[], _T]) -> _T:
-        """Do `work` in the database's thread, again and again while the database is away."""
+        """Do `work` in the database's thread, and repeat it while the database is away."""
         failures = 0
         while True:
             try:

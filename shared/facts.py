@@ -1,6 +1,6 @@
 """What callbook is told about calls, one class each.
 
-A fact is whole: it says how something is, never what to add to it, so that it may be written twice without harm. Times
+A fact is whole: it states how something is, never what to add to it, so writing it twice does no harm. Times
 are milliseconds of the Unix epoch, because facts outlive the machine's monotonic clock. The text of a turn and the
 numbers of a call are in here and in the database, and nowhere else.
 
@@ -47,7 +47,7 @@ class CallStatus(Message, frozen=True, array_like=True, tag=72):
     from_number: str
     to_number: str
     status: str  # Twilio's: initiated, ringing, in-progress, completed, busy, failed, no-answer, canceled
-    duration_s: int  # -1: not said
+    duration_s: int  # -1: unknown
     at_ms: int
 
 
@@ -57,8 +57,8 @@ class RecordingStatus(Message, frozen=True, array_like=True, tag=73):
     call_sid: str
     recording_sid: str
     status: str  # Twilio's: in-progress, completed, absent
-    duration_s: int  # -1: not said
-    channels: int  # 0: not said
+    duration_s: int  # -1: unknown
+    channels: int  # 0: unknown
     error_code: str
     at_ms: int
 
@@ -75,7 +75,7 @@ class ConversationBegan(Message, frozen=True, array_like=True, tag=74):
 
 
 class Turn(Message, frozen=True, array_like=True, tag=75):
-    """Sent by aibridge when a turn ended, and again whenever more of it became known: its words, the part heard."""
+    """Sent by aibridge when a turn ended, and again whenever more of it is known: its words, the part heard."""
 
     call_sid: str
     item_id: str  # the model's; names the turn within the call

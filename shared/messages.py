@@ -36,7 +36,7 @@ class Header(Message, frozen=True, array_like=True, tag=1):
     """
 
     epoch: int  # of the sender, drawn at its start
-    to: int  # the epoch of the receiver that this is meant for; 0: whoever it is
+    to: int  # the epoch of the receiver that this is meant for; 0: any
     oldest: int  # no message before this number comes any more
     first: int
     count: int
@@ -60,7 +60,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     token_id: str  # the public part of the stream token; CallStarted repeats it
     call_sid: str
     plan: CallPlan
-    resumed: bool  # Twilio came back through the <Redirect> after </Connect>
+    resumed: bool  # Twilio returned through the <Redirect> after </Connect>
 
 
 class CallStarted(Message, frozen=True, array_like=True, tag=12):
@@ -94,7 +94,7 @@ class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
 
 
 class MarkHeard(Message, frozen=True, array_like=True, tag=15):
-    """Sent by gateway to aibridge when Twilio echoed the mark behind an utterance."""
+    """Sent by gateway to aibridge when Twilio echoed the mark of an utterance."""
 
     call: int
     generation: int  # count of `clear`s before the mark was sent; Twilio echoes marks that a clear threw away, too
@@ -110,28 +110,28 @@ class FirstFrameSent(Message, frozen=True, array_like=True, tag=16):
 
 
 class CallEnded(Message, frozen=True, array_like=True, tag=17):
-    """Sent by gateway to aibridge when a call's media socket is gone, for whatever reason."""
+    """Sent by gateway to aibridge when a call's media socket is gone."""
 
     call: int
-    reason: str  # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it
+    reason: str  # "stop": Twilio sent a stop; "lost": the socket closed without one; "hung-up": the gateway closed it
 
 
 class FollowCall(Message, frozen=True, array_like=True, tag=18):
-    """Sent by gateway to aibridge when somebody watches a call, a browser phone: tell what happens in it."""
+    """Sent by gateway to aibridge when a browser phone follows a call: send its notes."""
 
     call: int
 
 
 class LineLost(Message, frozen=True, array_like=True, tag=19):
-    """Sent by gateway to aibridge when another txpacer answers than before: how far the call's frames had come."""
+    """Sent by gateway to aibridge when another txpacer answers than before: how far the call's frames are."""
 
     call: int
     epoch: int  # of the txpacer that answers now
     # Frames of each of the last utterances whose mark came, oldest first: `(utterance, frames)`.
     marks: tuple[tuple[int, int], ...]
-    frames: int  # of the utterance behind those, so far
+    frames: int  # of the utterance after those, so far
     seq: int  # of the next frame
-    wire_ns: int  # when the last frame was written; 0: none was
+    wire_ns: int  # when the last frame was written; 0: never
 
 
 class WorkerState(Message, frozen=True, array_like=True, tag=20):
@@ -141,26 +141,26 @@ class WorkerState(Message, frozen=True, array_like=True, tag=20):
     ready: bool  # the model accepted our key and model name
     calls: int
     epoch: int = 0  # of its end of the channel; a new one means that it knows no call of this gateway any more
-    others: int = 0  # gateways beside this one that said hello lately and are not draining
+    others: int = 0  # other gateways with a recent hello that are not draining
 
 
 class CallMemory(Message, frozen=True, array_like=True, tag=23):
-    """Sent by aibridge to gateway when a conversation has changed, once a second at most: to keep, not to read."""
+    """Sent by aibridge to gateway when a conversation changed, at most once a second. The gateway only keeps it."""
 
     call: int
     memory: bytes
 
 
 class CallAdopted(Message, frozen=True, array_like=True, tag=24):
-    """Sent by aibridge to every gateway when a worker took over another one's call: should it come back, it is here."""
+    """Sent by aibridge to every gateway after a takeover: route the call to this worker if Twilio reconnects."""
 
     call_sid: str
 
 
 class CallTaken(Message, frozen=True, array_like=True, tag=25):
-    """Sent by aibridge to the other gateways when a call began at one: their offers of it are used.
+    """Sent by aibridge to the other gateways when a call began at one: their offers of the call are used.
 
-    Sent by gateway to a worker when a call that it dialled ahead for is at another one.
+    Sent by gateway to a worker when the call that it dialled ahead for is at another worker.
     """
 
     call_sid: str
@@ -191,10 +191,10 @@ class RefuseCall(Message, frozen=True, array_like=True, tag=27):
 
 
 class CallNote(Message, frozen=True, array_like=True, tag=22):
-    """Sent by aibridge to gateway when something happened in a call that is followed. Lost when nobody has room."""
+    """Sent by aibridge to gateway when something happened in a call that a browser phone follows."""
 
     call: int
-    note: bytes  # a JSON object; aibridge/follower.py says which there are
+    note: bytes  # a JSON object; aibridge/follower.py lists them
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
@@ -207,11 +207,11 @@ class BridgeHello(Message, frozen=True, array_like=True, tag=30):
 
 
 class OpenLine(Message, frozen=True, array_like=True, tag=31):
-    """Sent by aibridge to txpacer when a call started, and again until it is answered."""
+    """Sent by aibridge to txpacer when a call started, and again to a restarted txpacer that has not answered."""
 
     call: int
     gateway: str
-    handover: int = 0  # CallStarted's; a lower one than before is of a worker that slept meanwhile, and is dropped
+    handover: int = 0  # CallStarted's; txpacer drops a lower one than before: it is a stalled worker's
     ask: int = 0  # LineState repeats it
 
 
@@ -251,7 +251,7 @@ class PauseLine(Message, frozen=True, array_like=True, tag=36):
 
 
 class ResumeLine(Message, frozen=True, array_like=True, tag=37):
-    """Sent by aibridge to txpacer when it was no interruption: go on with the next frame."""
+    """Sent by aibridge to txpacer on a false alarm: go on with the next frame."""
 
     call: int
 
@@ -259,7 +259,7 @@ class ResumeLine(Message, frozen=True, array_like=True, tag=37):
 class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     """Sent by aibridge to txpacer for a call whose line, or media socket, is gone: go on where the ear stopped.
 
-    Sent again until it is answered; where there is a line already, that goes on. What it lacks then follows as Speech.
+    A line that is there already goes on. The speech that the line lacks follows LineState.
     """
 
     call: int
@@ -290,7 +290,7 @@ class LineState(Message, frozen=True, array_like=True, tag=45):
     call: int
     unheard: tuple[tuple[int, int, int, bool, int], ...]
     ask: int = 0  # of what this answers
-    # After a handover, what is not paced of each: the worker that said it is gone.
+    # After a handover, the speech of each that is not paced: the worker that sent it is gone.
     speech: tuple[bytes, ...] = ()
 
 
@@ -309,7 +309,7 @@ class PlayoutShifted(Message, frozen=True, array_like=True, tag=42):
     utterance: int
     gap_ns: int
     audible: bool = True  # a gap; otherwise it was meant (a pause), or only the beginning is late
-    continued: bool = False  # the silence that was told last has become longer by this
+    continued: bool = False  # the silence of the last report is longer by this
 
 
 class PlayoutFinished(Message, frozen=True, array_like=True, tag=43):
@@ -341,7 +341,7 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
     """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
 
     An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
-    count from 0; a pause takes one number), and the utterance whose end lies behind them (0: none; CLEAR: send Twilio
+    count from 0; a pause takes one number), and the utterance that ends after them (0: none; CLEAR: send Twilio
     `clear` instead, before anything that follows). `audio` may be empty when only a mark is due.
     """
 
