@@ -1,4 +1,4 @@
-"""One end of a channel between two processes: numbers, acknowledges, repeats and bounds what the two say to each other.
+"""One end of a channel between two processes: numbers, acknowledges, repeats and bounds their messages.
 
 Pure: the shell (shared/channel_link.py, txpacer/loop.py) owns sockets and timers, and passes the time in.
 

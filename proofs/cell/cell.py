@@ -202,19 +202,22 @@ class Cell:
         name = f"aibridge-{number}"
         self._send(self.hops.pacer_ms, self.pacer, partial(self.pacer.from_worker, name, message))
 
-    def _gateway_to_worker(self, name: str, number: int, message: Message) -> None:
+    def _gateway_to_worker(self, name: str, number: int, message: Message, count: int) -> None:
         worker = self.workers[number]
-        self._send(self.hops.bridge_ms, worker, partial(worker.from_gateway, name, message))
+        self._send(self.hops.bridge_ms, worker, partial(worker.from_gateway, name, message, count))
 
     def _worker_to_gateway(self, number: int, name: str, message: Message) -> None:
         if isinstance(message, EndCall) and (call := self.workers[number].calls.get(message.call)):
             self.talks[call.call_sid].end_call = message
+        acknowledged = self.workers[number].acknowledged.get(name, 0)
         for gateway in self.gateways:
             if gateway.name == name:
-                self._send(self.hops.bridge_ms, gateway, partial(gateway.from_worker, number, message))
+                self._send(self.hops.bridge_ms, gateway, partial(gateway.from_worker, number, message, acknowledged))
 
     def _send(self, hop_ms: float, to: Process, do: Callable[[], None]) -> None:
-        self.clock.after(hop_ms, lambda: to.deliver(do))
+        """As a channel does: in order, to the incarnation that it is meant for, or to none."""
+        life = to.life
+        self.clock.after(hop_ms, lambda: to.deliver(do) if to.life == life else None)
 
 
 def default_agent(fields: Mapping[str, Any]) -> Agent:

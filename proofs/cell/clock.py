@@ -53,8 +53,8 @@ class Process:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.is_alive = True
-        # Counts its starts: a timer of an earlier one is void.
-        self._life = 0
+        # Changes when it dies and when it starts: a timer of an earlier one is void.
+        self.life = 0
         self._stops = 0
         self._timers: list[tuple[int, Do]] = []
         self._inbox: list[Do] = []
@@ -80,7 +80,7 @@ class Process:
 
     def at(self, due_ns: int, do: Do) -> None:
         """One of its own timers."""
-        life = self._life
+        life = self.life
         self.clock.at(due_ns, lambda: self._fire(life, do))
 
     def after(self, ms: float, do: Do) -> None:
@@ -96,7 +96,7 @@ class Process:
         again()
 
     def _fire(self, life: int, do: Do) -> None:
-        if life != self._life or not self.is_alive:
+        if life != self.life or not self.is_alive:
             return
         if self._stops:
             self._timers.append((life, do))
@@ -107,12 +107,12 @@ class Process:
 
     def stop(self, ms: float) -> None:
         """It stands still for this long."""
-        life = self._life
+        life = self.life
         self._stops += 1
         self.clock.after(ms, lambda: self._go_on(life))
 
     def _go_on(self, life: int) -> None:
-        if life != self._life:
+        if life != self.life:
             return
         self._stops -= 1
         if self._stops:
@@ -126,7 +126,7 @@ class Process:
     def kill(self, back_after_ms: float | None = None) -> None:
         """It is gone with everything that it knew, and starts again after this long; None: never."""
         self.is_alive = False
-        self._life += 1
+        self.life += 1
         self._stops = 0
         self._timers.clear()
         self._inbox.clear()
@@ -136,6 +136,7 @@ class Process:
 
     def start(self) -> None:
         self.is_alive = True
+        self.life += 1
         self.started()
 
     def started(self) -> None:

@@ -130,7 +130,7 @@ class MediaSocket:
 
 
 class VirtualGateway(Process):
-    """`to_worker` takes this gateway's name, a worker's number and a message; `to_pacer` its name and a message."""
+    """`to_worker` takes this gateway's name, a worker's number, a message and its number; `to_pacer` takes two."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class VirtualGateway(Process):
         *,
         rules: Rules,
         fallback_say: str,
-        to_worker: Callable[[str, int, Message], None],
+        to_worker: Callable[[str, int, Message, int], None],
         to_pacer: Callable[[str, Message], None],
         carrier_hop_ms: float,
     ) -> None:
@@ -163,9 +163,9 @@ class VirtualGateway(Process):
         self._open: set[MediaSocket] = set()
         name = self.name
         self.wire = Wire(self, self.sockets, lambda ack: self._to_pacer(name, ack))
-        # Caller audio that a worker has not confirmed, with the number of the hello that will; by worker and call.
+        # Caller audio that a worker has not acknowledged, with the number of its message; by worker and call.
         self._kept: defaultdict[int, deque[tuple[int, int, bytes]]] = defaultdict(deque)
-        self._hellos = 0
+        self._said = 0
         self._epochs: dict[int, int] = {}
         self.every(HELLO_S * 1_000, self._hello)
         self.every(SWEEP_S * 1_000, self._sweep)
@@ -234,10 +234,9 @@ class VirtualGateway(Process):
     # --- neighbours ---
 
     def _hello(self) -> None:
-        self._hellos += 1
         self._to_pacer(self.name, GatewayHello(self.name))
         for worker in range(self._rules.workers):
-            self._to_worker(self.name, worker, GatewayHello(self.name, False, self._hellos))
+            self._say(worker, GatewayHello(self.name))
 
     def _sweep(self) -> None:
         states = {number: SocketState(each.heard_ns, each.unsent_frames) for number, each in self.sockets.items()}
@@ -247,7 +246,8 @@ class VirtualGateway(Process):
         assert isinstance(message, PacerState)  # frames go by the wire
         self.carry_out(self.core.from_pacer(message, self.now_ns))
 
-    def from_worker(self, worker: int, message: Any) -> None:
+    def from_worker(self, worker: int, message: Any, acknowledged: int) -> None:
+        """`acknowledged` is the number of the last message that the worker had read when it said this."""
         restarted = isinstance(message, WorkerState) and self._epochs.get(worker, message.epoch) != message.epoch
         self.carry_out(self.core.from_worker(worker, message, self.now_ns))
         if not isinstance(message, WorkerState):
@@ -260,7 +260,7 @@ class VirtualGateway(Process):
             for _, call, data in missed:
                 self._audio(worker, call, data)
         else:
-            while kept and kept[0][0] <= message.hello:
+            while kept and kept[0][0] <= acknowledged:
                 kept.popleft()
 
     # --- commands ---
@@ -269,7 +269,7 @@ class VirtualGateway(Process):
         for command in commands:
             match command:
                 case ToWorker(worker, message):
-                    self._to_worker(self.name, worker, message)
+                    self._say(worker, message)
                 case ToPacer(message):
                     self._to_pacer(self.name, message)
                 case MoveAudio(call, before, after):
@@ -286,8 +286,12 @@ class VirtualGateway(Process):
                     self._take(worker, call)
 
     def _audio(self, worker: int, call: int, data: bytes) -> None:
-        self._kept[worker].append((self._hellos + 1, call, data))
-        self._to_worker(self.name, worker, CallerAudio(call, data))
+        self._say(worker, CallerAudio(call, data))
+        self._kept[worker].append((self._said, call, data))
+
+    def _say(self, worker: int, message: Message) -> None:
+        self._said += 1
+        self._to_worker(self.name, worker, message, self._said)
 
     def _take(self, worker: int, call: int) -> list[bytes]:
         kept = self._kept[worker]

@@ -42,11 +42,10 @@ from shared.messages import (
 from shared.metrics import Page
 from shared.plan import CallOrder
 
-from .clock import MS, Clock, Process
+from .clock import Clock, Process
 from .model import VirtualModel, VirtualSession
 
 # As in aibridge/worker.py.
-ASK_AGAIN_NS: Final = 500 * MS
 CALLS_ROUND: Final = 10
 
 
@@ -113,6 +112,8 @@ class VirtualWorker(Process):
         self._tokens: dict[str, int] = {}
         self._orders: dict[str, CallOrder] = {}
         self._gateways: dict[str, int] = {}
+        # The number of the last message that was read of each gateway.
+        self.acknowledged: dict[str, int] = {}
         self._draining: set[str] = set()
         self._pacer_epoch: int | None = None
         self._pacer_seen_ns = 0
@@ -127,15 +128,14 @@ class VirtualWorker(Process):
         self._turn += 1
         self._to_pacer(BridgeHello(self.name))
         for call in list(self.calls.values()):
-            if 0 < call.line.asked_ns < self.now_ns - ASK_AGAIN_NS:
-                call.ask_again(self._pacer_epoch or 0)
             if call.call % CALLS_ROUND == self._turn % CALLS_ROUND:
                 call.tell_memory()
                 call.forget_heard(self._pacer_seen_ns)
 
     # --- messages ---
 
-    def from_gateway(self, gateway: str, message: Any) -> None:
+    def from_gateway(self, gateway: str, message: Any, number: int) -> None:
+        self.acknowledged[gateway] = number
         match message:
             case CallerAudio(call, data):
                 if call in self.calls:
@@ -165,22 +165,22 @@ class VirtualWorker(Process):
                 self._park(call)
             case CallEnded(call):
                 self._on_ended(call)
-            case GatewayHello(_, draining, number):
+            case GatewayHello(_, draining):
                 if draining:
                     self._draining.add(gateway)
                 if gateway not in self._gateways:
                     for call_sid in self._adopted:
                         self._to_gateway(gateway, CallAdopted(call_sid))
                 self._gateways[gateway] = self.now_ns
-                self._to_gateway(gateway, self._state(gateway, number))
+                self._to_gateway(gateway, self._state(gateway))
 
-    def _state(self, gateway: str, hello: int) -> WorkerState:
+    def _state(self, gateway: str) -> WorkerState:
         lately_ns = self.now_ns - ns(GATEWAY_LIVES_S)
         others = sum(
             seen_ns > lately_ns and name != gateway and name not in self._draining
             for name, seen_ns in self._gateways.items()
         )
-        return WorkerState(self.number, True, len(self.calls) + len(self._offers), self._epoch, others, hello)
+        return WorkerState(self.number, True, len(self.calls) + len(self._offers), self._epoch, others)
 
     def from_pacer(self, message: Any) -> None:
         if isinstance(message, PacerState):
