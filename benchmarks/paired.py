@@ -115,7 +115,7 @@ def _run(checkout: Path, module: Sequence[str]) -> str:
     python = checkout / ".venv/bin/python"
     if not python.exists():
         raise ConfigError(f"{checkout} has no .venv; run `make install` there")
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run([python, "-m", *module], cwd=checkout, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"{module[0]} failed in {checkout}:\n{done.stderr[-2_000:]}")

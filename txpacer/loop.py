@@ -53,7 +53,7 @@ DRAIN_LIMIT: Final = 100
 MEASURE_NS: Final = 1_000_000_000
 
 
-# Reports that an aibridge worker has not acknowledged. Its calls are another one's long before it misses so many.
+# Unacknowledged reports of an aibridge worker. Its calls have another worker long before it misses this many.
 REPORTS_MAX: Final = 10_000
 
 

@@ -230,7 +230,7 @@ class End:
 
 
 class Network:
-    """Two ends, and the batches in flight between them, in order. Any batch may be lost or come twice."""
+    """Two ends, and batches in flight between them, in order; each batch may be lost or come twice."""
 
     def __init__(self, *, is_lasting: bool, drops: Any) -> None:
         self.is_lasting = is_lasting

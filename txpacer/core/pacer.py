@@ -1,4 +1,4 @@
-"""All calls of a cell: whose line each is, what its aibridge asks of it, and what goes to which gateway when."""
+"""All calls of a cell: the owner of each line, the requests of its worker, and the frames for each gateway."""
 
 from __future__ import annotations
 
