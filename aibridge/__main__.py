@@ -16,6 +16,7 @@ from shared.watch import CollectorPauses, LoopLag
 
 from . import agent
 from .metrics import DEFINITIONS
+from .models.realtime.sessions import Sessions
 from .worker import Worker
 
 
@@ -43,7 +44,7 @@ def main() -> None:
                 config,
                 number=number,
                 agent=chosen,
-                client=client,
+                sessions=Sessions(config, chosen, client, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
             )

@@ -1,4 +1,4 @@
-"""One call in aibridge: carries the conversation's commands to the model, the line and the gateway."""
+"""One call in aibridge: carries out the conversation's commands at the model, the line and the gateway."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ RareCommand = (
     | UseSession
     | EndCall
 )
-# After these a successor has to know something else than before.
+# After these events the memory for a successor has changed.
 _TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled)
 
 
 class Call:
     """From CallStarted to CallEnded. `to_pacer` and `to_gateway` take messages and never wait; `clock` gives ns.
 
-    `dial` opens another session for the call. `on_due` is told whenever `due_ns` changed, `on_model` what the model of
-    the call says that it is.
+    `dial` opens another session for the call. `on_due` is called whenever `due_ns` changed, `on_model` with the model's
+    own name.
     """
 
     def __init__(
@@ -105,25 +105,25 @@ class Call:
         self._on_due = on_due
         self._on_model = on_model
         self._clock = clock
-        # The wall time at 0 of the monotonic clock: taken once, so that no jitter of the two makes a story differ.
+        # The wall time at 0 of the monotonic clock: taken once, so that jitter between the clocks changes no story.
         self._epoch_ns = wall_clock() - clock()
         # The call's session; None before the first one is ready, and between two.
         self._session: Model | None = None
-        # The one that is being dialled, or is ready and waits for its turn.
+        # The session that is being dialled, or is ready and waits for its turn.
         self._coming: Model | None = None
         self._logged_error = False
-        # The predecessor's memory, while txpacer is asked what the line has.
+        # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
-        # The hash of what the gateway was told last to keep.
+        # The hash of the memory that the gateway has.
         self._kept = 0
         # The last EndCall, for a gateway that takes over.
         self.end_call: messages.EndCall | None = None
-        # When caller audio came last: the ear of a media socket that is gone stopped about then.
+        # When caller audio last came: the ear of a lost media socket stopped about then.
         self.caller_heard_ns = 0
         self._follower: Follower | None = None
 
     def follow(self) -> None:
-        """Somebody watches this call: from now on, tell its gateway what happens. The gateway may ask repeatedly."""
+        """A browser phone follows this call: send notes to its gateway from now on. The gateway may repeat this."""
         if self._follower is None:
             self._follower = Follower(
                 self.conversation.history, lambda note: self._to_gateway(CallNote(self.call, note))
@@ -132,21 +132,21 @@ class Call:
     # --- the beginning ---
 
     def start(self, coming: Model | None) -> None:
-        """The media socket is open. `coming` was dialled ahead; None: that failed, or never happened."""
+        """The media socket is open. `coming` is the session dialled ahead; None: that failed, or never happened."""
         self.line.ask()
         self._coming = coming
         self._carry_out(self.conversation.start(self._clock()))
         self._meet_session()
 
     def resume(self, coming: Model, memory: bytes, handover: int) -> None:
-        """In the place of `start`: another worker had this call, and died. txpacer says what its line has."""
+        """Begin a call of a failed worker, in place of `start`. txpacer says what the call's line holds."""
         self._memory = memory
         self.line.handover = handover
         self._coming = coming
         self.line.ask()
 
     def line_state(self, state: LineState) -> None:
-        """txpacer has a line for the call, and says what that was given."""
+        """txpacer has the call's line, and says what the line was given."""
         if not self.line.answered(state) or self._memory is None:
             return
         told, line = story.decode(self._memory)
@@ -159,7 +159,7 @@ class Call:
         self._meet_session()
 
     def _meet_session(self) -> None:
-        """What became of the dialled session before the conversation began."""
+        """Report the dialled session's outcome before the conversation began."""
         if self._coming is None:
             self._receive(DialFailed())
         elif self._coming.ready is not None:
@@ -173,7 +173,7 @@ class Call:
     # --- losses ---
 
     def tell_memory(self) -> None:
-        """Leave with the gateway what a successor has to know, unless it has that."""
+        """Leave the memory for a successor with the gateway, unless the gateway has it."""
         if self._memory is not None:
             return
         memory = story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
@@ -184,14 +184,14 @@ class Call:
     def line_lost(self, lost: LineLost) -> None:
         """txpacer was restarted."""
         if self._memory is not None:
-            self.line.ask()  # what the line held of the predecessor is gone
+            self.line.ask()  # the predecessor's speech is lost with the line
         else:
             self._report_all(self.line.lost(lost))
 
     def move(
         self, call: int, gateway: str, to_gateway: Callable[[Message], None], *, epoch: int, handover: int = 0
     ) -> None:
-        """The call came back on another media socket: it goes on there where the caller's ear stopped."""
+        """The call returned on another media socket: continue there where the caller's ear stopped."""
         self.call, self.gateway, self._to_gateway = call, gateway, to_gateway
         self.line.call, self.line.gateway, self.line.handover = call, gateway, handover
         self._kept = 0  # this gateway has nothing of it yet
@@ -203,11 +203,11 @@ class Call:
             self._to_gateway(structs.replace(self.end_call, call=call))
 
     def ask_again(self, epoch: int) -> None:
-        """txpacer, whose epoch is `epoch` now, has not answered for the line."""
+        """txpacer has not answered the request of the line. Its epoch is `epoch` now."""
         self._report_all(self.line.ask_again(epoch))
 
     def forget_heard(self, pacer_seen_ns: int) -> None:
-        """Keep no speech that the ear has long passed. txpacer was alive at `pacer_seen_ns`."""
+        """Drop speech that the ear has long passed. txpacer was alive at `pacer_seen_ns`."""
         self.line.forget_heard(min(self.caller_heard_ns, pacer_seen_ns))
 
     # --- what happens ---
@@ -222,7 +222,7 @@ class Call:
         if session is self._session:
             if type(event) is Fault and not self._logged_error:
                 self._logged_error = True
-                # The code only: a message can quote what was said.
+                # Log the code only: a message can quote the caller.
                 log.warning("call %s: the model answered with an error (%s); going on", self.call_sid, event.code)
             commands = self.conversation.receive(event, self._clock())
             if self._follower is not None and not isinstance(event, SessionReady):
@@ -234,7 +234,7 @@ class Call:
             self._session_ready(event)
 
     def model_gone(self, session: Model, *, refused: bool = False) -> None:
-        """A session ended, or did not come; `refused`: no other would."""
+        """A session ended, or did not come; `refused`: a retry would fail, too."""
         if session is self._coming:
             self._coming = None
             if self._memory is None:
@@ -264,7 +264,7 @@ class Call:
         self._carry_out(self.conversation.advance(self._clock()))
 
     def close(self) -> None:
-        """The call is over: nothing of it stays open."""
+        """The call is over: close its sessions."""
         for session in (self._session, self._coming):
             if session is not None:
                 session.close()

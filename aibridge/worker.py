@@ -1,4 +1,4 @@
-"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for calls that are about to come."""
+"""One aibridge worker: its sockets, its calls, and the sessions dialled ahead for offered calls."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Final
 
 import zmq
-from openai import AsyncOpenAI
-from websockets.exceptions import WebSocketException
 
-from shared import bus
+from shared import bus, liveness
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
 from shared.courier import Courier
-from shared.gather import Gather
 from shared.isolation import QuietCollector
 from shared.messages import (
     CallAdopted,
@@ -49,59 +45,27 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallOrder
-from shared.process import ConfigError
 from shared.settings import Settings
 
-from . import agent
 from .agent import Agent
 from .call import Call
 from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
 from .core.rules import Rules
-from .models.port import ModelEvent, Numbers, SessionReady
-from .models.realtime.session import ModelRefusedError, Session, probe, tls_context
-from .models.realtime.session_config import phrases, session_config
+from .models.realtime.sessions import Sessions
 from .reporter import Reporter
 from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
 
-# How long a session dialled ahead waits for its media socket: the life of the stream token.
-OFFER_S: Final = 60.0
-# Between tries to reach the model at the start.
-PROBE_RETRY_S: Final = 5.0
-# A restarted txpacer is known after so long.
-HELLO_S: Final = 0.1
-# What a successor has to know of a call is told once in so many hellos, and what the ear has passed is forgotten: of a
-# part of the calls each time.
+# The statechart of each kind of model.
+STATECHARTS: Final = {"half_duplex": Conversation}
+# Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
-# How long a conversation waits for a caller whose media socket was lost. Twilio comes back at once, through the
-# <Redirect>; a caller who has really gone costs an open session for so long.
-GRACE_S: Final = 10.0
-# A gateway that says nothing for so long is gone with all its sockets; one that is only frozen comes back sooner.
-GATEWAY_SILENT_S: Final = 4.0
-# A draining gateway leaves new connections to another one that said hello within so long: three of its hellos late.
-GATEWAY_LIVES_S: Final = 1.0
-# Stream tokens, and calls that we ended, that are remembered: minutes of a busy cell.
+# Stream tokens, and orders of calls that ended here, that stay known: minutes of a busy cell.
 REMEMBERED_MAX: Final = 10_000
-# How often callbook is told what has come about in the calls.
+# How often callbook is told what happened in the calls.
 REPORT_S: Final = 1.0
-# For callbook to take what was noted last; it answers within 50 ms.
-LAST_FACTS_S: Final = 1.0
-
-
-@dataclass
-class _Dialled:
-    """A session and its reader; `call` is set once the media socket is there."""
-
-    session: Session
-    numbers: Numbers
-    # Twilio came back with a call whose media socket was lost.
-    resumed: bool
-    call: Call | None = None
-    # It will not come: True when no other would, False when another try may help; None while it may still come.
-    refused: bool | None = None
-    expiry: asyncio.TimerHandle | None = None
 
 
 class Worker:
@@ -113,7 +77,7 @@ class Worker:
         *,
         number: int,
         agent: Agent,
-        client: AsyncOpenAI,
+        sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
     ) -> None:
@@ -121,12 +85,9 @@ class Worker:
         self._number = number
         self._name = f"aibridge-{number}"
         self._agent = agent
-        self._client = client
-        self._tls = tls_context(client)
-        self._session_config = session_config(agent, settings.openai_realtime_model)
-        self._phrases = phrases(agent)
+        self._sessions = sessions
         self._recorded = agent.is_recorded(settings.recording)
-        # Draws the pauses before another try; each has 2.5 kB of state.
+        # Draws the pauses before retries; one for all calls, because each has 2.5 kB of state.
         self._random = random.Random()
         self._rules = Rules(
             protect_ns=settings.greeting_protect_ms * 1_000_000,
@@ -140,34 +101,27 @@ class Worker:
         self._page = page
         self._calls: dict[int, Call] = {}
         self._reporters: dict[int, Reporter] = {}
-        # The readers of all sessions, dialled ahead or in use.
-        self._readers: set[asyncio.Task[None]] = set()
-        # By CallSid, until the media socket comes.
-        self._offers: dict[str, _Dialled] = {}
-        # When each gateway last said hello, ns; and those of them that drain.
+        # When each gateway last said hello, ns; and the draining gateways.
         self._gateways: dict[str, int] = {}
         self._draining: set[str] = set()
-        # By CallSid: the call it is now, and what becomes of it if its caller does not come back.
+        # By CallSid: the parked call, and the timer that ends it if its caller does not return.
         self._by_sid: dict[str, int] = {}
         self._parked: dict[int, asyncio.TimerHandle] = {}
-        # Calls that were another worker's.
+        # Calls taken over from another worker.
         self._adopted: set[str] = set()
-        # Those of them that are parked only because their gateway is silent.
+        # Parked calls whose gateway is silent.
         self._silenced: set[int] = set()
-        # Tokens of calls that began, and orders of calls that we ended: gateways share neither.
+        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
         self._tokens: OrderedDict[str, int] = OrderedDict()
         self._orders: OrderedDict[str, CallOrder] = OrderedDict()
         self._due: dict[int, asyncio.TimerHandle] = {}
         self._pacer_epoch: int | None = None
         # When it last answered, ns.
         self._pacer_seen_ns = 0
-        self._is_ready = False
         self._calls_gauge = page.gauge("bridge_calls")
-        self._sessions_gauge = page.gauge("bridge_sessions_open")
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
-        # Bounds and overflow: see shared/bus.py. What does not fit towards txpacer waits here.
-        self._gather = Gather()
+        # Bounds and overflow: see shared/bus.py. Messages that txpacer does not accept wait here.
         self._collector = QuietCollector()
         self._gateway_link = ChannelLink(
             bus.router(context, bus.calls_url(settings.bus, number), hwm=bus.CALLER_HWM),
@@ -177,7 +131,7 @@ class Worker:
             refused=dropped,
             lost=dropped,
             undecodable=undecodable,
-            gather=self._gather,
+            gather=sessions.gather,
             # A gateway that is there says hello, and takes then what it refused.
             retry_s=1.0,
         )
@@ -190,7 +144,7 @@ class Worker:
                 refused=dropped,
                 lost=dropped,
                 undecodable=undecodable,
-                gather=self._gather,
+                gather=sessions.gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )
@@ -204,7 +158,7 @@ class Worker:
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
         try:
-            # The probe ends in time; what fails ends the process, and so does `stop`.
+            # A failure of any part ends the process, and so does `stop`.
             while not stop.is_set() and not any(task.done() and task.exception() for task in tasks):
                 running = [task for task in (*tasks, stopping) if not task.done()]
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -212,21 +166,20 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            # New calls go elsewhere from now on, and those that are here to whoever knows what was said in them.
-            self._is_ready = False
+            # New calls go to other workers from now on. The stories let other workers take over the live calls.
+            self._sessions.is_ready = False
             for gateway in self._gateways:
                 self._tell_state(gateway)
             for call in self._calls.values():
                 call.tell_memory()
-            readers = list(self._readers)
-            for task in (*tasks, *readers):
+            for task in tasks:
                 task.cancel()
             stopping.cancel()
-            await asyncio.gather(*tasks, *readers, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, stopping, self._sessions.close(), return_exceptions=True)
             now_ns = time.monotonic_ns()
             for reporter in self._reporters.values():
                 reporter.ended(now_ns, "stopped")
-            left = await self._courier.delivered(LAST_FACTS_S)
+            left = await self._courier.delivered(liveness.LAST_FACTS_S)
             if left:
                 log.warning("callbook did not take the last %d facts about calls; they are lost", left)
             self._courier.close()
@@ -242,7 +195,7 @@ class Worker:
                 if call.call % CALLS_ROUND == turn % CALLS_ROUND:
                     call.tell_memory()
                     call.forget_heard(self._pacer_seen_ns)
-            await asyncio.sleep(HELLO_S)
+            await asyncio.sleep(liveness.HELLO_S)
 
     async def _report(self) -> None:
         while True:
@@ -254,30 +207,9 @@ class Worker:
                 self._collector.quiet()
 
     async def _probe(self) -> None:
-        """Ready means: the model has accepted our key, model name and session."""
-        while not self._is_ready:
-            try:
-                await probe(
-                    self._client,
-                    model=self._settings.openai_realtime_model,
-                    config=self._session_config,
-                    tls=self._tls,
-                )
-            except ModelRefusedError as exc:
-                about = f"the agent's file ({self._settings.agent_file or agent.DEFAULT_FILE})"
-                if not exc.is_settings:
-                    about = "OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
-                raise ConfigError(f"the model refused us ({exc}); check {about}") from None
-            except (OSError, TimeoutError, WebSocketException) as exc:
-                address = self._client.base_url.netloc.decode()
-                log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
-                await asyncio.sleep(PROBE_RETRY_S)
-            else:
-                self._is_ready = True
-                self._page.gauge("bridge_ready").set(1)
-                log.info("ready: the model is %s", self._settings.openai_realtime_model)
-                for gateway in self._gateways:
-                    self._tell_state(gateway)
+        await self._sessions.probe()
+        for gateway in self._gateways:
+            self._tell_state(gateway)
 
     # --- messages ---
 
@@ -301,7 +233,7 @@ class Worker:
             case CallOffered():
                 self._on_offered(message)
             case CallTaken(call_sid):
-                self._expire(call_sid)
+                self._sessions.withdraw(call_sid)
             case CallStarted():
                 self._on_started(message)
             case CallEnded(call, "moved"):
@@ -341,20 +273,21 @@ class Worker:
             call.playout(message)
 
     def _tell_state(self, gateway: str) -> None:
-        places = len(self._calls) + len(self._offers)
-        lately_ns = time.monotonic_ns() - int(GATEWAY_LIVES_S * 1e9)
+        places = len(self._calls) + self._sessions.offers
+        lately_ns = time.monotonic_ns() - liveness.ns(liveness.GATEWAY_LIVES_S)
         others = sum(
             seen_ns > lately_ns and other != gateway and other not in self._draining
             for other, seen_ns in self._gateways.items()
         )
         epoch = self._gateway_link.channel(gateway).epoch
-        self._gateway_link.hello(gateway, (WorkerState(self._number, self._is_ready, places, epoch, others),))
+        state = WorkerState(self._number, self._sessions.is_ready, places, epoch, others)
+        self._gateway_link.hello(gateway, (state,))
 
     def _on_pacer_state(self, state: PacerState) -> None:
         self._pacer_seen_ns = time.monotonic_ns()
         if self._pacer_epoch not in (None, state.epoch):
             self._page.counter("bridge_pacer_restarts").inc()
-            log.warning("txpacer was restarted; its lines go on where the gateways say that they stopped")
+            log.warning("txpacer was restarted; its lines continue where the gateways report that they stopped")
         if self._pacer_epoch != state.epoch:
             self._pacer_epoch = state.epoch
             for call in list(self._calls.values()):
@@ -365,21 +298,8 @@ class Worker:
 
     def _on_offered(self, offer: CallOffered) -> None:
         if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
-            return  # its conversation is here, session and all
-        dialled = self._offers.get(offer.call_sid)
-        if dialled is None:
-            dialled = self._offers[offer.call_sid] = self._dial(offer.call_sid, resumed=offer.resumed)
-        elif dialled.expiry is not None:  # Twilio repeated the webhook
-            dialled.expiry.cancel()
-        dialled.expiry = self._loop.call_later(OFFER_S, self._expire, offer.call_sid)
-
-    def _expire(self, call_sid: str) -> None:
-        dialled = self._offers.pop(call_sid, None)
-        if dialled is not None:
-            if dialled.expiry is not None:
-                dialled.expiry.cancel()
-            self._count_session("unused")
-            dialled.session.close()
+            return  # this worker has the conversation and its session
+        self._sessions.offer(offer.call_sid, resumed=offer.resumed)
 
     def _on_started(self, started: CallStarted) -> None:
         if started.call in self._calls:
@@ -395,13 +315,8 @@ class Worker:
         if started.call_sid in self._by_sid:
             self._on_back(self._by_sid[started.call_sid], started)
             return
-        dialled = self._offers.pop(started.call_sid, None)
-        if dialled is None:
-            # This worker was restarted between the webhook and the media socket.
-            dialled = self._dial(started.call_sid, resumed=True)
-        if dialled.expiry is not None:
-            dialled.expiry.cancel()
-        conversation = Conversation(
+        dialled = self._sessions.take(started.call_sid)
+        conversation = STATECHARTS[self._sessions.abilities.kind](
             script=self._agent.script(recorded=self._recorded, fallback_ends_call=not self._settings.fallback_dial),
             rules=self._rules,
             metrics=self._metrics,
@@ -417,7 +332,7 @@ class Worker:
             conversation=conversation,
             to_pacer=self._pacer_link.say,
             to_gateway=functools.partial(self._say_to_gateway, started.gateway),
-            dial=self._dial_for,
+            dial=lambda call: self._sessions.dial_again(call.call_sid, dialled.numbers, call),
             on_due=self._plan,
             on_model=lambda model: reporter.name_model(model),
         )
@@ -425,7 +340,7 @@ class Worker:
             call=started.call,
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
-            model=self._settings.openai_realtime_model,
+            model=self._sessions.model,
             record=self._recorded and not started.handover,
             resumed=dialled.resumed,
             history=conversation.history,
@@ -444,14 +359,14 @@ class Worker:
             call.model_gone(dialled.session, refused=dialled.refused)
 
     def _is_first(self, token_id: str, call: int) -> bool:
-        """Each gateway knows the tokens that were used at it; only here are all those of a call."""
+        """Whether the token is new. A gateway knows its own tokens; the worker knows all tokens of a call."""
         first = self._tokens.setdefault(token_id, call)
         if len(self._tokens) > REMEMBERED_MAX:
             self._tokens.popitem(last=False)
         return first == call
 
     def _on_back(self, before: int, started: CallStarted) -> None:
-        """A caller whose media socket was lost is back on another one, at this gateway or another."""
+        """A caller whose media socket was lost returned on another one, at the same gateway or another."""
         call = self._calls.pop(before)
         number = self._by_sid[started.call_sid] = started.call
         self._calls[number] = call
@@ -470,27 +385,27 @@ class Worker:
         self._plan(call)
 
     def _on_moved(self, call: int) -> None:
-        """While this worker slept, the call was given to another one: it is not over, and not ours."""
+        """While this worker was stalled, the call was given to another worker: forget it without ending it."""
         ended = self._calls.get(call)
         if ended is not None:
             ended.end_call = None
             self._on_ended(call, "moved")
 
     def _park(self, call: int) -> None:
-        """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
+        """Keep a conversation whose media socket is lost: Twilio is about to return with the call."""
         if call in self._calls and call not in self._parked:
-            self._parked[call] = self._loop.call_later(GRACE_S, self._on_ended, call, "lost")
+            self._parked[call] = self._loop.call_later(liveness.GRACE_S, self._on_ended, call, "lost")
 
     def _look_for_gateways(self) -> None:
-        """Park the calls of gateways that are gone, and no longer those of one that was only frozen."""
+        """Park the calls of silent gateways, and release those of a gateway that has resumed."""
         now_ns = time.monotonic_ns()
         for gateway, seen_ns in list(self._gateways.items()):
-            if now_ns - seen_ns > (GATEWAY_SILENT_S + GRACE_S) * 1e9:
+            if now_ns - seen_ns > (liveness.GATEWAY_SILENT_S + liveness.GRACE_S) * 1e9:
                 del self._gateways[gateway]
                 self._gateway_link.forget(gateway)
                 self._draining.discard(gateway)
         for number, call in self._calls.items():
-            if now_ns - self._gateways.get(call.gateway, 0) > GATEWAY_SILENT_S * 1e9:
+            if now_ns - self._gateways.get(call.gateway, 0) > liveness.GATEWAY_SILENT_S * 1e9:
                 if number not in self._parked:
                     self._silenced.add(number)
                 self._park(number)
@@ -536,7 +451,7 @@ class Worker:
                 self._say_to_gateway(gateway, message)
 
     def _plan(self, call: Call) -> None:
-        """One timer a call, at the conversation's next due time."""
+        """Set the call's timer to the conversation's next due time."""
         timer = self._due.pop(call.call, None)
         if timer is not None:
             timer.cancel()
@@ -551,67 +466,3 @@ class Worker:
         known = self._calls.get(call)
         if known is not None:
             known.advance()
-
-    # --- sessions ---
-
-    def _dial(self, call_sid: str, *, resumed: bool, numbers: Numbers | None = None) -> _Dialled:
-        numbers = numbers or Numbers()
-
-        def on_event(event: ModelEvent | SessionReady) -> None:
-            if dialled.call is not None:
-                dialled.call.model_event(session, event)
-
-        session = Session(
-            self._client,
-            model=self._settings.openai_realtime_model,
-            config=self._session_config,
-            phrases=self._phrases,
-            numbers=numbers,
-            request_id=call_sid,
-            on_event=on_event,
-            on_malformed=self._page.counter("bridge_malformed_events").inc,
-            tls=self._tls,
-            gather=self._gather,
-        )
-        dialled = _Dialled(session, numbers, resumed)
-        session.task = asyncio.create_task(self._hold(dialled, call_sid))
-        self._readers.add(session.task)
-        session.task.add_done_callback(self._readers.discard)
-        return dialled
-
-    def _dial_for(self, call: Call) -> Session:
-        """Another session for a call that lost its own, or whose own grows old."""
-        dialled = self._dial(call.call_sid, resumed=True, numbers=call.conversation.numbers)
-        dialled.call = call
-        return dialled.session
-
-    async def _hold(self, dialled: _Dialled, call_sid: str) -> None:
-        """Keep one session until it ends, and say how."""
-        self._sessions_gauge.inc()
-        self._count_session("opened")
-        outcome = "lost"
-        try:
-            await dialled.session.run()
-        except asyncio.CancelledError:
-            # Ours, and the task's end. Raised on, it would hang on the task in a cycle that keeps all of the call.
-            outcome, dialled.call = "closed", None
-        except ModelRefusedError as exc:
-            outcome = "refused"
-            advice = "check OPENAI_API_KEY and the model"
-            log.error("call %s: the model refused the session (%s); %s", call_sid, exc.code, advice)
-        except (OSError, TimeoutError, WebSocketException) as exc:
-            log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
-        except Exception as exc:
-            # A fault of ours, over something that the model sent: its call goes on with another session. The type
-            # only: a message can quote what was said.
-            log.error("call %s: an event of the model could not be dealt with (%s)", call_sid, type(exc).__name__)
-        finally:
-            self._sessions_gauge.inc(-1)
-            self._count_session(outcome)
-        dialled.refused = outcome == "refused"
-        if dialled.call is not None:
-            dialled.call.model_gone(dialled.session, refused=dialled.refused)
-            dialled.call = None
-
-    def _count_session(self, outcome: str) -> None:
-        self._page.counter("bridge_sessions", outcome).inc()

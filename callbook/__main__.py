@@ -1,4 +1,4 @@
-"""`python -m callbook`: wiring, and the settings that have to be right before a call is lost to a typo."""
+"""`python -m callbook`: wiring, and the settings that are checked at the start."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from .writer import Writer
 
 logger = logging.getLogger("callbook")
 
-# After the senders left, for the last facts to reach the database. What does not is in the spool.
+# After the senders left, the last facts have this long to reach the database. The rest stays in the spool.
 LAST_WRITES_S: Final = 0.5
 NICE: Final = 10
 # More facts than any spool holds.
@@ -59,7 +59,7 @@ _ALL: Final = 10_000_000
 
 
 class Callbook:
-    """Everything of the process; needs a running loop. `listener` is taken over."""
+    """All parts of the process. It needs a running loop, and owns `listener`."""
 
     def __init__(self, settings: Settings, *, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:
         self._engine = engine
@@ -95,7 +95,7 @@ class Callbook:
             self._tasks.append(asyncio.create_task(work))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises what a task of ours failed with."""
+        """Run until `stop` is set. Raises the exception of a task that failed."""
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait((stopping, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -130,7 +130,7 @@ class Callbook:
         self._writer.wake()
 
     async def _take_up(self, left: tuple[list[bytes], object]) -> None:
-        """Go on with recordings that stand in the spool of an earlier callbook and not yet in the database."""
+        """Continue with recordings that are in an earlier callbook's spool and not yet in the database."""
         for payload in left[0]:
             try:
                 facts = [noted.fact for noted in decode(payload, Noted)]
@@ -146,7 +146,7 @@ class Callbook:
             self.intake.look_for_silent_senders()
 
     async def _when_caught_up(self) -> None:
-        """What needs a database: recordings that an earlier callbook left wanted, webhooks, retention, orphans."""
+        """Start the work that needs the database: an earlier callbook's recordings, webhooks, retention, orphans."""
         await self._writer.caught_up.wait()
         while True:
             try:
@@ -168,7 +168,7 @@ class Callbook:
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError for settings with which recordings or records would silently not be made."""
+    """Raises ConfigError for settings with which recordings or records would fail silently."""
     if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
         raise ConfigError(
             "RECORDING is on, but there is no account to record with; "
@@ -180,7 +180,7 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
     if settings.webhook_url:
         if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
-            raise ConfigError("WEBHOOK_URL is no http:// or https:// URL; correct it, or leave it empty")
+            raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
         try:
             key_of(settings.webhook_secret)
         except ValueError as exc:
@@ -224,7 +224,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
-    # Frames come first on a busy machine; nothing here is in a hurry.
+    # Frames come first on a busy machine; callbook can wait.
     os.nice(NICE)
     settings = load()
     check(settings)

@@ -1,6 +1,6 @@
-"""The database behind DATABASE_URL: SQLite in one file, or PostgreSQL. Opened by callbook and by the terminal's reader.
+"""The database of DATABASE_URL: SQLite in one file, or PostgreSQL. callbook and `twentyms calls` open it.
 
-Everything here blocks, for seconds if the database does: it is called in threads, and in no other process.
+Every function here may block for seconds, so it is called in threads, and in no other process.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from shared.process import ConfigError
 from shared.settings import Settings
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
-# How long a statement may wait for another process's lock, and a connection for a server: then it is tried again.
+# How long a statement may wait for another process's lock, and a connection for a server. Then it is retried.
 LOCK_S: Final = 5
 CONNECT_S: Final = 5
-# A statement of ours takes milliseconds. A server that hangs is given up, and asked again over a new connection.
+# A statement takes milliseconds. A server that hangs is given up, and the statement is retried over a new connection.
 STATEMENT_S: Final = 30
 
 
@@ -45,7 +45,7 @@ def url_of(settings: Settings) -> URL:
 
 
 def place(url: URL) -> str:
-    """Where the database is, for people: its file, or host and port. Never a user or a password."""
+    """The place of the database, for people: its file, or host and port. Never a user or a password."""
     if url.get_backend_name() == "sqlite":
         return str(Path(url.database or "").absolute())
     return f"{url.host or url.query.get('host') or 'a local socket'}:{url.port or 5432}"
@@ -73,7 +73,7 @@ def reading(settings: Settings) -> Iterator[Session]:
 
 
 def open_engine(url: URL) -> Engine:
-    """Connections are made when they are needed, so this works while the database is down."""
+    """An engine that connects on demand, so this works while the database is down."""
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_S})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -111,7 +111,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema to `revision`; "base" takes everything away. Raises SQLAlchemyError."""
+    """Bring the schema to `revision`; "base" removes everything. Raises SQLAlchemyError."""
     # It reports each plugin and each look at the schema at INFO.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
@@ -129,7 +129,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 
 
 def blames_the_fact(exc: BaseException) -> bool:
-    """The database is there, and refuses the fact: trying again would not help."""
+    """Whether the database is up and refuses the fact itself: a retry would not help."""
     return not _is_sqlalchemy(exc) or isinstance(exc, DataError | IntegrityError)
 
 

@@ -1,4 +1,4 @@
-"""Where facts come in, from gateways, aibridge workers and callbook itself: first the disk, then the answer."""
+"""The intake of facts from gateways, aibridge workers and callbook itself: first the disk, then the acknowledgement."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .spool import Spool
 
 logger = logging.getLogger("callbook")
 
-# Batches from one sender: its window, and what it repeats while callbook is busy with a slow disk.
+# Batches from one sender: its window, and repetitions while callbook waits for a slow disk.
 HWM: Final = 100
-# What comes within this time shares one write and one sync of the disk.
+# Facts that come within this time share one write and one sync of the disk.
 GATHER_S: Final = 0.02
-# After a spool that is full, or a disk that failed.
+# The pause after a full spool or a failed disk.
 RETRY_S: Final = 1.0
 
 
 class _FactsLink(ChannelLink):
-    """Hands on each fact with its source and number. Acknowledges nothing by itself."""
+    """Passes on each fact with its source and number, and acknowledges nothing by itself."""
 
     senders: Senders
 
@@ -49,11 +49,10 @@ class _FactsLink(ChannelLink):
 
 
 class Intake:
-    """`on_kept` gets each new fact once it is on the disk. `run` takes facts until it is cancelled.
+    """`on_kept` gets each new fact after it is on the disk. `run` takes facts until it is cancelled.
 
-    Bound: nothing is acknowledged that is not on the disk, and a sender has a window of unacknowledged facts;
-    callbook's own facts wait in memory while the spool takes none (one a recording, so their number is that of the
-    calls).
+    Bound: only facts on the disk are acknowledged, and a sender has a window of unacknowledged facts. callbook's own
+    facts (one per recording) wait in memory while the spool accepts none.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class Intake:
 
     @property
     def has_pending(self) -> bool:
-        """Facts wait for the disk."""
+        """Whether facts wait for the disk."""
         return bool(self._pending)
 
     def note(self, fact: Fact) -> None:
-        """A fact of callbook's own."""
+        """Take a fact of callbook's own."""
         self._seq += 1
         self._on_message("", Noted(self._source, self._seq, fact))
 

@@ -1,4 +1,4 @@
-"""What callbook counts. Names without `twentyms_`."""
+"""The metrics of callbook. Names omit `twentyms_`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
 
 
 class Metrics:
-    """Every cell that callbook writes, looked up once."""
+    """Handles to DEFINITIONS on one page."""
 
     def __init__(self, page: Page) -> None:
         self.kept = page.counter("callbook_facts_kept")

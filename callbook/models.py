@@ -1,7 +1,7 @@
 """The tables: calls, their media streams, turns, interruptions, model usage, recordings and webhook deliveries.
 
-Keys are the ones the world gave: Twilio's SIDs and the model's ids. A fact that comes twice therefore finds its own
-row. docs/records.md says what each column means to a reader of the database.
+The keys are Twilio's SIDs and the model's ids, so a fact that comes twice finds its own row. docs/records.md explains
+the columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC. SQLite has no time zones: there it is stored without, and comes back with."""
+    """An aware time in UTC. SQLite has no time zones: the zone is removed when storing, and added when reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -31,7 +31,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    # Names for constraints, so that migrations can speak of them on every database.
+    # Names for constraints, so that migrations can refer to them on every database.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(column_0_label)s",
@@ -51,7 +51,7 @@ class Source(Base):
     source: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     through: Mapped[int]
     updated_at: Mapped[datetime]
-    # The process's cell: where several share a database, each looks after its own.
+    # The process's cell: where several cells share a database, each handles its own sources.
     cell: Mapped[str] = mapped_column(server_default="")
 
 
@@ -63,12 +63,12 @@ class Call(Base):
     account_sid: Mapped[str] = mapped_column(default="")
     from_number: Mapped[str] = mapped_column(default="")
     to_number: Mapped[str] = mapped_column(default="")
-    # The first that was heard of it; its first stream's start once that is known.
+    # The time of the call's first fact; later, the start of its first stream.
     began_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it.
+    # "stop": Twilio said so; "lost": the socket closed without a stop; "hung-up": the gateway closed it.
     end_reason: Mapped[str] = mapped_column(default="")
-    # Twilio's own word and count of seconds, from the status callback.
+    # Twilio's status and seconds, from the status callback.
     status: Mapped[str] = mapped_column(default="")
     duration_s: Mapped[int | None]
     model: Mapped[str] = mapped_column(default="")
@@ -107,7 +107,7 @@ class Stream(Base):
 
 
 class Turn(Base):
-    """What one side said. `heard_text` is what the caller heard of it; for the caller's own words, all."""
+    """What one side said. `heard_text` holds the words that the caller heard; of the caller's own words, all."""
 
     __tablename__ = "turns"
 
@@ -156,12 +156,12 @@ class Usage(Base):
 
 
 class Recording(Base):
-    """The recording of a call: at most one that we asked for."""
+    """The recording of a call: callbook requests at most one."""
 
     __tablename__ = "recordings"
 
     call_sid: Mapped[str] = _of_call(primary_key=True)
-    # Whose callbook asks for it: after a restart it has to know its own, where several share a database.
+    # The cell whose callbook requests it: where several cells share a database, each continues with its own.
     cell: Mapped[str]
     # "wanted", "started", "in-progress", "completed", "absent", "given-up", "deleted"
     state: Mapped[str]
@@ -175,7 +175,7 @@ class Recording(Base):
 
 
 class Delivery(Base):
-    """The customer's webhook for the end of a call: due until it was taken or given up."""
+    """The customer's webhook for the end of a call: due until it was accepted or given up."""
 
     __tablename__ = "deliveries"
 

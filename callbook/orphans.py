@@ -1,4 +1,4 @@
-"""Ends the records of calls whose gateway is gone: killed, or ended with its cell before it could tell the end."""
+"""Ends the records of calls whose gateway is gone: killed, or ended with its cell before it could send the end."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger("callbook")
 
 
 class Orphans:
-    """`run` looks again and again. `alive` gives the sources that are there; a source never returns once it is gone.
+    """`run` checks periodically. `alive` gives the live sources; a source that is gone never returns.
 
-    A gateway that was only frozen tells the true end later, and that replaces ours.
+    A gateway that was frozen sends the true end later, which replaces the one written here.
     """
 
     def __init__(self, engine: Engine, *, cell: str, records: Records, alive: Callable[[], set[int]]) -> None:
@@ -33,17 +33,17 @@ class Orphans:
 
     async def run(self) -> None:
         while True:
-            # At the start, too: by then every process that is there has said hello.
+            # Wait at the start, too: after that, every live process has said hello.
             await asyncio.sleep(FACTS_SILENT_S)
             try:
                 ended = await asyncio.to_thread(self.end, self._alive())
             except SQLAlchemyError:
-                continue  # the writer says that the database is away
+                continue  # the writer reports that the database is down
             if ended:
                 logger.warning("%d calls were left open by a gateway that is gone; their records are ended", ended)
 
     def end(self, alive: set[int]) -> int:
-        """End every open stream of this cell whose source is not in `alive`; how many that were."""
+        """End every open stream of this cell whose source is not in `alive`. Returns how many."""
         with Session(self._engine) as session, session.begin():
             orphans = session.scalars(
                 select(Stream)

@@ -1,4 +1,4 @@
-"""Reading calls back, as plain dictionaries: for the API, the terminal and the customer's webhook."""
+"""Calls as plain dictionaries, for the API, the terminal and the customer's webhook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import models
 
 
 class BadCursorError(ValueError):
-    """A `before` that this API did not hand out."""
+    """The API did not return this `before`."""
 
 
 def page(session: Session, *, limit: int, before: str = "") -> tuple[list[dict[str, Any]], str]:
@@ -39,7 +39,7 @@ def page(session: Session, *, limit: int, before: str = "") -> tuple[list[dict[s
 
 
 def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
-    """A call with everything that belongs to it."""
+    """A call with all its rows."""
     call = session.get(models.Call, call_sid)
     if call is None:
         return None
@@ -70,7 +70,7 @@ def summary(call: models.Call) -> dict[str, Any]:
 
 
 def _sum(values: Any) -> float | None:
-    """None while none of them is known."""
+    """The sum of the known values; None when no value is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 

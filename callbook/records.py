@@ -28,7 +28,7 @@ from shared.facts import (
 from . import models
 from .core.prices import Prices
 
-# The status of a call moves forward only: Twilio's callbacks may arrive in another order than they were sent.
+# The status of a call moves forward only, because Twilio's callbacks may arrive out of order.
 _STATUS_ORDER: Final = {"": 0, "queued": 1, "initiated": 2, "ringing": 3, "in-progress": 4}
 _FINAL: Final = 5
 # Recording states, in the same way. "deleted" is final.
@@ -41,7 +41,7 @@ _RECORDING_ORDER: Final = {
     "completed": 3,
     "deleted": 4,
 }
-# From the end of a call to its webhook: the last turns, and a stream that takes a lost one's place, come within it.
+# From the end of a call to its webhook: the last turns, and a stream that replaces a lost one, come within this time.
 DELIVERY_DELAY_S: Final = 5
 
 
@@ -54,14 +54,14 @@ class Records:
         self._deliveries = deliveries
 
     def write(self, session: Session, batch: Sequence[Noted]) -> int:
-        """Write what of `batch` this database has not seen, in order; how many facts that were.
+        """Write the facts of `batch` that this database has not seen, in order. Returns their number.
 
-        The caller commits. Facts of a source come in the order of their seq, so the highest one written says it all.
+        The caller commits. Facts of a source come in the order of their seq, so the highest written seq suffices.
         """
         through: dict[int, int] = {}
         written = 0
         rows = _Rows()
-        # Fetched together, and held while the batch lasts: a session forgets rows that nobody holds.
+        # Fetch them together, and hold them during the batch: a session forgets rows without a reference.
         calls = {noted.fact.call_sid for noted in batch}
         held = session.scalars(select(models.Call).where(models.Call.call_sid.in_(calls))).all()
         for noted in batch:
@@ -87,7 +87,7 @@ class Records:
         session.merge(models.Source(source=noted.source, through=noted.seq, updated_at=now, cell=self._cell))
 
     def stream_lost(self, session: Session, stream: models.Stream, at: datetime) -> None:
-        """End a stream whose gateway is gone. The call goes on where another stream of it is open."""
+        """End a stream whose gateway is gone. The call goes on while another stream of it is open."""
         stream.ended_at, stream.end_reason = at, "lost"
         call = session.get_one(models.Call, stream.call_sid)
         if all(other.ended_at is not None for other in call.streams):
@@ -245,9 +245,9 @@ class Records:
 
 
 class _Rows:
-    """Rows that are always written whole. They reach their tables at the end of a batch; the last version counts.
+    """Rows that are always written whole. They are written at the end of a batch; the last version counts.
 
-    One statement a table costs a fifth of reading and writing each row through the session.
+    One statement per table costs a fifth of reading and writing each row through the session.
     """
 
     def __init__(self) -> None:
@@ -272,7 +272,7 @@ def _key(table: type[models.Base]) -> list[str]:
 
 
 def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
-    """The call's row; a new one for an unknown call: facts of two processes come in any order."""
+    """The call's row; a new row for an unknown call, because the facts of two processes come in any order."""
     call = session.get(models.Call, call_sid)
     if call is None:
         call = models.Call(call_sid=call_sid, began_at=_time(at_ms), ended_at=None, end_reason="", status="")

@@ -1,12 +1,12 @@
-"""Everything that callbook was told and has not written to the database yet: a bounded log on disk.
+"""The facts that are not in the database yet: a bounded log on disk.
 
-Every fact passes through here, not only while the database is away: one path, and one to test. `append` returns when
-the records are on the disk; only then are they acknowledged to their sender. A segment is deleted when all of it is in
-the database. How far the reader came is not written down: the database knows that itself (`Source.through`), in the
-same transaction.
+Every fact passes through the spool, not only while the database is down: one path, and one path to test. `append`
+returns when the records are on the disk; only then are they acknowledged to their sender. A segment is deleted when all
+of it is in the database. The spool does not store the reader's position: the database has it (`Source.through`),
+written in the same transaction as the facts.
 
-Segments and not a SQLite file: both take the same CPU and as many syncs, but on a full disk SQLite cannot delete what
-was read, because its log has no room, while a segment goes with one unlink.
+Segments are used instead of a SQLite file. Both take the same CPU and as many syncs, but on a full disk SQLite cannot
+delete what was read, because its log has no room, while a segment is deleted by one unlink.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Final
 
 from .core.segments import TornError, frame, records
 
-# After a crash at most this much is read again in vain.
+# After a crash, at most this much is read again.
 SEGMENT_BYTES: Final = 262_144
 
 
 @dataclass(frozen=True)
 class Position:
-    """The end of a record: how far the reader is once that is written."""
+    """The end of a record, and the reader's position after the record is written."""
 
     segment: int
     offset: int
@@ -55,12 +55,12 @@ class Spool:
 
     @property
     def held_bytes(self) -> int:
-        """On disk now."""
+        """Bytes on disk."""
         return sum(self._sizes.values())
 
     @property
     def torn(self) -> int:
-        """How many segments ended in a record that was not whole."""
+        """The number of segments that ended in a torn record."""
         return len(self._torn)
 
     @property
@@ -88,7 +88,7 @@ class Spool:
                     view = view[os.write(self._fd, view) :]
                 os.fdatasync(self._fd)
             except OSError:
-                # What of it reached the disk is torn: nothing may follow it in this segment.
+                # The part that reached the disk is torn: nothing may follow it in this segment.
                 self._sizes[self._writing] = os.fstat(self._fd).st_size
                 self._end_segment()
                 raise
@@ -126,7 +126,7 @@ class Spool:
         with self._lock:
             self._read = position
             if position.segment == self._writing and self._sizes.get(self._writing, 0) <= position.offset:
-                # The reader has caught up: nothing needs to be kept at all.
+                # The reader has caught up: nothing has to be kept.
                 self._end_segment()
                 self._read = Position(self._writing + 1, 0)
             for number in [number for number in self._sizes if number < self._read.segment]:
@@ -134,7 +134,7 @@ class Spool:
                 del self._sizes[number]
 
     def close(self) -> None:
-        """The next start reads the records that are left."""
+        """Close the files. The next start reads the remaining records."""
         self._end_segment()
 
     def _begin_segment(self) -> None:

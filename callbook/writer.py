@@ -26,7 +26,7 @@ logger = logging.getLogger("callbook")
 
 # Facts in one transaction.
 BATCH: Final = 500
-# While the database is away.
+# The pause while the database is down.
 FIRST_RETRY_S: Final = 0.5
 LAST_RETRY_S: Final = 10.0
 
@@ -34,9 +34,9 @@ _T = TypeVar("_T")
 
 
 class Writer:
-    """`run` migrates the database, then writes until it is cancelled. `wake` says that the spool has something new.
+    """`run` migrates the database, then writes until it is cancelled. `wake` means that the spool has new facts.
 
-    `caught_up` is set as soon as everything that an earlier callbook left was written.
+    `caught_up` is set when all facts of an earlier callbook are written.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Writer:
             return 0
 
     async def _until_it_works(self, work: Callable[[], _T]) -> _T:
-        """Do `work` in the database's thread, again and again while the database is away."""
+        """Do `work` in the database's thread, and retry it while the database is down."""
         failures = 0
         while True:
             try:

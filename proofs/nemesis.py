@@ -1,4 +1,4 @@
-"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, during 20 calls, for 5 minutes.
+"""The nemesis: `python -m proofs.nemesis --seed 1` breaks everything that can break, beside 20 calls, for 5 minutes.
 
 The schedule follows from the seed alone: SIGKILL and SIGSTOP for every process of a supervised cell, media and model
 sockets that are lost or not read for a while. Everything is recorded, and a checker (nemesis_check.py) reads the record
@@ -21,82 +21,31 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import uvloop
 
 from shared.process import run
 from simulator.carrier.call import CallRecord
-from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.caller import AiHeard, Caller, HangUp
 from simulator.carrier.client import Exchange, sid
 from twentyms.stack import Stack, get
 
 from .acts import Act, Deed
+from .cell import nemesis as virtual
 from .cell_processes import connections, descriptors, lives, pacing_pids, processes
-from .nemesis_check import check
+from .nemesis_check import check, check_run
+from .schedule import QUIET_S, schedule, script
 
-# Between two acts: as long as supervisord takes to bring a process back, so that one of two always lives.
-PAUSE_S: Final = (4.0, 9.0)
-# Quiet at both ends: the calls begin, and recover from the last act.
-QUIET_S: Final = 5.0
-# How long a process is stopped, or a socket not read. What has a longer way back takes the longer one, too: a worker
-# loses its calls to another after 3 s, and a gateway has to hold back what a caller's socket does not take.
-AT_ONCE: Final = (0.0, 0.0)
-SHORT_S: Final = (0.05, 2.0)
-LONG_S: Final = (3.5, 6.0)
-# All of it comes, in an order that the seed gives, before any of it comes again.
-DECK: Final = (
-    *2 * (("kill", "txpacer", AT_ONCE),),
-    *2 * (("kill", "aibridge", AT_ONCE),),
-    *2 * (("kill", "gateway", AT_ONCE),),
-    ("kill", "callbook", AT_ONCE),
-    ("stop", "txpacer", SHORT_S),
-    ("stop", "aibridge", SHORT_S),
-    ("stop", "aibridge", LONG_S),
-    ("stop", "gateway", SHORT_S),
-    ("stop", "callbook", SHORT_S),
-    *2 * (("lose", "media", AT_ONCE),),
-    ("lose", "model", AT_ONCE),
-    ("slow", "media", SHORT_S),
-    ("slow", "media", LONG_S),
-    ("slow", "model", SHORT_S),
-)
 # A caller who got the fallback calls again after this.
 REDIAL_S: Final = 3.0
 # Less than half a second of a call, so that an unread socket is felt at the gateway.
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
-# Calls before the first act: what a process opens with its first call is no leak of the others.
+# Calls before the first act: what a process opens with its first calls is not a leak.
 WARM_UP_CALLS: Final = 8
-
-_CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
-
-
-def schedule(seed: int, seconds: float) -> list[Act]:
-    """The acts of one run, in order."""
-    rng = random.Random(seed)
-    acts: list[Act] = []
-    deck: list[tuple[str, str, tuple[float, float]]] = []
-    at_s = QUIET_S
-    while at_s < seconds - QUIET_S:
-        deck = deck or rng.sample(DECK, len(DECK))
-        kind, target, length = deck.pop()
-        lasting = round(rng.uniform(*length), 2)
-        acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), lasting))
-        at_s += lasting + rng.uniform(*PAUSE_S)
-    return acts
-
-
-def script(rng: random.Random) -> Caller:
-    """A call of about half a minute: polite questions, and interruptions."""
-    steps: list[Any] = [Say(rng.choice(_CLIPS), AiSilent(ms=400))]
-    for _ in range(3):
-        when = AiHeard(ms=1_000, upto_ms=5_000) if rng.random() < 0.5 else AiSilent(ms=400)
-        steps.append(Say(rng.choice(_CLIPS), when))
-    # With noise, so that what a model hears of the caller can be found in what the caller sent.
-    return Caller([*steps, HangUp(AiHeard(ms=2_000))], seed=rng.getrandbits(32), noise=True)
 
 
 class Nemesis:
@@ -252,12 +201,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("out/nemesis"))
+    parser.add_argument("--virtual", action="store_true", help="in virtual time: 5 minutes take half a one")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="judge a record again")
     arguments = parser.parse_args()
     folder: Path = arguments.check or arguments.out
-    if not arguments.check:
-        _record(folder, arguments.seed, arguments.seconds, arguments.calls)
-    problems = check(folder)
+    if arguments.virtual:
+        run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls)
+        problems = check_run(run.calls, run.deeds, run.left)
+    else:
+        if not arguments.check:
+            _record(folder, arguments.seed, arguments.seconds, arguments.calls)
+        problems = check(folder)
     for problem in problems:
         print(f"BROKEN: {problem}")
     sys.exit(1 if problems else 0)

@@ -34,11 +34,11 @@ SILENCE_MS: Final = 240
 LATE_MS: Final = ANSWER_MS + 150
 # Speech that the model had made this long before its session was lost has to be heard.
 MADE_NS: Final = 300 * _MS
-# No answer is made sooner after a turn: one that seems to be was not the interrupted one.
+# No answer is made sooner after a turn: an answer that seems to be is not the interrupted one.
 INSTANT_NS: Final = 50 * _MS
 # The history of an ended session is not corrected: interruptions this shortly before its end may be missing.
 UNTOLD_NS: Final = 500 * _MS
-# The carrier's own lateness makes speech seem late, by this much at most: one that is later measures nothing.
+# The carrier's own lateness makes speech seem late, by this much at most: a later carrier measures nothing.
 LATENESS: Final[tuple[Damage, ...]] = ("gap", "leftover", "late answer")
 LAG_MS: Final = 250
 # A call may be refused this soon after an act that takes processes away. A larger share of refusals is a fault,
@@ -51,15 +51,25 @@ _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
 def check(folder: Path) -> list[str]:
-    """The problems of a record, a sentence each. Prints the figures, and how much of them each act excuses."""
-    problems: list[str] = list(msgspec.json.decode((folder / "left.json").read_bytes()))
+    """The problems of the record of a run."""
+    left = msgspec.json.decode((folder / "left.json").read_bytes())
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
+    calls = (
+        (pickle.loads(path.read_bytes()), msgspec.json.decode(path.with_suffix(".sessions").read_bytes()))
+        for path in sorted(folder.glob("*.call"))
+    )
+    return check_run(calls, deeds, left)
+
+
+def check_run(
+    run: Iterable[tuple[CallRecord, Sequence[dict[str, Any]]]], deeds: Sequence[Deed], left: Sequence[str]
+) -> list[str]:
+    """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses."""
+    problems = list(left)
     ledger = Ledger()
     calls = refused = losses = interruptions = answers = 0
     speech_ms = 0.0
-    for path in sorted(folder.glob("*.call")):
-        call: CallRecord = pickle.loads(path.read_bytes())
-        sessions = msgspec.json.decode(path.with_suffix(".sessions").read_bytes())
+    for call, sessions in run:
         found, verdict = problems_of(call, sessions, deeds, ledger)
         problems += [f"{call.call_sid}: {problem}" for problem in found]
         calls += 1
@@ -324,8 +334,7 @@ class _Call:
             to_ns = item.ended_ns if item.heard else from_ns
             closed_ns = item.closed_ns
             if closed_ns is not None and closed_ns <= to_ns + UNTOLD_NS and closed_ns < self._call.ended_ns:
-                # Its session was lost in the midst of it, and believes nothing any more: `forgotten` looks at what the
-                # successor was told.
+                # Its session was lost during it: `forgotten` compares what the successor was told instead.
                 self._account.note("history", each.error_ms)
                 self._account.excuse(
                     "history", "its session was lost: judged by what the successor was told", each.error_ms

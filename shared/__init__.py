@@ -1,1 +1,1 @@
-"""What two or more processes need: messages, the bus, settings, metrics, audio constants."""
+"""What two or more processes need: messages, facts, channels, settings, time-outs, metrics, audio constants."""

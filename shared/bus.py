@@ -32,12 +32,13 @@ POLLIN: Final = int(zmq.POLLIN)
 NOBLOCK: Final = int(zmq.NOBLOCK)
 NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
-# Frames from txpacer to one gateway: one message per 10 ms tick. Acknowledgements bound what is under way to the lead
-# (12 ticks of 120 ms); this is the second fence, for a lead that was set long.
+# Frames from txpacer to one gateway: one message per 10 ms tick. Acknowledgements bound the frames in flight to the
+# lead (12 ticks of 120 ms); this is a second bound, for a long lead.
 FRAMES_HWM: Final = 400
 # Control messages and reports: a peer that does not read for this many is stopped or dead.
 CONTROL_HWM: Final = 2_000
-# Caller audio to aibridge: one message per 4 ms. 500 of them are the 2 s that a frozen worker may sleep without loss.
+# Caller audio to aibridge: one message per 4 ms. 500 messages are the 2 s for which a worker may be frozen without
+# loss.
 CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
@@ -54,7 +55,7 @@ def secure(secret_key: str) -> None:
     """Use this CURVE key (Z85) for every tcp:// socket of this process, both ways. Call it once, at the start.
 
     One key pair per cell. The public half is secret, too: without it nobody connects, and nobody can read along.
-    Raises ConfigError for a text that is no key.
+    Raises ConfigError for a text that is not a key.
     """
     global _secret_key
     if secret_key:

@@ -1,4 +1,4 @@
-"""The wall time of an instant of CLOCK_MONOTONIC, for what outlives this machine's uptime."""
+"""The wall time of an instant of CLOCK_MONOTONIC, for data that outlives this machine's uptime."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import time
 
 
 def unix_ms(monotonic_ns: int) -> int:
-    """The wall clock's time at a moment of CLOCK_MONOTONIC."""
+    """Milliseconds of the Unix epoch at an instant of CLOCK_MONOTONIC, ns."""
     return (time.time_ns() - time.monotonic_ns() + monotonic_ns) // 1_000_000

@@ -1,4 +1,4 @@
-"""Gets facts to callbook: at least once, in order, and without the sender ever waiting for it."""
+"""Delivers facts to callbook: at least once, in order, and without making the sender wait."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .liveness import FACTS_HELLO_S
 from .messages import Header, encode_one
 from .metrics import Counter, Page
 
-# Facts that wait while callbook is away. A call makes about one in two seconds: 150 calls fill it in four minutes, with
-# 10 MB. callbook's own spool covers its database's absence, so only a dead callbook is bridged here.
+# Facts that wait while callbook is down. A call makes about one fact in two seconds: 150 calls fill this in four
+# minutes, with 10 MB. callbook's spool covers a database that is down, so only callbook's own absence is bridged here.
 WAITING_MAX: Final = 20_000
 # One send takes well below the gateway's 1 ms.
 BATCH_MAX: Final = 32
@@ -29,8 +29,8 @@ HWM: Final = WINDOW // BATCH_MAX
 class Courier:
     """`note` facts, from the loop that `start` was called on. Bound: WAITING_MAX facts; then the oldest go, counted.
 
-    callbook acknowledges what is on its disk. What it has kept is always a beginning of what was noted, whatever was
-    lost on the way or died at the other end.
+    callbook acknowledges the facts on its disk. They are always the first of the noted facts, without a gap, whatever
+    was lost on the way.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class Courier:
             self._loop.call_soon(self._flush)
 
     async def delivered(self, timeout_s: float) -> int:
-        """Wait until callbook has kept everything, at most `timeout_s`, and take leave; how many facts are left.
+        """Wait until callbook has everything, at most `timeout_s`, and take leave. Returns the number of facts left.
 
-        A callbook that has never answered is not waited for.
+        It does not wait for a callbook that has never answered.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s

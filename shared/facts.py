@@ -1,8 +1,8 @@
-"""What callbook is told about calls, one class each.
+"""The facts about calls that go to callbook, one class each.
 
-A fact is whole: it says how something is, never what to add to it, so that it may be written twice without harm. Times
-are milliseconds of the Unix epoch, because facts outlive the machine's monotonic clock. The text of a turn and the
-numbers of a call are in here and in the database, and nowhere else.
+A fact states how something is, never a change, so writing it twice does no harm. Times are milliseconds of the Unix
+epoch, because facts outlive the machine's monotonic clock. The text of a turn and the numbers of a call are in facts
+and in the database, and nowhere else.
 
 Facts travel on a channel (shared/channel.py), whose epoch and numbers the sender never uses again. callbook keeps each
 as `Noted`: `(source, seq)` makes at-least-once delivery an exactly-once record.
@@ -47,7 +47,7 @@ class CallStatus(Message, frozen=True, array_like=True, tag=72):
     from_number: str
     to_number: str
     status: str  # Twilio's: initiated, ringing, in-progress, completed, busy, failed, no-answer, canceled
-    duration_s: int  # -1: not said
+    duration_s: int  # -1: unknown
     at_ms: int
 
 
@@ -57,8 +57,8 @@ class RecordingStatus(Message, frozen=True, array_like=True, tag=73):
     call_sid: str
     recording_sid: str
     status: str  # Twilio's: in-progress, completed, absent
-    duration_s: int  # -1: not said
-    channels: int  # 0: not said
+    duration_s: int  # -1: unknown
+    channels: int  # 0: unknown
     error_code: str
     at_ms: int
 
@@ -70,12 +70,12 @@ class ConversationBegan(Message, frozen=True, array_like=True, tag=74):
     stream_sid: str
     model: str
     record: bool  # by RECORDING and the agent's own setting
-    resumed: bool  # it may have been recorded since an earlier stream
+    resumed: bool  # a recording may have begun with an earlier stream
     at_ms: int
 
 
 class Turn(Message, frozen=True, array_like=True, tag=75):
-    """Sent by aibridge when a turn ended, and again whenever more of it became known: its words, the part heard."""
+    """Sent by aibridge when a turn ended, and again whenever its words or its heard part became known."""
 
     call_sid: str
     item_id: str  # the model's; names the turn within the call
@@ -83,7 +83,7 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     role: str  # "caller" or "ai"
     began_ms: int  # 0: never heard
     ended_ms: int  # 0: not yet
-    text: str  # all of it; "" while no transcript is there
+    text: str  # all words; "" without a transcript
     heard_text: str  # the part that the caller heard
     spoken_ms: int  # audio that the model made; 0 for the caller
     heard_ms: int  # of that
@@ -95,13 +95,13 @@ class Interruption(Message, frozen=True, array_like=True, tag=76):
 
     call_sid: str
     at_ms: int
-    silent_ms: int  # from then until the ear had played the last of it
+    silent_ms: int  # from then until the ear had played the last of the AI's speech
     protected: bool  # it waited for the end of greeting protection
     cancelled: bool  # the model was still making the response
 
 
 class ModelUsage(Message, frozen=True, array_like=True, tag=77):
-    """Sent by aibridge when a conversation ended: all tokens of it."""
+    """Sent by aibridge when a conversation ended: all its tokens."""
 
     call_sid: str
     conversation: int  # drawn by aibridge; a call that lost its worker has two
@@ -116,7 +116,7 @@ class ModelUsage(Message, frozen=True, array_like=True, tag=77):
 
 
 class ConversationEnded(Message, frozen=True, array_like=True, tag=78):
-    """Sent by aibridge when a call is over there, with what the ear made of the line."""
+    """Sent by aibridge when a call is over there, with the gaps at the ear."""
 
     call_sid: str
     stream_sid: str

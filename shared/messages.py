@@ -1,11 +1,11 @@
 """Every message between the processes of a cell, one class each, except the facts for callbook (shared/facts.py).
 
-On the wire a ZeroMQ message is one MessagePack array `[VERSION, message, message, ...]`, so that a sender can put all
-it has for a tick into one send. A message is itself an array: its tag, then its fields in the order written here.
+A ZeroMQ message is one MessagePack array `[VERSION, message, message, ...]`, so a sender puts everything that it has
+for a tick into one send. A message is itself an array: its tag, then its fields in the order written here.
 
 `call` is an integer that the gateway draws for each media socket; no two in a cell are equal. `utterance` counts the
-audio items of a call from 1; aibridge keeps the map to `(response_id, item_id, content_index)`. Times are nanoseconds
-of CLOCK_MONOTONIC, which all processes of a machine share.
+pieces of the AI's speech in a call from 1; aibridge maps it to the model's ids. Times are nanoseconds of
+CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import msgspec
 
 from .plan import CallOrder, CallPlan
 
-# Raised when a field changes its place or meaning; a receiver drops and counts what has another.
+# Raise it when a field changes its place or meaning; a receiver drops and counts messages of another version.
 VERSION: Final = 2
 
 
 class UndecodableError(ValueError):
-    """Bytes that are no message of this version. The receiver counts it and goes on."""
+    """Bytes that are not a message of this version. The receiver counts them and goes on."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -36,12 +36,12 @@ class Header(Message, frozen=True, array_like=True, tag=1):
     """
 
     epoch: int  # of the sender, drawn at its start
-    to: int  # the epoch of the receiver that this is meant for; 0: whoever it is
-    oldest: int  # no message before this number comes any more
+    to: int  # the epoch of the intended receiver; 0: any
+    oldest: int  # no message with a lower number will come
     first: int
     count: int
     through: int  # the receiver's messages up to this number were handled
-    again: bool  # those after it did not arrive
+    again: bool  # later messages did not arrive: repeat them
 
 
 # --- gateway and aibridge -------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     token_id: str  # the public part of the stream token; CallStarted repeats it
     call_sid: str
     plan: CallPlan
-    resumed: bool  # Twilio came back through the <Redirect> after </Connect>
+    resumed: bool  # the call returned through the <Redirect> after </Connect>
 
 
 class CallStarted(Message, frozen=True, array_like=True, tag=12):
@@ -73,8 +73,8 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     stream_sid: str
     started_ns: int  # when `start` was read
     plan: CallPlan
-    # How often the call was handed to another worker, or again to its worker after a restart; and the last CallMemory
-    # of the worker before.
+    # How often the call was handed to another worker, or to its restarted worker; and the former worker's last
+    # CallMemory.
     handover: int = 0
     memory: bytes = b""
 
@@ -94,10 +94,10 @@ class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
 
 
 class MarkHeard(Message, frozen=True, array_like=True, tag=15):
-    """Sent by gateway to aibridge when Twilio echoed the mark behind an utterance."""
+    """Sent by gateway to aibridge when Twilio echoed the mark that follows an utterance."""
 
     call: int
-    generation: int  # count of `clear`s before the mark was sent; Twilio echoes marks that a clear threw away, too
+    generation: int  # `clear`s before the mark was sent; Twilio also echoes marks whose audio a clear discarded
     utterance: int
     at_ns: int
 
@@ -110,28 +110,28 @@ class FirstFrameSent(Message, frozen=True, array_like=True, tag=16):
 
 
 class CallEnded(Message, frozen=True, array_like=True, tag=17):
-    """Sent by gateway to aibridge when a call's media socket is gone, for whatever reason."""
+    """Sent by gateway to aibridge when a call's media socket is gone."""
 
     call: int
-    reason: str  # "stop": Twilio said so; "lost": the socket went without a word; "hung-up": we closed it
+    reason: str  # "stop": Twilio said so; "lost": the socket closed without a stop; "hung-up": the gateway closed it
 
 
 class FollowCall(Message, frozen=True, array_like=True, tag=18):
-    """Sent by gateway to aibridge when somebody watches a call, a browser phone: tell what happens in it."""
+    """Sent by gateway to aibridge when a browser phone follows a call: send CallNotes about it."""
 
     call: int
 
 
 class LineLost(Message, frozen=True, array_like=True, tag=19):
-    """Sent by gateway to aibridge when another txpacer answers than before: how far the call's frames had come."""
+    """Sent by gateway to aibridge when txpacer was restarted: how far the call's frames had come."""
 
     call: int
-    epoch: int  # of the txpacer that answers now
-    # Frames of each of the last utterances whose mark came, oldest first: `(utterance, frames)`.
+    epoch: int  # of the new txpacer
+    # `(utterance, frames)` of each of the last utterances whose mark came, oldest first.
     marks: tuple[tuple[int, int], ...]
-    frames: int  # of the utterance behind those, so far
+    frames: int  # of the utterance after those, so far
     seq: int  # of the next frame
-    wire_ns: int  # when the last frame was written; 0: none was
+    wire_ns: int  # when the last frame was written; 0: never
 
 
 class WorkerState(Message, frozen=True, array_like=True, tag=20):
@@ -140,34 +140,34 @@ class WorkerState(Message, frozen=True, array_like=True, tag=20):
     worker: int
     ready: bool  # the model accepted our key and model name
     calls: int
-    epoch: int = 0  # of its end of the channel; a new one means that it knows no call of this gateway any more
-    others: int = 0  # gateways beside this one that said hello lately and are not draining
+    epoch: int = 0  # of its end of the channel; a new epoch means that the worker has lost this gateway's calls
+    others: int = 0  # other gateways that said hello lately and are not draining
 
 
 class CallMemory(Message, frozen=True, array_like=True, tag=23):
-    """Sent by aibridge to gateway when a conversation has changed, once a second at most: to keep, not to read."""
+    """Sent by aibridge to gateway when a conversation has changed, once a second at most: keep it for a successor."""
 
     call: int
     memory: bytes
 
 
 class CallAdopted(Message, frozen=True, array_like=True, tag=24):
-    """Sent by aibridge to every gateway when a worker took over another one's call: should it come back, it is here."""
+    """Sent by aibridge to every gateway when it took over a call: route the call here if Twilio reconnects."""
 
     call_sid: str
 
 
 class CallTaken(Message, frozen=True, array_like=True, tag=25):
-    """Sent by aibridge to the other gateways when a call began at one: their offers of it are used.
+    """Sent by aibridge to the other gateways when a call began at one gateway: their offers of the call are used.
 
-    Sent by gateway to a worker when a call that it dialled ahead for is at another one.
+    Sent by gateway to a worker that dialled ahead for a call when the call is at another worker.
     """
 
     call_sid: str
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when an EndCall has ended a call: any of them may get Twilio's next request."""
+    """Sent by aibridge to every gateway when an EndCall has ended a call: any gateway may get Twilio's next request."""
 
     call_sid: str
     order: CallOrder  # EndCall's
@@ -178,23 +178,23 @@ class EndCall(Message, frozen=True, array_like=True, tag=21):
 
     call: int
     order: CallOrder
-    after_utterance: int  # first wait for this utterance's mark (bounded by a time-out); 0: at once
+    after_utterance: int  # first wait for this utterance's mark, up to a time-out; 0: at once
 
 
 class RefuseCall(Message, frozen=True, array_like=True, tag=27):
     """Sent by aibridge to gateway when a media socket showed a token that was used at another gateway.
 
-    The socket is not the call's: close it, and keep what is known of the call.
+    The socket is not the call's: close it. The call itself goes on.
     """
 
     call: int
 
 
 class CallNote(Message, frozen=True, array_like=True, tag=22):
-    """Sent by aibridge to gateway when something happened in a call that is followed. Lost when nobody has room."""
+    """Sent by aibridge to gateway when something happened in a followed call. It is dropped when there is no room."""
 
     call: int
-    note: bytes  # a JSON object; aibridge/follower.py says which there are
+    note: bytes  # a JSON object; aibridge/follower.py lists them
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------
@@ -207,11 +207,11 @@ class BridgeHello(Message, frozen=True, array_like=True, tag=30):
 
 
 class OpenLine(Message, frozen=True, array_like=True, tag=31):
-    """Sent by aibridge to txpacer when a call started, and again until it is answered."""
+    """Sent by aibridge to txpacer when a call started, and repeated until it is answered."""
 
     call: int
     gateway: str
-    handover: int = 0  # CallStarted's; a lower one than before is of a worker that slept meanwhile, and is dropped
+    handover: int = 0  # CallStarted's; a lower number comes from a stalled worker, and is dropped
     ask: int = 0  # LineState repeats it
 
 
@@ -231,15 +231,15 @@ class SpeechEnd(Message, frozen=True, array_like=True, tag=33):
 
 
 class Withdraw(Message, frozen=True, array_like=True, tag=34):
-    """Sent by aibridge to txpacer on a barge-in: pace nothing more of any utterance up to and including `through`."""
+    """Sent by aibridge to txpacer on a barge-in: pace nothing more of the utterances up to and including `through`."""
 
     call: int
     through: int
-    clear: bool  # BARGE_IN=clear: also throw away what Twilio has buffered
+    clear: bool  # BARGE_IN=clear: also discard what Twilio has buffered
 
 
 class CloseLine(Message, frozen=True, array_like=True, tag=35):
-    """Sent by aibridge, and by gateway too, to txpacer when the call is over."""
+    """Sent by aibridge and by gateway to txpacer when the call is over."""
 
     call: int
 
@@ -251,24 +251,24 @@ class PauseLine(Message, frozen=True, array_like=True, tag=36):
 
 
 class ResumeLine(Message, frozen=True, array_like=True, tag=37):
-    """Sent by aibridge to txpacer when it was no interruption: go on with the next frame."""
+    """Sent by aibridge to txpacer when the caller did not interrupt: continue with the next frame."""
 
     call: int
 
 
 class RestoreLine(Message, frozen=True, array_like=True, tag=38):
-    """Sent by aibridge to txpacer for a call whose line, or media socket, is gone: go on where the ear stopped.
+    """Sent by aibridge to txpacer for a call whose line, or media socket, is lost: continue where the ear stopped.
 
-    Sent again until it is answered; where there is a line already, that goes on. What it lacks then follows as Speech.
+    Repeated until it is answered. A line that exists stays as it is. The speech that the line lacks follows as Speech.
     """
 
     call: int
     gateway: str
-    epoch: int  # the txpacer that this is meant for; another one drops it
+    epoch: int  # of the intended txpacer; another one drops it
     seq: int  # of the next frame
-    utterance: int  # 0: none is missing
-    paced_bytes: int  # of it, already; whole frames
-    ear_ns: int  # when the ear had played them; 0: not begun
+    utterance: int  # the utterance to continue; 0: none
+    paced_bytes: int  # its bytes that were paced, in whole frames
+    ear_ns: int  # when the ear had played them; 0: it has not begun
     handover: int = 0  # as OpenLine's
     ask: int = 0  # LineState repeats it
 
@@ -276,21 +276,21 @@ class RestoreLine(Message, frozen=True, array_like=True, tag=38):
 class PacerState(Message, frozen=True, array_like=True, tag=40):
     """Sent by txpacer to gateway and aibridge as the answer to a hello."""
 
-    epoch: int  # drawn at each start of txpacer; a new one means that all lines are gone
+    epoch: int  # drawn at each start of txpacer; a new epoch means that all lines are lost
     lines: int
 
 
 class LineState(Message, frozen=True, array_like=True, tag=45):
     """Sent by txpacer to aibridge as the answer to OpenLine and RestoreLine: what the line has been given.
 
-    `unheard` holds `(utterance, bytes, paced bytes, ended, ear_ns)` of each that the ear has not finished, in order;
-    `ear_ns` is when it began to play it, 0 if it has not.
+    `unheard` holds `(utterance, bytes, paced bytes, ended, ear_ns)` of each utterance that the ear has not finished, in
+    order; `ear_ns` is when the ear began to play it, 0 if it has not.
     """
 
     call: int
     unheard: tuple[tuple[int, int, int, bool, int], ...]
-    ask: int = 0  # of what this answers
-    # After a handover, what is not paced of each: the worker that said it is gone.
+    ask: int = 0  # of the request that this answers
+    # After a handover, the unpaced speech of each: the worker that sent it is gone.
     speech: tuple[bytes, ...] = ()
 
 
@@ -308,8 +308,8 @@ class PlayoutShifted(Message, frozen=True, array_like=True, tag=42):
     call: int
     utterance: int
     gap_ns: int
-    audible: bool = True  # a gap; otherwise it was meant (a pause), or only the beginning is late
-    continued: bool = False  # the silence that was told last has become longer by this
+    audible: bool = True  # a gap; otherwise a pause, or only the beginning is late
+    continued: bool = False  # the silence that was reported last has become longer by this
 
 
 class PlayoutFinished(Message, frozen=True, array_like=True, tag=43):
@@ -323,15 +323,15 @@ class PlayoutFinished(Message, frozen=True, array_like=True, tag=43):
 class Withdrawn(Message, frozen=True, array_like=True, tag=44):
     """Sent by txpacer to aibridge as the answer to Withdraw.
 
-    `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: the speech
-    bytes of it that were paced, all of which will be heard; after a `clear`, those that were heard before it. An
-    utterance that txpacer never saw is not in it.
+    `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: its speech
+    bytes that were paced, all of which will be heard; after a `clear`, those that were heard before it. It does not
+    hold utterances that txpacer never saw.
     """
 
     call: int
     through: int
     paced: tuple[tuple[int, int], ...]
-    silent_ns: int  # when the ear will have played the last of it
+    silent_ns: int  # when the ear will have played the last of them
 
 
 # --- txpacer and gateway --------------------------------------------------------------------------------------------
@@ -341,27 +341,27 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
     """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
 
     An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
-    count from 0; a pause takes one number), and the utterance whose end lies behind them (0: none; CLEAR: send Twilio
-    `clear` instead, before anything that follows). `audio` may be empty when only a mark is due.
+    count from 0; a pause takes one number), and the utterance that ends with them (0: none; CLEAR: send Twilio `clear`
+    instead, before anything that follows). `audio` may be empty when only a mark is due.
     """
 
     batch: int  # counts from 1 for each gateway; WireAck repeats it
-    deadline_ns: int  # when the frames ought to leave the gateway's socket
+    deadline_ns: int  # when the frames should leave the gateway's socket
     entries: tuple[tuple[int, int, bytes, int], ...]
 
 
-# In the place of a mark: throw away what Twilio has buffered (BARGE_IN=clear only).
+# In place of a mark: discard what Twilio has buffered (BARGE_IN=clear only).
 CLEAR: Final = -1
 
 
 class WireAck(Message, frozen=True, array_like=True, tag=51):
     """Sent by gateway to txpacer when all frames of a batch, and of those before it, were written to their sockets.
 
-    Within 20 ms for several batches together; at once when something left late.
+    It covers several batches within 20 ms, and is sent at once when frames left late.
 
-    txpacer lets no more than the lead be unacknowledged, so that a stalled gateway holds nothing that a barge-in could
-    still have withdrawn. `late` names each call whose frames left more than 20 ms after the deadline, with the number
-    of the first such frame of the batch.
+    txpacer has at most one lead unacknowledged, so a stalled gateway holds no speech that a barge-in could still
+    withdraw. `late` names each call whose frames left more than 20 ms after the deadline, with the number of the first
+    such frame of the batch.
     """
 
     batch: int
@@ -404,16 +404,17 @@ def encode_one(message: Message) -> bytes:
 
 
 def encode_into(buffer: bytearray, messages: Iterable[Message]) -> None:
-    """The same in place of what `buffer` holds: for large messages, whose memory is then taken once."""
+    """`encode` into `buffer`, whose content is replaced: large messages then allocate once."""
     _encoder.encode_into([VERSION, *messages], buffer)
 
 
-# By the identity of the union, because hashing one costs more than decoding a message; the union is kept with it.
+# By the identity of the union, because hashing a union costs more than decoding a message. The union is kept alive,
+# too.
 _decoders: Final[dict[int, tuple[Any, msgspec.msgpack.Decoder[list[Any]]]]] = {}
 
 
 def _decoder(types: Any) -> msgspec.msgpack.Decoder[list[Any]]:
-    """Straight into the structs: 0.2 us a message, where unpacking first and converting then took 12."""
+    """A decoder straight into the structs: 0.2 us a message, instead of 12 for unpacking and converting."""
     known = _decoders.get(id(types))
     if known is None:
         known = _decoders[id(types)] = (types, msgspec.msgpack.Decoder(list[int | Header | types]))
@@ -423,7 +424,7 @@ def _decoder(types: Any) -> msgspec.msgpack.Decoder[list[Any]]:
 def decode(data: bytes | memoryview, types: Any) -> Sequence[Any]:
     """The messages in `data`, each one of `types` (a union from this module).
 
-    Raises UndecodableError, and nothing else, for bytes that are anything else.
+    Raises UndecodableError, and nothing else, for any other bytes.
     """
     try:
         batch = _decoder(types).decode(data)

@@ -1,4 +1,4 @@
-"""What goes in and what comes out of a call: the plan that it starts with, and the order that it ends with."""
+"""The plan with which a call starts, and the order with which its conversation ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 class CallPlan(msgspec.Struct, frozen=True, array_like=True):
     """All that is known about a call before it starts.
 
-    The webhook makes it once; every message that begins or hands over a call carries it, and nobody changes it.
+    The webhook makes it once. Every message that begins or hands over a call carries it. It never changes.
     """
 
     direction: Literal["inbound", "outbound"] = "inbound"
@@ -29,7 +29,7 @@ class HangUp(msgspec.Struct, frozen=True, array_like=True, tag="hang-up"):
 
 
 class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
-    """Connect the caller to somebody else; when that fails or ends, Twilio comes back with the call."""
+    """Connect the caller to somebody else; when that fails or ends, Twilio returns with the call."""
 
     # E.164 number or SIP address.
     to: str
@@ -45,7 +45,7 @@ class Conference(msgspec.Struct, frozen=True, array_like=True, tag="conference")
 
 
 class Fallback(msgspec.Struct, frozen=True, array_like=True, tag="fallback"):
-    """No model can go on with the call: give the caller what the settings name (a sentence, a number, or neither)."""
+    """No model can continue the call: give the caller the settings' sentence, number, or neither."""
 
 
 CallOrder: TypeAlias = HangUp | Dial | Conference | Fallback

@@ -3,17 +3,17 @@
 A statechart of parallel regions, each moved by a table of its own:
 
     making    what the model does for this call            cancel_once.py
-    truth     what the model knows of each response        responses.py, truncate_to_heard.py
+    truth     what the model knows about each response     responses.py, truncate_to_heard.py
     line      what the caller is going to hear             playout.py
     floor     who speaks                                   barge_in.py
     notice    the recording notice                         recording_notice.py
     greeting  the greeting and its protection              greeting_protection.py
-    owed      what is asked for next, and retries          owed_and_retry.py
-    session   what there is between call and model         reconnect_and_renewal.py
+    owed      what to request next, and retries            owed_and_retry.py
+    session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
 
-`_react` and `report` show what each event does in the regions, in order. `settle` then does what has become possible.
-Times are ns, monotonic.
+`_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
+possible. Times are ns, monotonic.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ Report = PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 
 
 class Conversation(ResponseEvents):
-    """Feed it what happens, with the time; carry out the commands that it returns, in order."""
+    """Feed it events with the time, and carry out the returned commands in order."""
 
     def start(self, now_ns: int) -> list[Command]:
-        """The media socket is open, and a session is being dialled. Recordings are said at once."""
+        """The media socket is open, and a session is being dialled. Recordings play at once."""
         self.sessions.start(now_ns)
         return self.say_recordings(now_ns)
 
     def receive(self, event: ModelEvent | SessionEvent, now_ns: int) -> list[Command]:
         """An event of the call's session, or of the session that is dialled."""
-        if type(event) is Speech:  # nearly every one is this or the next
+        if type(event) is Speech:  # nearly every event is this or the next
             return self.on_speech(event, now_ns)
         if self.ended or not (self.sessions.is_live or isinstance(event, SessionReady | DialFailed)):
             self._metrics.illegal.inc()
@@ -130,7 +130,7 @@ class Conversation(ResponseEvents):
         return []
 
     def report(self, report: Report, now_ns: int) -> list[Command]:
-        """What txpacer says about this call's line; until its very end."""
+        """A report of txpacer about this call's line. Reports count until the end of the call."""
         commands: list[Command] = []
         match report:
             case PlayoutStarted():
@@ -177,11 +177,11 @@ class Conversation(ResponseEvents):
                 case Due.RENEW:
                     commands += self.step_session(SessionStep.RENEW_DUE, now_ns)
                 case Due.ANSWER | Due.PROTECTED:
-                    pass  # settle looks at what they were waiting for
+                    pass  # `settle` examines what they were waiting for
         return commands + self.settle(now_ns)
 
     def _spoken_over(self, now_ns: int) -> FloorEvent:
-        """What the caller who begins to speak speaks over."""
+        """The event of a caller who begins to speak, by what the caller speaks over."""
         if self.is_protected(now_ns):
             return FloorEvent.SPEAKS_OVER_PROTECTED
         if self.is_interruptible():
@@ -226,7 +226,7 @@ class Conversation(ResponseEvents):
         return commands
 
     def _look_at_protection(self, now_ns: int) -> list[Command]:
-        """An interruption waits: when the protection ends, it happens if the caller still speaks."""
+        """An interruption waits. When the protection ends and the caller still speaks, it happens."""
         if self.is_protected(now_ns):
             end_ns = self.protection.until_ns(self.greeting.state)
             if end_ns is not None and end_ns > now_ns:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
+from shared import liveness
 from shared.messages import PlayoutShifted, PlayoutStarted, Withdrawn
 
 from .barge_in import BargeIn
@@ -22,10 +23,6 @@ from .responses import Response, Responses, TruthEvent
 from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
-
-# txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock gives the
-# answer.
-WITHDRAWN_NS: Final = 2_000_000_000
 
 
 class LineState(Enum):
@@ -185,7 +182,7 @@ class Playout:
         self._interruption = interruption
         self._effective_ns = now_ns if protected else at_ns
         self.withdrawing_through = self.utterances.last_open()
-        self._timers.set(Due.WITHDRAWN, now_ns + WITHDRAWN_NS)
+        self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         touched = {utterance.response for utterance in self.utterances.open()}
         commands = self.step(LineEvent.WITHDRAW)
         for number in touched:

@@ -1,4 +1,4 @@
-"""The regions of one call, and what several of them know or do together.
+"""The regions of one call, and the acts that involve several of them.
 
 Methods that begin with `step_` move one region and carry out its acts. Times are ns, monotonic.
 """
@@ -36,7 +36,7 @@ from .utterances import Utterance, Utterances
 
 
 class Regions:
-    """The state of one conversation; nothing else holds any."""
+    """The whole state of one conversation."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class Regions:
         self.protection = Protection(rules.protect_ns)
         # The utterances of the recording notice.
         self.notice_said: list[Utterance] = []
-        # What the goodbye hands the call on to.
+        # The order with which the goodbye hands the call on.
         self.order: CallOrder = HangUp()
-        # The caller's last turn that the model has; 0: none.
+        # The caller's last turn in the model's conversation; 0: none.
         self._last_turn = 0
-        # When the caller's speech began last, and when the turn ended that was not answered yet (0: there is none).
+        # When the caller's last speech began, and when the unanswered turn ended (0: there is none).
         self._speech_ns = self._stopped_ns = 0
-        # When the session was lost (0: it was not), and when something of the active response came last.
+        # When the session was lost (0: it was not), and when the last event of the active response came.
         self._lost_ns = self._made_ns = 0
 
     @property
@@ -111,7 +111,7 @@ class Regions:
         return recording_notice.is_protected(self.notice.state) or self.protection.is_on(self.greeting.state, now_ns)
 
     def is_interruptible(self) -> bool:
-        """The AI does something that an interruption would stop."""
+        """Whether an interruption would stop something: a response or speech of the AI."""
         if self.making.state in (Making.REQUESTED, Making.ACTIVE):
             return True
         return self._rules.barge_in != "drain" and self.playout.is_audible()
@@ -170,7 +170,7 @@ class Regions:
             self.notice_said.append(utterance)
 
     def say_recordings(self, now_ns: int) -> list[Command]:
-        """The notice and the greeting, as far as they are recorded and it is their turn."""
+        """Play a recorded notice and a recorded greeting when it is their turn."""
         commands: list[Command] = []
         script = self._script
         if self.notice.state is Opening.DUE and script.notice.audio:
@@ -188,7 +188,7 @@ class Regions:
         return commands
 
     def _say(self, line: Line, purpose: Purpose, now_ns: int) -> list[Command]:
-        """Play a recording as an utterance of its own; the model is told its words when a session is there."""
+        """Play a recording as an utterance of its own; the model is told its words when a session is ready."""
         response = self.responses.add(self.numbers.next_response(), purpose, Truth.TOLD)
         utterance, _ = self.utterances.receive(response.number, self.numbers.next_utterance(), len(line.audio))
         commands = self.playout.begin(utterance, response)
@@ -197,7 +197,7 @@ class Regions:
         return [*commands, *self.playout.speak(utterance, line.audio, now_ns), *self.playout.end(utterance)]
 
     def fall_back(self, reason: str, now_ns: int) -> list[Command]:
-        """The model is gone for good: what is in the line is heard, then the recorded sentence, then the order."""
+        """The model is gone for good: the line plays on, then the recorded sentence plays, then the order follows."""
         if self.ended:
             return []
         self.order = self._script.fallback_order

@@ -1,4 +1,4 @@
-"""What the model's responses do to the regions: speech, beginnings, ends, tools, faults; and asking for more."""
+"""The effects of the model's responses on the regions: speech, beginnings, ends, tools, faults; and new requests."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .responses import Response, Truth
 from .session_events import SessionEvents
 from .timers import Due
 
-# A response that yields nothing for this long while the caller hears nothing never ends. It is the longest that a model
-# was meant to think before it speaks, and longer than any caller waits.
+# A response that yields nothing for this long while the line is silent never ends: longer than a model thinks before it
+# speaks, and longer than any caller waits.
 STALLED_NS: Final = 20_000_000_000
-# A response that yields nothing is looked at this often while the caller still hears the rest of it.
+# A silent response is examined this often while the caller still hears its speech.
 STALL_AGAIN_NS: Final = 1_000_000_000
 
 
@@ -78,7 +78,7 @@ class ResponseEvents(SessionEvents):
             self.asking.owe("answer", now_ns)
             return commands + self.step_making(MakingEvent.INTERRUPTED, now_ns)
         self.greeting.step(OpeningEvent.BEGAN if purpose == "greeting" else OpeningEvent.OTHER_BEGAN)
-        if not is_unwanted:  # else it answers nobody
+        if not is_unwanted:  # an unwanted response answers nothing
             self.asking.step(OwedEvent.FORGIVEN, now_ns)
         return commands
 
@@ -110,7 +110,7 @@ class ResponseEvents(SessionEvents):
         return commands
 
     def _on_made(self, response: Response, event: ResponseEnded, *, spoke: bool, now_ns: int) -> list[Command]:
-        """A response ended that nobody interrupted: it is made, or has failed."""
+        """A response ended without an interruption: it is made, or has failed."""
         purpose = response.purpose
         if purpose == "notice":
             is_whole = spoke and event.outcome == "completed"
@@ -125,7 +125,7 @@ class ResponseEvents(SessionEvents):
     def on_tool(self, event: ToolCalled, now_ns: int) -> list[Command]:
         response = self.responses.get(event.response)
         if response is None or response.truth.state in (Truth.TOLD, Truth.TOLD_CUT):
-            return []  # nobody waits for the answer
+            return []  # no session waits for the answer
         if response.truth.state in (Truth.SILENCED, Truth.CUT):
             return [AnswerTool(event.tool_call, '{"error": "the caller interrupted; it was not done"}')]
         if event.name == HANG_UP_TOOL:
@@ -142,7 +142,7 @@ class ResponseEvents(SessionEvents):
                 self._metrics.cancel_not_active.inc()
                 return self.step_making(MakingEvent.CANCEL_REFUSED, now_ns)
             case "busy":
-                # Our Ask crossed the model's own response; or the model's own was refused, and it says so to us, too.
+                # The request crossed the model's own response; or the model's own was refused, which it reports, too.
                 self._metrics.already_active.inc()
                 return self.on_ask_failed(now_ns, is_crossed=True) if is_ours else []
             case "fatal":
@@ -153,7 +153,7 @@ class ResponseEvents(SessionEvents):
                 return self.on_ask_failed(now_ns) if is_ours else []
 
     def on_ask_failed(self, now_ns: int, *, is_crossed: bool = False) -> list[Command]:
-        """What was asked for does not come. `is_crossed`: the model was making a response of its own."""
+        """The requested response does not come. `is_crossed`: the model was making a response of its own."""
         purpose = self.asking.refused()
         commands = self.step_making(MakingEvent.REFUSED, now_ns)
         if purpose == "notice":
@@ -166,9 +166,9 @@ class ResponseEvents(SessionEvents):
         return commands + self._retry(purpose, now_ns)
 
     def _retry(self, purpose: Purpose, now_ns: int) -> list[Command]:
-        """A response failed: ask again, and in the end give the caller the fallback."""
+        """A response failed: request it again; after the last retry, the caller gets the fallback."""
         if self.floor.state is not Floor.QUIET and purpose != "notice":
-            return []  # the turn that is being spoken is answered
+            return []  # the answer to the caller's present turn replaces it
         pause_ns = self.asking.retry_after_ns()
         if pause_ns is None:
             if purpose == "greeting":
@@ -181,7 +181,7 @@ class ResponseEvents(SessionEvents):
         return []
 
     def ask(self, now_ns: int) -> list[Command]:
-        """Ask the model for what is owed, unless something is in the way."""
+        """Request what is owed, unless something is in the way."""
         if not self.sessions.is_live or self.making.state is not Making.IDLE or not self.asking.may_ask():
             return []
         purpose = self._next_purpose()
@@ -203,7 +203,7 @@ class ResponseEvents(SessionEvents):
         return "greeting" if is_greeting else self.asking.purpose()
 
     def look_for_progress(self, now_ns: int) -> list[Command]:
-        """A response ought to have ended: a session that does not go on with it, and still answers pings, is lost."""
+        """A response should have ended: a session that does not continue it is lost, even if it answers pings."""
         stalled_ns = self._made_ns + STALLED_NS
         if self.making.state is Making.ACTIVE:
             is_heard = not self.utterances.unheard_bytes(now_ns)

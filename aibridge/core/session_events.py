@@ -1,4 +1,4 @@
-"""What becomes of a conversation when its session comes or goes: the next one is told everything, and goes on."""
+"""The effects of a session's coming and going: the next session is told everything, and continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .timers import Due
 
 
 class SessionEvents(Regions):
-    """The coming and going of sessions."""
+    """The conversation's handling of its sessions."""
 
     def step_session(self, step: SessionStep, now_ns: int) -> list[Command]:
         commands: list[Command] = []
@@ -42,9 +42,9 @@ class SessionEvents(Regions):
         return commands + self.step_session(SessionStep.LOST, now_ns)
 
     def leave_session(self, now_ns: int, *, spoke: bool, is_complete: bool) -> list[Command]:
-        """Nothing more comes of the session. What is in the line is heard; the next session owes what this one owed.
+        """The session is gone. The line plays on; the next session owes what this one owed.
 
-        `spoke`: the response that it was making has begun in the line; `is_complete`: and is there to its end.
+        `spoke`: the active response has begun in the line; `is_complete`: the line has all of it.
         """
         self.timers.cancel(Due.STALLED)
         was_asked = self.making.state is Making.REQUESTED
@@ -71,7 +71,7 @@ class SessionEvents(Regions):
         return self.playout.end_all() + self.step_floor(FloorEvent.SESSION_LOST, now_ns)
 
     def _adopt_session(self, now_ns: int) -> list[Command]:
-        """The dialled session is ours: tell it everything, and go on."""
+        """Use the dialled session: tell it everything that was said, and continue."""
         if self._lost_ns:
             self._metrics.reconnected.inc()
             self._metrics.recovery.observe((now_ns - self._lost_ns) / 1e9)

@@ -1,4 +1,4 @@
-"""Which processes of the cell still tell facts. Times are ns, monotonic."""
+"""The live senders of facts in the cell. Times are ns, monotonic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SILENT_NS = ns(FACTS_SILENT_S)
 
 
 class Senders:
-    """`heard` names a sender and its epoch, the source of its facts, as often as it says anything."""
+    """Call `heard` with a sender and its epoch (the source of its facts) for each of its batches."""
 
     def __init__(self) -> None:
         # By name: the epoch, and when the sender was heard last.
@@ -21,12 +21,12 @@ class Senders:
         self._senders.pop(name, None)
 
     def silent(self, now_ns: int) -> list[str]:
-        """Forget those that are gone without taking leave; their names."""
+        """Forget the senders that are gone without taking leave. Returns their names."""
         gone = [name for name, (_, heard_ns) in self._senders.items() if now_ns - heard_ns > _SILENT_NS]
         for name in gone:
             del self._senders[name]
         return gone
 
     def sources(self) -> set[int]:
-        """The epochs of those that are there."""
+        """The epochs of the live senders."""
         return {epoch for epoch, _ in self._senders.values()}

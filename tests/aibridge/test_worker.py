@@ -16,7 +16,8 @@ from openai import AsyncOpenAI
 from aibridge import agent, worker
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
-from shared import bus
+from aibridge.models.realtime.sessions import Sessions
+from shared import bus, liveness
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
 from shared.messages import (
@@ -40,7 +41,6 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
-from shared.process import ConfigError
 from shared.settings import Settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
@@ -87,7 +87,7 @@ class Cell:
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until `holds` is true; fail when it does not become true in time."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  # what is waited for happens behind a socket
+        while not holds():  # noqa: ASYNC110  # the condition depends on another process
             await asyncio.sleep(0.005)
 
 
@@ -101,8 +101,10 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
+            chosen_agent = agent.load(None)
+            sessions = Sessions(config, chosen_agent, client, page)
             under_test = worker.Worker(
-                config, number=0, agent=agent.load(None), client=client, page=page, context=context
+                config, number=0, agent=chosen_agent, sessions=sessions, page=page, context=context
             )
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
@@ -200,7 +202,7 @@ def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worke
 
 
 def test_a_session_without_a_media_socket_is_closed_when_the_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "OFFER_S", 0.3)
+    monkeypatch.setattr(liveness, "TOKEN_S", 0.3)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -299,7 +301,7 @@ def test_a_gateway_learns_that_its_offer_was_used_at_another_gateway() -> None:
 
 
 def test_a_gateway_learns_whether_another_gateway_takes_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "GATEWAY_LIVES_S", 0.2)
+    monkeypatch.setattr(liveness, "GATEWAY_LIVES_S", 0.2)
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -373,7 +375,7 @@ def test_a_worker_that_gets_sigterm_takes_no_calls_and_leaves_the_memory_of_its_
 def test_a_call_that_returned_on_another_socket_leaves_its_memory_with_that_gateway_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "HELLO_S", 60)  # and not when its turn comes
+    monkeypatch.setattr(liveness, "HELLO_S", 60)  # and not when its turn comes
 
     async def scenario() -> None:
         async with cell() as under_test:
@@ -402,41 +404,5 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_success
             await until(lambda: epochs() == [1])
             assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
             await until(lambda: epochs() == [1, 2])
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("config", "advice"),
-    [
-        ({"type": "realtime", "audio": {"input": {"turn_detection": {"type": "no such type"}}}}, "agent.toml"),
-        ({"type": "realtime"}, "OPENAI_API_KEY"),
-    ],
-)
-def test_a_start_that_the_model_refuses_names_what_is_to_be_changed(
-    monkeypatch: pytest.MonkeyPatch, config: Any, advice: str
-) -> None:
-    monkeypatch.setattr(worker, "session_config", lambda *_: config)
-
-    async def scenario() -> None:
-        with tempfile.TemporaryDirectory(prefix="t-") as directory:
-            context: zmq.Context[Any] = zmq.Context()
-            async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
-                key = "sk-refused" if advice == "OPENAI_API_KEY" else "sk-test"
-                client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
-                starting = worker.Worker(
-                    Settings(_env_file=None, run_dir=Path(directory)),  # type: ignore[call-arg]
-                    number=0,
-                    agent=agent.load(None),
-                    client=client,
-                    page=Page.in_memory(DEFINITIONS),
-                    context=context,
-                )
-                try:
-                    with pytest.raises(ConfigError, match=advice):
-                        await asyncio.wait_for(starting.run(asyncio.Event()), 10)
-                finally:
-                    context.destroy(linger=0)
-                    await client.close()
 
     run(scenario)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from proofs.judge import judge
+from shared.liveness import HONCHO_KILL_S
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
@@ -245,3 +246,27 @@ def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
                 troubling.join()
                 callbook.terminate()
                 callbook.wait()
+
+
+def test_a_call_that_is_live_when_everything_stops_ends_in_the_records_with_its_turns(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Stack(env={"DATA_DIR": str(data)}, log=tmp_path / "log") as stack:
+
+        async def stop_in_mid_call() -> float:
+            async with Exchange() as exchange:
+                listening = Caller([HangUp(AiSilent(ms=60_000))], seed=1)
+                call = asyncio.create_task(exchange.place_call(stack.webhook_url, stack.auth_token, caller=listening))
+                await asyncio.sleep(6)
+                began = time.monotonic()
+                os.kill(stack.pipeline_pid, signal.SIGTERM)
+                await asyncio.to_thread(stack.wait)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                return time.monotonic() - began
+
+        assert asyncio.run(stop_in_mid_call()) < HONCHO_KILL_S
+    with contextlib.closing(sqlite3.connect(data / "calls.db")) as database:
+        ((ended_at, reason),) = database.execute("SELECT ended_at, end_reason FROM calls").fetchall()
+        turns = database.execute("SELECT heard_text FROM turns").fetchall()
+    assert (bool(ended_at), reason) == (True, "hung-up")
+    assert any(heard for (heard,) in turns)

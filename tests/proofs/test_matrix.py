@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proofs.matrix import carry, row, rules_of
+from proofs.cell.cell import Cell, default_agent
+from proofs.matrix import carry, rules_of
+from proofs.matrix_rows import row
 from proofs.scenarios import Scenario, all_scenarios
-from proofs.virtual import VirtualCall
 from shared.plan import Fallback
 
 TOLERANCE_MS = 10
@@ -28,7 +29,7 @@ def test_some_cancels_of_the_sweep_cross_the_end_of_their_response() -> None:
 
 
 def _metric(scenario: Scenario, name: str) -> float:
-    return carry(scenario).page.counter(name).value
+    return carry(scenario).talk.page.counter(name).value
 
 
 def test_the_same_seed_gives_the_same_call() -> None:
@@ -40,9 +41,9 @@ def test_the_same_seed_gives_the_same_call() -> None:
 
 def test_the_estimated_ear_agrees_with_twilios_marks() -> None:
     result = carry(SCENARIOS["answer: three in a row, each interrupted"])
-    drift = result.page.histogram("bridge_mark_drift_seconds")
+    drift = result.talk.page.histogram("bridge_mark_drift_seconds")
     assert drift.count >= 4
-    marks = [u for u in map(result.conversation.utterances.get, range(1, 20)) if u is not None and u.mark_ns]
+    marks = [u for u in map(result.talk.conversation.utterances.get, range(1, 20)) if u is not None and u.mark_ns]
     assert marks
     # There and back: two hops to the carrier, one to the gateway, one to aibridge, and the pacer's tick.
     assert all(abs((u.mark_ns or 0) - (u.settled_ns or 0)) <= 10_000_000 for u in marks)
@@ -58,21 +59,21 @@ def test_a_new_session_is_told_what_was_said_before_the_first_request() -> None:
 
 def test_the_renewal_of_a_session_is_inaudible() -> None:
     result = carry(SCENARIOS["renewal: every 6 s, between turns"])
-    assert result.page.counter("bridge_renewals").value >= 2
+    assert result.talk.page.counter("bridge_renewals").value >= 2
     assert len(result.sessions) >= 3
 
 
 def test_without_a_model_the_call_goes_on_with_the_twiml_within_ten_seconds() -> None:
     result = carry(SCENARIOS["loss: the model never comes back"])
-    assert result.end_call is not None
-    assert result.end_call.order == Fallback()
+    assert result.talk.end_call is not None
+    assert result.talk.end_call.order == Fallback()
     lost_ns = result.sessions[0]["closed_ns"]
     assert 0 < result.record.ended_ns - lost_ns <= 10_500_000_000
 
 
 def test_the_model_is_told_what_was_heard_of_a_recorded_greeting() -> None:
     result = carry(SCENARIOS["recorded greeting: interrupted before there is a model"])
-    turn = result.conversation.history.turns[0]
+    turn = result.talk.conversation.history.turns[0]
     assert turn.interrupted
     assert turn.text.startswith(turn.heard_text)
     assert 0 < len(turn.heard_text) < len(turn.text)
@@ -80,10 +81,10 @@ def test_the_model_is_told_what_was_heard_of_a_recorded_greeting() -> None:
 
 def test_with_a_frozen_pacer_the_model_is_told_the_truth_after_a_while() -> None:
     scenario = SCENARIOS["answer: one item, interrupted at 4000 ms"]
-    result = VirtualCall(
-        scenario.script,
-        behaviours=scenario.behaviours,
-        rules=rules_of({}),
-        events=((9_000, VirtualCall.kill_pacer),),
-    ).run(40_000)
-    assert not result.conversation.playout.awaits_truth()
+    cell = Cell(agent=default_agent({}), rules=rules_of({}))
+    phone = cell.call(scenario.script, scenario.behaviours)
+    cell.clock.after(9_300, cell.pacer.kill)
+    cell.run_out(17_000)
+    talk = cell.result(phone).talk
+    assert talk is not None
+    assert not talk.conversation.playout.awaits_truth()

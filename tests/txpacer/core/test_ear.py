@@ -8,7 +8,7 @@ from shared.audio import FRAME_BYTES, FRAME_NS
 from shared.messages import CLEAR
 from txpacer.core.reports import CaughtUp, Finished, Shifted, Started
 
-from ..virtual_cell import LEAD_MS, MS, T0
+from ..virtual_lines import LEAD_MS, MS, T0
 from .cells import speech
 from .lines import make, run, tick
 

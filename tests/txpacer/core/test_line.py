@@ -12,7 +12,7 @@ from txpacer.core.line import REBUFFER_BYTES
 from txpacer.core.outlet import GRID_NS
 from txpacer.core.reports import CaughtUp, Finished, Shifted, Started, Starved
 
-from ..virtual_cell import LEAD_MS, MS, T0
+from ..virtual_lines import LEAD_MS, MS, T0
 from .cells import speech
 from .lines import frame_or_tick, make, run, tick
 

@@ -11,7 +11,7 @@ from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.outlet import GRID_NS
 from txpacer.core.pacer import Pacer
 
-from ..virtual_cell import HOP_NS, LEAD_MS, MS, T0, Cell
+from ..virtual_lines import HOP_NS, LEAD_MS, MS, T0, Lines
 from .cells import STALLS_MS, assert_the_ear_position_was_correct, histogram, speech, talking, told_gap_ms, written
 
 
@@ -197,7 +197,7 @@ def test_an_overdue_line_is_late_since_its_deadline_whatever_message_arrives_mea
 
 
 def test_calls_keep_their_own_phase() -> None:
-    cell = Cell()
+    cell = Lines()
     for call in range(1, 5):
         cell.open(call)
         cell.say(call, 1, speech(2_000, call))
@@ -251,7 +251,7 @@ def test_a_socket_that_takes_nothing_stops_its_line_after_a_clear_too() -> None:
 
 
 def test_speech_that_a_socket_has_not_taken_is_not_reported_as_heard() -> None:
-    cell = Cell()
+    cell = Lines()
     cell.open(1)
     cell.say(1, 1, speech(200))
     cell.run(70)

@@ -14,7 +14,7 @@ from shared.messages import PlayoutFinished, PlayoutShifted
 from txpacer.core.line import Line
 from txpacer.core.outlet import GRID_NS
 
-from ..virtual_cell import HOP_NS, LEAD_MS, MS, T0, Cell
+from ..virtual_lines import HOP_NS, LEAD_MS, MS, T0, Lines
 from .cells import STALLS_MS, assert_the_ear_position_was_correct, histogram, speech, talking, told_gap_ms, written
 
 
@@ -74,7 +74,7 @@ def test_starvation_at_any_point_of_an_utterance_loses_no_byte_and_the_ear_posit
     audio = speech(600)
     for at in range(40, len(audio), 397):
         for pause_ms in (30, 110, 130, 400):
-            cell = Cell()
+            cell = Lines()
             cell.open(1)
             cell.say(1, 1, audio[:at], end=False)
             cell.run(at // 8 + pause_ms)
@@ -111,7 +111,7 @@ def test_the_gaps_of_a_call_are_added_up_at_its_end() -> None:
 
 
 def test_after_an_hour_the_schedule_has_not_moved_by_a_nanosecond() -> None:
-    cell = Cell()
+    cell = Lines()
     cell.open(1)
     minute = speech(1_000) * 60
     cell.say(1, 1, minute, end=False)
@@ -130,7 +130,7 @@ def test_after_an_hour_the_schedule_has_not_moved_by_a_nanosecond() -> None:
 class Speaker:
     """One call: what it was given to say, and what its caller must have heard."""
 
-    def __init__(self, cell: Cell, call: int) -> None:
+    def __init__(self, cell: Lines, call: int) -> None:
         self.cell, self.call = cell, call
         self.utterance = 1
         self.said: dict[int, bytes] = {}
@@ -206,7 +206,7 @@ class Speaker:
 def test_hours_of_calls_with_stalls_ragged_deltas_and_withdrawals() -> None:
     """Six calls of twelve minutes; the model speaks five times as fast as the ear hears, in deltas of any size."""
     rng = random.Random(20)
-    cell = Cell()
+    cell = Lines()
     speakers = [Speaker(cell, call) for call in range(1, 7)]
     left_bytes = dict.fromkeys(range(1, 7), 0)
     while cell.now_ns < T0 + 12 * 60_000 * MS:
@@ -257,7 +257,7 @@ steps = st.one_of(
 def test_whatever_stops_no_byte_is_lost_and_the_ear_position_stays_correct(
     script: list[tuple[int, tuple[str, int]]],
 ) -> None:
-    cell = Cell()
+    cell = Lines()
     speakers = (Speaker(cell, 1), Speaker(cell, 2))
     rng = random.Random(5)
     for number, (what, amount) in script:

@@ -7,7 +7,7 @@ import random
 from shared.audio import FRAME_BYTES, SILENCE
 from txpacer.core.reports import Shifted, Starved
 
-from ..virtual_cell import MS, T0
+from ..virtual_lines import MS, T0
 from .cells import speech
 from .lines import make, run, tick
 

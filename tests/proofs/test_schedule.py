@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from proofs.nemesis import DECK, LONG_S, PAUSE_S, QUIET_S, schedule
+from proofs.schedule import DECK, LONG_S, PAUSE_S, QUIET_S, schedule
 
 
 def test_a_seed_always_gives_the_same_schedule_and_another_seed_another_one() -> None:

@@ -1,0 +1,68 @@
+"""The nemesis in virtual time: the same acts, callers and checker as `proofs.nemesis`, a minute of it in a second."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from proofs.acts import Act, Deed
+from proofs.schedule import QUIET_S, schedule, script
+from simulator.carrier.call import CallRecord
+
+from .cell import Cell
+from .harm import harm
+from .phone import Phone
+
+# After the last call, conversations wait this long for their caller to return.
+SETTLE_MS: Final = 15_000
+LIMIT_MS: Final = 90_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of a run: each call with its sessions, the acts, and what was left after the last call."""
+
+    calls: Sequence[tuple[CallRecord, list[dict[str, Any]]]]
+    deeds: Sequence[Deed]
+    left: Sequence[str]
+
+
+def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
+    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook."""
+    cell = Cell(gateways=2, workers=2, seed=seed)
+    rng = random.Random(seed)
+    deeds: list[Deed] = []
+
+    def do(act: Act) -> None:
+        deeds.append(harm(cell, act))
+
+    began_ns = cell.now_ns
+    for act in schedule(seed, seconds):
+        if act.target != "callbook":
+            cell.clock.at(began_ns + int(act.at_s * 1e9), partial(do, act))
+    talking: list[Phone] = []
+    while cell.now_ns < began_ns + int((seconds - QUIET_S) * 1e9):
+        talking = [phone for phone in talking if not phone.is_over]
+        talking += [cell.dial(script(rng)) for _ in range(calls - len(talking))]
+        cell.run(500)
+    cell.run_out(LIMIT_MS, SETTLE_MS)
+    results = [cell.result(phone) for phone in cell.phones.values()]
+    return Run([(each.record, each.sessions) for each in results], deeds, list(_left(cell)))
+
+
+def _left(cell: Cell) -> Iterator[str]:
+    for gateway in cell.gateways:
+        if gateway.core.by_number:
+            yield f"{gateway.name} still has {len(gateway.core.by_number)} calls"
+    for worker in cell.workers:
+        if worker.calls:
+            yield f"{worker.name} still has {len(worker.calls)} calls"
+    if len(cell.pacer.core):
+        yield f"txpacer still has {len(cell.pacer.core)} lines"
+    for call_sid, sessions in cell.model.sessions.items():
+        for session in sessions:
+            if not session.close_code:
+                yield f"a session of {call_sid} is still open"
