@@ -1,6 +1,6 @@
-"""The database behind DATABASE_URL: SQLite in one file, or PostgreSQL. Opened by callbook and by the terminal's reader.
+"""The database of DATABASE_URL: SQLite in one file, or PostgreSQL. callbook and `twentyms calls` open it.
 
-Everything here blocks, for seconds if the database does: it is called in threads, and in no other process.
+Every function here may block for seconds, so it is called in threads, and in no other process.
 """
 
 from __future__ import annotations

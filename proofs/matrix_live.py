@@ -31,7 +31,7 @@ from simulator.voice import VOICES
 from twentyms.stack import Stack
 
 from .judge import judge
-from .matrix import Row, row
+from .matrix_rows import Row, row
 from .retold import forgotten
 from .scenarios import Expected, Scenario, Sessions
 from .spoken import listen, read_sessions

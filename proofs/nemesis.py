@@ -44,7 +44,7 @@ REDIAL_S: Final = 3.0
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
-# Calls before the first act: what a process opens with its first call is no leak of the others.
+# Calls before the first act: what a process opens with its first calls is not a leak.
 WARM_UP_CALLS: Final = 8
 
 

@@ -30,7 +30,7 @@ ANSWER_MS: Final = 9_000
 class Expected:
     """Faults that a scenario forces: of this kind and key, between `count` times, each of an amount within `amount`.
 
-    A fault that does not come although it is expected is a problem like one that comes unexpected.
+    A missing forced fault is a problem, like an unexpected fault.
     """
 
     kind: FaultKind

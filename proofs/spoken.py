@@ -167,7 +167,7 @@ def wire_gaps_ms(pieces: Iterable[Piece]) -> list[float]:
 def damages(spoken: Sequence[Spoken], pieces: Sequence[Piece]) -> Iterator[Damage]:
     """Bytes that were lost, heard twice, out of order, or of no item; each where the ear noticed it.
 
-    A repetition of what was heard already is no disorder.
+    A repetition of heard bytes does not count as out of order.
     """
     furthest = (-1, 0)
     seen = [bytearray(len(each.coverage)) for each in spoken]

@@ -227,19 +227,16 @@ class Channel:
                 self.weight = 0
             self._sent = 0
         self._previous_peer_epoch, self.peer_epoch = self.peer_epoch or -1, header.epoch
-        self.taken = self._acknowledged = header.oldest - 1
+        self.taken = self._acknowledged = 0
         self._misses = False
         self.owes_answer = True
 
     def _heed(self, header: Header, now_ns: int) -> None:
         entries = self._entries
-        progressed = False
         while entries and entries[0].first + len(entries[0].messages) - 1 <= header.through:
             self._forget_first()
-            progressed = True
-        if progressed:
             self._progress_ns = now_ns
         # Later headers still ask for what is already on its way again.
-        if header.again and self._sent and (progressed or now_ns - self._repeated_ns >= _ASK_AGAIN_NS):
+        if header.again and self._sent and now_ns - self._repeated_ns >= _ASK_AGAIN_NS:
             self._sent = 0
             self._repeated_ns = now_ns

@@ -110,7 +110,7 @@ class FirstFrameSent(Message, frozen=True, array_like=True, tag=16):
 
 
 class CallEnded(Message, frozen=True, array_like=True, tag=17):
-    """Sent by gateway to aibridge when a call's media socket is gone, for whatever reason."""
+    """Sent by gateway to aibridge when a call's media socket is gone."""
 
     call: int
     reason: str  # "stop": Twilio said so; "lost": the socket closed without a stop; "hung-up": the gateway closed it
@@ -131,7 +131,7 @@ class LineLost(Message, frozen=True, array_like=True, tag=19):
     marks: tuple[tuple[int, int], ...]
     frames: int  # of the utterance after those, so far
     seq: int  # of the next frame
-    wire_ns: int  # when the last frame was written; 0: none was
+    wire_ns: int  # when the last frame was written; 0: never
 
 
 class WorkerState(Message, frozen=True, array_like=True, tag=20):

@@ -129,7 +129,7 @@ def wait_until() -> object:
         assert callable(condition)
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, "it did not come about in time"
+            assert time.monotonic() < deadline, "it did not happen in time"
             time.sleep(0.02)
 
     return wait

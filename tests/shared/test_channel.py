@@ -151,6 +151,17 @@ def test_a_lasting_channel_repeats_to_a_restarted_peer_what_was_not_acknowledged
     assert send(sender, successor) == [2, 3, 4]
 
 
+def test_an_acknowledgement_of_a_predecessors_messages_says_nothing_about_the_successors() -> None:
+    sender, receiver = pair()
+    sender.put([speech(1), speech(2)])
+    send(sender, receiver)
+    to_the_predecessor = receiver.hello()
+    successor = Channel(9, max_weight=100)
+    successor.put([speech(3)])
+    successor.receive([to_the_predecessor], 0)
+    assert send(successor, receiver) == [3]
+
+
 def test_a_restarted_sender_is_heard_from_its_first_message() -> None:
     sender, receiver = pair()
     sender.put([speech(1)])
@@ -219,7 +230,7 @@ class End:
 
 
 class Network:
-    """Two ends, and batches in flight between them, in order, each of which may be lost or come twice."""
+    """Two ends, and batches in flight between them, in order; each batch may be lost or come twice."""
 
     def __init__(self, *, is_lasting: bool, drops: Any) -> None:
         self.is_lasting = is_lasting
@@ -267,7 +278,6 @@ class Network:
         end.channel = self._channel()
         end.is_frozen = False
         end.handled.append({})
-        self.in_flight[1 - who].clear()
 
     def settle(self) -> None:
         for end in self.ends:

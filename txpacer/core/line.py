@@ -81,8 +81,8 @@ class Line:
     def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
         """Continue a lost line, whose next frame was `seq`, inside `utterance` (0: none).
 
-        The ear had played the first `paced_bytes` of it, whole frames, at `ear_ns`; the silence since then is a gap.
-        0: nobody was told that the utterance began, and nobody knows how long the silence is.
+        The ear had played its first `paced_bytes`, whole frames, at `ear_ns`; the silence since then is a gap.
+        0: no one was told that the utterance began, and the length of the silence is unknown.
         """
         self.seq = seq
         self._ear.restore(seq, ear_ns)

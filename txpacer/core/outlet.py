@@ -125,7 +125,7 @@ class Outlet:
                 continue
             due_ns = phase.tick * GRID_NS
             if phase.tick == current and is_open:
-                # On time, and before any line changes its phase: whoever can gives its frame.
+                # On time, and before any line changes its phase: take the frame of each line that has one ready.
                 before = len(entries)
                 for line in phase.lines:
                     entry = line.frame()
