@@ -1,8 +1,8 @@
 """A TLS proxy in front of the gateway: `python -m benchmarks.capacity --tls ordinary`, or `realtime`.
 
-Two HAProxies on this machine. The outer one stands for Twilio: it takes the carrier's plain connections and speaks TLS,
-and it goes before all ordinary processes, as the carrier does. The inner one is the system's: it ends TLS in front of
-the gateway, with ordinary scheduling or with the gateway's real-time priority.
+Two HAProxies run on this machine. The outer one stands for Twilio: it accepts the carrier's plain connections and
+speaks TLS, at a priority above all ordinary processes, like the carrier. The inner one is the system's: it ends TLS in
+front of the gateway, with ordinary scheduling or with the gateway's real-time priority.
 """
 
 from __future__ import annotations

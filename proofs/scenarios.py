@@ -1,4 +1,4 @@
-"""Every order of events that matters to turn taking, as calls; proofs.matrix carries and judges them."""
+"""Every order of events that matters to turn taking, as calls that proofs.matrix carries and judges."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BYE: Final = HangUp(AiSilent(ms=1_200))
 # A caller's utterance of 1.4 s, and one of 0.8 s.
 LONG: Final = "vm-sorry"
 SHORT: Final = "hello"
-# The widest answer: several seconds, so that it is being heard long after it was made.
+# The longest answer: it is heard long after it was made.
 ANSWER_MS: Final = 9_000
 
 
@@ -40,7 +40,7 @@ class Expected:
     amount: tuple[float, float] = (1, 1)
 
     def settle(self, faults: Sequence[Fault]) -> tuple[list[Fault], list[str]]:
-        """The faults that are not of this kind, and what is wrong with those that are."""
+        """The faults of other kinds, and the problems with those of this kind."""
         mine = [each for each in faults if each.kind == self.kind and each.key.startswith(self.key)]
         least, most = self.amount
         wrong = [f"{each.text} (expected: {least:g} to {most:g})" for each in mine if not least <= each.amount <= most]
@@ -57,7 +57,7 @@ _CLOSED: Final = Expected("warning", "31921")
 
 @dataclass(frozen=True)
 class Scenario:
-    """One call, and what may be said against it. `behaviours` are the model's, session after session."""
+    """One call, and the conditions that its verdict must meet. `behaviours` are the model's, session after session."""
 
     name: str
     script: tuple[Step, ...]
@@ -69,7 +69,7 @@ class Scenario:
     forced: tuple[Expected, ...] = ()
     # Barge-ins that must happen (None: any number), and protected ones among them that must not.
     interruptions: int | None = None
-    # What else must be true of the verdict: a sentence when it is not.
+    # A further condition for the verdict: returns a sentence when it is not met.
     also: Callable[[Verdict, Sessions], str] | None = None
     # Accidents of virtual time, (ms after the answer, what happens); such a scenario is not run live.
     events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
@@ -120,7 +120,7 @@ def _heard_whole_greeting(verdict: Verdict, _: Sessions) -> str:
 
 
 def _protection() -> Iterator[Scenario]:
-    """Rule 5, at every window, with speech that ends inside of it and outside."""
+    """Greeting protection of every length, with speech that ends inside it and after it."""
     for protect in (0, 100, 300, 499, 500, 501, 900):
         env = {"GREETING_PROTECT_MS": str(protect)}
         yield Scenario(
@@ -222,7 +222,7 @@ def _answers() -> Iterator[Scenario]:
 
 
 def _model() -> Iterator[Scenario]:
-    """What else the model may do."""
+    """Failures and delays of the model."""
     polite = (Say(SHORT, AiSilent(ms=400)), Say(LONG, AiSilent(ms=400)))
     yield Scenario(
         "model: no audio, then an answer",
@@ -339,7 +339,7 @@ _IN_FLIGHT: Final = Expected("inbound", amount=(20, 40))
 
 
 def _losses() -> Iterator[Scenario]:
-    """The model's socket goes."""
+    """The model's socket is lost."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
     ends = (Say(LONG, AiSilent(ms=1_500)), BYE)
     healthy = Behaviour(answer_ms=ANSWER_MS)
@@ -411,7 +411,7 @@ def _losses() -> Iterator[Scenario]:
 
 
 def _modes() -> Iterator[Scenario]:
-    """The settings that change what an interruption does."""
+    """The settings that change the effect of an interruption."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
     for behaviour, name in (
         (Behaviour(answer_ms=ANSWER_MS), "one item"),
@@ -460,7 +460,7 @@ def _modes() -> Iterator[Scenario]:
 
 
 def _recording(least_ms: float, most_ms: float) -> Expected:
-    """A greeting from a file is of no item of the model: this much of it is heard."""
+    """A greeting from a file belongs to no item of the model: this much of it is heard."""
     return Expected("damage", "invented", amount=(least_ms * BYTES_PER_MS - FRAME_BYTES, most_ms * BYTES_PER_MS))
 
 
@@ -495,7 +495,7 @@ def _recorded() -> Iterator[Scenario]:
 
 
 def _accidents() -> Iterator[Scenario]:
-    """txpacer goes, and its successor takes over: a gap, and nothing else."""
+    """txpacer is killed, and its standby takes over: a gap, and nothing else."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
     yield Scenario(
         "txpacer restarts in mid-sentence",
