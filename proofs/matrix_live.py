@@ -43,11 +43,10 @@ AT_ONCE: Final = 6
 TRIES: Final = 3
 LOG: Final = Path("out/matrix/processes.log")
 # The cost of a loss. The dying socket does not deliver what the server has just written: 100 ms of an answer that is
-# made at twice real time. The history of that session is not corrected. Caller audio in flight is lost.
+# made at twice real time. The history of that session is not corrected.
 LOST: Final = (
     Expected("cut", count=(0, 1), amount=(0, 200)),
     Expected("history", count=(0, 1), amount=(0, 200)),
-    Expected("inbound", count=(0, 1), amount=(0, 100)),
 )
 
 

@@ -215,7 +215,6 @@ def _answers() -> Iterator[Scenario]:
             f"answer: made in {made_ms} ms, the cancel may cross its end",
             (*polite, Say(LONG, AiHeard(ms=1_000)), BYE),
             (Behaviour(answer_ms=8_000, speed=8_000 / made_ms),),
-            forced=(Expected("cancel not active", count=(0, 1)),),  # in some of the sweep, see test_matrix
             interruptions=1,
             virtual_only=True,
         )
@@ -334,28 +333,22 @@ def _uncut(_: Verdict, sessions: Sessions) -> str:
     return "An item was cut without an interruption." if cut else ""
 
 
-# What the caller said while the news of the loss was on its way.
-_IN_FLIGHT: Final = Expected("inbound", amount=(20, 40))
-
-
 def _losses() -> Iterator[Scenario]:
     """The model's socket is lost."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
     ends = (Say(LONG, AiSilent(ms=1_500)), BYE)
     healthy = Behaviour(answer_ms=ANSWER_MS)
     breaks = Behaviour(responses=(Behaviour(), Behaviour(answer_ms=ANSWER_MS, drop_utterance_at_ms=3_000)))
-    yield Scenario("loss: in mid-sentence", (*polite, *ends), (breaks, healthy), forced=(_IN_FLIGHT,))
+    yield Scenario("loss: in mid-sentence", (*polite, *ends), (breaks, healthy))
     yield Scenario(
         "loss: in mid-sentence, interrupted",
         (*polite, Say(LONG, AiHeard(ms=1_500)), BYE),
         (breaks, healthy),
-        forced=(_IN_FLIGHT,),
     )
     yield Scenario(
         "loss: in the greeting",
         ends,
         (Behaviour(responses=(Behaviour(drop_utterance_at_ms=900),)), healthy),
-        forced=(_IN_FLIGHT,),
     )
     yield Scenario("loss: before the greeting", ends, (Behaviour(first_delta_ms=900, drop_session_at_ms=700), healthy))
     for at_ms in (3_700, 4_200, 4_600, 5_000):
@@ -375,7 +368,6 @@ def _losses() -> Iterator[Scenario]:
         "loss: three refusals, then the model is back",
         (*polite, *ends),
         (breaks, *3 * (Behaviour(refuse="unavailable"),), healthy),
-        forced=(_IN_FLIGHT,),
     )
     yield Scenario(
         "loss: the model never comes back",

@@ -43,6 +43,7 @@ FaultKind = Literal[
     "error",
 ]
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
+CANCEL_NOT_ACTIVE: Final = "response_cancel_not_active"
 
 
 @dataclass(frozen=True)

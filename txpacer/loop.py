@@ -166,7 +166,7 @@ class Loop:
     def _flush(self, sock: zmq.Socket[Any], peer: str, channel: Channel) -> None:
         """Send what was not sent. What the peer refuses follows its next hello."""
         now_ns = time.monotonic_ns()
-        while batch := channel.batch(now_ns):
+        while batch := channel.batch():
             if not self._try(sock, peer, encode(batch)):
                 return
             channel.sent(batch, now_ns)
