@@ -131,7 +131,6 @@ class Worker:
             refused=dropped,
             lost=dropped,
             undecodable=undecodable,
-            gather=sessions.gather,
             # A gateway that is there says hello, and takes then what it refused.
             retry_s=1.0,
         )
@@ -144,7 +143,6 @@ class Worker:
                 refused=dropped,
                 lost=dropped,
                 undecodable=undecodable,
-                gather=sessions.gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )
