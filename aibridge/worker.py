@@ -131,7 +131,7 @@ class Worker:
             refused=dropped,
             lost=dropped,
             undecodable=undecodable,
-            # A gateway that is there says hello, and takes then what it refused.
+            # A live gateway says hello, and then accepts the messages that it refused before.
             retry_s=1.0,
         )
         self._pacer_link = SpeechLink(
