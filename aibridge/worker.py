@@ -131,8 +131,7 @@ class Worker:
             refused=dropped,
             lost=dropped,
             undecodable=undecodable,
-            gather=sessions.gather,
-            # A gateway that is there says hello, and takes then what it refused.
+            # A live gateway says hello, and then accepts the messages that it refused before.
             retry_s=1.0,
         )
         self._pacer_link = SpeechLink(
@@ -144,7 +143,6 @@ class Worker:
                 refused=dropped,
                 lost=dropped,
                 undecodable=undecodable,
-                gather=sessions.gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )

@@ -53,7 +53,7 @@ def place(url: URL) -> str:
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Session]:
-    """A session for somebody at a terminal. Raises ConfigError when there is no database to read."""
+    """A session for a reader at a terminal. Raises ConfigError when there is no database to read."""
     url = url_of(settings)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise ConfigError(

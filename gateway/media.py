@@ -20,7 +20,6 @@ from .connections import MediaConnection
 from .core.call import Call
 from .core.calls import Calls, SocketState
 from .core.commands import (
-    AbortSocket,
     CloseSocket,
     Commands,
     Log,
@@ -31,7 +30,7 @@ from .core.commands import (
     ToPacer,
     ToWorker,
 )
-from .core.hangup import Event
+from .core.hangup import Close, Event
 from .core.media_streams import Dtmf, Mark, MediaStream, Outbound, Start, Stop, Violation, ViolationError
 from .core.metrics import Metrics
 from .links import Links
@@ -189,10 +188,10 @@ class MediaSockets:
                     self._note(fact)
                 case MoveAudio(call, before, after):
                     self._move_audio(call, before, after)
-                case CloseSocket(call, code):
-                    self._close(self.sockets[call], code)
-                case AbortSocket(call):
+                case CloseSocket(call, Close.ABORT):
                     self.sockets[call].connection.transport.abort()
+                case CloseSocket(call, close):
+                    self._close(self.sockets[call], close.value)
                 case Release(call, worker):
                     self._release(call, worker)
                 case ShowNote(call, note):

@@ -23,7 +23,6 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from shared.gather import Gather
 from shared.liveness import CLOSE_S, PING_S
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -95,13 +94,11 @@ class PublicPort:
         check_media: Callable[[ServerConnection, Request], Response | None],
         serve_media: Callable[[MediaConnection], Awaitable[None]],
         metrics: Metrics,
-        gather: Gather | None = None,
     ) -> None:
         self._listener = listener
         self._address = listener.getsockname()[:2]
         self._is_listening = True
         self._metrics = metrics
-        self._gather = gather
         self._half_open = HalfOpen(metrics.half_open_ended)
 
         async def serve(connection: ServerConnection) -> None:
@@ -128,7 +125,7 @@ class PublicPort:
     def _media_connection(self, **_: Any) -> MediaConnection:
         """uvicorn calls this for a request with `Upgrade: websocket`, and replays the request into the result."""
         protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_websockets_logger)
-        connection = MediaConnection(
+        return MediaConnection(
             protocol,
             self._sockets,
             ping_interval=PING_S,
@@ -136,8 +133,6 @@ class PublicPort:
             close_timeout=CLOSE_S,
             on_flood=self._metrics.violations[Violation.FLOOD].inc,
         )
-        connection.gather = self._gather
-        return connection
 
     async def start(self) -> None:
         """Return when the port answers requests."""

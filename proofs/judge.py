@@ -43,7 +43,7 @@ _ASKED_NS: Final = 1_000 * _MS
 # From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
 _ON_ITS_WAY_NS: Final = 250 * _MS
 
-# From the end of a response until its client knows: two hops and a busy machine.
+# How long after the end of a response its client may still cancel it: two hops and a busy machine.
 _CROSSING_NS: Final = 50 * _MS
 
 
@@ -99,7 +99,7 @@ def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None
 
 
 def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
-    """The errors of a session that its client need not have caused.
+    """The errors of a session, without those that no client can avoid.
 
     The server causes one itself when a turn ends during a response. A cancel may cross the end of its response.
     """

@@ -97,7 +97,7 @@ class Nemesis:
     def _held_by(self, name: str, pid: int) -> set[str]:
         """The calls of a process, by the other ends of its sockets.
 
-        A call without a socket is anybody's: it may be about to have one here. txpacer has every line.
+        A call without a socket may be about to have one at any process. txpacer has every line.
         """
         live = {call_sid for call_sid in self._phones if call_sid}
         if name == "callbook":

@@ -28,7 +28,7 @@ from .messages import Header, Message
 
 _ASK_AGAIN_NS: Final = ns(ASK_AGAIN_S)
 _LATE_NS: Final = ns(LATE_S)
-# What was put and is unacknowledged, whatever it weighs.
+# Messages that were put and are unacknowledged, whatever their weight.
 ENTRIES_MAX: Final = 20_000
 # Messages of one send. The rest of a backlog follows with the next one.
 BATCH_MAX: Final = 256

@@ -29,7 +29,6 @@ try:
 except ImportError:  # a platform without a wheel
     from websockets.utils import apply_mask
 
-from .gather import Gather
 
 # RFC 6455, 5.2: FIN and opcode 1, no extension; the lengths that announce a longer length field.
 _TEXT: Final = 0x81
@@ -49,12 +48,10 @@ def _drop(_data: bytes, _is_text: bool) -> None:
 
 
 class DirectConnection(Connection):
-    """To be mixed in before ServerConnection or ClientConnection. `gather`, if any, is told of every read.
+    """To be mixed in before ServerConnection or ClientConnection.
 
     Do not `send` an iterable: `send_now` would write into the middle of that message.
     """
-
-    gather: Gather | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -138,8 +135,6 @@ class DirectConnection(Connection):
     # --- reading ---
 
     def data_received(self, data: bytes) -> None:
-        if self.gather is not None:
-            self.gather.served()
         if self._receiver is not None and not (self._rest or self._to_come or self._is_raw):
             # No bytes of an earlier read are left.
             at = self._read_frames(data)

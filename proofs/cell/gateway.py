@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from gateway.core import twiml
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
-from gateway.core.commands import AbortSocket, CloseSocket, Commands, MoveAudio, Release, ToPacer, ToWorker
+from gateway.core.commands import CloseSocket, Commands, MoveAudio, Release, ToPacer, ToWorker
 from gateway.core.fallback import SWEEP_S
-from gateway.core.hangup import Event, Stage
+from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.core.orders import Orders
@@ -275,12 +275,9 @@ class VirtualGateway(Process):
                 case MoveAudio(call, before, after):
                     for data in self._take(before, call):
                         self._audio(after, call, data)
-                case CloseSocket(call):
+                case CloseSocket(call, close):
                     self._open.discard(self.sockets[call])
-                    self.sockets[call].close()
-                case AbortSocket(call):
-                    self._open.discard(self.sockets[call])
-                    self.sockets[call].close(lost=True)
+                    self.sockets[call].close(lost=close is Close.ABORT)
                 case Release(call, worker):
                     del self.sockets[call]
                     self._take(worker, call)

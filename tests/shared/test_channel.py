@@ -1,4 +1,4 @@
-"""The channel: each message once and in order to the incarnation it is meant for, whatever happens to either end."""
+"""The channel: each message once and in order at its intended incarnation, whatever happens to either end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_acknowledgement_travels_with_the_messages_of_the_other_direction() -
     assert one.waiting == 0
 
 
-def test_hints_are_handled_whatever_is_missing_before_them() -> None:
+def test_hints_are_handled_although_messages_before_them_are_missing() -> None:
     sender, receiver = pair()
     sender.put([speech(1)])
     lost = sender.batch()
@@ -76,7 +76,7 @@ def test_hints_are_handled_whatever_is_missing_before_them() -> None:
     assert receiver.hello().again
 
 
-def test_a_batch_without_a_header_is_handled_as_it_is() -> None:
+def test_a_batch_without_a_header_is_handled_unchanged() -> None:
     _, receiver = pair()
     assert receiver.receive([BridgeHello("x")], 0) == ([BridgeHello("x")], False)
 
@@ -102,7 +102,7 @@ def test_a_lost_batch_is_repeated_on_request_and_nothing_is_handled_twice(is_las
     assert send(sender, receiver) == ([3] if is_last else [2, 3])
 
 
-def test_a_frozen_peer_is_sent_nothing_twice_and_a_request_is_heeded_once() -> None:
+def test_a_frozen_peer_is_sent_nothing_twice_and_a_request_is_answered_once() -> None:
     sender, receiver = pair()
     sender.put([speech(1)])
     sender.sent(sender.batch() or [], 0)
@@ -120,7 +120,7 @@ def test_a_frozen_peer_is_sent_nothing_twice_and_a_request_is_heeded_once() -> N
     assert sender.batch() is not None
 
 
-def test_a_restarted_peer_gets_nothing_that_was_meant_for_its_predecessor() -> None:
+def test_a_restarted_peer_gets_no_message_that_was_meant_for_its_predecessor() -> None:
     sender, receiver = pair()
     sender.put([speech(1)])
     in_flight = sender.batch()
@@ -137,7 +137,7 @@ def test_a_restarted_peer_gets_nothing_that_was_meant_for_its_predecessor() -> N
     assert send(sender, successor) == [2]
 
 
-def test_a_lasting_channel_repeats_to_a_restarted_peer_what_was_not_acknowledged() -> None:
+def test_a_lasting_channel_repeats_unacknowledged_messages_to_a_restarted_peer() -> None:
     sender, receiver = pair(is_lasting=True)
     for number in (1, 2, 3):
         sender.put([speech(number)])
@@ -210,7 +210,7 @@ def test_a_peer_is_late_when_it_acknowledges_nothing_for_a_while() -> None:
     assert not sender.is_late(ns(200))
 
 
-def test_what_is_acknowledged_by_hand_is_repeated_until_then() -> None:
+def test_messages_are_repeated_until_they_are_acknowledged_by_hand() -> None:
     sender = Channel(1, max_weight=100, is_lasting=True)
     receiver = Channel(2, max_weight=100, acknowledges_at_once=False)
     greet(sender, receiver)
@@ -303,7 +303,7 @@ ACTS = st.tuples(
 
 @settings(max_examples=400, deadline=None)
 @given(st.booleans(), st.sampled_from(["newest", "oldest"]), st.lists(ACTS, max_size=60))
-def test_whatever_happens_each_message_is_handled_once_in_order_by_the_one_it_was_meant_for(
+def test_in_any_course_of_events_each_message_is_handled_once_in_order_by_its_intended_receiver(
     is_lasting: bool, drops: str, acts: list[tuple[str, int]]
 ) -> None:
     network = Network(is_lasting=is_lasting, drops=drops)

@@ -168,7 +168,7 @@ class Line:
     def frame(self) -> Entry | None:
         """The frame that is due, if the line has nothing else to do than to emit it; None: ask `tick`.
 
-        To be called at the line's deadline, less than 20 ms late. Nearly every frame leaves this way, at a tenth of
+        To be called at the line's deadline, less than 20 ms late. Nearly every frame leaves this way, at a seventh of
         the cost of a `tick`. The last frame of an utterance never does.
         """
         head = self.steady

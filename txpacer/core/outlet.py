@@ -202,7 +202,7 @@ class Outlet:
                     self.place(line, now_ns)
 
     def lose_batches(self) -> None:
-        """Nobody will acknowledge what is under way."""
+        """The batches in flight will not be acknowledged."""
         self._metrics.lost_batches.inc(len(self._unacked))
         self._unacked.clear()
 

@@ -16,7 +16,7 @@ from simulator.model.behaviour import Behaviour
 SCRIPT = (Say("hello", AiSilent(ms=400)), Say("vm-sorry", AiHeard(ms=2_000)), HangUp(AiSilent(ms=1_200)))
 LISTENS = (HangUp(AfterAnswer(ms=20_000)),)
 LONG = (Behaviour(answer_ms=15_000),)
-# In the midst of the first sentence of 15 s.
+# During the first sentence, of 15 s.
 HARM_MS = 6_000
 
 
