@@ -358,6 +358,13 @@ def _losses() -> Iterator[Scenario]:
             (Behaviour(drop_session_at_ms=at_ms), Behaviour(answer_ms=3_000)),
             virtual_only=True,
         )
+    for at_ms in (8_280, 8_320, 8_360, 8_500):  # the words begin 8,290 ms after the session
+        yield Scenario(
+            f"loss: as the caller begins to speak ({at_ms})",
+            (Say(LONG, AfterAnswer(ms=8_000)), BYE),
+            (Behaviour(drop_session_at_ms=at_ms), Behaviour(answer_ms=3_000)),
+            virtual_only=True,
+        )
     yield Scenario(
         "loss: the session expires (1001)",
         (*polite, Say(LONG, AiSilent(ms=400)), *ends),
@@ -486,6 +493,29 @@ def _recorded() -> Iterator[Scenario]:
     )
 
 
+def _notice() -> Iterator[Scenario]:
+    """A recording notice is heard whole and first, whoever speaks first (rule 10)."""
+    agent = {"recording": "on", "recording_notice": "This call is recorded."}
+    # The judge knows interruptions only: the AI speaks on until the end of the notice.
+    speaks_on = (Expected("leftover", amount=(3_500, 5_500)),)
+    for name, script, forced in (
+        ("heard by a polite caller", (Say(SHORT, AiSilent(ms=400)), BYE), ()),
+        ("the caller speaks first", (say(500, AfterAnswer(ms=40)), BYE), ()),
+        ("interrupted at 200 ms", (say(2_000, AiHeard(ms=200)), BYE), speaks_on),
+        ("interrupted at 900 ms", (say(2_000, AiHeard(ms=900)), BYE), speaks_on),
+    ):
+        yield Scenario(
+            f"recording notice: {name}", script, agent=agent, forced=forced, also=_heard_whole_notice, virtual_only=True
+        )
+
+
+def _heard_whole_notice(verdict: Verdict, sessions: Sessions) -> str:
+    first = next(item for item in sessions[0]["items"] if item["role"] == "assistant")
+    whole = first["held_ms"] == first["sent_bytes"] // BYTES_PER_MS and not first["deleted"]
+    cut = any(each.item_id == first["item_id"] for each in verdict.cuts)
+    return "" if whole and not cut else "The notice was not heard whole."
+
+
 def _accidents() -> Iterator[Scenario]:
     """txpacer is killed, and its standby takes over: a gap, and nothing else."""
     polite = (Say(SHORT, AiSilent(ms=400)),)
@@ -499,5 +529,5 @@ def _accidents() -> Iterator[Scenario]:
 
 
 def all_scenarios() -> list[Scenario]:
-    groups = (_protection, _answers, _model, _losses, _modes, _recorded, _accidents)
+    groups = (_protection, _answers, _model, _losses, _modes, _recorded, _notice, _accidents)
     return [scenario for group in groups for scenario in group()]
