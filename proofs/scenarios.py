@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -111,8 +112,11 @@ def _answers() -> Iterator[Scenario]:
         "preamble, then the answer": Behaviour(answer_ms=ANSWER_MS, preamble=True),
         "made whole at once": Behaviour(answer_ms=ANSWER_MS, speed=60),
         "made whole at once, two items": Behaviour(answer_ms=ANSWER_MS, speed=60, preamble=True),
-        "ten times as much": Behaviour(answer_ms=ANSWER_MS, speed=60, flood_times=10),
-        "made at the speed of speech": Behaviour(answer_ms=ANSWER_MS, speed=1.05),
+        # An answer of 90 s: the caller does not wait for the end of the last one.
+        "ten times as much": replace(
+            Behaviour(answer_ms=ANSWER_MS, speed=60, flood_times=10), responses=(Behaviour(speed=60),)
+        ),
+        "made hardly faster than speech": Behaviour(answer_ms=ANSWER_MS, speed=1.2),
         "ragged deltas": Behaviour(answer_ms=ANSWER_MS, ragged=True),
         "stale deltas after the cancel": Behaviour(answer_ms=ANSWER_MS, stale_deltas_after_cancel=4, speed=3),
         "transcript early": Behaviour(answer_ms=ANSWER_MS, transcript="early"),
@@ -122,7 +126,11 @@ def _answers() -> Iterator[Scenario]:
         for at_ms in (0, 60, 700, 1_500, 4_000):
             yield Scenario(
                 f"answer: {name}, interrupted at {at_ms} ms",
-                (*polite, Say(LONG, AiHeard(ms=at_ms)), BYE),
+                (
+                    *polite,
+                    Say(LONG, AiHeard(ms=at_ms)),
+                    HangUp(AiHeard(ms=9_000)) if behaviour.flood_times > 1 else BYE,
+                ),
                 (behaviour,),
                 interruptions=1,
                 virtual_only=at_ms not in (700, 4_000),

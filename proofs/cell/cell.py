@@ -163,7 +163,7 @@ class Cell:
         while self.now_ns < limit_ns and not all(phone.is_over for phone in self.phones.values()):
             self.clock.step()
         for phone in self.phones.values():
-            phone.hang_up()
+            phone.give_up()
         self.run(after_ms)
 
     def restart_pacer(self) -> None:

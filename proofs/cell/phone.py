@@ -154,10 +154,11 @@ class Phone:
         if not self.carrier.has_hung_up:
             self._next_verb()
 
-    def hang_up(self) -> None:
+    def give_up(self) -> None:
+        """The call takes too long: the caller hangs up."""
         if not self.is_over:
             self._send(self.carrier.hang_up(self._clock.now_ns))
-            self._end("hung-up-by-caller")
+            self._end("time-limit")
 
     def _arm(self) -> None:
         due_ns = self.carrier.next_due_ns()
