@@ -22,7 +22,8 @@ from .cell.cell import Cell, Result, default_agent
 from .cell.clock import MS
 from .matrix_live import live
 from .matrix_rows import Row, row, table
-from .scenarios import Scenario, all_scenarios
+from .scenario import Scenario
+from .scenarios import all_scenarios
 from .verdict import TOLERANCE_MS
 
 # In virtual time nothing is late by accident: there are only hops of 8 ms, a tick of 5 and a caller's frame.

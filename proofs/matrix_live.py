@@ -33,7 +33,7 @@ from twentyms.stack import Stack
 from .judge import judge
 from .matrix_rows import Row, row
 from .retold import forgotten
-from .scenarios import Expected, Scenario, Sessions
+from .scenario import Expected, Scenario, Sessions
 from .spoken import listen, read_sessions
 from .verdict import LAG_LIMIT_MS
 

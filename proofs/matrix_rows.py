@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .judge import judge
-from .scenarios import Scenario, Sessions
+from .scenario import Scenario, Sessions
 from .verdict import Verdict
 
 
