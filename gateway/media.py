@@ -57,7 +57,7 @@ class MediaSocket:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
-        # The call's own, one step nearer for each frame and each message.
+        # The call's, held here because every frame and every message uses them.
         self.frames, self.audio_rate = call.frames, call.audio_rate
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
@@ -68,7 +68,7 @@ class MediaSocket:
 
 
 class MediaSockets:
-    """Every media socket of this gateway, and the hands of the core. `note` takes facts for callbook."""
+    """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
 
     def __init__(
         self, calls: Calls, links: Links, note: Callable[[Fact], None], feeds: Feeds, metrics: Metrics
