@@ -81,7 +81,6 @@ class Spoken:
     heard: list[Piece] = field(default_factory=list)
     # One byte for each byte of audio: 1 where it was heard.
     coverage: bytearray = field(default_factory=bytearray)
-    doubled_bytes: int = 0
     # The interruption that withdrew the rest of it, or could have; None: none.
     withdrawn_ns: int | None = None
     # The call ended before it did.
@@ -142,7 +141,6 @@ def listen(call: CallRecord, sessions: Sequence[SessionTruth]) -> tuple[list[Spo
             each = spoken[piece.item]
             each.heard.append(piece)
             stretch = slice(piece.offset, piece.offset + piece.heard)
-            each.doubled_bytes += each.coverage[stretch].count(1)
             each.coverage[stretch] = b"\1" * piece.heard
     return spoken, pieces
 

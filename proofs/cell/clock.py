@@ -63,10 +63,6 @@ class Process:
     def now_ns(self) -> int:
         return self.clock.now_ns
 
-    @property
-    def stands_still(self) -> bool:
-        return self._stops > 0
-
     # --- what happens to it ---
 
     def deliver(self, do: Do) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core import plans
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
 from gateway.core.commands import Command, ToWorker
@@ -116,7 +115,3 @@ class Bench:
     def answer(self, call_sid: str) -> Any:
         """The order that Twilio gets when it returns with a call; None: the call is connected."""
         return self.calls.offers.take(call_sid, CallPlan(account_sid=ACCOUNT_SID), self.now_ns, resumed=True).order
-
-
-def parameters_of(plan: CallPlan, token: str) -> dict[str, str]:
-    return plans.parameters(token, plans.pack(plan))
