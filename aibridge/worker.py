@@ -131,6 +131,7 @@ class Worker:
             refused=dropped,
             lost=dropped,
             undecodable=undecodable,
+            gather=sessions.gather,
             # A live gateway says hello, and then accepts the messages that it refused before.
             retry_s=1.0,
         )
@@ -143,6 +144,7 @@ class Worker:
                 refused=dropped,
                 lost=dropped,
                 undecodable=undecodable,
+                gather=sessions.gather,
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )

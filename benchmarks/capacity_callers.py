@@ -11,10 +11,10 @@ from typing import Final
 
 import uvloop
 
+from shared.gather import Gather
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, AiSilent, Caller, Say, Step
 from simulator.carrier.client import Exchange
-from simulator.gather import Gather
 
 # What callers say: 0.5 s to 2.7 s long.
 CLIPS: Final = ("tt-weasels", "vm-sorry", "tt-somethingwrong", "auth-thankyou", "hello", "vm-no")

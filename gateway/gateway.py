@@ -105,6 +105,7 @@ class Gateway:
             check_media=Handshakes(self.calls, signatures, access, metrics).check,
             serve_media=self.media.serve,
             metrics=metrics,
+            gather=self._links.gather,
         )
         self._loop = asyncio.get_running_loop()
         self._sweep_timer: asyncio.TimerHandle | None = None

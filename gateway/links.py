@@ -10,6 +10,7 @@ from typing import Any
 from shared.bus import CALLER_HWM, CONTROL_HWM, FRAMES_HWM, calls_url, dealer, draw_epoch, frames_url
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
+from shared.gather import Gather
 from shared.isolation import context
 from shared.liveness import HELLO_S
 from shared.messages import BridgeToGateway, Frames, GatewayHello, Message, PacerState, PacerToGateway, WorkerState
@@ -40,6 +41,7 @@ class Links:
         self._metrics = metrics
         self._on_worker = on_worker
         self.context = context(io_priority)
+        self.gather = Gather()
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
@@ -99,6 +101,7 @@ class Links:
             refused=self._metrics.bus_refused[peer],
             lost=self._metrics.bus_lost[peer],
             undecodable=self._metrics.bus_undecodable[peer],
+            gather=self.gather,
         )
 
     def _hello(self) -> None:

@@ -23,6 +23,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from shared.gather import Gather
 from shared.liveness import CLOSE_S, PING_S
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -94,11 +95,13 @@ class PublicPort:
         check_media: Callable[[ServerConnection, Request], Response | None],
         serve_media: Callable[[MediaConnection], Awaitable[None]],
         metrics: Metrics,
+        gather: Gather | None = None,
     ) -> None:
         self._listener = listener
         self._address = listener.getsockname()[:2]
         self._is_listening = True
         self._metrics = metrics
+        self._gather = gather
         self._half_open = HalfOpen(metrics.half_open_ended)
 
         async def serve(connection: ServerConnection) -> None:
@@ -125,7 +128,7 @@ class PublicPort:
     def _media_connection(self, **_: Any) -> MediaConnection:
         """uvicorn calls this for a request with `Upgrade: websocket`, and replays the request into the result."""
         protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES, logger=_websockets_logger)
-        return MediaConnection(
+        connection = MediaConnection(
             protocol,
             self._sockets,
             ping_interval=PING_S,
@@ -133,6 +136,8 @@ class PublicPort:
             close_timeout=CLOSE_S,
             on_flood=self._metrics.violations[Violation.FLOOD].inc,
         )
+        connection.gather = self._gather
+        return connection
 
     async def start(self) -> None:
         """Return when the port answers requests."""

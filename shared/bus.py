@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import zmq
 
+from .gather import Gather
 from .messages import UndecodableError, decode, encode
 from .metrics import Counter
 from .process import ConfigError
@@ -181,7 +182,7 @@ class Link:
 
     `on_message(peer, message)` is called for each message; `peer` is the sender's name on a ROUTER and "" on a DEALER.
     `undecodable` counts batches that do not decode as `types`, and messages whose handler raised: only they are lost.
-    `dropped` counts refused sends.
+    `dropped` counts refused sends. `gather` is told of every batch read.
     """
 
     def __init__(
@@ -192,12 +193,14 @@ class Link:
         on_message: Callable[[str, Any], None],
         dropped: Counter,
         undecodable: Counter,
+        gather: Gather | None = None,
     ) -> None:
         self._sock = sock
         self._types = types
         self._on_message = on_message
         self._dropped = dropped
         self._undecodable = undecodable
+        self._gather = gather
         self._faults = Faults(undecodable)
         self._is_router = sock.type == zmq.ROUTER
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -265,6 +268,8 @@ class Link:
             except UndecodableError:
                 self._undecodable.inc()
                 continue
+            if self._gather is not None:
+                self._gather.served()
             for message in self._accept(name, batch):
                 try:
                     self._on_message(name, message)

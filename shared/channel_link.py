@@ -11,6 +11,7 @@ import zmq
 
 from .bus import Link
 from .channel import Channel
+from .gather import Gather
 from .liveness import RETRY_S
 from .messages import Header, encode
 from .metrics import Counter
@@ -35,9 +36,12 @@ class ChannelLink(Link):
         lost: Counter,
         undecodable: Counter,
         on_restart: Callable[[str], None] | None = None,
+        gather: Gather | None = None,
         retry_s: float = RETRY_S,
     ) -> None:
-        super().__init__(sock, types=types, on_message=on_message, dropped=refused, undecodable=undecodable)
+        super().__init__(
+            sock, types=types, on_message=on_message, dropped=refused, undecodable=undecodable, gather=gather
+        )
         self._lost = lost
         self._make = make
         self._on_restart = on_restart

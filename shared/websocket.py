@@ -29,6 +29,7 @@ try:
 except ImportError:  # a platform without a wheel
     from websockets.utils import apply_mask
 
+from .gather import Gather
 
 # RFC 6455, 5.2: FIN and opcode 1, no extension; the lengths that announce a longer length field.
 _TEXT: Final = 0x81
@@ -48,10 +49,12 @@ def _drop(_data: bytes, _is_text: bool) -> None:
 
 
 class DirectConnection(Connection):
-    """To be mixed in before ServerConnection or ClientConnection.
+    """To be mixed in before ServerConnection or ClientConnection. `gather`, if any, is told of every read.
 
     Do not `send` an iterable: `send_now` would write into the middle of that message.
     """
+
+    gather: Gather | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -135,6 +138,8 @@ class DirectConnection(Connection):
     # --- reading ---
 
     def data_received(self, data: bytes) -> None:
+        if self.gather is not None:
+            self.gather.served()
         if self._receiver is not None and not (self._rest or self._to_come or self._is_raw):
             # No bytes of an earlier read are left.
             at = self._read_frames(data)

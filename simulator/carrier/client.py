@@ -24,8 +24,8 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from shared.gather import Gather
 from shared.websocket import DirectConnection
-from simulator.gather import Gather
 
 from . import twiml
 from .call import (
@@ -62,12 +62,6 @@ class _Socket(DirectConnection, ClientConnection):
     call: CarrierCall | None = None
     # The closing handshake that the caller's hang-up began.
     closing: asyncio.Task[None] | None = None
-    gather: Gather | None = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.gather is not None:
-            self.gather.served()
-        super().data_received(data)
 
     def take(self, data: bytes, is_text: bool) -> None:
         if self.call is not None:

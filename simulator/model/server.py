@@ -33,8 +33,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from shared.gather import Gather
 from shared.websocket import DirectConnection
-from simulator.gather import Gather
 
 from ..voice import Voice
 from .behaviour import Behaviour
@@ -219,13 +219,6 @@ class ModelServer:
 
 class _Connection(DirectConnection, ServerConnection):
     """Gives each message to its session when it is read. A queue and a task between would triple the cost."""
-
-    gather: Gather | None = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.gather is not None:
-            self.gather.served()
-        super().data_received(data)
 
 
 class _Line:

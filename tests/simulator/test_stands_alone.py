@@ -13,7 +13,7 @@ from simulator.model.behaviour import Behaviour
 
 ROOT = Path(simulator.__file__).parent
 # The audio of a phone line, and WebSocket connections for many calls in one process.
-SHARED = {"shared.audio", "shared.websocket"}
+SHARED = {"shared.audio", "shared.gather", "shared.websocket"}
 
 
 def test_the_simulator_imports_only_audio_and_sockets_of_the_rest_of_the_project() -> None:

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.protocol import State
 
 from shared import liveness
+from shared.gather import Gather
 from shared.websocket import DirectConnection
 
 from ..port import HearAudio, ModelCommand, ModelEvent, Numbers, Purpose, SessionReady
@@ -90,6 +91,7 @@ class Session:
         on_event: Callable[[ModelEvent | SessionReady], None],
         on_malformed: Callable[[], None],
         tls: ssl.SSLContext | None,
+        gather: Gather | None = None,
     ) -> None:
         self._client = client
         self._model = model
@@ -100,6 +102,7 @@ class Session:
         self._on_event = on_event
         self._on_malformed = on_malformed
         self._tls = tls
+        self._gather = gather
         self._websocket: ModelConnection | None = None
         # The task of `run`. Its starter sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
@@ -146,6 +149,7 @@ class Session:
 
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
+            self._websocket.gather = self._gather
             return self._websocket
 
         options: Any = {

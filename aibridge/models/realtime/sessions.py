@@ -11,6 +11,7 @@ from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
 from shared import liveness
+from shared.gather import Gather
 from shared.metrics import Page
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -51,11 +52,12 @@ class Dialled:
 
 
 class Sessions:
-    """Dials, holds and counts sessions."""
+    """Dials, holds and counts sessions. `gather` is told of every message that they read."""
 
     def __init__(self, settings: Settings, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
         self.model = settings.openai_realtime_model
         self.abilities = ABILITIES
+        self.gather = Gather()
         # The model has accepted our key, model name and session.
         self.is_ready = False
         self._agent_file = settings.agent_file or agents.DEFAULT_FILE
@@ -152,6 +154,7 @@ class Sessions:
             on_event=on_event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
             tls=self._tls,
+            gather=self.gather,
         )
         dialled = Dialled(session, numbers, resumed)
         session.task = asyncio.create_task(self._hold(dialled, call_sid))

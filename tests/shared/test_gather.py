@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from simulator import gather
-from simulator.gather import Gather
+from shared import gather
+from shared.gather import Gather
 from tests.on_a_loop import on_a_loop
 
 
