@@ -75,7 +75,8 @@ def reading(settings: Settings) -> Iterator[Session]:
 def open_engine(url: URL) -> Engine:
     """An engine that connects on demand, so this works while the database is down."""
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_S})
+        # One connection stays open. Others, for readers beside the writer, are closed after use: a file needs no pool.
+        engine = create_engine(url, hide_parameters=True, pool_size=1, max_overflow=4, connect_args={"timeout": LOCK_S})
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     return create_engine(

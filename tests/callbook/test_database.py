@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbook.database import migrate, reading, url_of
+from callbook.database import migrate, open_engine, reading, url_of
 from callbook.models import Base
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -88,3 +89,14 @@ def test_a_reader_at_a_terminal_sees_no_log_line_of_a_library(tmp_path, verb):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.stderr.count("\n") == 1
     assert str(tmp_path / "calls.db") in done.stderr
+
+
+def test_readers_beside_the_writer_leave_one_connection_open(tmp_path):
+    engine = open_engine(make_url(f"sqlite:///{tmp_path / 'calls.db'}"))
+    opened, closed = [], []
+    event.listen(engine, "connect", lambda *_: opened.append(1))
+    event.listen(engine, "close", lambda *_: closed.append(1))
+    with engine.connect(), engine.connect(), engine.connect():
+        assert len(opened) == 3
+    assert len(opened) - len(closed) == 1
+    engine.dispose()
