@@ -49,7 +49,7 @@ def _drop(_data: bytes, _is_text: bool) -> None:
 
 
 class DirectConnection(Connection):
-    """To be mixed in before ServerConnection or ClientConnection. `gather`, if any, is told of every read.
+    """Mix this in before ServerConnection or ClientConnection. `gather` is told of every read.
 
     Do not `send` an iterable: `send_now` would write into the middle of that message.
     """

@@ -52,7 +52,7 @@ class Dialled:
 
 
 class Sessions:
-    """Dials, holds and counts sessions. `gather` is told of every message that they read."""
+    """Dials, holds and counts sessions. `gather` is told of all their reads."""
 
     def __init__(self, settings: Settings, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
         self.model = settings.openai_realtime_model
