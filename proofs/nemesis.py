@@ -200,11 +200,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--calls", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("out/nemesis"))
+    parser.add_argument("--out", type=Path, help="where the record goes (default: out/nemesis/SEED)")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: 5 minutes take half a one")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="judge a record again")
     arguments = parser.parse_args()
-    folder: Path = arguments.check or arguments.out
+    folder: Path = arguments.check or arguments.out or Path("out/nemesis") / str(arguments.seed)
     if arguments.virtual:
         run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls)
         problems = check_run(run.calls, run.deeds, run.left)

@@ -324,8 +324,8 @@ class Withdrawn(Message, frozen=True, array_like=True, tag=44):
     """Sent by txpacer to aibridge as the answer to Withdraw.
 
     `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: its speech
-    bytes that were paced, all of which will be heard; after a `clear`, those that were heard before it. It does not
-    hold utterances that txpacer never saw.
+    bytes that were paced. The caller will hear all of them. After a `clear`, it counts the bytes that were heard
+    before it. It does not hold utterances that txpacer never saw.
     """
 
     call: int

@@ -234,7 +234,7 @@ def padded(speech: bytes) -> bytes:
 
 
 def talking(ms: int = 3_000) -> Cell:
-    """A call in the middle of ten seconds of speech, all of which is made."""
+    """A call in the middle of ten seconds of speech. The model has made all of it."""
     cell = Cell()
     cell.says(len(SPEECH))
     cell.ends()

@@ -143,11 +143,11 @@ def test_a_callbook_that_is_killed_at_any_moment_loses_and_doubles_no_record(url
         assert not list((tmp_path / "data" / "spool").glob("*.spool"))
 
 
-def test_a_courier_without_callbook_keeps_the_newest_facts_and_counts_the_dropped_ones():
+def test_a_courier_without_callbook_keeps_the_newest_facts_and_counts_the_dropped_ones(tmp_path):
     async def scenario():
         page = Page.in_memory(FACTS)
         context = zmq.Context()
-        courier = Courier(context, "ipc:///tmp/nobody-listens-here.ipc", name="x", page=page, max_waiting=10)
+        courier = Courier(context, f"ipc://{tmp_path}/nobody-listens.ipc", name="x", page=page, max_waiting=10)
         courier.start()
         for fact in facts(5):
             courier.note(fact)
