@@ -58,6 +58,8 @@ from .speech_link import SpeechLink
 
 log = logging.getLogger("aibridge")
 
+# The statechart of each kind of model.
+STATECHARTS: Final = {"half_duplex": Conversation}
 # Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
 # Stream tokens, and orders of calls that ended here, that stay known: minutes of a busy cell.
@@ -130,7 +132,7 @@ class Worker:
             lost=dropped,
             undecodable=undecodable,
             gather=sessions.gather,
-            # A gateway that is there says hello, and takes then what it refused.
+            # A live gateway says hello, and then accepts the messages that it refused before.
             retry_s=1.0,
         )
         self._pacer_link = SpeechLink(
@@ -314,7 +316,7 @@ class Worker:
             self._on_back(self._by_sid[started.call_sid], started)
             return
         dialled = self._sessions.take(started.call_sid)
-        conversation = Conversation(
+        conversation = STATECHARTS[self._sessions.abilities.kind](
             script=self._agent.script(recorded=self._recorded, fallback_ends_call=not self._settings.fallback_dial),
             rules=self._rules,
             metrics=self._metrics,

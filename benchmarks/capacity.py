@@ -7,6 +7,7 @@ Callers and model run on the same machine, so their cost is part of what the mac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from shared.process import ConfigError, run
-from twentyms.stack import Stack
+from twentyms.stack import Stack, free_port
 
 from .capacity_callers import ANSWER_MS, Callee
 from .capacity_figures import Figures
 from .capacity_profile import profiler
+from .capacity_proxy import tls_in_front
 from .capacity_report import draw, machine, table, write_json
 from .capacity_run import REST_S, Bench, forget_settings, hear_exactly
 from .pacing_run import go_before
@@ -37,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=1)
     parser.add_argument("--aibridges", type=int, default=1)
     parser.add_argument("--keep-going", action="store_true", help="carry out all steps whatever breaks")
+    parser.add_argument("--tls", choices=("ordinary", "realtime"), help="HAProxy with TLS in front, so scheduled")
     parser.add_argument("--profile", action="store_true", help="write where each process spends its time (py-spy)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where bench.png and bench.json go")
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
@@ -59,9 +62,15 @@ def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
     if (chosen.gateways, chosen.aibridges) != (1, 1):
         processes = ("-c", f"all=1,gateway={chosen.gateways},aibridge={chosen.aibridges}")
     done: list[Figures] = []
-    with Stack(
-        env=env, model=("--behaviour", str(behaviour)), processes=processes, log=chosen.out / "processes.log"
-    ) as stack:
+    with contextlib.ExitStack() as up:
+        if chosen.tls:
+            public_port, gateway_port = free_port(), free_port()
+            env |= {"PUBLIC_URL": f"http://127.0.0.1:{public_port}", "GATEWAY_PORT": str(gateway_port)}
+            up.enter_context(tls_in_front(directory, public_port, gateway_port, realtime=chosen.tls == "realtime"))
+        model = ("--behaviour", str(behaviour))
+        stack = up.enter_context(
+            Stack(env=env, model=model, processes=processes, log=chosen.out / "processes.log"),
+        )
         bench = Bench(
             "twentyms",
             Callee(stack.webhook_url, stack.auth_token),

@@ -27,7 +27,7 @@ def profiler(directory: Path, seconds: float) -> Callable[[dict[int, str]], None
     # The py-spy beside this Python, whatever the PATH says.
     py_spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if py_spy is None:
-        raise ConfigError("--profile needs py-spy; .venv/bin/python -m pip install py-spy")
+        raise ConfigError("--profile needs py-spy: .venv/bin/python -m pip install -e '.[profile]'")
 
     def record(processes: dict[int, str]) -> None:
         """Sampling stops no process, so its cost is the bench's."""

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.paired --before PATH`: what two checkouts cost on this machine, run in turns.
+"""`python -m benchmarks.paired --before PATH`: the cost of two checkouts on this machine, run in turns.
 
 Each round runs the capacity bench and txpacer's bench of both checkouts, each with its own code and its own `.venv`
-(`make install`). The order of the checkouts changes every round, so that a machine that gets slower favours neither.
-Printed are medians, the ratio of the medians, and the lowest and highest ratio of a round.
+(`make install`). The order of the checkouts changes every round, so a machine that gets slower favours neither. It
+prints medians, the ratio of the medians, and the lowest and highest ratio of a round.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _run(checkout: Path, module: Sequence[str]) -> str:
     python = checkout / ".venv/bin/python"
     if not python.exists():
         raise ConfigError(f"{checkout} has no .venv; run `make install` there")
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run([python, "-m", *module], cwd=checkout, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"{module[0]} failed in {checkout}:\n{done.stderr[-2_000:]}")

@@ -180,7 +180,7 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
     if settings.webhook_url:
         if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
-            raise ConfigError("WEBHOOK_URL is no http:// or https:// URL; correct it, or leave it empty")
+            raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
         try:
             key_of(settings.webhook_secret)
         except ValueError as exc:

@@ -1,6 +1,6 @@
-"""The database behind DATABASE_URL: SQLite in one file, or PostgreSQL. Opened by callbook and by the terminal's reader.
+"""The database of DATABASE_URL: SQLite in one file, or PostgreSQL. callbook and `twentyms calls` open it.
 
-Everything here blocks, for seconds if the database does: it is called in threads, and in no other process.
+Every function here may block for seconds, so it is called in threads, and in no other process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def place(url: URL) -> str:
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Session]:
-    """A session for somebody at a terminal. Raises ConfigError when there is no database to read."""
+    """A session for a reader at a terminal. Raises ConfigError when there is no database to read."""
     url = url_of(settings)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise ConfigError(
@@ -75,7 +75,8 @@ def reading(settings: Settings) -> Iterator[Session]:
 def open_engine(url: URL) -> Engine:
     """An engine that connects on demand, so this works while the database is down."""
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_S})
+        # One connection stays open. Others, for readers beside the writer, are closed after use: a file needs no pool.
+        engine = create_engine(url, hide_parameters=True, pool_size=1, max_overflow=4, connect_args={"timeout": LOCK_S})
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     return create_engine(

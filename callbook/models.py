@@ -156,7 +156,7 @@ class Usage(Base):
 
 
 class Recording(Base):
-    """The recording of a call: at most one that callbook requested."""
+    """The recording of a call: callbook requests at most one."""
 
     __tablename__ = "recordings"
 

@@ -55,7 +55,7 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
     def on_signal() -> None:
         if os.getppid() != supervisor:
-            # The kernel's, for the supervisor's death, of which everything else dies at once: nothing to drain for.
+            # The kernel's signal for the supervisor's death, which ends the whole cell: there is nothing to drain for.
             second.set()
         elif first.is_set():
             second.set()

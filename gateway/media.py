@@ -20,7 +20,6 @@ from .connections import MediaConnection
 from .core.call import Call
 from .core.calls import Calls, SocketState
 from .core.commands import (
-    AbortSocket,
     CloseSocket,
     Commands,
     EarEcho,
@@ -32,7 +31,7 @@ from .core.commands import (
     ToPacer,
     ToWorker,
 )
-from .core.hangup import Event
+from .core.hangup import Close, Event
 from .core.media_streams import Dtmf, Mark, MediaStream, Outbound, Start, Stop, Violation, ViolationError
 from .core.metrics import Metrics
 from .links import Links
@@ -59,8 +58,13 @@ class MediaSocket:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
+<<<<<<< HEAD
         # The call's own, one step nearer for each frame and each message.
         self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
+=======
+        # The call's, held here because every frame and every message uses them.
+        self.frames, self.audio_rate = call.frames, call.audio_rate
+>>>>>>> main
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
@@ -70,7 +74,7 @@ class MediaSocket:
 
 
 class MediaSockets:
-    """Every media socket of this gateway, and the hands of the core. `note` takes facts for callbook."""
+    """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
 
     def __init__(
         self, calls: Calls, links: Links, note: Callable[[Fact], None], feeds: Feeds, metrics: Metrics
@@ -198,10 +202,10 @@ class MediaSockets:
                     self._links.echoed(call, seq, at_ns)
                 case MoveAudio(call, before, after):
                     self._move_audio(call, before, after)
-                case CloseSocket(call, code):
-                    self._close(self.sockets[call], code)
-                case AbortSocket(call):
+                case CloseSocket(call, Close.ABORT):
                     self.sockets[call].connection.transport.abort()
+                case CloseSocket(call, close):
+                    self._close(self.sockets[call], close.value)
                 case Release(call, worker):
                     self._release(call, worker)
                 case ShowNote(call, note):

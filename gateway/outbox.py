@@ -8,6 +8,7 @@ from time import monotonic_ns
 from typing import Any, Final, NamedTuple
 
 from shared.channel_link import ChannelLink
+from shared.liveness import HELD_S, ns
 from shared.messages import CallerAudio, GatewayHello, Message
 from shared.metrics import Counter
 
@@ -15,9 +16,8 @@ from shared.metrics import Counter
 GATHER_S: Final = 0.004
 # The same for a worker that is late: it reads nothing now, and finds what it missed in few batches.
 GATHER_LATE_S: Final = 0.1
-# How long caller audio is kept for a worker that has not acknowledged it, and how much of one caller. A worker that was
-# killed or is frozen is missed for 3 s and then replaced, by a sweep once a second.
-HELD_NS: Final = 8_000_000_000
+HELD_NS: Final = ns(HELD_S)
+# Of one caller: as much as one says in HELD_S.
 HELD_BYTES: Final = 64_000
 
 

@@ -97,7 +97,7 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "twice": {("kill", "gateway"): Cost(1_600), ("lose", "media"): Cost(1_600)},
     "history": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("slow", "media"): Cost(300)},
     # Audio that the caller sends into a dead socket is lost.
-    "inbound": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("lose", "model"): Cost(300)},
+    "inbound": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300)},
     "late answer": {
         ("kill", "gateway"): Cost(1_000),
         ("lose", "media"): Cost(1_000),

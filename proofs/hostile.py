@@ -36,8 +36,7 @@ from shared.process import run
 # nothing. And how long all of them take to arrive.
 HOLD_S: Final = 25.0
 SPREAD_S: Final = 10.0
-# One connection in this many is of a kind that takes more: a call with its model's session, or a thousand answers. A
-# machine can give only so many of these to anybody.
+# One connection in this many is of an expensive kind: a call with its model's session, or a thousand answers.
 COSTLY_EVERY: Final = 20
 
 # The counter in which each kind's refusal is seen, and its label. Garbage and resets are not counted.

@@ -26,7 +26,7 @@ from .spoken import (
     read_sessions,
     wire_gaps_ms,
 )
-from .verdict import ALREADY_ACTIVE, Answer, Cut, ErrorSeen, Greeting, History, Interruption, Verdict
+from .verdict import ALREADY_ACTIVE, CANCEL_NOT_ACTIVE, Answer, Cut, ErrorSeen, Greeting, History, Interruption, Verdict
 
 _MS: Final = 1_000_000
 # Events of carrier and model that are this close together may be seen in either order.
@@ -42,6 +42,9 @@ _ANSWER_NS: Final = 5_000 * _MS
 _ASKED_NS: Final = 1_000 * _MS
 # From the model's first delta to its first sample at the ear, where the line is free: the hops, a tick and a frame.
 _ON_ITS_WAY_NS: Final = 250 * _MS
+
+# How long after the end of a response its client may still cancel it: two hops and a busy machine.
+_CROSSING_NS: Final = 50 * _MS
 
 
 def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500) -> Verdict:
@@ -79,8 +82,8 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
         answers=answers,
         unanswered_ns=unanswered_ns,
         cancels=max((each.cancels for truth in truths for each in truth.responses), default=0),
-        cancel_not_active=sum(each.code == "response_cancel_not_active" for each in errors),
-        errors=tuple(each for each in errors if each.code != "response_cancel_not_active"),
+        cancel_not_active=sum(each.code == CANCEL_NOT_ACTIVE for each in errors),
+        errors=tuple(each for each in errors if each.code != CANCEL_NOT_ACTIVE),
         wire_gaps_100=sum(ms > 100 for ms in wire),
         wire_gaps_300=sum(ms > 300 for ms in wire),
         wire_gap_max_ms=max(wire, default=0.0),
@@ -96,9 +99,18 @@ def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None
 
 
 def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
-    """The errors of a session, without those that the server caused itself: a turn ended during a response."""
+    """The errors of a session, without those that no client can avoid.
+
+    The server causes one itself when a turn ends during a response. A cancel may cross the end of its response.
+    """
     stops = {speech.stopped_ns for speech in truth.speech}
-    return (each for each in truth.errors if each.code != ALREADY_ACTIVE or each.at_ns not in stops)
+    for each in truth.errors:
+        ends = (each.at_ns - (response.done_ns or 0) for response in truth.responses)
+        if each.code == ALREADY_ACTIVE and each.at_ns in stops:
+            continue
+        if each.code == CANCEL_NOT_ACTIVE and any(0 <= since_ns <= _CROSSING_NS for since_ns in ends):
+            continue
+        yield each
 
 
 def _protection(spoken: Sequence[Spoken], protect_ms: int) -> tuple[int, int]:

@@ -31,24 +31,22 @@ from simulator.voice import VOICES
 from twentyms.stack import Stack
 
 from .judge import judge
-from .matrix import Row, row
+from .matrix_rows import Row, row
 from .retold import forgotten
-from .scenarios import Expected, Scenario, Sessions
+from .scenario import Expected, Scenario, Sessions
 from .spoken import listen, read_sessions
 from .verdict import LAG_LIMIT_MS
 
 # Calls of the matrix at once: model and carrier share one process here, and must not be what is measured.
 AT_ONCE: Final = 6
-# A call whose carrier was late itself measures the machine, not the system: it is placed again.
+# A call with a late carrier measures the machine, not the system: it is repeated.
 TRIES: Final = 3
 LOG: Final = Path("out/matrix/processes.log")
-# What a loss costs. The dying socket does not deliver what the server has just written: 100 ms of an answer that is
-# made at twice the speed of speech. The history of that session is not corrected. What is on its way from the caller is
-# lost.
+# The cost of a loss. The dying socket does not deliver what the server has just written: 100 ms of an answer that is
+# made at twice real time. The history of that session is not corrected.
 LOST: Final = (
     Expected("cut", count=(0, 1), amount=(0, 200)),
     Expected("history", count=(0, 1), amount=(0, 200)),
-    Expected("inbound", count=(0, 1), amount=(0, 100)),
 )
 
 
@@ -57,7 +55,7 @@ logging.getLogger("websockets.server").setLevel(logging.WARNING)
 
 
 class Behaviours:
-    """Which behaviour each session of a call gets: its list in order, then the last one again and again."""
+    """The behaviour of each session of a call: its list in order, then the last one for all further sessions."""
 
     def __init__(self) -> None:
         self._of: dict[str, list[Behaviour]] = {}

@@ -44,7 +44,7 @@ REDIAL_S: Final = 3.0
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
-# Calls before the first act: what a process opens with its first call is no leak of the others.
+# Calls before the first act: what a process opens with its first calls is not a leak.
 WARM_UP_CALLS: Final = 8
 
 
@@ -97,7 +97,7 @@ class Nemesis:
     def _held_by(self, name: str, pid: int) -> set[str]:
         """The calls of a process, by the other ends of its sockets.
 
-        A call without a socket is anybody's: it may be about to have one here. txpacer has every line.
+        A call without a socket may be about to have one at any process. txpacer has every line.
         """
         live = {call_sid for call_sid in self._phones if call_sid}
         if name == "callbook":
@@ -200,11 +200,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--calls", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("out/nemesis"))
+    parser.add_argument("--out", type=Path, help="where the record goes (default: out/nemesis/SEED)")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: 5 minutes take half a one")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="judge a record again")
     arguments = parser.parse_args()
-    folder: Path = arguments.check or arguments.out
+    folder: Path = arguments.check or arguments.out or Path("out/nemesis") / str(arguments.seed)
     if arguments.virtual:
         run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls)
         problems = check_run(run.calls, run.deeds, run.left)

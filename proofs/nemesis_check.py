@@ -34,11 +34,11 @@ SILENCE_MS: Final = 240
 LATE_MS: Final = ANSWER_MS + 150
 # Speech that the model had made this long before its session was lost has to be heard.
 MADE_NS: Final = 300 * _MS
-# No answer is made sooner after a turn: one that seems to be was not the interrupted one.
+# No answer is made sooner after a turn: an answer that seems to be is not the interrupted one.
 INSTANT_NS: Final = 50 * _MS
 # The history of an ended session is not corrected: interruptions this shortly before its end may be missing.
 UNTOLD_NS: Final = 500 * _MS
-# The carrier's own lateness makes speech seem late, by this much at most: one that is later measures nothing.
+# The carrier's own lateness makes speech seem late, by this much at most: a later carrier measures nothing.
 LATENESS: Final[tuple[Damage, ...]] = ("gap", "leftover", "late answer")
 LAG_MS: Final = 250
 # A call may be refused this soon after an act that takes processes away. A larger share of refusals is a fault,
@@ -334,8 +334,7 @@ class _Call:
             to_ns = item.ended_ns if item.heard else from_ns
             closed_ns = item.closed_ns
             if closed_ns is not None and closed_ns <= to_ns + UNTOLD_NS and closed_ns < self._call.ended_ns:
-                # Its session was lost in the midst of it, and believes nothing any more: `forgotten` looks at what the
-                # successor was told.
+                # Its session was lost during it: `forgotten` compares what the successor was told instead.
                 self._account.note("history", each.error_ms)
                 self._account.excuse(
                     "history", "its session was lost: judged by what the successor was told", each.error_ms

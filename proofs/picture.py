@@ -1,7 +1,7 @@
-"""One call to listen to and to look at: `call.wav` and `timeline.png`.
+"""One call as a recording and a picture: `call.wav` and `timeline.png`.
 
-The WAV has the caller on the left and, on the right, the AI as it was heard at the ear, both on the call's own time
-line, so that an overlap, a gap or a leftover can be heard where it happened.
+The WAV has the caller on the left and, on the right, the AI as the ear heard it. Both are on the call's own time line,
+so an overlap, a gap or a leftover is audible where it happened.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _silent_line(call: CallRecord) -> bytearray:
 
 
 def _lay(line: bytearray, call: CallRecord, at_ns: int, audio: bytes) -> None:
-    """Put `audio` on the line at its time; what lies beyond the line's ends is left out."""
+    """Put `audio` on the line at its time, cut at the line's ends."""
     at = (at_ns - call.started_ns + BYTE_NS // 2) // BYTE_NS
     audio = audio[max(0, -at) : max(0, len(line) - at)]
     at = max(0, at)
@@ -85,7 +85,7 @@ def _linear(line: bytes) -> array[int]:
 
 
 def lateness(spoken: Sequence[Spoken]) -> Iterator[tuple[int, float]]:
-    """(arrival_ns, ms) of each piece of speech: how late it came for the ear; negative is how much was in hand.
+    """(arrival_ns, ms) of each piece of speech: how late it came for the ear; negative: what the ear still held.
 
     A line that keeps its lead runs at minus the lead. Above 0 is the gap that the caller heard before this piece.
     """
@@ -231,7 +231,7 @@ def _draw_interruption(axes: Axes, call: CallRecord, interruption: Interruption,
 
 
 def _write_notes(axes: Axes, notes: list[_Note], seconds: float) -> None:
-    """In two lines, so that neighbours do not lie on each other."""
+    """Write the notes in two lines, so that neighbours do not overlap."""
     letter_s = seconds / _width_in(seconds) * 0.075
     ends = [0.0, 0.0]
     for at, text, is_bad in sorted(notes):

@@ -1,8 +1,8 @@
-"""What a fresh session was told of the conversation before it, against what its caller heard and said.
+"""Compares what a new session was told about the conversation with what its caller heard and said.
 
-A session that ends takes its conversation with it. The next one is told every turn as text, and of an item of the AI
-the words that were heard: here their share of its transcript is compared with the share of its audio. A turn of the
-caller may be heard again instead of told.
+A lost session takes its conversation along. The next session is told every turn as text; of an item of the AI, the
+words that were heard. Here their share of the transcript is compared with the heard share of the audio. A turn of the
+caller may be heard again instead.
 
 Pure.
 """
@@ -18,17 +18,17 @@ from shared.audio import BYTES_PER_MS
 from .spoken import Spoken
 
 _MS: Final = 1_000_000
-# A worker hands its memory on once a second: what the model made within the last one may die with the worker.
+# A worker leaves its memory once a second: what the model made within the last second may be lost with the worker.
 MEMORY_NS: Final = 1_100 * _MS
-# A fresh session is told once more when the end of an item is known.
+# A new session is told again when the end of an item is known.
 TELLING_NS: Final = 1_000 * _MS
-# Only whole words are told, and letters are no measure of time.
+# Only whole words are told, and letters are an inexact measure of time.
 TOLD_MS: Final = 1_500
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """A turn that the session which was opened at `opened_ns` was not told, or not as far as it was heard."""
+    """A turn that the session opened at `opened_ns` was not told, or not as far as it was heard."""
 
     opened_ns: int
     text: str
@@ -40,7 +40,7 @@ def forgotten(
     died: Collection[int] = (),
     heard_from_ns: Mapping[int, int] | None = None,
 ) -> Iterator[Forgotten]:
-    """What each session but the first lacks.
+    """The turns that each session but the first lacks.
 
     `died` are the numbers of the sessions whose worker died with them. `heard_from_ns` says for each session since when
     it heard the caller: the time at which its first bytes were sent.
@@ -101,12 +101,12 @@ def _items(
 
 
 def _ms_of(item: Spoken, text: str) -> float:
-    """How much of an item its first words are, by their letters."""
+    """The length of an item's first words, estimated by their letters."""
     return len(text) * len(item.coverage) / BYTES_PER_MS / max(1, len(item.truth.transcript))
 
 
 def _pairs(items: Sequence[Spoken], told: Sequence[str]) -> list[str]:
-    """What each item was told as, "" for nothing. Answers repeat: order and length tell them apart."""
+    """The told text of each item, "" for none. Order and length distinguish equal answers."""
     # For each number of texts that are taken, the best way so far: its worth, and what its items were told as.
     best: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(len(told) + 1)]
     for item in items:
@@ -125,7 +125,7 @@ def _pairs(items: Sequence[Spoken], told: Sequence[str]) -> list[str]:
 
 
 def _known_ms(item: Spoken) -> float:
-    """How much of an item a successor knows at least: what had been made when the memory was last handed on."""
+    """The least that a successor knows of an item: what had been made when the memory was last left."""
     made_ms = len(item.coverage) / BYTES_PER_MS
     if item.closed_ns is None:
         return made_ms

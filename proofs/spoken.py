@@ -1,4 +1,4 @@
-"""What the simulated model said, item by item, and what became of each item at the ear. Pure."""
+"""What the simulated model said, item by item, and what the ear heard of each item. Pure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SessionTruth(msgspec.Struct, frozen=True):
 
 @dataclass
 class Spoken:
-    """One audio item of the model, and what became of it at the ear."""
+    """One audio item of the model, and what the ear heard of it."""
 
     truth: ItemTruth
     response: ResponseTruth
@@ -81,8 +81,7 @@ class Spoken:
     heard: list[Piece] = field(default_factory=list)
     # One byte for each byte of audio: 1 where it was heard.
     coverage: bytearray = field(default_factory=bytearray)
-    doubled_bytes: int = 0
-    # The interruption that took the rest of it away, or could have; None while nothing did.
+    # The interruption that withdrew the rest of it, or could have; None: none.
     withdrawn_ns: int | None = None
     # The call ended before it did.
     ended_with_call: bool = False
@@ -93,7 +92,7 @@ class Spoken:
 
     @property
     def reach(self) -> int:
-        """One past the last byte that was heard."""
+        """The offset after the last heard byte."""
         return self.coverage.rfind(1) + 1
 
     @property
@@ -105,7 +104,7 @@ class Spoken:
         return max(piece.play_end_ns for piece in self.heard)
 
     def reach_at(self, at_ns: int) -> int:
-        """How far the item had been heard at that instant, bytes."""
+        """The bytes of the item that had been heard at `at_ns`."""
         reach = 0
         for piece in self.heard:
             if piece.play_start_ns < at_ns:
@@ -114,14 +113,14 @@ class Spoken:
         return reach
 
     def is_being_heard(self, at_ns: int) -> bool:
-        """Begun, and neither finished nor silent for long."""
+        """Whether the item has begun, and is neither finished nor silent for long."""
         if not self.heard or self.began_ns > at_ns:
             return False
         return at_ns < self.ended_ns or (self.reach < len(self.coverage) and at_ns < self.ended_ns + _STARVED_NS)
 
 
 def read_sessions(sessions: Sequence[dict[str, Any]]) -> list[SessionTruth]:
-    """The records of the model server. Raises msgspec.ValidationError for what is none."""
+    """The records of the model server. Raises msgspec.ValidationError for other data."""
     return msgspec.convert(list(sessions), list[SessionTruth])
 
 
@@ -142,7 +141,6 @@ def listen(call: CallRecord, sessions: Sequence[SessionTruth]) -> tuple[list[Spo
             each = spoken[piece.item]
             each.heard.append(piece)
             stretch = slice(piece.offset, piece.offset + piece.heard)
-            each.doubled_bytes += each.coverage[stretch].count(1)
             each.coverage[stretch] = b"\1" * piece.heard
     return spoken, pieces
 
@@ -167,7 +165,7 @@ def wire_gaps_ms(pieces: Iterable[Piece]) -> list[float]:
 def damages(spoken: Sequence[Spoken], pieces: Sequence[Piece]) -> Iterator[Damage]:
     """Bytes that were lost, heard twice, out of order, or of no item; each where the ear noticed it.
 
-    A repetition of what was heard already is no disorder.
+    A repetition of heard bytes does not count as out of order.
     """
     furthest = (-1, 0)
     seen = [bytearray(len(each.coverage)) for each in spoken]

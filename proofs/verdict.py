@@ -1,4 +1,4 @@
-"""What a call was like for its caller, in figures, and which promises of the system it broke.
+"""The figures of a call for its caller, and the promises that the system broke.
 
 Milliseconds are floats where they are measured at the ear, whose grain is one sample (0.125 ms).
 """
@@ -14,9 +14,9 @@ from shared.audio import BYTES_PER_MS, FRAME_MS
 
 from .inbound import Inbound
 
-# What the way from speech_started through bridge, pacer and gateway may take; more is not a tail but a fault.
+# The time from speech_started through aibridge, txpacer and gateway; a longer tail is a fault.
 TOLERANCE_MS: Final = 30
-# The carrier's own lateness above which what it measured says little about the system.
+# Above this lateness of its own, the carrier's measurements say little about the system.
 LAG_LIMIT_MS: Final = 50
 
 # From the end of a turn, as the model notices it, to the first sample of the answer, without the model's own time: the
@@ -43,6 +43,7 @@ FaultKind = Literal[
     "error",
 ]
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
+CANCEL_NOT_ACTIVE: Final = "response_cancel_not_active"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes at the ear that are not as the model said them, noticed at `at_ns`. "invented" ones are of no item."""
+    """Bytes at the ear that differ from the model's speech, noticed at `at_ns`. "invented" bytes belong to no item."""
 
     kind: Literal["lost", "twice", "order", "invented"]
     at_ns: int
@@ -82,18 +83,18 @@ class Answer:
 
     at_ns: int
     ms: float
-    # Of these, what the model took from the response's creation to its first audio.
+    # The model's part of it: from the response's creation to its first audio.
     model_ms: float
 
     @property
     def own_ms(self) -> float:
-        """What everything but the model took."""
+        """The wait without the model's part."""
         return self.ms - self.model_ms
 
 
 @dataclass(frozen=True)
 class ErrorSeen:
-    """An error of the model that it was not made to send."""
+    """An error of the model that the scenario did not force."""
 
     at_ns: int
     code: str
@@ -101,7 +102,7 @@ class ErrorSeen:
 
 @dataclass(frozen=True)
 class Fault:
-    """One broken promise. `amount` is in ms, in bytes for damage, else a number of times; `key` says of what."""
+    """One broken promise. `amount` is in ms, in bytes for damage, otherwise a count; `key` says of what."""
 
     kind: FaultKind
     text: str
@@ -127,13 +128,13 @@ class Interruption:
     heard_after: tuple[tuple[float, float], ...]
 
     def leftover_ms(self, limit_ms: float) -> float:
-        """How much of the interrupted speech was heard later than `limit_ms` after the interruption."""
+        """The interrupted speech that was heard later than `limit_ms` after the interruption."""
         return sum(max(0.0, end - max(start, limit_ms)) for start, end in self.heard_after)
 
 
 @dataclass(frozen=True)
 class History:
-    """What the model believes was heard of an item, against what was."""
+    """What the model believes was heard of an item, against what the ear played."""
 
     item_id: str
     held_ms: int
@@ -171,13 +172,13 @@ class Verdict:
     gaps: tuple[Gap, ...]
     cuts: tuple[Cut, ...]
     damages: tuple[Damage, ...]
-    # What the model heard of the caller; None where its server keeps no record of that.
+    # What the model heard of the caller; None when its server kept no record of it.
     inbound: Inbound | None
     interruptions: tuple[Interruption, ...]
     greeting: Greeting | None
     history: tuple[History, ...]
     answers: tuple[Answer, ...]
-    # The ends of the caller's turns that got none.
+    # The ends of the caller's turns that got no answer.
     unanswered_ns: tuple[int, ...]
     # The most response.cancel that one response got.
     cancels: int
@@ -215,7 +216,7 @@ class Verdict:
 
     @property
     def silence_max_ms(self) -> float | None:
-        """The longest that an interrupted AI went on; None without an interruption."""
+        """The longest time for which an interrupted AI went on; None without an interruption."""
         return max((i.silence_ms for i in self.interruptions if i.effective_ns is not None), default=None)
 
     def leftover_ms(self, limit_ms: float) -> float:
@@ -234,9 +235,9 @@ class Verdict:
         return self.with_remark([each.text for each in faults], lag_limit_ms)
 
     def with_remark(self, problems: list[str], lag_limit_ms: int = LAG_LIMIT_MS) -> list[str]:
-        """`problems`, with a remark upon the measurement where the carrier was late itself.
+        """`problems`, with a remark on the measurement when the carrier itself was late.
 
-        Its lateness makes the carrier see audio late and never early: it can fake a fault, and hide none.
+        A late carrier sees audio late and never early: its lateness can fake a fault, and hides none.
         """
         if problems and self.lag_max_ms > lag_limit_ms:
             return [

@@ -182,7 +182,7 @@ class Link:
 
     `on_message(peer, message)` is called for each message; `peer` is the sender's name on a ROUTER and "" on a DEALER.
     `undecodable` counts batches that do not decode as `types`, and messages whose handler raised: only they are lost.
-    `dropped` counts refused sends. `gather` is told of every batch read.
+    `dropped` counts refused sends. `gather` is told of every batch.
     """
 
     def __init__(

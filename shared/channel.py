@@ -13,8 +13,8 @@ message exists only to acknowledge), and names both ends by their epochs, drawn 
   the channel repeats what the predecessor had not acknowledged; without, it forgets that, because the owner begins
   again with other messages.
 
-Bound: `max_weight`, the sum of what `put` was told. `drops` says what an overflow costs: the newest batch, or the
-oldest ones; `dropped` counts what was put and is lost.
+Bound: `max_weight`, the sum of the weights given to `put`, and ENTRIES_MAX. `drops` names what an overflow costs: the
+newest batch, or the oldest ones; `dropped` counts them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from .messages import Header, Message
 
 _ASK_AGAIN_NS: Final = ns(ASK_AGAIN_S)
 _LATE_NS: Final = ns(LATE_S)
+# Messages that were put and are unacknowledged, whatever their weight.
+ENTRIES_MAX: Final = 20_000
 # Messages of one send. The rest of a backlog follows with the next one.
 BATCH_MAX: Final = 256
 
@@ -83,23 +85,21 @@ class Channel:
         # Whether the peer has to learn something before the next hello.
         self.owes_answer = False
 
-    # --- what this end says ---
+    # --- what this end sends ---
 
     def put(self, messages: Sequence[Any], *, weight: int = 1) -> bool:
         """Number `messages` and keep them until the peer acknowledges them. False: the channel is full (`drops`)."""
-        if self.weight + weight > self._max_weight:
+        while self.weight + weight > self._max_weight or len(self._entries) >= ENTRIES_MAX:
+            self.dropped += 1
             if not self._drops_oldest or weight > self._max_weight:
-                self.dropped += 1
                 return False
-            while self.weight + weight > self._max_weight:
-                self.dropped += 1
-                self._forget_first()
+            self._forget_first()
         self._entries.append(_Entry(self._next, messages, weight))
         self._next += len(messages)
         self.weight += weight
         return True
 
-    def batch(self, now_ns: int) -> list[Any] | None:
+    def batch(self) -> list[Any] | None:
         """What to send next, header first; None: nothing. Call `sent` when the socket took it."""
         if self._sent == len(self._entries):
             return None
@@ -176,7 +176,7 @@ class Channel:
         if self._sent:
             self._sent -= 1
 
-    # --- what the peer says ---
+    # --- what the peer sends ---
 
     def receive(self, batch: Sequence[Any], now_ns: int) -> tuple[Sequence[Message], bool]:
         """The messages of `batch` that are to be handled now, and whether the peer is another incarnation than before.
@@ -227,19 +227,16 @@ class Channel:
                 self.weight = 0
             self._sent = 0
         self._previous_peer_epoch, self.peer_epoch = self.peer_epoch or -1, header.epoch
-        self.taken = self._acknowledged = header.oldest - 1
+        self.taken = self._acknowledged = 0
         self._misses = False
         self.owes_answer = True
 
     def _heed(self, header: Header, now_ns: int) -> None:
         entries = self._entries
-        progressed = False
         while entries and entries[0].first + len(entries[0].messages) - 1 <= header.through:
             self._forget_first()
-            progressed = True
-        if progressed:
             self._progress_ns = now_ns
         # Later headers still ask for what is already on its way again.
-        if header.again and self._sent and (progressed or now_ns - self._repeated_ns >= _ASK_AGAIN_NS):
+        if header.again and self._sent and now_ns - self._repeated_ns >= _ASK_AGAIN_NS:
             self._sent = 0
             self._repeated_ns = now_ns

@@ -85,7 +85,7 @@ class ChannelLink(Link):
         """Send what was not sent, as far as the peer takes it."""
         channel = self.channel(peer)
         now_ns = monotonic_ns()
-        while batch := channel.batch(now_ns):
+        while batch := channel.batch():
             if not self._take(peer, encode(batch)):
                 self._dropped.inc()
                 self._refusing.add(peer)

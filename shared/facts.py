@@ -47,7 +47,7 @@ class CallStatus(Message, frozen=True, array_like=True, tag=72):
     from_number: str
     to_number: str
     status: str  # Twilio's: initiated, ringing, in-progress, completed, busy, failed, no-answer, canceled
-    duration_s: int  # -1: not said
+    duration_s: int  # -1: unknown
     at_ms: int
 
 
@@ -57,8 +57,8 @@ class RecordingStatus(Message, frozen=True, array_like=True, tag=73):
     call_sid: str
     recording_sid: str
     status: str  # Twilio's: in-progress, completed, absent
-    duration_s: int  # -1: not said
-    channels: int  # 0: not said
+    duration_s: int  # -1: unknown
+    channels: int  # 0: unknown
     error_code: str
     at_ms: int
 

@@ -48,7 +48,7 @@ def realtime(setting: Literal["auto", "on", "off"], priority: int) -> str:
         reason = "it is not permitted" if isinstance(exc, PermissionError) else str(exc)
         if setting == "on":
             raise ConfigError(
-                f"TX_REALTIME=on, but real-time scheduling cannot be had ({reason}); give this user CAP_SYS_NICE or "
+                f"TX_REALTIME=on, but real-time scheduling is refused ({reason}); give this user CAP_SYS_NICE or "
                 "RLIMIT_RTPRIO (see docs/pacing.md), or set TX_REALTIME=auto"
             ) from None
         return reason

@@ -19,6 +19,11 @@ PEER_SILENT_S: Final = 3.0
 GATEWAY_SILENT_S: Final = 4.0
 # A draining gateway leaves new connections to another one whose last hello is younger: ten hellos.
 GATEWAY_LIVES_S: Final = 1.0
+# A gateway keeps caller audio this long for a worker that has not acknowledged it: until PEER_SILENT_S have passed, the
+# next sweep has moved the call, and its successor has started.
+HELD_S: Final = 8.0
+# txpacer forgets a gateway without lines after this silence.
+GATEWAY_GONE_S: Final = 10.0
 # txpacer is gone for good and its calls get the fallback. A standby takes over within milliseconds and a supervisor
 # starts another txpacer within 3 s on a busy machine; no caller listens to silence for longer than this.
 PACER_GONE_S: Final = 10.0
@@ -28,7 +33,7 @@ ASK_AGAIN_S: Final = 0.5
 LATE_S: Final = 0.3
 # A refused send is tried again: the peer is full or not connected. ZeroMQ reconnects after 50 ms.
 RETRY_S: Final = 0.02
-# txpacer forgets its channel to a peer that is silent for this long: longer than any time-out of the peer's calls.
+# txpacer forgets its channel to a peer after this silence: longer than any time-out of the peer's calls.
 FORGET_S: Final = 60.0
 # txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock
 # gives the answer.

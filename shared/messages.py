@@ -110,7 +110,7 @@ class FirstFrameSent(Message, frozen=True, array_like=True, tag=16):
 
 
 class CallEnded(Message, frozen=True, array_like=True, tag=17):
-    """Sent by gateway to aibridge when a call's media socket is gone, for whatever reason."""
+    """Sent by gateway to aibridge when a call's media socket is gone."""
 
     call: int
     reason: str  # "stop": Twilio said so; "lost": the socket closed without a stop; "hung-up": the gateway closed it
@@ -131,7 +131,7 @@ class LineLost(Message, frozen=True, array_like=True, tag=19):
     marks: tuple[tuple[int, int], ...]
     frames: int  # of the utterance after those, so far
     seq: int  # of the next frame
-    wire_ns: int  # when the last frame was written; 0: none was
+    wire_ns: int  # when the last frame was written; 0: never
 
 
 class WorkerState(Message, frozen=True, array_like=True, tag=20):
@@ -324,8 +324,8 @@ class Withdrawn(Message, frozen=True, array_like=True, tag=44):
     """Sent by txpacer to aibridge as the answer to Withdraw.
 
     `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: its speech
-    bytes that were paced, all of which will be heard; after a `clear`, those that were heard before it. It does not
-    hold utterances that txpacer never saw.
+    bytes that were paced. The caller will hear all of them. After a `clear`, it counts the bytes that were heard
+    before it. It does not hold utterances that txpacer never saw.
     """
 
     call: int

@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
+from .liveness import HANDOVER_S
+
 # sysexits.h: something in the configuration is wrong; starting again will not help.
 EX_CONFIG: Final = 78
 # sysexits.h: it may succeed later. A supervisor starts the process again.
 EX_TEMPFAIL: Final = 75
-# How long a process waits for an earlier one of its name, which ends within seconds of its supervisor's death.
-HANDOVER_S: Final = 10.0
 PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook")
 _PR_SET_PDEATHSIG: Final = 1
 STDERR: Final = 2

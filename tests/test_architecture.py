@@ -44,10 +44,6 @@ FORBIDDEN: Final = {
     *("aiohttp", "alembic", "honcho", "httpx2", "openai", "prometheus_client", "psycopg", "pydantic_settings"),
     *("sqlalchemy", "starlette", "twilio.http", "twilio.rest", "uvicorn", "websockets", "zmq"),
 }
-# Violations that a change in progress removes, as the assertions print them. Remove the entry with the violation.
-KNOWN: Final = {
-    "proofs.matrix -> proofs.matrix_live -> proofs.matrix",
-}
 
 Graph = Mapping[str, frozenset[str]]
 
@@ -130,7 +126,7 @@ CORES: Final = sorted(name for name in EDGES if is_pure(name) and not name.start
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert not circles(EDGES) - KNOWN
+    assert not circles(EDGES)
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -144,13 +140,13 @@ def test_a_folder_imports_only_the_folders_that_it_may(folder: str) -> None:
         and target.partition(".")[0] in {*MAY_IMPORT, "tests"}
         and target.partition(".")[0] not in allowed
     }
-    assert not wrong - KNOWN
+    assert not wrong
 
 
 @pytest.mark.parametrize("name", CORES)
 def test_a_pure_module_reaches_no_io_clock_or_loop_through_any_import(name: str) -> None:
     way = chain(EDGES, name, is_forbidden)
-    assert not way or f"{name} reaches {way[-1]}" in KNOWN, " -> ".join(way)
+    assert not way, " -> ".join(way)
 
 
 @pytest.mark.parametrize("name", [name for name in CORES if ".core." in name])

@@ -1,12 +1,14 @@
-"""What README.md and docs/ name exists: links, files, functions, commands, settings with their defaults, metrics.
+"""What docs/ and every README.md name exists: links, files, functions, commands, settings with their defaults, metrics.
 
-In the docs a file is written `folder/file.py` from the project's root, and what is in it `folder/file.py:Class.method`.
+A file is written `folder/file.py` from the project's root or the page's folder, and what is in it
+`folder/file.py:Class.method`.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +20,7 @@ from shared.settings import Settings
 from twentyms.cli import VERBS
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES: Final = [*sorted(ROOT.glob("[!.]*/**/README.md")), ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS: Final = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 ARCHITECTURE: Final = TEXTS["docs/architecture.md"]
 TOP: Final = {path.name for path in ROOT.iterdir()} - {"out", "data"}
@@ -98,7 +100,7 @@ def test_files_and_what_is_in_them_exist(page: str) -> None:
             path, _, name = word.partition(":")
             if path.split("/")[0] not in TOP and not path.endswith(".py"):
                 continue
-            files = list(ROOT.glob(path.rstrip("/"))) if path.rstrip("/") else []
+            files = [file for folder in (ROOT, (ROOT / page).parent) for file in folder.glob(path.rstrip("/") or "-")]
             if not files or (name and not name.isdigit() and name not in names_in(files[0])):
                 wrong.append(word)
     assert not wrong
@@ -112,10 +114,13 @@ def test_commands_exist(page: str) -> None:
         wrong += [
             f"python -m {module}"
             for module in re.findall(r"python -m ([\w.]+)", token)
-            if not (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+            if module.split(".")[0] not in sys.stdlib_module_names
+            and not (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
             and not (ROOT / module.replace(".", "/") / "__main__.py").exists()
         ]
-        wrong += [f"twentyms {verb}" for verb in re.findall(r"\btwentyms ([a-z]\w*)", token) if verb not in VERBS]
+        wrong += [
+            f"twentyms {verb}" for verb in re.findall(r"(?<![/\w])twentyms ([a-z]\w*)", token) if verb not in VERBS
+        ]
         wrong += [f"make {target}" for target in re.findall(r"^make ([a-z][\w-]*)", token) if target not in targets]
     assert not wrong
 

@@ -1,7 +1,7 @@
 """Check the settings and the agent, without starting anything or asking anyone.
 
 A setting that cannot be used is named, and a name in .env that is nearly a setting's name is named with the setting.
-Do it before you restart a process: one that refuses a setting does not come back. Exit status: 0 or 78.
+Do it before you restart a process: a process that refuses a setting does not come back. Exit status: 0 or 78.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ MODEL: Final = """Answer as OpenAI's Realtime API does, with recorded sentences,
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Raises ConfigError for a port that cannot be had, and for a recording that cannot be spoken."""
+    """Raises ConfigError for a port that cannot be used, and for a recording that cannot be spoken."""
     match list(arguments):
         case ["carrier", *rest]:
             return carrier(rest)
@@ -73,7 +73,7 @@ def carrier(arguments: Sequence[str]) -> int:
     script_help = "talk: a polite turn, then an interruption (the default); listen: the greeting alone"
     what.add_argument("--script", choices=tuple(SCRIPTS), default="talk", help=script_help)
     what.add_argument("--wav", type=Path, metavar="FILE", help="say this recording after the greeting, hear the answer")
-    parser.add_argument("--limit", type=float, default=90.0, metavar="S", help="hang up after so many s (default 90)")
+    parser.add_argument("--limit", type=float, default=90.0, metavar="S", help="hang up after S seconds (default 90)")
     options = parser.parse_args(arguments)
     if not options.url.startswith(("http://", "https://")):
         parser.error(f"--url {options.url} is not an http:// or https:// URL")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
 
+from shared.liveness import HONCHO_KILL_S
 from shared.process import ConfigError, die_with_parent
 
 from .here import PROCFILE
@@ -25,8 +26,8 @@ from .here import SOURCE as ROOT
 
 # Five Python processes import their libraries at the same time: 3 s on an idle machine with two cores.
 START_S: Final = 60.0
-# honcho gives its processes 5 s before it kills them.
-STOP_S: Final = 10.0
+# honcho kills its processes HONCHO_KILL_S after the first one ended.
+STOP_S: Final = 2 * HONCHO_KILL_S
 
 
 def free_port() -> int:

@@ -54,7 +54,7 @@ DRAIN_LIMIT: Final = 100
 MEASURE_NS: Final = 1_000_000_000
 
 
-# Reports that an aibridge worker has not acknowledged. Its calls are another one's long before it misses so many.
+# Unacknowledged reports of an aibridge worker. Its calls have another worker long before it misses this many.
 REPORTS_MAX: Final = 10_000
 
 
@@ -147,9 +147,12 @@ class Loop:
 
     def _report(self, bridge: str, reports: list[Message]) -> None:
         channel = self._channel(bridge)
+        # A bridge that refused a report takes the rest after its next hello.
+        is_refusing = channel.has_unsent
         if not channel.put(reports, weight=len(reports)):
             self._metrics.dropped.inc()
-        self._flush(self._speech, bridge, channel)
+        if not is_refusing:
+            self._flush(self._speech, bridge, channel)
 
     def _channel(self, peer: str) -> Channel:
         known = self._channels.get(peer)
@@ -170,7 +173,7 @@ class Loop:
     def _flush(self, sock: zmq.Socket[Any], peer: str, channel: Channel) -> None:
         """Send what was not sent. What the peer refuses follows its next hello."""
         now_ns = time.monotonic_ns()
-        while batch := channel.batch(now_ns):
+        while batch := channel.batch():
             if not self._try(sock, peer, encode(batch)):
                 return
             channel.sent(batch, now_ns)

@@ -43,6 +43,8 @@ class CallerAudio:
         self._held_from = 0
         # No session hears the caller.
         self._is_unheard = True
+        # Chunks since the model last took a turn.
+        self._chunks_since_turn = 0
         # Where the turn that the caller is speaking begins; None: the caller is silent.
         self._speaking_from: int | None = None
         # The position of each turn that the model took, without known words and without a heard answer.
@@ -53,6 +55,7 @@ class CallerAudio:
     def take(self, chunk: bytes) -> None:
         """The caller's next audio, mu-law of any length."""
         self._recent.append(chunk)
+        self._chunks_since_turn += 1
         if self._held is not None:
             self._held += chunk
             excess = len(self._held) - HELD_BYTES
@@ -75,6 +78,7 @@ class CallerAudio:
 
     def turn_taken(self, turn: int, *, has_speech: bool) -> None:
         """The turn is in the session's conversation. It is lost with the session unless its words become known."""
+        self._chunks_since_turn = 0
         begin, self._speaking_from = self._speaking_from, None
         if has_speech and begin is not None:
             self._unanswered[turn] = begin
@@ -111,10 +115,14 @@ class CallerAudio:
             self._held = bytearray(b"".join(list(self._recent)[-PREFIX_CHUNKS:]))
 
     def session_lost(self) -> None:
-        """Keep all audio from now on, and an unfinished or unanswered turn from its beginning."""
+        """Keep all audio from now on, and an unfinished or unanswered turn from its beginning.
+
+        The lost session may not have read the last audio, or not have noticed that a turn begins in it.
+        """
         self._is_unheard = True
         if self._held is None:
-            self._held = bytearray()
+            unnoticed = min(PREFIX_CHUNKS, self._chunks_since_turn)
+            self._held = bytearray(b"".join(list(self._recent)[len(self._recent) - unnoticed :]))
 
     def deliver(self) -> tuple[bytes, list[int]]:
         """The audio that a ready session has missed, and the unanswered turns in it."""

@@ -92,7 +92,7 @@ class Playout:
         # The interruption whose silence is not known yet, and when it took effect (later than it began, if it waited).
         self._interruption: Interruption | None = None
         self._effective_ns = 0
-        # The last utterance of which something was heard.
+        # The last utterance that was heard, at least in part.
         self._last_heard: Utterance | None = None
 
     # --- towards the line ---

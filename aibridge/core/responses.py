@@ -92,7 +92,7 @@ class Responses:
 
     def __init__(self, illegal: Counter) -> None:
         self._illegal = illegal
-        # The one that the model makes.
+        # The response that the model makes.
         self.active: Response | None = None
         self._known: OrderedDict[int, Response] = OrderedDict()
 

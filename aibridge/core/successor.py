@@ -16,6 +16,7 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
+from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
 from .playout import LineEvent
@@ -111,9 +112,9 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
-    if not story.states:
-        return talk.start(now_ns)
     talk.order = story.order
+    if not story.states and in_line:
+        talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
     talk.history.recall([_turn(said, epoch_ns) for said in story.turns])

@@ -14,7 +14,7 @@ import msgpack
 
 
 class TornError(ValueError):
-    """What follows is no whole record: its write was cut off, or the disk changed it."""
+    """The next record is not whole: its write was cut off, or the disk changed it."""
 
 
 def frame(payload: bytes) -> bytes:

@@ -36,7 +36,7 @@ from shared.plan import Fallback
 from . import handover
 from .call import Call
 from .chronicle import Chronicle
-from .commands import AbortSocket, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .commands import CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
 from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
@@ -286,22 +286,12 @@ class Calls:
                 self.offers.admission.ordered(call.call_sid, call.order)
             case Act.FALL_BACK:
                 self.offers.admission.ordered(call.call_sid, Fallback(), IN_A_CALL[event])
-            case Act.HAND_OVER:
-                commands += self._hand_over(call, now_ns)
-            case Act.ANNOUNCE:
-                call.handovers += 1
-                commands += self._given_again(call, handover.announce(call, self._name))
+            case Act.HAND_OVER | Act.ANNOUNCE:
+                self._metrics.calls_given_again.inc()
+                worker = self.neighbours.pick(now_ns) if act is Act.HAND_OVER else call.worker
+                assert worker is not None  # WORKER_GONE says so
+                commands += handover.give_again(call, self._name, worker)
         return commands + (self._end(call, event, reason, close, now_ns) if reason else [])
-
-    def _hand_over(self, call: Call, now_ns: int) -> list[Command]:
-        worker = self.neighbours.pick(now_ns)
-        assert worker is not None  # WORKER_GONE says so
-        return self._given_again(call, handover.hand_over(call, self._name, worker))
-
-    def _given_again(self, call: Call, commands: list[Command]) -> list[Command]:
-        self._metrics.calls_given_again.inc()
-        going_on = f"call call_sid={call.call_sid} call={call.number:x} goes on at worker={call.worker}"
-        return [*commands, Log(going_on)]
 
     def _end(self, call: Call, event: Event, reason: str, close: Close, now_ns: int) -> list[Command]:
         """Tell everyone that the call is over, and forget it."""
@@ -327,13 +317,8 @@ class Calls:
             frames.late_frames,
         )
         seconds = (now_ns - call.started_ns) / 1e9
-        commands: list[Command] = []
-        if close is Close.ABORT:
-            commands.append(AbortSocket(call.number))
-        elif close is not Close.PEER:
-            commands.append(CloseSocket(call.number, close.value))
         return [
-            *commands,
+            *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             Release(call.number, call.worker),
             ToWorker(call.worker, CallEnded(call.number, reason)),
             ToPacer(CloseLine(call.number)),

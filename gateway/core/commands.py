@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeAlias
 from shared.facts import Fact
 from shared.messages import Message
 
+from .hangup import Close
+
 
 class ToWorker(NamedTuple):
     """Send a message to an aibridge worker."""
@@ -39,16 +41,10 @@ class MoveAudio(NamedTuple):
 
 
 class CloseSocket(NamedTuple):
-    """Close a call's media socket with this code, without waiting for the peer."""
+    """Close a call's media socket in this way, without waiting for the peer."""
 
     call: int
-    code: int
-
-
-class AbortSocket(NamedTuple):
-    """Cut a call's media socket, whose peer would not read a closing handshake."""
-
-    call: int
+    close: Close
 
 
 class Release(NamedTuple):
@@ -77,7 +73,5 @@ class Log(NamedTuple):
     text: str
 
 
-Command: TypeAlias = (
-    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | AbortSocket | Release | Note | ShowNote | Log
-)
+Command: TypeAlias = ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | Log
 Commands: TypeAlias = Sequence[Command]

@@ -11,7 +11,7 @@ from typing import Final
 from shared.messages import CallEnded, CallStarted, FollowCall, LineLost
 
 from .call import Call
-from .commands import Command, MoveAudio, ToWorker
+from .commands import Command, Log, MoveAudio, ToWorker
 
 # 24,000 characters of conversation are replayed at most; a little more for their frame.
 MEMORY_MAX_BYTES: Final = 262_144
@@ -40,15 +40,19 @@ def announce(call: Call, gateway: str) -> list[Command]:
     return [ToWorker(call.worker, started), *followed]
 
 
-def hand_over(call: Call, gateway: str, worker: int) -> list[Command]:
-    """Give a call whose worker is gone to another worker, with the unconfirmed caller audio."""
+def give_again(call: Call, gateway: str, worker: int) -> list[Command]:
+    """Give a call to its restarted worker, or to another worker, which also gets the unconfirmed caller audio."""
     before, call.worker = call.worker, worker
     call.handovers += 1
+    goes_on = Log(f"call call_sid={call.call_sid} call={call.number:x} goes on at worker={worker}")
+    if before == worker:
+        return [*announce(call, gateway), goes_on]
     return [
         # A stalled worker reads this when it resumes; txpacer no longer listens to it.
         ToWorker(before, CallEnded(call.number, "moved")),
         *announce(call, gateway),
         MoveAudio(call.number, before, worker),
+        goes_on,
     ]
 
 

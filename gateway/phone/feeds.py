@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
+from shared.liveness import TOKEN_S
 from shared.metrics import Counter
 
 # More than a minute of a lively call, which makes about five notes a second.
 MAX_NOTES: Final = 500
-# How long a feed waits for its call to begin: the life of a stream token.
-UNSTARTED_S: Final = 60.0
 # How long a feed stays for a page that connects after its call ended.
 AFTER_S: Final = 10.0
 # A comment is sent this often: it reveals that a page is gone, and proxies keep the stream open.
@@ -74,7 +73,7 @@ class Feeds:
     def open(self, call_sid: str) -> None:
         """A phone was offered this call."""
         feed = self._by_sid[call_sid] = Feed(call_sid, self._lost)
-        self._loop.call_later(UNSTARTED_S, self._expire, feed)
+        self._loop.call_later(TOKEN_S, self._expire, feed)
 
     def get(self, call_sid: str) -> Feed | None:
         return self._by_sid.get(call_sid)

@@ -1,8 +1,8 @@
 """A whole cell in virtual time: carrier, gateways, workers, txpacer and model, without a socket or a clock.
 
-Everything that decides is the real thing: Twilio's side and the model (simulator), the core of the gateway, aibridge's
-calls and conversations, txpacer's core. What carries bytes is replaced by hops that take a fixed time and keep the
-order. A call of a minute takes a second, and the same seed gives the same call to the byte.
+Every part that decides is the real one: Twilio's side and the model (simulator), the core of the gateway, aibridge's
+calls and conversations, txpacer's core. Hops with a fixed delay, in order, replace the sockets. A call of a minute
+takes a second, and the same seed gives the same call to the byte.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .worker import Talk, VirtualWorker
 
 # From the death of txpacer until its standby answers: docs/failures.md.
 PACER_RESTART_MS = 250.0
-# supervisord starts a process again, which imports its libraries.
+# supervisord restarts a process, which imports its libraries.
 RESTART_MS = 1_500.0
 
 
 @dataclass(frozen=True)
 class Hops:
-    """How long a message takes from one part to the next, ms."""
+    """The delay of a message from one part to the next, ms."""
 
     carrier_ms: float = 1
     bridge_ms: float = 2
@@ -47,20 +47,20 @@ class Hops:
 
 @dataclass(frozen=True)
 class Result:
-    """What is left of a call."""
+    """The records of a call."""
 
     record: CallRecord
     sessions: list[dict[str, Any]]
-    # None: no worker ever had it.
+    # None: no worker ever had the call.
     talk: Talk | None
-    # Everything that aibridge asked of txpacer, and when.
+    # aibridge's messages to txpacer, with their times.
     to_pacer: list[tuple[int, Message]]
-    # What was sent to the model, audio apart: (time, session number, event type).
+    # The events sent to the model, without audio: (time, session number, event type).
     to_model: list[tuple[int, int, str]]
 
 
 class Cell:
-    """Gateways, workers and one txpacer. `call` places a call, `run` lets time pass, `result` says what came of it."""
+    """Gateways, workers and one txpacer. `call` places a call, `run` lets time pass, `result` has its records."""
 
     def __init__(
         self,
@@ -130,11 +130,11 @@ class Cell:
         *,
         ring_ms: float = 300,
     ) -> Phone:
-        """A caller with this script rings."""
+        """Place a call with this script."""
         return self.dial(Caller(script, seed=self._seed, noise=True), behaviours, ring_ms=ring_ms)
 
     def dial(self, caller: Caller, behaviours: Sequence[Behaviour] = (Behaviour(),), *, ring_ms: float = 300) -> Phone:
-        """This caller rings."""
+        """Place a call of this caller."""
         call_sid = f"CA{len(self.phones) + 1}"
         self.model.expect(call_sid, behaviours)
         phone = self.phones[call_sid] = Phone(
@@ -143,7 +143,7 @@ class Cell:
         return phone
 
     def _port(self) -> VirtualGateway | None:
-        """The gateways share one port: those that live get the connections in turn."""
+        """The gateways share one port: the live ones get the connections in turn."""
         living = [gateway for gateway in self.gateways if gateway.is_alive]
         self._turn += 1
         return living[self._turn % len(living)] if living else None
@@ -158,12 +158,12 @@ class Cell:
         self.clock.run(self.now_ns + int(ms * MS))
 
     def run_out(self, limit_ms: float = 120_000, after_ms: float = 3_000) -> None:
-        """Until all calls are over, and `after_ms` more; at `limit_ms` the callers hang up."""
+        """Run until all calls are over, and `after_ms` more; at `limit_ms` the callers hang up."""
         limit_ns = self.now_ns + int(limit_ms * MS)
         while self.now_ns < limit_ns and not all(phone.is_over for phone in self.phones.values()):
             self.clock.step()
         for phone in self.phones.values():
-            phone.hang_up()
+            phone.give_up()
         self.run(after_ms)
 
     def restart_pacer(self) -> None:
@@ -215,7 +215,7 @@ class Cell:
                 self._send(self.hops.bridge_ms, gateway, partial(gateway.from_worker, number, message, acknowledged))
 
     def _send(self, hop_ms: float, to: Process, do: Callable[[], None]) -> None:
-        """As a channel does: in order, to the incarnation that it is meant for, or to none."""
+        """Deliver as a channel does: in order, to the intended incarnation, or not at all."""
         life = to.life
         self.clock.after(hop_ms, lambda: to.deliver(do) if to.life == life else None)
 

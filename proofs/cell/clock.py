@@ -1,4 +1,4 @@
-"""Virtual time, and processes in it that run, stand still, die and come back."""
+"""Virtual time, and processes in it that run, stop, die and restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Do = Callable[[], None]
 
 
 class Clock:
-    """What is planned happens in the order of its time; at one time, in the order in which it was planned."""
+    """Runs planned actions in the order of their times; at equal times, in the order of planning."""
 
     def __init__(self) -> None:
         self.now_ns = START_NS
@@ -27,11 +27,11 @@ class Clock:
         self.at(self.now_ns + int(ms * MS), do)
 
     def next_ns(self) -> int | None:
-        """When the next thing happens; None: nothing is planned."""
+        """The time of the next action; None: nothing is planned."""
         return self._due[0][0] if self._due else None
 
     def step(self) -> None:
-        """Let the next thing happen."""
+        """Run the next action."""
         self.now_ns, _, do = heapq.heappop(self._due)
         do()
 
@@ -42,10 +42,10 @@ class Clock:
 
 
 class Process:
-    """One process. What reaches it happens at once, waits while it stands still, or is lost when it dies.
+    """One process. Its messages are handled at once, wait while it is stopped, and are lost when it dies.
 
-    A process that goes on looks after its timers first, and then reads what was sent to it, in order; with
-    `reads_first` the other way round. A process that starts again knows nothing: `started` is called.
+    A process that resumes runs its due timers first and then reads its messages in order; with `reads_first`, the other
+    way round. A process that restarts has lost its state: `started` is called.
     """
 
     reads_first = False
@@ -53,7 +53,7 @@ class Process:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.is_alive = True
-        # Changes when it dies and when it starts: a timer of an earlier one is void.
+        # Changes when the process dies and when it starts: timers of an earlier incarnation are void.
         self.life = 0
         self._stops = 0
         self._timers: list[tuple[int, Do]] = []
@@ -62,10 +62,6 @@ class Process:
     @property
     def now_ns(self) -> int:
         return self.clock.now_ns
-
-    @property
-    def stands_still(self) -> bool:
-        return self._stops > 0
 
     # --- what happens to it ---
 
@@ -79,7 +75,7 @@ class Process:
             do()
 
     def at(self, due_ns: int, do: Do) -> None:
-        """One of its own timers."""
+        """Set a timer of the process."""
         life = self.life
         self.clock.at(due_ns, lambda: self._fire(life, do))
 
@@ -87,7 +83,7 @@ class Process:
         self.at(self.now_ns + int(ms * MS), do)
 
     def every(self, ms: float, do: Do) -> None:
-        """From now on, once each `ms`."""
+        """Call `do` every `ms` from now on."""
 
         def again() -> None:
             do()
@@ -106,7 +102,7 @@ class Process:
     # --- harm ---
 
     def stop(self, ms: float) -> None:
-        """It stands still for this long."""
+        """Stop the process for this long."""
         life = self.life
         self._stops += 1
         self.clock.after(ms, lambda: self._go_on(life))
@@ -124,7 +120,7 @@ class Process:
             do()
 
     def kill(self, back_after_ms: float | None = None) -> None:
-        """It is gone with everything that it knew, and starts again after this long; None: never."""
+        """Kill the process; it restarts without its state after this long; None: never."""
         self.is_alive = False
         self.life += 1
         self._stops = 0
@@ -140,7 +136,7 @@ class Process:
         self.started()
 
     def started(self) -> None:
-        """It knows nothing yet. To be overridden."""
+        """The process has started, without any state. Override it."""
 
     def died(self) -> None:
-        """Its sockets close. To be overridden."""
+        """The process has died: its sockets close. Override it."""

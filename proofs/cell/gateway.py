@@ -1,4 +1,4 @@
-"""A gateway in virtual time: the real core; sockets, links and timers as its shell (media.py, links.py) has them."""
+"""A gateway in virtual time: the real core, with sockets, links and timers like those of its shell."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any, Final, Protocol
 from gateway.core import twiml
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
+<<<<<<< HEAD
 from gateway.core.commands import AbortSocket, CloseSocket, Commands, EarEcho, MoveAudio, Release, ToPacer, ToWorker
+=======
+from gateway.core.commands import CloseSocket, Commands, MoveAudio, Release, ToPacer, ToWorker
+>>>>>>> main
 from gateway.core.fallback import SWEEP_S
-from gateway.core.hangup import Event, Stage
+from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.core.orders import Orders
@@ -37,20 +41,20 @@ class Peer(Protocol):
 
 
 class MediaSocket:
-    """The gateway's end of one media socket: of a call's once `start` has come."""
+    """The gateway's end of one media socket; it is a call's after `start`."""
 
     def __init__(self, gateway: VirtualGateway, peer: Peer, hop_ms: float) -> None:
         self.stream = MediaStream()
         self.call: Call | None = None
         self.heard_ns = gateway.now_ns
         self.is_open = True
-        # The peer reads again then, ns.
+        # When the peer reads again, ns.
         self.unread_until_ns = 0
         self.gateway = gateway
         self._peer = peer
         self._hop_ms = hop_ms
         self._outbound: Outbound | None = None
-        # What the peer has not taken: texts, and how many of them are frames.
+        # Messages that the peer has not read, and how many of them are frames.
         self._unsent: deque[tuple[bytes, bool]] = deque()
         self.unsent_frames = 0
 
@@ -118,17 +122,17 @@ class MediaSocket:
                 self._send(text, is_frame=is_frame)
 
     def receive(self, text: str) -> None:
-        """A text of the peer arrives."""
+        """A message of the peer arrives."""
         self.gateway.deliver(lambda: self.gateway.received(self, text))
 
     def close(self, *, lost: bool = False) -> None:
-        """By us, or because this process is gone (`lost`)."""
+        """The gateway closes the socket, or dies (`lost`)."""
         if self.is_open:
             self.is_open = False
             self.gateway.clock.after(self._hop_ms, lambda: self._peer.closed(lost=lost))
 
     def abort(self) -> None:
-        """It dies in between: both ends see it."""
+        """The connection breaks: both ends notice it."""
         if self.is_open:
             self.close(lost=True)
             self.gateway.deliver(lambda: self.gateway.lost(self))
@@ -168,7 +172,7 @@ class VirtualGateway(Process):
         self._open: set[MediaSocket] = set()
         name = self.name
         self.wire = Wire(self, self.sockets, lambda ack: self._to_pacer(name, ack))
-        # Caller audio that a worker has not acknowledged, with the number of its message; by worker and call.
+        # Unacknowledged caller audio with the number of its message, by worker and call.
         self._kept: defaultdict[int, deque[tuple[int, int, bytes]]] = defaultdict(deque)
         self._said = 0
         self._epochs: dict[int, int] = {}
@@ -182,7 +186,7 @@ class VirtualGateway(Process):
     # --- the public port ---
 
     def webhook(self, call_sid: str, fields: Mapping[str, str], query: Mapping[str, str]) -> str:
-        """The TwiML that a webhook is answered with."""
+        """The TwiML of the answer to a webhook."""
         worker = query.get("worker", "")
         answer = self.core.offers.take(
             call_sid,
@@ -252,14 +256,14 @@ class VirtualGateway(Process):
         self.carry_out(self.core.from_pacer(message, self.now_ns))
 
     def from_worker(self, worker: int, message: Any, acknowledged: int) -> None:
-        """`acknowledged` is the number of the last message that the worker had read when it said this."""
+        """`acknowledged` is the number of the last message that the worker had read when it sent this."""
         restarted = isinstance(message, WorkerState) and self._epochs.get(worker, message.epoch) != message.epoch
         self.carry_out(self.core.from_worker(worker, message, self.now_ns))
         if not isinstance(message, WorkerState):
             return
         self._epochs[worker] = message.epoch
         kept = self._kept[worker]
-        if restarted:  # it has been told its calls: what it missed of them follows
+        if restarted:  # it has got its calls; the audio that it missed follows
             missed = list(kept)
             kept.clear()
             for _, call, data in missed:
@@ -282,12 +286,9 @@ class VirtualGateway(Process):
                 case MoveAudio(call, before, after):
                     for data in self._take(before, call):
                         self._audio(after, call, data)
-                case CloseSocket(call):
+                case CloseSocket(call, close):
                     self._open.discard(self.sockets[call])
-                    self.sockets[call].close()
-                case AbortSocket(call):
-                    self._open.discard(self.sockets[call])
-                    self.sockets[call].close(lost=True)
+                    self.sockets[call].close(lost=close is Close.ABORT)
                 case Release(call, worker):
                     del self.sockets[call]
                     self._take(worker, call)

@@ -1,4 +1,4 @@
-"""Harm to a virtual cell, as the nemesis does it to a real one: the same acts, and the same record of them."""
+"""Harm to a virtual cell: the same acts as the nemesis does to a real one, with the same record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .phone import Phone
 
 
 def harm(cell: Cell, act: Act) -> Deed:
-    """Do it now. A killed process is back after as long as its supervisor takes; txpacer's standby is there sooner."""
+    """Do the act now. A killed process restarts as fast as under its supervisor; txpacer's standby is there sooner."""
     phones = [phone for phone in cell.phones.values() if not phone.is_over]
     began_ns = cell.now_ns
     deed = Deed(act, began_ns, began_ns + int(act.seconds * 1e9))
@@ -52,7 +52,7 @@ def _process(cell: Cell, act: Act) -> Process:
 
 
 def _holds(cell: Cell, process: Process, phone: Phone) -> bool:
-    """Whether the process has this call. A call that is nobody's yet may be about to be its."""
+    """Whether the process has this call. A call that no process has yet may be about to get this one."""
     if process is cell.pacer:
         return True
     if process in cell.gateways:

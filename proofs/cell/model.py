@@ -19,20 +19,20 @@ from simulator.voice import Voice
 from .clock import MS, Clock, Process
 
 _VOICE: Final = Voice()
-# Handshakes that are refused for good: another try would not help.
+# Handshakes that are refused for good: a retry would not help.
 _REFUSED: Final = frozenset(("key", "model"))
 NAME: Final = "gpt-realtime-2.1"
 
 
 class Receiver(Protocol):
-    """What a worker does with a session's events; `gone` comes at most once, and last."""
+    """A worker's handlers of a session's events; `gone` comes at most once, and last."""
 
     def event(self, session: VirtualSession, event: ModelEvent | SessionReady) -> None: ...
     def gone(self, session: VirtualSession, *, refused: bool) -> None: ...
 
 
 class VirtualModel:
-    """All sessions of all calls. A call's behaviours are those of its sessions; the last one serves all that follow."""
+    """All sessions of all calls. A call has one behaviour per session; the last one serves all further sessions."""
 
     def __init__(self, clock: Clock, agent: Agent, hop_ms: float, seed: int) -> None:
         self.clock = clock
@@ -42,7 +42,7 @@ class VirtualModel:
         self._behaviours: dict[str, list[Behaviour]] = {}
         self._dialled = 0
         self.sessions: dict[str, list[ModelSession]] = {}
-        # What was sent to the model, audio apart: (time, number of the session in its call, event type), by call.
+        # By call, the events sent to the model without audio: (time, number of the session in the call, event type).
         self.sent: dict[str, list[tuple[int, int, str]]] = {}
         self._open: dict[str, list[VirtualSession]] = {}
 
@@ -61,7 +61,7 @@ class VirtualModel:
         return session
 
     def drop(self, call_sid: str) -> None:
-        """The sockets of a call die without a word."""
+        """Cut the sockets of a call without a close frame."""
         for session in self._open[call_sid]:
             session.drop()
 
@@ -71,7 +71,7 @@ class VirtualModel:
             session.unread_until_ns = self.clock.now_ns + int(ms * MS)
 
     def worker_died(self, worker: Process) -> None:
-        """Its sockets close: the server sees it one hop later."""
+        """The worker's sockets close; the server notices it one hop later."""
         for sessions in self._open.values():
             for session in sessions:
                 if session.worker is worker:
@@ -79,7 +79,7 @@ class VirtualModel:
 
 
 class VirtualSession:
-    """One session: aibridge's end of it, and the server behind two hops."""
+    """One session: aibridge's end, and the server at a distance of one hop each way."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class VirtualSession:
         self._translator = Translator(numbers, phrases(model.agent))
         self._is_closed = False
         self._armed_ns: int | None = None
-        # The server reads again then, ns.
+        # When the server reads again, ns.
         self.unread_until_ns = 0
         self.server = ModelSession(
             f"sess_{serial:08x}",

@@ -16,14 +16,14 @@ from .cell import Cell
 from .harm import harm
 from .phone import Phone
 
-# For conversations that wait for their caller to come back, after the last call.
+# After the last call, conversations wait this long for their caller to return.
 SETTLE_MS: Final = 15_000
 LIMIT_MS: Final = 90_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run: each call with its sessions, what was done, and what was left when all calls were over."""
+    """The record of a run: each call with its sessions, the acts, and what was left after the last call."""
 
     calls: Sequence[tuple[CallRecord, list[dict[str, Any]]]]
     deeds: Sequence[Deed]
@@ -31,7 +31,7 @@ class Run:
 
 
 def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
-    """`calls` callers at any time, who call again, and the acts of the schedule but those on callbook."""
+    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook."""
     cell = Cell(gateways=2, workers=2, seed=seed)
     rng = random.Random(seed)
     deeds: list[Deed] = []

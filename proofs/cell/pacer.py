@@ -1,4 +1,4 @@
-"""txpacer in virtual time: the real core, with messages and ticks as its loop (txpacer/loop.py) has them."""
+"""txpacer in virtual time: the real core, with messages and ticks like those of its loop (txpacer/loop.py)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class VirtualPacer(Process):
         self.arm()
 
     def _serve(self) -> None:
-        """What is due by now, and what has come about."""
+        """Send the due batches, and the reports."""
         core = self.core
         due_ns = core.next_due_ns()
         while due_ns is not None and due_ns <= self.now_ns:
@@ -121,7 +121,7 @@ class VirtualPacer(Process):
         self.arm()
 
     def take_reports(self) -> None:
-        """Send what has come about."""
+        """Send the reports."""
         for worker, reports in self.core.take_reports():
             for report in reports:
                 self._to_worker(worker, report)

@@ -1,4 +1,4 @@
-"""One caller in virtual time: Twilio's side of a call, which carries out the TwiML of whichever gateway answers."""
+"""One caller in virtual time: Twilio's side of a call, which carries out the TwiML of the gateway that answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACCOUNT = "AC" + 32 * "0"
 
 
 class Port(Protocol):
-    """The public port of the cell: a living gateway, in turn; None while there is none."""
+    """The public port of the cell: the next live gateway; None while there is none."""
 
     def __call__(self) -> VirtualGateway | None: ...
 
@@ -64,7 +64,7 @@ class Phone:
     # --- TwiML ---
 
     def _ask(self, url: str) -> None:
-        """A webhook request."""
+        """Send a webhook request."""
         self._redirects += 1
         if self._redirects > MAX_REDIRECTS:
             self._end("too-many-redirects")
@@ -154,10 +154,11 @@ class Phone:
         if not self.carrier.has_hung_up:
             self._next_verb()
 
-    def hang_up(self) -> None:
+    def give_up(self) -> None:
+        """The call takes too long: the caller hangs up."""
         if not self.is_over:
             self._send(self.carrier.hang_up(self._clock.now_ns))
-            self._end("hung-up-by-caller")
+            self._end("time-limit")
 
     def _arm(self) -> None:
         due_ns = self.carrier.next_due_ns()

@@ -1,7 +1,7 @@
-"""The writing half of a gateway in virtual time: frames onto media sockets, and what txpacer is told of it.
+"""The writing half of a gateway in virtual time: frames to media sockets, and acknowledgements to txpacer.
 
-As gateway/wire.py does it with sockets: an acknowledgement follows 20 ms after the first batch that it is for, a frame
-that leaves late is reported at once, and a socket that takes nothing is looked at every 10 ms.
+It does what gateway/wire.py does with sockets: an acknowledgement follows 20 ms after its first batch, a late frame is
+reported at once, and a socket that accepts no data is examined every 10 ms.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LOOK_MS: Final = 10
 
 
 class Socket(Protocol):
-    """A media socket. What it does not take it keeps, in order."""
+    """A media socket. It keeps unread messages in order."""
 
     @property
     def unsent_frames(self) -> int:
-        """How many it has not taken."""
+        """The number of frames that have not left."""
 
     @property
     def next_seq(self) -> int:
@@ -48,7 +48,7 @@ class Wire:
         self._sockets = sockets
         self._send = acknowledge
         self._written = 0
-        # Counts acknowledgements: one that was planned before another was sent is void.
+        # Counts acknowledgements: a planned acknowledgement is void when another was sent before it.
         self._acks = 0
         self._ack_is_due = False
         self._look_is_due = False
@@ -79,8 +79,13 @@ class Wire:
             elif mark == PROGRESS:
                 socket.progress(seq + len(audio) // FRAME_BYTES)
             elif mark:
+<<<<<<< HEAD
                 socket.mark(mark, seq + len(audio) // FRAME_BYTES)
                 # No write follows that would notice if the last frames did not leave.
+=======
+                socket.mark(mark)
+                # No further write follows that would notice that the last frames did not leave.
+>>>>>>> main
                 self._look_soon()
         self._written = batch.batch
         if late:

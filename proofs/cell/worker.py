@@ -1,7 +1,7 @@
 """An aibridge worker in virtual time: real calls and conversations; dialling and handing over as worker.py does.
 
-aibridge/worker.py owns sockets and timers. What it decides about a call's place in the cell stands there as here: which
-call an offer's session is for, what becomes of a call whose media socket or gateway is gone, and what gateways hear.
+aibridge/worker.py owns sockets and timers. Its decisions about a call's place in the cell are repeated here: which call
+an offer's session is for, what happens to a call whose media socket or gateway is gone, and what the gateways are told.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class _Dialled:
 
 @dataclass
 class Talk:
-    """A conversation as its last worker has it, and that worker's metrics."""
+    """A conversation at its last worker, and that worker's metrics."""
 
     conversation: Conversation
     page: Page
-    # The last that it sent to end its call.
+    # The last EndCall of the conversation.
     end_call: EndCall | None = None
 
 
@@ -248,7 +248,7 @@ class VirtualWorker(Process):
             call.model_gone(dialled.session, refused=dialled.refused)
 
     def _on_back(self, before: int, started: CallStarted) -> None:
-        """A caller whose media socket was lost is back on another one."""
+        """A caller whose media socket was lost returned on another one."""
         call = self.calls.pop(before)
         self.calls[started.call] = call
         self._by_sid[started.call_sid] = started.call
@@ -267,7 +267,7 @@ class VirtualWorker(Process):
         self._plan(call)
 
     def _park(self, call: int) -> None:
-        """Keep a conversation whose media socket is gone: Twilio is about to come back with it."""
+        """Keep a conversation whose media socket is lost: Twilio is about to return with the call."""
         if call in self.calls and call not in self._parked:
             self._parkings += 1
             parking = self._parked[call] = self._parkings

@@ -43,7 +43,7 @@ class Wait:
 class AiHeard:
     """The AI's talkspurt has been heard for `ms`: the trigger of an interruption.
 
-    `talkspurt` counts from 1 over the whole call; 0 means the first one that began after the step before did. With
+    `talkspurt` counts from 1 over the whole call; 0: the first talkspurt after the beginning of the step before. With
     `upto_ms`, the instant is drawn from [ms, upto_ms]. When the talkspurt ends earlier, the trigger fires at its end.
     """
 

@@ -119,10 +119,6 @@ class Conversation:
             "item_id",
         )
 
-    def audio_ms(self) -> int:
-        """All audio that the conversation holds, of caller and model."""
-        return sum(item.caller_ms + item.held_ms for item in self._items)
-
 
 def usage(conversation: Conversation, spoken: list[Item]) -> dict[str, Any]:
     """Tokens of a response: a caller's audio counts one per 100 ms, the model's one per 50 ms (OpenAI's cost guide)."""

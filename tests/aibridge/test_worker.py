@@ -87,7 +87,7 @@ class Cell:
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
     """Wait until `holds` is true; fail when it does not become true in time."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  # what is waited for happens behind a socket
+        while not holds():  # noqa: ASYNC110  # the condition depends on another process
             await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Databases to write to: SQLite in a file, and a real PostgreSQL that these tests start and stop themselves."""
+"""Databases for the tests: SQLite in a file, and a real PostgreSQL that the tests start and stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_postgres() -> Path | None:
 
 
 class Postgres:
-    """A cluster of its own in a temporary directory and on a port of its own; as user postgres, for it refuses root."""
+    """A cluster in a temporary directory and on a port of its own, as user postgres, because it refuses root."""
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
@@ -113,7 +113,7 @@ def empty(url: URL) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(empty: Engine) -> Engine:
-    """A database with the schema of today."""
+    """A database with the current schema."""
     migrate(empty)
     return empty
 
@@ -129,7 +129,7 @@ def wait_until() -> object:
         assert callable(condition)
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, "it did not come about in time"
+            assert time.monotonic() < deadline, "it did not happen in time"
             time.sleep(0.02)
 
     return wait

@@ -1,4 +1,4 @@
-"""The schema: from nothing to today and back, the same as the models, on both databases."""
+"""The schema on both databases: migrations in both directions, and equal to the models."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbook.database import migrate, reading, url_of
+from callbook.database import migrate, open_engine, reading, url_of
 from callbook.models import Base
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -35,7 +36,7 @@ def test_migrations_go_from_empty_to_head_and_back(empty):
     migrate(empty)
 
 
-def test_the_migrations_make_what_the_models_say(engine):
+def test_the_migrations_make_the_tables_of_the_models(engine):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
@@ -55,13 +56,13 @@ def test_a_password_that_breaks_the_url_is_not_shown(url):
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_a_statement_held_stands_in_no_error(engine):
+def test_an_error_does_not_quote_the_values_of_its_statement(engine):
     with pytest.raises(SQLAlchemyError) as caught, engine.connect() as connection:
         connection.execute(text("SELECT * FROM nothing WHERE words = :words"), {"words": "what a caller says"})
     assert "what a caller says" not in str(caught.value)
 
 
-def test_the_drivers_are_ours_to_choose():
+def test_the_driver_in_a_database_url_is_replaced_by_ours():
     url = url_of(Settings(_env_file=None, database_url="postgresql://u:p@h/n"))
     assert url.drivername == "postgresql+psycopg"
     assert url_of(Settings(_env_file=None)).database == "data/calls.db"
@@ -75,16 +76,27 @@ def test_a_database_that_is_down_is_named_by_host_and_port_and_never_by_its_pass
     assert "user" not in str(caught.value)
 
 
-def test_records_that_are_not_there_are_named_by_their_whole_path(tmp_path, monkeypatch):
+def test_missing_records_are_named_by_their_whole_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=str(tmp_path / "data" / "calls.db")), reading(Settings(_env_file=None)):
         pass
 
 
 @pytest.mark.parametrize("verb", [["calls"], ["timeline", "CA1"]])
-def test_a_reader_at_a_terminal_sees_no_line_of_a_library(tmp_path, verb):
+def test_a_reader_at_a_terminal_sees_no_log_line_of_a_library(tmp_path, verb):
     command = [sys.executable, "-m", "twentyms", *verb]
     env = {**os.environ, "DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.stderr.count("\n") == 1
     assert str(tmp_path / "calls.db") in done.stderr
+
+
+def test_readers_beside_the_writer_leave_one_connection_open(tmp_path):
+    engine = open_engine(make_url(f"sqlite:///{tmp_path / 'calls.db'}"))
+    opened, closed = [], []
+    event.listen(engine, "connect", lambda *_: opened.append(1))
+    event.listen(engine, "close", lambda *_: closed.append(1))
+    with engine.connect(), engine.connect(), engine.connect():
+        assert len(opened) == 3
+    assert len(opened) - len(closed) == 1
+    engine.dispose()

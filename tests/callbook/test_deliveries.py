@@ -1,4 +1,4 @@
-"""The customer's webhook: signed, repeated until it is taken, given up in the end."""
+"""The customer's webhook: signed, repeated until it is accepted, and given up in the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SID = "CA" + "1" * 32
 
 
 def deliver(engine, statuses):
-    """Post one ended call to a receiver that answers with `statuses` in turn: what it got, and the row."""
+    """Post one ended call to a receiver that answers with `statuses` in turn. Returns what it got, and the row."""
     records = Records(prices=Prices(""), deliveries=True, cell="c")
     with Session(engine) as session, session.begin():
         records.write(
@@ -72,7 +72,7 @@ def row(engine):
         return session.get_one(Delivery, SID)
 
 
-def test_a_webhook_is_signed_and_repeated_until_it_is_taken(engine):
+def test_a_webhook_is_signed_and_repeated_until_it_is_accepted(engine):
     got, delivery = deliver(engine, [500, 302, 204])
     assert (delivery.state, delivery.attempts, delivery.outcome) == ("delivered", 3, "HTTP 204")
     assert len({headers["webhook-id"] for headers, _ in got}) == 1
@@ -85,18 +85,18 @@ def test_a_webhook_is_signed_and_repeated_until_it_is_taken(engine):
     assert event["data"]["ended_at"] == datetime.fromtimestamp(2, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again(engine):
+def test_a_receiver_that_answers_410_gets_no_further_post(engine):
     got, delivery = deliver(engine, [410])
     assert (len(got), delivery.state) == (1, "given-up")
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "nonsense", "whsec_%%%"])
-def test_a_secret_that_signs_nothing_is_refused(secret):
+def test_an_invalid_webhook_secret_is_refused(secret):
     with pytest.raises(ValueError, match="whsec_"):
         key_of(secret)
 
 
-def test_waits_double_up_to_their_limit_and_spread():
+def test_pauses_between_posts_double_up_to_their_limit_and_spread():
     waits = [backoff_s(n, first_s=1, limit_s=30, spread=0) for n in range(1, 9)]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     assert backoff_s(3, first_s=1, limit_s=30, spread=1) == 2

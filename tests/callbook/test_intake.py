@@ -1,4 +1,4 @@
-"""Facts come in over a real socket: on the disk first, then acknowledged."""
+"""Facts over a real socket: first on the disk, then acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline beside a slow world in trouble: what the caller hears, and what is in the records afterwards."""
+"""The whole pipeline with a slow and failing REST side and database: what the caller hears, and the records."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from proofs.judge import judge
+from shared.liveness import HONCHO_KILL_S
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
@@ -37,7 +38,7 @@ STOP_S = float(os.environ.get("POSTGRESQL_STOP_S", "3"))
 
 @contextlib.contextmanager
 def rest_side() -> Iterator[CarrierRest]:
-    """Twilio's REST side on a loop of its own thread: starting the pipeline blocks this one."""
+    """Twilio's REST side on the loop of its own thread, because starting the pipeline blocks this one."""
     rest = CarrierRest(ACCOUNT, TOKEN)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -91,12 +92,12 @@ def place(stack: Stack, callers: list[Caller], stagger_s: float, rest: CarrierRe
 
 
 def greeted(seed: int) -> Caller:
-    """Listens to the greeting and hangs up."""
+    """A caller who listens to the greeting and hangs up."""
     return Caller([HangUp(AiSilent(ms=200))], seed=seed)
 
 
 def talking(seed: int) -> Caller:
-    """About 15 s: greeting, an answer interrupted, an answer heard out."""
+    """A caller of about 15 s: the greeting, an interrupted answer, an answer heard to its end."""
     return Caller(
         [Say("vm-sorry", AiHeard(ms=2_000)), Say("hello", AiHeard(ms=3_000)), HangUp(AiSilent(ms=500))], seed=seed
     )
@@ -109,7 +110,7 @@ def api(stack: Stack, path: str) -> dict[str, Any]:
 
 
 def complete(stack: Stack, call_sid: str, recording: str = "started") -> bool:
-    """Everything about the call is in the database."""
+    """Whether everything about the call is in the database."""
     call = api(stack, f"/api/calls/{call_sid}")
     return bool(
         call
@@ -169,7 +170,7 @@ def test_in_every_call_the_first_frame_comes_before_the_recording(
     )
 
 
-def test_slow_and_failing_rest_and_a_locked_database_are_not_heard(
+def test_slow_and_failing_rest_and_a_locked_database_are_inaudible(
     tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
     with rest_side() as rest, Stack(env=environment(rest), log=tmp_path / "log") as stack:
@@ -199,7 +200,7 @@ def test_slow_and_failing_rest_and_a_locked_database_are_not_heard(
 
 
 def start_callbook(stack: Stack, log: Path) -> subprocess.Popen[bytes]:
-    """Outside honcho, which ends everything when one process ends."""
+    """Start a callbook outside honcho, which ends everything when one process ends."""
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "callbook"],
@@ -210,7 +211,7 @@ def start_callbook(stack: Stack, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
+def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_no_record(
     tmp_path: Path, postgres: Any, wait_until: Callable[..., None]
 ) -> None:
     url = postgres.new_database().render_as_string(hide_password=False)
@@ -245,3 +246,27 @@ def test_a_killed_callbook_and_a_stopped_postgresql_lose_and_double_nothing(
                 troubling.join()
                 callbook.terminate()
                 callbook.wait()
+
+
+def test_a_call_that_is_live_when_everything_stops_ends_in_the_records_with_its_turns(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Stack(env={"DATA_DIR": str(data)}, log=tmp_path / "log") as stack:
+
+        async def stop_in_mid_call() -> float:
+            async with Exchange() as exchange:
+                listening = Caller([HangUp(AiSilent(ms=60_000))], seed=1)
+                call = asyncio.create_task(exchange.place_call(stack.webhook_url, stack.auth_token, caller=listening))
+                await asyncio.sleep(6)
+                began = time.monotonic()
+                os.kill(stack.pipeline_pid, signal.SIGTERM)
+                await asyncio.to_thread(stack.wait)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                return time.monotonic() - began
+
+        assert asyncio.run(stop_in_mid_call()) < HONCHO_KILL_S
+    with contextlib.closing(sqlite3.connect(data / "calls.db")) as database:
+        ((ended_at, reason),) = database.execute("SELECT ended_at, end_reason FROM calls").fetchall()
+        turns = database.execute("SELECT heard_text FROM turns").fetchall()
+    assert (bool(ended_at), reason) == (True, "hung-up")
+    assert any(heard for (heard,) in turns)

@@ -1,4 +1,4 @@
-"""Calls whose gateway is gone: their records end, unless the gateway was only frozen."""
+"""The records of calls whose gateway is gone end; a frozen gateway corrects them later."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_a_call_that_an_earlier_run_left_open_ends_with_its_last_sign_of_life(en
     assert orphans(engine, records).end(set()) == 0
 
 
-def test_a_call_whose_gateway_is_there_or_in_another_cell_stays_open(engine, records):
+def test_a_call_whose_gateway_is_alive_or_in_another_cell_stays_open(engine, records):
     write(engine, records, began("MZ1"))
     assert orphans(engine, records).end({1}) == 0
     assert orphans(engine, records, "elsewhere").end(set()) == 0
     assert read(engine)["ended_at"] is None
 
 
-def test_a_call_that_went_on_at_another_gateway_stays_open(engine, records):
+def test_a_call_that_continued_at_another_gateway_stays_open(engine, records):
     write(engine, records, began("MZ1"))
     write(engine, records, began("MZ2", T0 + 5_000), source=2)
     assert orphans(engine, records).end({2}) == 1
@@ -66,7 +66,7 @@ def test_a_call_that_went_on_at_another_gateway_stays_open(engine, records):
     assert [stream["ended_at"] is None for stream in call["streams"]] == [False, True]
 
 
-def test_the_true_end_from_a_gateway_that_was_only_frozen_replaces_ours(engine, records):
+def test_the_end_that_a_frozen_gateway_sends_later_replaces_the_assumed_one(engine, records):
     write(engine, records, began("MZ1"))
     orphans(engine, records).end(set())
     write(engine, records, StreamEnded(SID, "MZ1", T0 + 60_000, "stop", 10, 0, 0, 0), first=2)

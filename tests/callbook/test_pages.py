@@ -42,7 +42,7 @@ def record(engine, state):
         session.add(models.Recording(call_sid=SID, state=state, recording_sid="RE1", cell="", updated_at=T0))
 
 
-def test_list_and_call_are_one_page_and_its_files_are_there(app):
+def test_the_list_and_a_call_are_one_page_and_its_files_exist(app):
     page = get(app, "/calls")
     assert page.text == get(app, f"/calls/{SID}").text
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -51,7 +51,7 @@ def test_list_and_call_are_one_page_and_its_files_are_there(app):
     assert get(app, "/calls/static/routes.py").status_code == 404
 
 
-def test_the_recording_comes_from_twilio_with_the_accounts_token(app, engine, monkeypatch):
+def test_a_recording_is_fetched_from_twilio_with_the_accounts_token(app, engine, monkeypatch):
     record(engine, "completed")
     asked = []
 
@@ -75,6 +75,6 @@ def test_the_recording_comes_from_twilio_with_the_accounts_token(app, engine, mo
 
 
 @pytest.mark.parametrize("state", ["wanted", "in-progress", "deleted"])
-def test_a_recording_that_is_not_there_is_no_error(app, engine, state):
+def test_a_missing_recording_is_answered_without_an_error(app, engine, state):
     record(engine, state)
     assert get(app, f"/calls/{SID}/recording.wav").status_code == 404

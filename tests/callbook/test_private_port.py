@@ -1,4 +1,4 @@
-"""The private port: for this machine, unless somebody says otherwise."""
+"""The private port: for this machine only, unless METRICS_HOST says otherwise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(path: str, host: str, *, bound_to: str = "127.0.0.1") -> int:
     return asyncio.run(scenario())
 
 
-def test_only_this_machine_reaches_it_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_only_this_machine_reaches_the_private_port(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = []
     monkeypatch.setattr(socket, "create_server", lambda address, **_: bound.append(address))
     monkeypatch.delenv("METRICS_HOST", raising=False)
@@ -49,13 +49,13 @@ def test_only_this_machine_reaches_it_by_default(monkeypatch: pytest.MonkeyPatch
     ("host", "status"),
     [("localhost:9464", 200), ("127.0.0.1", 200), ("rebound.example", 400), ("localhost.rebound.example", 400)],
 )
-def test_a_page_under_a_name_of_its_own_reads_nothing(host: str, status: int) -> None:
+def test_a_page_under_a_foreign_name_cannot_read_the_private_port(host: str, status: int) -> None:
     assert ask("/there", host) == status
 
 
-def test_where_others_may_reach_it_it_has_any_name() -> None:
+def test_a_private_port_that_others_may_reach_answers_under_any_name() -> None:
     assert ask("/there", "metrics.internal", bound_to="0.0.0.0") == 200
 
 
-def test_nobody_is_redirected_to_where_a_host_header_says() -> None:
+def test_a_host_header_causes_no_redirect() -> None:
     assert ask("/there/", "elsewhere.example", bound_to="0.0.0.0") == 404

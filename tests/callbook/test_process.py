@@ -1,4 +1,4 @@
-"""callbook as a process: facts in, records out, over crashes at any moment."""
+"""callbook as a process: facts become records, across crashes at any moment."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def facts(calls):
         yield StreamEnded(sid, stream, T0 + number + 9_000, "stop", 400, 21_500, 0, 1)
 
 
-def test_killed_at_any_moment_it_loses_and_doubles_nothing(url, tmp_path, wait_until):
+def test_a_callbook_that_is_killed_at_any_moment_loses_and_doubles_no_record(url, tmp_path, wait_until):
     calls = 200
     with places(tmp_path, url) as (run_dir, env):
         log = tmp_path / "log"
@@ -143,11 +143,11 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(url, tmp_path, wait_u
         assert not list((tmp_path / "data" / "spool").glob("*.spool"))
 
 
-def test_a_courier_whose_callbook_stays_away_keeps_the_newest_and_counts_the_rest():
+def test_a_courier_without_callbook_keeps_the_newest_facts_and_counts_the_dropped_ones(tmp_path):
     async def scenario():
         page = Page.in_memory(FACTS)
         context = zmq.Context()
-        courier = Courier(context, "ipc:///tmp/nobody-listens-here.ipc", name="x", page=page, max_waiting=10)
+        courier = Courier(context, f"ipc://{tmp_path}/nobody-listens.ipc", name="x", page=page, max_waiting=10)
         courier.start()
         for fact in facts(5):
             courier.note(fact)
@@ -159,7 +159,7 @@ def test_a_courier_whose_callbook_stays_away_keeps_the_newest_and_counts_the_res
     assert asyncio.run(asyncio.wait_for(scenario(), 2)) == (10, 25)
 
 
-def test_two_callbooks_do_not_share_a_data_directory(tmp_path):
+def test_a_second_callbook_in_a_data_directory_is_refused(tmp_path):
     from callbook.__main__ import data_directory
 
     settings = Settings(_env_file=None, data_dir=tmp_path / "d")

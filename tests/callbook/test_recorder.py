@@ -1,4 +1,4 @@
-"""Recordings over the real client and a REST side that fails in every way: started once, or given up in words."""
+"""Recordings with the real client and a failing REST side: started once, or given up with the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SID = "CA" + "1" * 32
 
 
 def play(scenario, *, troubles=(), trouble=None, timeout_s=0.3, give_up_s=20.0):
-    """Run `scenario(recorder, rest, moves)` against a fresh carrier; what it returns."""
+    """Run `scenario(recorder, rest, moves)` against a new REST side. Returns its result."""
 
     async def playing():
         moves = []
@@ -65,7 +65,7 @@ async def outcome(moves):
     ],
     ids=["well", "429", "5xx", "time-out", "done but 500", "429, then done but 500"],
 )
-def test_one_recording_whatever_twilio_answers_first(troubles):
+def test_a_call_gets_one_recording_whatever_twilio_answers_first(troubles):
     async def scenario(recorder, rest, moves):
         move = await outcome(moves)
         recorder.want(SID)
@@ -79,7 +79,7 @@ def test_one_recording_whatever_twilio_answers_first(troubles):
     assert dict(rest.creates(SID)[0].form)["RecordingStatusCallback"] == "https://voice.example.com/twilio/recording"
 
 
-def test_a_lost_answer_is_looked_up_before_asking_again():
+def test_after_a_lost_answer_the_recording_is_looked_up_before_a_retry():
     async def scenario(recorder, rest, moves):
         await outcome(moves)
         return [request.method for request in rest.requests]
@@ -87,7 +87,7 @@ def test_a_lost_answer_is_looked_up_before_asking_again():
     assert play(scenario, troubles=[Trouble(status=500, done=True)]) == ["POST", "GET"]
 
 
-def test_a_recording_of_an_earlier_callbook_is_found():
+def test_a_recording_that_an_earlier_callbook_started_is_found():
     async def scenario(recorder, rest, moves):
         first = await outcome(moves)
         moves.clear()
@@ -100,7 +100,7 @@ def test_a_recording_of_an_earlier_callbook_is_found():
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
-def test_what_twilio_refuses_is_given_up_with_a_clear_record(status):
+def test_a_recording_that_twilio_refuses_is_given_up_with_the_reason(status):
     async def scenario(recorder, rest, moves):
         move = await outcome(moves)
         await asyncio.sleep(0.05)
@@ -112,7 +112,7 @@ def test_what_twilio_refuses_is_given_up_with_a_clear_record(status):
     assert len(rest.creates(SID)) == 1
 
 
-def test_a_twilio_that_never_answers_is_given_up_in_the_end():
+def test_a_recording_is_given_up_when_twilio_never_answers():
     async def scenario(recorder, rest, moves):
         return await outcome(moves)
 
@@ -120,7 +120,7 @@ def test_a_twilio_that_never_answers_is_given_up_in_the_end():
     assert (move.state, move.recording_sid) == ("given-up", "")
 
 
-def test_without_an_account_a_wanted_recording_is_given_up_and_says_why():
+def test_without_an_account_a_wanted_recording_is_given_up_with_the_reason():
     async def scenario():
         moves = []
         Recorder(None, note=moves.append, metrics=Metrics(Page.in_memory(DEFINITIONS))).want(SID)

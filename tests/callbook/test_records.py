@@ -1,4 +1,4 @@
-"""Facts into rows: each once, in any order, on both databases."""
+"""Facts become rows: each once, in any order, on both databases."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def count(engine, table):
         return session.scalar(select(func.count()).select_from(table))
 
 
-def test_a_call_reads_back_whole(engine, records):
+def test_a_call_is_read_back_whole(engine, records):
     write(engine, records, noted(facts_of()))
     call = read(engine)
     assert (call["from_number"], call["end_reason"], call["status"], call["duration_s"]) == (
@@ -98,7 +98,7 @@ def test_a_call_reads_back_whole(engine, records):
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
 
 
-def test_what_is_delivered_twice_is_written_once(engine, records):
+def test_a_fact_that_is_delivered_twice_is_written_once(engine, records):
     batch = noted(facts_of())
     assert write(engine, records, batch) == len(batch)
     before = read(engine)
@@ -107,7 +107,7 @@ def test_what_is_delivered_twice_is_written_once(engine, records):
     assert read(engine) == before
 
 
-def test_every_split_into_batches_writes_the_same(engine, records):
+def test_every_split_into_batches_writes_the_same_rows(engine, records):
     facts = facts_of()
     rng = random.Random(5)
     for number in range(8):
@@ -150,14 +150,14 @@ def test_a_lost_stream_and_its_successor_are_one_call_and_one_webhook(engine):
     assert (call["transmission"]["streams"], call["transmission"]["frames"], call["end_reason"]) == (2, 30, "stop")
 
 
-def test_a_recording_that_somebody_else_asked_for_is_not_ours(engine, records):
+def test_a_recording_that_was_not_requested_here_is_ignored(engine, records):
     write(engine, records, noted(facts_of()[:3]))
     other = RecordingStatus(SID, "RE-other", "completed", 3, 1, "", T0)
     write(engine, records, noted([other], source=9))
     assert read(engine)["recording"]["state"] == "started"
 
 
-def test_the_cost_is_known_where_prices_are(engine):
+def test_the_cost_is_written_when_prices_are_set(engine):
     prices = Prices("text_in=4,audio_in=32,cached_in=0.4,text_out=16,audio_out=64")
     records = Records(prices=prices, deliveries=False, cell="c")
     write(engine, records, noted([ModelUsage(SID, 1, "m", 1, 1_000, 1_000, 1_000, 1_000, 1_000, T0)]))
@@ -165,7 +165,7 @@ def test_the_cost_is_known_where_prices_are(engine):
     assert read(engine)["usage"][0]["cost_usd"] == pytest.approx(0.0984)
 
 
-def test_pages_cover_every_call_once_newest_first(engine, records):
+def test_the_pages_cover_every_call_once_newest_first(engine, records):
     sids = [f"CA{number:032d}" for number in range(7)]
     # Pairs that began in the same millisecond.
     batches = [facts_of(sid, T0 + 1_000 * (number // 2))[:1] for number, sid in enumerate(sids)]

@@ -1,4 +1,4 @@
-"""Old calls go, with all that belongs to them; a call whose recording Twilio keeps, stays."""
+"""Old calls are deleted with all their rows; a call stays while its recording cannot be deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FakeRest:
 
 
 def forget(engine, records, rest, days):
-    """Calls 0 to 5, each a day older than the one before; what is left of them."""
+    """Apply the retention to calls 0 to 5, each a day older than the one before. Returns the calls that are left."""
     facts = []
     for age in range(6):
         sid, at_ms = f"CA{age}", int((NOW - timedelta(days=age, hours=1)).timestamp() * 1000)
@@ -51,17 +51,17 @@ def forget(engine, records, rest, days):
     return left
 
 
-def test_calls_older_than_the_limit_go_with_their_recordings(engine, records):
+def test_calls_older_than_the_limit_are_deleted_with_their_recordings(engine, records):
     rest = FakeRest()
     assert forget(engine, records, rest, 3) == ["CA0", "CA1", "CA2"]
     assert sorted(rest.deleted) == ["RE3", "RE4", "RE5"]
 
 
-def test_a_call_whose_recording_was_not_deleted_is_kept_for_the_next_time(engine, records):
+def test_a_call_whose_recording_could_not_be_deleted_is_kept_for_the_next_time(engine, records):
     assert forget(engine, records, FakeRest(fails={"RE4"}), 3) == ["CA0", "CA1", "CA2", "CA4"]
 
 
-def test_without_a_limit_nothing_goes(engine, records):
+def test_without_a_limit_no_call_is_deleted(engine, records):
     rest = FakeRest()
     assert len(forget(engine, records, rest, 0)) == 6
     assert rest.deleted == []

@@ -4,7 +4,7 @@ from callbook.core.senders import Senders
 from shared.liveness import FACTS_SILENT_S, ns
 
 
-def test_a_sender_is_there_until_it_leaves_or_is_silent():
+def test_a_sender_is_live_until_it_leaves_or_is_silent():
     senders = Senders()
     senders.heard("gateway-0-1", 11, 0)
     senders.heard("aibridge-0", 22, 0)

@@ -1,4 +1,4 @@
-"""The spool: what was appended is read, in order, whatever the end of the process or of the file."""
+"""The spool: appended records are read in order, however the process or the file ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opened(path, **options):
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.data())
-def test_a_torn_end_costs_only_what_is_torn(payloads, data):
+def test_a_torn_end_costs_only_the_torn_record(payloads, data):
     whole = b"".join(map(frame, payloads))
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     found = []
@@ -31,14 +31,14 @@ def test_a_torn_end_costs_only_what_is_torn(payloads, data):
     assert sum(len(frame(each)) for each in found) <= len(cut)
 
 
-def test_a_flipped_bit_is_seen():
+def test_a_flipped_bit_is_noticed():
     data = bytearray(frame(b"one") + frame(b"two"))
     data[-1] ^= 1
     with pytest.raises(TornError):
         list(records(bytes(data)))
 
 
-def test_what_is_not_done_is_read_again_after_a_crash(tmp_path):
+def test_records_that_are_not_done_are_read_again_after_a_crash(tmp_path):
     spool = opened(tmp_path)
     spool.append([b"1", b"2"])
     spool.append([b"3"])
@@ -67,7 +67,7 @@ def test_nothing_is_appended_to_a_segment_with_a_torn_record(tmp_path):
     assert again.torn == 1
 
 
-def test_a_full_spool_refuses_and_takes_again_when_it_was_read(tmp_path):
+def test_a_full_spool_refuses_records_until_some_were_read(tmp_path):
     spool = opened(tmp_path, max_bytes=100)
     assert spool.append([b"x" * 60])
     assert not spool.append([b"y" * 60])
@@ -75,7 +75,7 @@ def test_a_full_spool_refuses_and_takes_again_when_it_was_read(tmp_path):
     assert spool.append([b"y" * 60])
 
 
-def test_segments_go_as_they_are_read(tmp_path):
+def test_segments_are_deleted_as_they_are_read(tmp_path):
     spool = opened(tmp_path, segment_bytes=50)
     for number in range(10):
         spool.append([b"%030d" % number])
@@ -87,7 +87,7 @@ def test_segments_go_as_they_are_read(tmp_path):
     assert [int(each) for each in spool.read(100)[0]] == [5, 6, 7, 8, 9]
 
 
-def test_a_spool_whose_disk_failed_takes_again_when_the_disk_does(tmp_path, monkeypatch):
+def test_a_spool_whose_disk_failed_accepts_records_when_the_disk_does(tmp_path, monkeypatch):
     spool = opened(tmp_path)
     assert spool.append([b"1"])
     really_open = os.open

@@ -1,4 +1,4 @@
-"""From the spool into the database, past poison facts and failing disks."""
+"""The way from the spool into the database, past poison facts and failing disks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def calls(engine):
         return session.scalar(select(func.count()).select_from(models.Call))
 
 
-def test_of_a_batch_with_a_poison_fact_all_others_are_written(engine, records, tmp_path, metrics, monkeypatch):
+def test_all_other_facts_of_a_batch_with_a_poison_fact_are_written(engine, records, tmp_path, metrics, monkeypatch):
     spool = Spool(tmp_path / "spool", max_bytes=100_000)
     spool.append([encode((status(number),)) for number in range(1, 6)])
     write_one = records._write_one
@@ -64,7 +64,7 @@ def test_of_a_batch_with_a_poison_fact_all_others_are_written(engine, records, t
         assert session.get_one(models.Source, 1).through == 5
 
 
-def test_a_spool_that_cannot_be_read_for_a_while_ends_nothing(engine, records, tmp_path, metrics, monkeypatch):
+def test_a_spool_that_cannot_be_read_for_a_while_does_not_end_callbook(engine, records, tmp_path, metrics, monkeypatch):
     spool = Spool(tmp_path / "spool", max_bytes=100_000)
     spool.append([encode((status(1),))])
     read = spool.read
@@ -80,7 +80,7 @@ def test_a_spool_that_cannot_be_read_for_a_while_ends_nothing(engine, records, t
     assert calls(engine) == 1
 
 
-def test_a_database_that_is_away_is_named_in_the_log(records, tmp_path, metrics, caplog):
+def test_a_database_that_is_down_is_named_in_the_log(records, tmp_path, metrics, caplog):
     from sqlalchemy.engine import make_url
 
     from callbook.database import open_engine

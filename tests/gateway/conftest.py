@@ -81,7 +81,7 @@ class FakePeer:
             self.inbox.put_nowait(message)
 
     def restart(self) -> None:
-        """Know nothing any more of what the gateway says and said."""
+        """Lose all messages of the gateway, as a restarted process does."""
         self.link.forget(self.gateway)
 
     def send(self, *messages: Any) -> None:

@@ -36,12 +36,12 @@ async def speak(cell: Cell) -> None:
 
 
 def test_every_kind_of_hostile_peer_is_refused_in_its_way_and_counted(run, monkeypatch):
-    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
-    monkeypatch.setattr(media, "START_S", 0.5)
+    monkeypatch.setattr(connections, "REQUEST_S", 2.0)
+    monkeypatch.setattr(media, "START_S", 2.0)
     monkeypatch.setattr("gateway.core.stalls.UNREAD_NS", 500_000_000)
     monkeypatch.setattr("gateway.gateway.SWEEP_S", 0.05)
     monkeypatch.setattr(hostile, "SPREAD_S", 0.5)
-    monkeypatch.setattr(hostile, "HOLD_S", 3.0)
+    monkeypatch.setattr(hostile, "HOLD_S", 8.0)
 
     async def scenario(cell):
         speaking = asyncio.create_task(speak(cell))

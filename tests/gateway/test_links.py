@@ -50,7 +50,7 @@ def test_caller_audio_without_a_worker_moves_to_the_successor(run):
             cell.bridges[0].answer = None
             cell.bridges[0].link.close()
             (media,) = cell.gateway.media.sockets.values()
-            # Until ZeroMQ knows that it is gone, nothing is refused.
+            # ZeroMQ refuses nothing until it knows that the worker is gone.
             await cell.until(lambda: not media.bridge.link.send(()))
             await socket.send(cell.twilio.media_text(b"\x05" * 160))
             again = await cell.bridges[1].next(CallStarted)
@@ -76,7 +76,7 @@ def test_caller_audio_that_a_stalled_worker_has_not_read_moves_to_the_successor(
             said = [bytes([n]) * 160 for n in range(10)]
             for chunk in said:
                 await socket.send(cell.twilio.media_text(chunk))
-            # ZeroMQ has taken it all.
+            # ZeroMQ has accepted all messages.
             assert await cell.caller_audio(1_600) == b"".join(said)
             await cell.until(lambda: media.call.worker == 1)
             again = await cell.bridges[1].next(CallStarted)

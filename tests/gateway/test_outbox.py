@@ -29,7 +29,7 @@ from tests.on_a_loop import on_a_loop
 
 
 class Worker:
-    """A socket whose other end is a worker. It refuses while `full`; what it took is read with `read`."""
+    """A socket whose other end is a worker. It refuses messages while `full`; `read` returns those that it accepted."""
 
     type = zmq.DEALER
 
@@ -66,7 +66,7 @@ class Worker:
 
 
 class Bench:
-    """An outbox with its worker. Time stands still until `wait`."""
+    """An outbox with its worker. Only `wait` moves the time."""
 
     def __init__(self) -> None:
         self.metrics = Metrics(Page.in_memory(DEFINITIONS))
@@ -100,7 +100,7 @@ class Bench:
         self.box.answered()
 
     def restart(self) -> None:
-        """Another incarnation of the worker is there, and was heard before it answered a hello."""
+        """The worker is restarted, and its first message comes before its answer to a hello."""
         self.worker.queue.clear()
         self.worker.channel = Channel(self.worker.channel.epoch + 1, max_weight=100)
         self.link._accept("", [self.worker.channel.hello()])
@@ -138,7 +138,7 @@ async def test_a_refusal_loses_neither_audio_nor_control_and_keeps_their_order()
     bench.box.audio(1, b"abc")
     bench.box.post(CallerDtmf(1, "5"))
     bench.box.post(CallEnded(2, "stop"))
-    # What waits is not offered again with each message that follows.
+    # A waiting message is not offered again with each later message.
     assert bench.worker.offered == 1
     bench.worker.full = False
     bench.say(1, b"def")
@@ -210,7 +210,7 @@ async def test_a_restarted_worker_hears_its_calls_before_what_its_predecessor_ha
     started = CallerDtmf(1, "in the place of CallStarted")
     bench.answer(started)
     assert bench.worker.read() == [started, CallerAudio(1, b"bcd")]
-    # And once more, if this incarnation does not acknowledge it either.
+    # Audio is kept until a restarted worker has acknowledged it.
     bench.restart()
     assert bench.box.take(1) == b"bcd"
     assert bench.dropped.value == 0
@@ -255,7 +255,7 @@ async def test_what_is_too_old_to_be_kept_is_lost_only_if_nobody_reads_it(monkey
     bench.worker.read()
     bench.answer()
     assert (bench.box.take(2), bench.dropped.value) == (b"", 3)
-    # What was not even sent is lost.
+    # Audio that was not sent is dropped, too.
     bench.worker.full = True
     bench.say(1, b"old")
     monkeypatch.setattr(module, "HELD_NS", -1)

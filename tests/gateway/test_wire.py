@@ -139,7 +139,7 @@ def test_a_media_socket_that_is_not_read_delays_no_other_call(run):
             slow.transport.pause_reading()
             media = cell.gateway.media.sockets[stuck.call]
             for batch in range(20):
-                media.frames.last_wire_ns -= 60_000_000  # as if it were behind its pace
+                media.frames.last_wire_ns -= 60_000_000  # as if the write were 60 ms late
                 cell.frames(
                     monotonic_ns(), (stuck.call, batch * 1_000, FRAME * 1_000, 0), (started.call, batch, FRAME, 0)
                 )

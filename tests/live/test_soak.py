@@ -17,13 +17,13 @@ from twentyms.stack import Stack, get
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(180)]
 
-# Two rounds of so many: what the allocator keeps, and what is remembered up to a bound, is there for the second.
+# Two rounds of this many calls: the second round finds what the allocator keeps and what is remembered up to a bound.
 CALLS: Final = 1_500
 AT_ONCE: Final = 30
-# Before the baseline: what is allocated once (caches, arenas, kept records) is there then.
+# Before the baseline, these calls allocate what is allocated once: caches, arenas, kept records.
 WARM_UP: Final = 250
 NAMES: Final = {"gateway", "txpacer", "aibridge", "callbook"}
-# The second round may add so much a call: less than a record or a task that is kept.
+# The second round may add this much per call: less than a record or a task that is kept.
 MEMORY_KB_OF_A_CALL: Final = 2.0
 TASKS: Final = "loop_tasks"
 

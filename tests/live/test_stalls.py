@@ -45,7 +45,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Pat
     behaviour = directory / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     with Stack(log=directory / "log", model=("--behaviour", str(behaviour))) as up:
-        # The last one that is there; no call waits for it.
+        # callbook is the last process to come up; no call waits for it.
         while get(int(up.env["METRICS_PORT"]), "/metrics")[0] != 200:
             time.sleep(0.05)
         yield up, directory / "log"

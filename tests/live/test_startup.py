@@ -1,4 +1,4 @@
-"""How processes start when something is wrong, and what they leave behind when they end."""
+"""How processes start when something is wrong, and that they leave nothing when they end."""
 
 from __future__ import annotations
 

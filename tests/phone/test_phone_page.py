@@ -65,7 +65,7 @@ def test_a_call_from_the_browser_is_heard_interrupted_and_transcribed(
         assert not errors
     (stop,) = found["stops"]
     assert 0 < stop["ms"] <= STOP_MS
-    # What this machine's own audio thread lost while it slept is in the figure, too: it is shown, not judged, here.
+    # The figure includes gaps of this machine's own audio thread, so its value is not judged here.
     assert gaps_shown == str(len(found["gaps"]))
     _no_call_is_left(stack)
 

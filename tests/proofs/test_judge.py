@@ -256,3 +256,12 @@ def test_the_answer_to_a_turn_that_is_heard_all_at_once_is_not_interrupted_by_th
     verdict = line.verdict()
     assert verdict.problems() == []
     assert [each.response_ids for each in verdict.interruptions] == [("resp_1",)]
+
+
+def test_a_cancel_that_crosses_the_end_of_its_response_is_no_error_and_a_later_one_is() -> None:
+    for since_ms, errors in ((50, 0), (51, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        done_ns = line.responses[0]["done_ns"]
+        line.errors = [{"at_ns": done_ns + since_ms * MS, "code": "response_cancel_not_active"}]
+        assert line.verdict().cancel_not_active == errors

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proofs.cell.cell import Cell, default_agent
-from proofs.matrix import carry, row, rules_of
-from proofs.scenarios import Scenario, all_scenarios
+from proofs.matrix import carry, rules_of
+from proofs.matrix_rows import row
+from proofs.scenario import Scenario
+from proofs.scenarios import all_scenarios
 from shared.plan import Fallback
 
 TOLERANCE_MS = 10

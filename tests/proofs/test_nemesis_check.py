@@ -155,7 +155,9 @@ def test_double_cancels_clears_errors_and_warnings_are_broken_promises() -> None
     call = gap(0)
     call.cancels = 2
     call.ear.clear(START + 10_000 * MS)
-    call.errors = [{"code": code, "at_ns": START} for code in ("invalid_value", "response_cancel_not_active")]
+    call.errors = [
+        {"code": code, "at_ns": START + 5_000 * MS} for code in ("invalid_value", "response_cancel_not_active")
+    ]
     call.warnings = [CarrierWarning(31951, START + 1_100 * MS, "a field")]
     found = "\n".join(call.problems(deed("kill", "gateway", 1_100)))
     for part in ("cancelled 2 times", "clear", "invalid_value", "cancels hit nothing", "31951"):

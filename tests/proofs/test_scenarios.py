@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proofs.scenarios import Expected, all_scenarios
+from proofs.scenario import Expected
+from proofs.scenarios import all_scenarios
 from proofs.verdict import Fault
 
 GAP = Expected("gap", count=(1, 2), amount=(100, 200))

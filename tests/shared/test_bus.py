@@ -35,7 +35,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_messages_go_both_ways_and_carry_the_senders_name(context: zmq.Context[Any], tmp_path: Path) -> None:
+def test_messages_travel_both_ways_with_the_senders_name(context: zmq.Context[Any], tmp_path: Path) -> None:
     async def main() -> None:
         page = Page.in_memory(PAGE)
         url = bus.speech_url(tmp_path)
@@ -76,7 +76,7 @@ def test_without_a_peer_a_send_is_refused_at_once_and_counted(context: zmq.Conte
     link.close()
 
 
-def test_garbage_is_counted_and_what_follows_is_read(context: zmq.Context[Any], tmp_path: Path) -> None:
+def test_garbage_is_counted_and_later_messages_are_read(context: zmq.Context[Any], tmp_path: Path) -> None:
     async def main() -> None:
         page = Page.in_memory(PAGE)
         url = bus.speech_url(tmp_path)
@@ -161,7 +161,7 @@ def test_tcp_without_a_key_is_an_error(context: zmq.Context[Any]) -> None:
 
 @pytest.mark.usefixtures("_no_key_afterwards")
 @pytest.mark.parametrize("key", ["#" * 40, " " * 40, "\u00fc" * 40, "short"])
-def test_what_is_no_key_is_an_error_that_does_not_show_it(key: str) -> None:
+def test_an_invalid_key_is_an_error_that_does_not_show_it(key: str) -> None:
     with pytest.raises(ConfigError, match="BUS_SECRET_KEY is not") as caught:
         bus.secure(key)
     assert key not in str(caught.value)
@@ -169,7 +169,7 @@ def test_what_is_no_key_is_an_error_that_does_not_show_it(key: str) -> None:
 
 
 @pytest.mark.usefixtures("_no_key_afterwards")
-def test_over_tcp_only_who_has_the_cells_key_is_heard(context: zmq.Context[Any]) -> None:
+def test_over_tcp_only_a_peer_with_the_cells_key_is_heard(context: zmq.Context[Any]) -> None:
     base = free_ports()
     keys = [zmq.curve_keypair()[1].decode() for _ in range(2)]
     bus.secure(keys[0])

@@ -22,7 +22,7 @@ PAGE = Page.in_memory((counter("dropped", ""), counter("refused", ""), counter("
 
 
 class Callbook:
-    """In the place of callbook: `got` has the CallSids of the facts, and "left" for a sender that took leave."""
+    """A stand-in for callbook: `got` has the CallSids of the facts, and "left" for a sender that took leave."""
 
     def __init__(self, context: zmq.Context[Any], url: str, *, epoch: int = 1) -> None:
         self.got: list[str] = []
@@ -68,7 +68,7 @@ def courier_to(context: zmq.Context[Any], url: str, page: Page) -> Courier:
 
 
 @pytest.mark.parametrize("unsayable", [status("CA2", 2**64), status("\ud800")])
-def test_a_fact_that_cannot_be_encoded_is_lost_alone(
+def test_a_fact_that_cannot_be_encoded_costs_no_other_fact(
     context: zmq.Context[Any], tmp_path: Path, unsayable: CallStatus
 ) -> None:
     @on_a_loop
@@ -119,7 +119,7 @@ def test_a_restarted_callbook_gets_what_its_predecessor_had_not_kept(
     scenario()
 
 
-def test_callbook_holds_no_more_than_a_window_that_is_not_on_its_disk(
+def test_callbook_holds_at_most_one_window_of_facts_that_are_not_on_its_disk(
     context: zmq.Context[Any], tmp_path: Path
 ) -> None:
     @on_a_loop

@@ -1,4 +1,4 @@
-"""Events gather behind those that were served, and what those brought about is not kept waiting."""
+"""After a loop has served its events, it pauses once: later events gather, and the work of the served ones is done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def turns(count: int) -> None:
 
 
 @on_a_loop
-async def test_one_pause_behind_any_number_of_events(naps: list[float]) -> None:
+async def test_a_loop_pauses_once_after_any_number_of_events(naps: list[float]) -> None:
     events = Gather(0.002)
     for _ in range(10):
         events.served()
@@ -38,7 +38,7 @@ async def test_one_pause_behind_any_number_of_events(naps: list[float]) -> None:
 
 
 @on_a_loop
-async def test_what_the_events_planned_is_done_before_the_pause(naps: list[float]) -> None:
+async def test_callbacks_that_the_events_queued_run_before_the_pause(naps: list[float]) -> None:
     events = Gather()
     done_after: list[int] = []
     events.served()
@@ -56,7 +56,7 @@ async def test_a_loop_at_rest_does_not_pause(naps: list[float]) -> None:
 
 
 @on_a_loop
-async def test_the_pause_is_a_pause() -> None:
+async def test_a_pause_lasts_as_long_as_asked_for() -> None:
     events = Gather(0.002)
     begun = time.monotonic()
     events.served()

@@ -30,7 +30,7 @@ CHANNELS = [
 ]
 
 
-def test_a_batch_comes_back_as_it_was_sent() -> None:
+def test_a_batch_is_decoded_as_it_was_encoded() -> None:
     sent = [Speech(2**62, 1, b"\x00\xff" * 80), Withdraw(2**62, 3, False)]
     assert decode(encode(sent), BridgeToPacer) == sent
 
@@ -42,7 +42,7 @@ def test_nested_entries_keep_their_types() -> None:
     assert decode(encode([withdrawn]), messages.PacerToBridge) == [withdrawn]
 
 
-def test_every_message_travels_on_a_channel_and_says_who_sends_it() -> None:
+def test_every_message_travels_on_a_channel_and_its_docstring_names_the_sender() -> None:
     kinds = {
         kind
         for _, kind in inspect.getmembers(messages, inspect.isclass)
@@ -72,7 +72,7 @@ def test_a_message_of_another_channel_is_refused() -> None:
         b"\x91" * 5_000,
     ],
 )
-def test_what_is_no_message_says_so_and_nothing_else(data: bytes) -> None:
+def test_bytes_that_are_not_a_message_raise_the_documented_error_only(data: bytes) -> None:
     with pytest.raises(UndecodableError):
         decode(data, GatewayToBridge)
 

@@ -19,7 +19,7 @@ from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, ImpatientHandler, 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_wrong_setting_is_one_line_and_exit_status_78() -> None:
+def test_a_wrong_setting_gives_one_line_and_exit_status_78() -> None:
     script = (
         "from shared.process import ConfigError, run\n"
         "def main():\n    raise ConfigError('PORT is 0; set it to another one')\n"
@@ -105,7 +105,7 @@ def test_the_log_level_of_the_settings_file_counts(tmp_path: Path) -> None:
     assert lines_of(SPEAKS, tmp_path) == []
 
 
-def test_a_log_level_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_log_level_is_refused_in_one_line(tmp_path: Path) -> None:
     (line,) = lines_of(SPEAKS, tmp_path, LOG_LEVEL="VERBOSE")
     assert line.startswith("callbook: LOG_LEVEL ")
     assert "'DEBUG'" in line

@@ -25,7 +25,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     assert (settings.gateway_port, settings.tx_lead_ms) == (9001, 140)
 
 
-def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_PORT", "")
     assert load().gateway_port == 8080
 
@@ -102,14 +102,14 @@ def test_a_misspelt_setting_is_named_with_the_nearest_right_one(
     "name",
     ["TWILIO_API_KEY", "TWILIO_API_SECRET", "OPENAI_API_BASE", "OPENAI_ORG_ID", "LOGNAME", "GATEWAY_SERVICE_PORT"],
 )
-def test_a_variable_that_other_programs_use_is_not_taken_for_a_misspelt_setting(
+def test_a_variable_of_another_program_does_not_count_as_a_misspelt_setting(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "x")
     assert misspelt() == []
 
 
-def test_secrets_are_not_shown() -> None:
+def test_the_representation_of_settings_shows_no_secret() -> None:
     settings = Settings(
         openai_api_key="sk-secret", twilio_auth_token="secret-token", webhook_url="https://x/?key=secret"
     )

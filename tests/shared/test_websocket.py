@@ -89,7 +89,7 @@ async def test_a_long_message_to_a_client_is_one_message() -> None:
     assert (await on_both_ends(client, server))[0] == [(b"x" * 100_000, True), (b"end", True)]
 
 
-async def test_frames_arrive_whole_however_the_network_cuts_them() -> None:
+async def test_messages_arrive_whole_wherever_the_network_splits_them() -> None:
     rng = random.Random(3)
     texts = [bytes(rng.choices(b"abc", k=rng.choice((0, 5, 130, 3_000)))) for _ in range(200)]
 
@@ -113,7 +113,7 @@ async def test_frames_arrive_whole_however_the_network_cuts_them() -> None:
 async def test_empty_fragments_without_end_cost_nothing() -> None:
     async def client(connection: DirectClient) -> None:
         connection.transport.write(Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True))
-        # Not a message of its own, in the midst of one that has nothing in it yet.
+        # A ping may come between the fragments of a message.
         connection.transport.write(Frame(Opcode.PING, b"").serialize(mask=True))
         connection.transport.write(Frame(Opcode.CONT, b"", fin=False).serialize(mask=True) * 10_000)
         connection.transport.write(Frame(Opcode.CONT, b"end").serialize(mask=True))
@@ -179,7 +179,7 @@ async def test_messages_that_came_before_the_receiver_are_not_lost() -> None:
         (b"\xc1\x80\0\0\0\0", 1002),
     ],
 )
-async def test_what_breaks_the_protocol_is_answered_as_the_library_does(data: bytes, code: int) -> None:
+async def test_a_protocol_error_gets_the_same_close_code_as_from_the_library(data: bytes, code: int) -> None:
     async def client(connection: DirectClient) -> None:
         connection.send_now(b"good")
         connection.transport.write(data)
@@ -206,7 +206,7 @@ CLOSING = [
 
 
 @pytest.mark.parametrize(("data", "code"), CLOSING)
-async def test_receiving_ends_at_once_even_if_the_peer_keeps_the_connection_and_reads_nothing(
+async def test_receiving_ends_at_once_although_the_peer_keeps_the_connection_and_reads_nothing(
     data: bytes, code: int
 ) -> None:
     ended = asyncio.Event()

@@ -1,4 +1,4 @@
-"""A directory of its own for each verb, without the settings of whoever runs the tests."""
+"""A directory of its own for each verb, without the settings of the user who runs the tests."""
 
 from __future__ import annotations
 

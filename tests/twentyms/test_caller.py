@@ -1,4 +1,4 @@
-"""What the caller of `twentyms call` can say."""
+"""The recordings that the caller of `twentyms call` can speak."""
 
 from __future__ import annotations
 

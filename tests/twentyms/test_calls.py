@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,15 @@ from shared.settings import load
 from twentyms import calls, here, timeline
 
 
-def test_records_are_found_from_another_directory(home, tmp_path, monkeypatch, capsys):
-    engine = open_engine(url_of(load(home)))
+def make_database(home: Path) -> None:
     (home / "data").mkdir()
+    engine = open_engine(url_of(load(home)))
     migrate(engine)
     engine.dispose()
+
+
+def test_records_are_found_from_another_directory(home, tmp_path, monkeypatch, capsys):
+    make_database(home)
     monkeypatch.setattr(here, "SOURCE", home)
     (home / "pyproject.toml").touch()
     elsewhere = tmp_path / "elsewhere"
@@ -35,7 +40,6 @@ def test_a_database_that_does_not_exist_is_named_with_its_path(verb, home):
 
 @pytest.mark.parametrize("verb", [calls, timeline])
 def test_a_call_without_a_record_is_named(verb, home):
-    (home / "data").mkdir()
-    migrate(open_engine(url_of(load())))
+    make_database(home)
     with pytest.raises(ConfigError, match="there is no call CA1; `twentyms calls` lists them"):
         verb.main(["CA1"])

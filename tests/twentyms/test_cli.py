@@ -59,7 +59,7 @@ def test_every_verb_explains_itself_in_sentences(verb, monkeypatch, capsys):
         ),
     ],
 )
-def test_a_wrong_word_is_one_line_with_the_nearest_right_one(arguments, line, monkeypatch, capsys):
+def test_a_wrong_word_is_answered_in_one_line_with_the_nearest_right_one(arguments, line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["twentyms", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.dispatch()

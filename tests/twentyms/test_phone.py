@@ -5,7 +5,7 @@ from __future__ import annotations
 from twentyms import phone
 
 
-def test_stdout_holds_the_link_alone(home, monkeypatch, capsys):
+def test_stdout_holds_only_the_link(home, monkeypatch, capsys):
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")
     assert phone.main([]) == 0
     said = capsys.readouterr()

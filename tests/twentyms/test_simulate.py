@@ -6,7 +6,7 @@ from twentyms import simulate
 from twentyms.stack import free_port
 
 
-def test_a_webhook_that_nobody_answers_is_a_failed_call(home, capsys):
+def test_a_webhook_without_an_answer_is_a_failed_call(home, capsys):
     url = f"http://127.0.0.1:{free_port()}/twilio/voice"
     assert simulate.main(["carrier", "--url", url, "--calls", "2"]) == 1
     out = capsys.readouterr().out

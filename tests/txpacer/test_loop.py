@@ -185,12 +185,12 @@ def test_a_lost_message_of_an_aibridge_is_asked_for_again_and_acknowledged(
                 yield batch[0]
 
     channel.put([OpenLine(7, "gateway")])
-    lost = channel.batch(0)
+    lost = channel.batch()
     assert lost is not None
     channel.sent(lost, 0)
     ends.speech.send(encode([channel.hello(), BridgeHello("bridge")]))
     next(header for header in headers() if header.again)
-    again = channel.batch(0)
+    again = channel.batch()
     assert again is not None
     assert again[1:] == lost[1:]
     ends.speech.send(encode(again))

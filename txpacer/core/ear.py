@@ -66,7 +66,7 @@ class Ear:
         self._finished: Playing | None = None
 
     def restore(self, seq: int, end_ns: int) -> None:
-        """Continue the ear of a lost line, which had played everything at `end_ns` (0: nobody knows when)."""
+        """Continue the ear of a lost line, which had played everything at `end_ns` (0: unknown)."""
         self._anchor_ns = end_ns - seq * FRAME_NS
         self._spurt_seq = seq
 

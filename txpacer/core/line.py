@@ -95,8 +95,8 @@ class Line:
     def restore(self, *, seq: int, utterance: int, paced_bytes: int, ear_ns: int) -> None:
         """Continue a lost line, whose next frame was `seq`, inside `utterance` (0: none).
 
-        The ear had played the first `paced_bytes` of it, whole frames, at `ear_ns`; the silence since then is a gap.
-        0: nobody was told that the utterance began, and nobody knows how long the silence is.
+        The ear had played its first `paced_bytes`, whole frames, at `ear_ns`; the silence since then is a gap.
+        0: no one was told that the utterance began, and the length of the silence is unknown.
         """
         self.seq = seq
         self._ear.restore(seq, ear_ns)
@@ -213,7 +213,7 @@ class Line:
     def frame(self) -> Entry | None:
         """The frame that is due, if the line has nothing else to do than to emit it; None: ask `tick`.
 
-        To be called at the line's deadline, less than 20 ms late. Nearly every frame leaves this way, at a tenth of
+        To be called at the line's deadline, less than 20 ms late. Nearly every frame leaves this way, at a seventh of
         the cost of a `tick`. The last frame of an utterance never does.
         """
         head = self.steady

@@ -125,7 +125,7 @@ class Outlet:
                 continue
             due_ns = phase.tick * GRID_NS
             if phase.tick == current and is_open:
-                # On time, and before any line changes its phase: whoever can gives its frame.
+                # On time, and before any line changes its phase: take the frame of each line that has one ready.
                 before = len(entries)
                 for line in phase.lines:
                     entry = line.frame()
@@ -202,7 +202,7 @@ class Outlet:
                     self.place(line, now_ns)
 
     def lose_batches(self) -> None:
-        """Nobody will acknowledge what is under way."""
+        """The batches in flight will not be acknowledged."""
         self._metrics.lost_batches.inc(len(self._unacked))
         self._unacked.clear()
 

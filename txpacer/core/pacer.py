@@ -1,4 +1,4 @@
-"""All calls of a cell: whose line each is, what its aibridge asks of it, and what goes to which gateway when."""
+"""All calls of a cell: the owner of each line, the requests of its worker, and the frames for each gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.liveness import GATEWAY_GONE_S, ns
 from shared.messages import (
     Frames,
     LineState,
@@ -22,8 +23,7 @@ from .metrics import PacerMetrics
 from .outlet import GRID_NS, Outlet
 from .reports import CaughtUp, Finished, Report, Shifted, Started, Starved
 
-# A gateway says hello ten times a second. Silent for this long and without calls, it is gone.
-GONE_NS = 10_000_000_000
+GONE_NS = ns(GATEWAY_GONE_S)
 # A new line starts from the leads of the live lines and of as many former ones.
 FORMER_LINES = 8
 

@@ -21,6 +21,7 @@ from ...agent import Agent
 from ..port import Model, ModelEvent, Numbers, SessionReady
 from .session import ModelRefusedError, Session, probe, tls_context
 from .session_config import phrases, session_config
+from .translator import ABILITIES
 
 log = logging.getLogger("aibridge")
 
@@ -51,10 +52,11 @@ class Dialled:
 
 
 class Sessions:
-    """Dials, holds and counts sessions. `gather` is told of every message that they read."""
+    """Dials, holds and counts sessions. `gather` is told of all their reads."""
 
     def __init__(self, settings: Settings, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
         self.model = settings.openai_realtime_model
+        self.abilities = ABILITIES
         self.gather = Gather()
         # The model has accepted our key, model name and session.
         self.is_ready = False

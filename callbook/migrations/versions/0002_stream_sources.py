@@ -1,4 +1,4 @@
-"""Which process told of a stream, and of which cell that process is"""
+"""The process that sent a stream's facts, and the cell of a process"""
 
 from __future__ import annotations
 

@@ -112,6 +112,18 @@ def test_the_words_of_one_turn_release_that_turn_only() -> None:
     assert again == [2]
 
 
+def test_audio_that_a_lost_session_may_not_have_read_is_heard_by_the_next_one() -> None:
+    for chunks, kept in ((10, 10), (40, 25)):
+        caller = CallerAudio()
+        caller.deliver()
+        turn_of(caller, 1, b"a")
+        caller.turn_settled(1)
+        for _ in range(chunks):
+            caller.take(b"q" * 160)
+        caller.session_lost()
+        assert caller.deliver() == (b"q" * 160 * kept, [])
+
+
 def test_no_audio_is_kept_for_a_turn_without_speech() -> None:
     caller = CallerAudio()
     caller.deliver()

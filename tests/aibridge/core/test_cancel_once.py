@@ -96,16 +96,3 @@ def test_an_unanswered_cancel_costs_the_session_and_the_next_session_answers() -
     bench.ready()
     assert bench.all(Ask)[-1].purpose == "answer"
     assert bench.count("bridge_stalled_sessions") == 1
-
-
-def test_a_response_that_is_made_or_heard_does_not_count_as_stalled() -> None:
-    bench = Bench()
-    bench.began()
-    for _ in range(6):
-        bench.wait(15_000)
-        bench.speech(15_000)
-    bench.ear()
-    bench.wait(6 * 15_000 - 100)
-    assert bench.all(LeaveSession) == []
-    bench.wait(1_200)
-    assert bench.all(LeaveSession) == [LeaveSession()]

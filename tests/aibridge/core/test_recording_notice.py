@@ -1,4 +1,4 @@
-"""The recording notice plays whole and first, whoever speaks first."""
+"""The recording notice plays first and whole, also when the caller speaks first."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from aibridge.core import successor
 from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
-from aibridge.core.commands import EndCall, ResumeSpeech, WithdrawSpeech
+from aibridge.core.commands import EndCall, ResumeSpeech, Speak, WithdrawSpeech
 from aibridge.core.conversation import Conversation
 from aibridge.core.goodbye_and_fallback import Goodbye
 from aibridge.core.greeting_protection import Opening
@@ -276,3 +276,12 @@ def test_a_turn_that_changes_after_its_end_is_told_as_it_is_then() -> None:
     bench.speech(1_000, words=" three four")
     said = tell(bench.talk, EPOCH_NS)[0].turns[0]
     assert (said.text, said.made_bytes, said.heard_bytes) == ("one two three four", 16_000, 4_000)
+
+
+def test_a_successor_without_a_story_continues_what_the_line_has_and_repeats_no_number() -> None:
+    script = Script(greeting=Line("Hello.", bytes(8_000)))
+    bench = succeed(Story(), LineMemory(), in_line(1, 8_000, 800, ear_ns=T0), script=script)
+    assert bench.all(Speak) == []
+    assert purposes(bench) == []
+    fresh = succeed(Story(), script=script)
+    assert [each.utterance > 1_000 for each in fresh.all(Speak)] == [True]

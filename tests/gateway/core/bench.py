@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core import plans
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
 from gateway.core.commands import Command, ToWorker
@@ -26,18 +25,18 @@ class Bench:
         self.now_ns = 1_000 * SECOND_NS
         self.metrics = Metrics(Page.in_memory(DEFINITIONS))
         self.calls = Calls(name, epoch, b"key", rules, self.metrics, lambda at_ns: at_ns // 1_000_000)
-        # Everything that was commanded, in order.
+        # All commands, in order.
         self.commands: list[Command] = []
-        # The workers that answer hellos, by their epoch; None stands for a txpacer that is gone.
+        # The epoch of each worker that answers hellos, and of txpacer (None: it is gone).
         self.workers = dict.fromkeys(range(rules.workers), 1)
         self.pacer: int | None = 1
-        # When each call's socket last brought something; by default it does all the time.
+        # When each call's socket last received data; a call that is missing here receives it all the time.
         self.heard_ns: dict[int, int] = {}
         self.unsent_bytes: dict[int, int] = {}
         self.hello()
 
     def hello(self) -> None:
-        """Everyone who is there answers."""
+        """Every running worker, and txpacer, answers a hello."""
         for worker, epoch in self.workers.items():
             self.says(worker, WorkerState(worker, True, 0, epoch))
         if self.pacer is not None:
@@ -81,7 +80,7 @@ class Bench:
         self.commands += self.calls.received(call, Mark("MZ1", MarkFields(name)), self.now_ns)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, second by second: everyone who is there answers, and the core looks after its calls."""
+        """Let time pass, second by second: running processes answer hellos, and the core sweeps its calls."""
         for _ in range(round(seconds / SWEEP_S)):
             self.now_ns += int(SWEEP_S * SECOND_NS)
             self.hello()
@@ -110,13 +109,9 @@ class Bench:
         return found
 
     def to_worker(self, worker: int) -> list[Message]:
-        """Everything that a worker was sent."""
+        """All messages to a worker."""
         return [each.message for each in self.commands if isinstance(each, ToWorker) and each.worker == worker]
 
     def answer(self, call_sid: str) -> Any:
-        """The order that Twilio gets when it comes back with a call; None: the call is connected."""
+        """The order that Twilio gets when it returns with a call; None: the call is connected."""
         return self.calls.offers.take(call_sid, CallPlan(account_sid=ACCOUNT_SID), self.now_ns, resumed=True).order
-
-
-def parameters_of(plan: CallPlan, token: str) -> dict[str, str]:
-    return plans.parameters(token, plans.pack(plan))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.commands import AbortSocket, CloseSocket, MoveAudio, Note, Release, ShowNote, ToPacer
+from gateway.core.commands import CloseSocket, MoveAudio, Note, Release, ShowNote, ToPacer
 from gateway.core.fallback import FallbackCause
-from gateway.core.hangup import Stage
+from gateway.core.hangup import Close, Stage
 from gateway.core.media_streams import Dtmf, DtmfFields, Stop
 from shared.facts import StreamBegan, StreamEnded
 from shared.liveness import IDLE_S, MARK_S, PACER_GONE_S, PEER_SILENT_S, UNREAD_S
@@ -86,7 +86,7 @@ def test_an_order_is_carried_out_when_its_utterance_was_heard():
     bench.says(call.worker, EndCall(call.number, HangUp(), 1))
     assert (call.stage, bench.taken(CloseSocket)) == (Stage.LEAVING, [])
     bench.echo(call, "0.1")
-    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.NORMAL)]
     assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
     assert bench.answer("CA1") == HangUp()
 
@@ -96,7 +96,7 @@ def test_an_order_without_an_utterance_is_carried_out_at_once_and_answers_twilio
     bench = Bench()
     call = bench.call()
     bench.says(call.worker, EndCall(call.number, order, 0))
-    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.NORMAL)]
     assert bench.answer("CA1") == order
 
 
@@ -168,7 +168,7 @@ def test_a_refused_token_ends_the_socket_and_says_nothing_about_the_call():
     bench = Bench()
     call = bench.call()
     bench.says(call.worker, RefuseCall(call.number))
-    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1008)]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.VIOLATION)]
     assert bench.metrics.starts_refused["used"].value == 1
     assert bench.answer("CA1") is None
 
@@ -237,7 +237,7 @@ def test_calls_that_nobody_serves_get_the_fallback():
     assert call.stage is Stage.TALKING
     bench.wait(2)
     assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
-    assert bench.taken(CloseSocket) == [CloseSocket(call.number, 1000)]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.NORMAL)]
     assert bench.answer("CA1") == Fallback()
     assert bench.metrics.fallbacks[FallbackCause.UNSERVED].value == 1
 
@@ -295,7 +295,7 @@ def test_a_second_socket_of_a_call_replaces_the_first():
     first = bench.call()
     second = bench.open("CA1", bench.offer("CA1", resumed=True))
     assert second is not None
-    assert bench.taken(CloseSocket) == [CloseSocket(first.number, 1000)]
+    assert bench.taken(CloseSocket) == [CloseSocket(first.number, Close.NORMAL)]
     assert bench.taken(CallEnded) == [CallEnded(first.number, "lost")]
     assert list(bench.calls.by_number) == [second.number] == [first.number + 1]
     assert bench.metrics.calls.value == 1
@@ -308,7 +308,7 @@ def test_a_socket_of_which_nothing_comes_is_given_up():
     bench.wait(IDLE_S)
     assert call.stage is Stage.TALKING
     bench.wait(1)
-    assert bench.taken(AbortSocket) == [AbortSocket(call.number)]
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.ABORT)]
     assert bench.metrics.calls_cut["idle"].value == 1
 
 
@@ -319,7 +319,7 @@ def test_a_socket_that_takes_no_frame_is_given_up_and_one_that_took_all_is_not()
     bench.wait(UNREAD_S)
     bench.unsent_bytes[slow.number] = 0
     bench.wait(2)
-    assert bench.taken(AbortSocket) == [AbortSocket(deaf.number)]
+    assert bench.taken(CloseSocket) == [CloseSocket(deaf.number, Close.ABORT)]
     assert bench.metrics.calls_cut["unread"].value == 1
     bench.wait(60)
     assert slow.stage is Stage.TALKING

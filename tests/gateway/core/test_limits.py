@@ -55,5 +55,5 @@ def test_a_single_stall_does_not_make_a_machine_full():
     lateness = Lateness(LATE)
     for n in range(200):
         lateness.observe(1, 0, NOW + n * SECOND // 200)
-    lateness.observe(200, 10 * LATE, NOW + 2 * SECOND)  # what piled up behind it
+    lateness.observe(200, 10 * LATE, NOW + 2 * SECOND)  # the backlog after it
     assert not lateness.is_full(NOW + 2 * SECOND)

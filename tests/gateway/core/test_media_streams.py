@@ -105,7 +105,7 @@ def test_unknown_fields_and_events_do_no_harm():
     violation = refused(stream, {"event": "weather", "streamSid": "MZ1"})
     assert (violation.kind, violation.fatal) == (Violation.UNKNOWN_EVENT, False)
     assert stream.receive(json.dumps({**MEDIA, "media": {**MEDIA["media"], "new": {"a": None}}})) == b"\x7f" * 160
-    # Nobody needs the numbers of caller audio, so nothing hangs on them.
+    # The sequence numbers of caller audio are not used.
     assert stream.receive(json.dumps({**MEDIA, "sequenceNumber": "one"})) == b"\x7f" * 160
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proofs.acts import Act
-from proofs.cell.cell import Cell, default_agent
+from proofs.cell.cell import RESTART_MS, Cell, default_agent
 from proofs.cell.harm import harm
 from proofs.cell.phone import Phone
 from proofs.judge import judge
@@ -16,7 +16,7 @@ from simulator.model.behaviour import Behaviour
 SCRIPT = (Say("hello", AiSilent(ms=400)), Say("vm-sorry", AiHeard(ms=2_000)), HangUp(AiSilent(ms=1_200)))
 LISTENS = (HangUp(AfterAnswer(ms=20_000)),)
 LONG = (Behaviour(answer_ms=15_000),)
-# In the midst of the first sentence of 15 s.
+# During the first sentence, of 15 s.
 HARM_MS = 6_000
 
 
@@ -165,3 +165,20 @@ def test_an_act_hits_the_calls_that_its_process_holds_and_no_other() -> None:
         victims = [harm(cell, Act(0, "stop", target, which, 0.01)).victims for which in range(2)]
         assert all(victims)
         assert sorted(call_sid for each in victims for call_sid in each) == sorted(phone.call_sid for phone in phones)
+
+
+def test_calls_whose_worker_dies_in_their_first_second_go_on_with_the_truth() -> None:
+    """Some of ten calls have told their story by then, and some have not."""
+    cell = Cell()
+    script = (
+        Say("vm-sorry", AfterAnswer(ms=1_800)),
+        Say("vm-sorry", AfterAnswer(ms=7_280)),
+        HangUp(AiSilent(ms=2_500)),
+    )
+    phones = [cell.call(script) for _ in range(10)]
+    cell.run(700)
+    cell.workers[0].kill(RESTART_MS)
+    cell.run_out()
+    for phone in phones:
+        assert len(cell.result(phone).sessions) == 2
+        assert verdict(cell, phone).problems(tolerance_ms=10) == []

@@ -81,7 +81,7 @@ class Gateway:
 
 
 async def call(gateway: Gateway, caller: Caller, *, limit_s: float = 5.0) -> CallRecord:
-    """One call to `gateway`, whose two servers stand behind one address through a relay by first line."""
+    """One call to `gateway`; a relay unites its two servers under one address by each request's first line."""
     async with gateway.running() as (web, media):
 
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

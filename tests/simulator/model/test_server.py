@@ -1,4 +1,4 @@
-"""The simulated model behind a real socket, with OpenAI's own SDK as its client."""
+"""The simulated model on a real socket, with OpenAI's own SDK as its client."""
 
 from __future__ import annotations
 

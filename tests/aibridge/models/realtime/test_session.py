@@ -157,7 +157,7 @@ async def test_a_server_that_takes_no_audio_any_more_is_given_up_before_much_of_
             running = asyncio.create_task(session.run())
             await ready.wait()
             assert session.ready == SessionReady("the-model")
-            # What the kernel takes of it is no concern of ours; what it does not take is bounded.
+            # The kernel accepts some of it; the rest is bounded.
             for _ in range(10_000):
                 session.hear(bytes(8_000))
             assert session._websocket is not None
