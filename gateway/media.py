@@ -58,13 +58,8 @@ class MediaSocket:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
-<<<<<<< HEAD
-        # The call's own, one step nearer for each frame and each message.
-        self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
-=======
         # The call's, held here because every frame and every message uses them.
-        self.frames, self.audio_rate = call.frames, call.audio_rate
->>>>>>> main
+        self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.

@@ -9,11 +9,7 @@ from typing import Any, Final, Protocol
 from gateway.core import twiml
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
-<<<<<<< HEAD
-from gateway.core.commands import AbortSocket, CloseSocket, Commands, EarEcho, MoveAudio, Release, ToPacer, ToWorker
-=======
-from gateway.core.commands import CloseSocket, Commands, MoveAudio, Release, ToPacer, ToWorker
->>>>>>> main
+from gateway.core.commands import CloseSocket, Commands, EarEcho, MoveAudio, Release, ToPacer, ToWorker
 from gateway.core.fallback import SWEEP_S
 from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop

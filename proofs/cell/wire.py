@@ -79,13 +79,8 @@ class Wire:
             elif mark == PROGRESS:
                 socket.progress(seq + len(audio) // FRAME_BYTES)
             elif mark:
-<<<<<<< HEAD
                 socket.mark(mark, seq + len(audio) // FRAME_BYTES)
-                # No write follows that would notice if the last frames did not leave.
-=======
-                socket.mark(mark)
                 # No further write follows that would notice that the last frames did not leave.
->>>>>>> main
                 self._look_soon()
         self._written = batch.batch
         if late:
