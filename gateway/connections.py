@@ -17,8 +17,8 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import DATA_OPCODES, Frame
-from websockets.protocol import Event
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.protocol import Event, State
 
 from shared.liveness import REQUEST_S
 from shared.metrics import Counter
@@ -31,6 +31,8 @@ HALF_OPEN_MAX: Final = 512
 # Unsent bytes that the kernel may hold: about two frames. Further frames stay in the transport's buffer, where the wire
 # sees that they have not left.
 NOT_SENT_BYTES: Final = 512
+# The first byte of a ping: a whole message of opcode 9 (RFC 6455, 5.2).
+_PING: Final = 0x89
 
 
 class HalfOpen:
@@ -141,6 +143,8 @@ class MediaConnection(DirectConnection, ServerConnection):
         self._rate = MessageRate()
         self._on_flood = on_flood
         self._is_cut = False
+        # Told of the payload of each pong, once there is a call.
+        self.on_pong: Callable[[bytes], None] | None = None
         # When data last arrived, or the socket was made. Pongs do not count: the socket of a dead call still sends
         # them.
         self.heard_ns = monotonic_ns()
@@ -169,7 +173,14 @@ class MediaConnection(DirectConnection, ServerConnection):
             if not self._rate.allows(now_ns):
                 self._cut()
                 return
+            if event.opcode is Opcode.PONG and self.on_pong is not None:
+                self.on_pong(bytes(event.data))
         super().process_event(event)
+
+    def ping_now(self, payload: bytes) -> None:
+        """Send a ping (at most 125 bytes) after what was written so far. Never waits; its answer goes to `on_pong`."""
+        if self.protocol.state is State.OPEN:
+            self.transport.write(bytes((_PING, len(payload))) + payload)
 
     def _cut(self) -> None:
         # Cut without a closing handshake, which would have to be read out of the flood.

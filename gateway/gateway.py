@@ -74,7 +74,7 @@ class Gateway:
         self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
         self._feeds = Feeds(metrics.phone_notes_lost)
         self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, metrics)
-        self._wire = Wire(self.calls, self.media, self._links.pacer, metrics)
+        self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
         signatures = None
         if settings.allow_unsigned == "off":

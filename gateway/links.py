@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from shared.bus import CALLER_HWM, CONTROL_HWM, FRAMES_HWM, calls_url, dealer, draw_epoch, frames_url
 from shared.channel import Channel
@@ -13,11 +13,24 @@ from shared.channel_link import ChannelLink
 from shared.gather import Gather
 from shared.isolation import context
 from shared.liveness import HELLO_S
-from shared.messages import BridgeToGateway, Frames, GatewayHello, Message, PacerState, PacerToGateway, WorkerState
+from shared.messages import (
+    BridgeToGateway,
+    Frames,
+    GatewayHello,
+    Message,
+    PacerState,
+    PacerToGateway,
+    PathSeen,
+    WireAck,
+    WorkerState,
+)
 from shared.settings import Settings
 
 from .core.metrics import Metrics
 from .outbox import Outbox
+
+# An acknowledgement of frames follows within this, and takes what the paths showed along.
+PATH_S: Final = 0.02
 
 
 class Links:
@@ -44,6 +57,10 @@ class Links:
         self.gather = Gather()
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
+        # What the paths to the callers showed since txpacer was last told, and when that is due: see PathSeen.
+        self._echoes: list[tuple[int, int, int]] = []
+        self._pings: list[tuple[int, int]] = []
+        self._path_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
         self.pacer = self._link(
             frames_url(settings.bus), FRAMES_HWM, PacerToGateway, lambda _, message: on_pacer(message), "txpacer"
@@ -61,9 +78,42 @@ class Links:
         for outbox in self.bridges:
             outbox.hello(self._name, draining=True)
 
+    def echoed(self, call: int, seq: int, at_ns: int) -> None:
+        """Tell txpacer within PATH_S that Twilio echoed a mark."""
+        self._echoes.append((call, seq, at_ns))
+        self._tell_path_soon()
+
+    def pinged(self, call: int, delay_ns: int) -> None:
+        """Tell txpacer within PATH_S that a ping was answered."""
+        self._pings.append((call, delay_ns))
+        self._tell_path_soon()
+
+    def _tell_path_soon(self) -> None:
+        if self._path_timer is None:
+            self._path_timer = self._loop.call_later(PATH_S, self._tell_path)
+
+    def _tell_path(self) -> None:
+        self._path_timer = None
+        if self._echoes or self._pings:
+            self.pacer.send((self._take_path(),))
+
+    def _take_path(self) -> PathSeen:
+        seen = PathSeen(tuple(self._echoes), tuple(self._pings))
+        self._echoes.clear()
+        self._pings.clear()
+        return seen
+
+    def acknowledge(self, ack: WireAck) -> None:
+        """Refused only when txpacer is gone, and then it means nothing to the next one."""
+        if self._echoes or self._pings:
+            self.pacer.send((ack, self._take_path()))
+        else:
+            self.pacer.send((ack,))
+
     def close(self) -> None:
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
+        for timer in (self._hello_timer, self._path_timer):
+            if timer is not None:
+                timer.cancel()
         for outbox in self.bridges:
             outbox.close()
         for link in (self.pacer, *(outbox.link for outbox in self.bridges)):

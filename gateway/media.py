@@ -22,6 +22,7 @@ from .core.calls import Calls, SocketState
 from .core.commands import (
     CloseSocket,
     Commands,
+    EarEcho,
     Log,
     MoveAudio,
     Note,
@@ -51,14 +52,14 @@ _CLOSED_FOR: Final[Mapping[int, Violation]] = {
 class MediaSocket:
     """The media socket of one live call."""
 
-    __slots__ = ("audio_rate", "bridge", "call", "closing", "connection", "frames", "is_released", "outbound")
+    __slots__ = ("audio_rate", "bridge", "call", "closing", "connection", "frames", "is_released", "outbound", "path")
 
     def __init__(self, call: Call, connection: MediaConnection, links: Links) -> None:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
         # The call's, held here because every frame and every message uses them.
-        self.frames, self.audio_rate = call.frames, call.audio_rate
+        self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
@@ -136,6 +137,7 @@ class MediaSockets:
         socket = None
         if call is not None:
             socket = self.sockets[call.number] = MediaSocket(call, connection, self._links)
+            connection.on_pong = partial(self._answered, socket)
             self._feeds.follow(call.number, call_sid)
         self.carry_out(commands)
         return socket
@@ -160,6 +162,11 @@ class MediaSockets:
         assert isinstance(message, Mark | Dtmf | Stop)  # the table of MediaStream allows nothing else here
         self.carry_out(self._calls.received(socket.call, message, monotonic_ns()))
         return True if isinstance(message, Stop) else None
+
+    def _answered(self, socket: MediaSocket, payload: bytes) -> None:
+        delay_ns = socket.path.answered(payload, monotonic_ns())
+        if delay_ns is not None:
+            self._links.pinged(socket.call.number, delay_ns)
 
     def _meaningless(self, call: Call) -> Literal[True]:
         self.carry_out(self._calls.happened(call, Event.SOCKET_MEANINGLESS, monotonic_ns()))
@@ -186,6 +193,8 @@ class MediaSockets:
                     self._links.pacer.post((message,))
                 case Note(fact):
                     self._note(fact)
+                case EarEcho(call, seq, at_ns):
+                    self._links.echoed(call, seq, at_ns)
                 case MoveAudio(call, before, after):
                     self._move_audio(call, before, after)
                 case CloseSocket(call, Close.ABORT):

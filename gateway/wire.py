@@ -12,11 +12,11 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.audio import FRAME_BYTES, SILENCE
-from shared.channel_link import ChannelLink
-from shared.messages import CLEAR, Frames, WireAck
+from shared.messages import CLEAR, PROGRESS, Frames, WireAck
 
 from .core.calls import Calls
 from .core.metrics import Metrics
+from .links import Links
 from .media import MediaSocket, MediaSockets
 
 # txpacer has to know of frames later than one frame, so that its ear position stays correct.
@@ -32,11 +32,11 @@ LOOK_S: Final = 0.01
 class Wire:
     """Writes each batch of frames to the sockets of its calls, and acknowledges it."""
 
-    def __init__(self, calls: Calls, media: MediaSockets, pacer: ChannelLink, metrics: Metrics) -> None:
+    def __init__(self, calls: Calls, media: MediaSockets, links: Links, metrics: Metrics) -> None:
         self._calls = calls
         self._media = media
         self._sockets = media.sockets
-        self._pacer = pacer
+        self._links = links
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         # The last batch that was written, and the timer of its acknowledgement.
@@ -70,7 +70,7 @@ class Wire:
                     late.append((number, seq))
                     socket.frames.late_frames += count
             if mark:
-                self._write_mark(socket, mark)
+                self._write_mark(socket, mark, seq + len(audio) // FRAME_BYTES)
         if sent:
             metrics.frames_sent.inc(sent)
             self._calls.offers.lateness.observe(sent, wire_ns - deadline_ns, wire_ns)
@@ -99,18 +99,23 @@ class Wire:
             each = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
             connection.send_all(map(socket.outbound.media, each))
         wire_ns = monotonic_ns()
+        if wire_ns >= socket.path.next_ns:
+            connection.ping_now(socket.path.ping(wire_ns))
         if frames.written(seq, count, deadline_ns, wire_ns):
             self._media.carry_out(self._calls.first_frame(socket.call, wire_ns))
         return wire_ns
 
-    def _write_mark(self, socket: MediaSocket, mark: int) -> None:
+    def _write_mark(self, socket: MediaSocket, mark: int, seq: int) -> None:
         heard, frames = socket.call.heard, socket.frames
+        if mark == PROGRESS:
+            socket.connection.send_now(socket.outbound.mark(heard.generation, 0, seq))
+            return
         frames.utterance_ended()
         if mark == CLEAR:
             socket.connection.send_now(socket.outbound.clear)
             heard.clear_sent()
         else:
-            socket.connection.send_now(socket.outbound.mark(heard.generation, mark))
+            socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)
             # No further write follows that would notice that the last frames did not leave.
             self._watch(socket)
@@ -120,7 +125,7 @@ class Wire:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        self._pacer.send((WireAck(self._written, monotonic_ns(), tuple(late)),))
+        self._links.acknowledge(WireAck(self._written, monotonic_ns(), tuple(late)))
 
     def _watch(self, socket: MediaSocket) -> None:
         self._watched.add(socket)

@@ -352,6 +352,8 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
 
 # In place of a mark: discard what Twilio has buffered (BARGE_IN=clear only).
 CLEAR: Final = -1
+# In the place of a mark: a mark that ends no utterance. Its echo tells how far the ear is.
+PROGRESS: Final = -2
 
 
 class WireAck(Message, frozen=True, array_like=True, tag=51):
@@ -367,6 +369,17 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
     batch: int
     wire_ns: int
     late: tuple[tuple[int, int], ...]
+
+
+class PathSeen(Message, frozen=True, array_like=True, tag=52):
+    """Sent by gateway to txpacer within 20 ms of an echo or an answered ping: what the path to the caller shows.
+
+    `echoes` holds `(call, seq, at_ns)`: Twilio echoed the mark that was sent before frame `seq`. `pings` holds `(call,
+    delay_ns)`: a WebSocket ping among the frames was answered after that time.
+    """
+
+    echoes: tuple[tuple[int, int, int], ...]
+    pings: tuple[tuple[int, int], ...]
 
 
 GatewayToBridge = (
@@ -388,7 +401,7 @@ BridgeToPacer = (
 )
 PacerToBridge = PacerState | LineState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames
-GatewayToPacer = GatewayHello | WireAck | CloseLine
+GatewayToPacer = GatewayHello | WireAck | PathSeen | CloseLine
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

@@ -6,16 +6,18 @@ import difflib
 import os
 import tempfile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import bus
 from .process import ConfigError, log_at
 
+# An interruption is silent within the lead, a frame and what the hops take: 200 ms at most (the promise).
+WITHDRAW_LEAD_MAX_MS: Final = 180
 # How alike a name and a setting's name have to be (1: the same) for the one to be the other, misspelt. The environment
 # holds variables of other programs: TWILIO_API_KEY and TWILIO_API_URL are 0.79 alike.
 ALIKE_IN_FILE: Final = 0.7
@@ -56,7 +58,9 @@ class Settings(BaseSettings):
     agent_file: Path | None = None
 
     # On the grid of txpacer's ticks.
-    tx_lead_ms: int = Field(default=120, ge=40, le=2_000, multiple_of=10)
+    tx_lead_ms: int = Field(default=120, ge=40, le=1_000, multiple_of=10)
+    tx_lead_min_ms: int = Field(default=60, ge=40, le=1_000, multiple_of=10)
+    tx_lead_max_ms: int = Field(default=180, ge=40, le=1_000, multiple_of=10)
     tx_realtime: Literal["auto", "on", "off"] = "auto"
     tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
     greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
@@ -107,6 +111,28 @@ class Settings(BaseSettings):
             raise ValueError("must be an origin such as https://voice.example.com, without path or query")
         return value.rstrip("/")
 
+    @model_validator(mode="after")
+    def _leads_in_order(self) -> Self:
+        start, (least, most) = self.tx_lead_ms, self.lead_bounds_ms
+        if not least <= start <= most:
+            raise ValueError(f"TX_LEAD_MS {start} must lie between TX_LEAD_MIN_MS {least} and TX_LEAD_MAX_MS {most}")
+        if most > WITHDRAW_LEAD_MAX_MS and self.barge_in == "withdraw":
+            raise ValueError(
+                f"TX_LEAD_MAX_MS {most} is too long for BARGE_IN=withdraw, which stops the AI within the lead; use "
+                f"{WITHDRAW_LEAD_MAX_MS} at most, or BARGE_IN=clear"
+            )
+        return self
+
+    @property
+    def lead_bounds_ms(self) -> tuple[int, int]:
+        """Between what the lead adapts. A bound that is not set gives way to a TX_LEAD_MS that is."""
+        least, start, most = self.tx_lead_min_ms, self.tx_lead_ms, self.tx_lead_max_ms
+        is_set = self.model_fields_set
+        return (
+            least if "tx_lead_min_ms" in is_set else min(least, start),
+            most if "tx_lead_max_ms" in is_set else max(most, start),
+        )
+
     @property
     def origin(self) -> str:
         """PUBLIC_URL, or the address of this machine."""
@@ -136,9 +162,9 @@ def load(directory: Path = Path()) -> Settings:
         settings = Settings(_env_file=directory / ".env")  # type: ignore[call-arg]  # mypy does not know pydantic's own
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
+        name = f"{str(first['loc'][0]).upper()} " if first["loc"] else ""
         reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{name} {reason}; set it in .env or the environment") from None
+        raise ConfigError(f"{name}{reason}; set it in .env or the environment") from None
     log_at(settings.log_level)
     paths = {"data_dir": settings.data_dir, "agent_file": settings.agent_file, "run_dir": settings.run_dir}
     return settings.model_copy(

@@ -30,6 +30,7 @@ from shared.messages import (
     Message,
     OpenLine,
     PacerState,
+    PathSeen,
     PauseLine,
     RestoreLine,
     ResumeLine,
@@ -65,7 +66,13 @@ class Loop:
 
     def __init__(self, settings: Settings, metrics: PacerMetrics, io_priority: int | None = None) -> None:
         self._metrics = metrics
-        self._pacer = Pacer(lead_ns=settings.tx_lead_ms * 1_000_000, metrics=metrics)
+        least_ms, most_ms = settings.lead_bounds_ms
+        self._pacer = Pacer(
+            lead_ns=settings.tx_lead_ms * 1_000_000,
+            min_ns=least_ms * 1_000_000,
+            max_ns=most_ms * 1_000_000,
+            metrics=metrics,
+        )
         # Drawn at each start: a new epoch tells the other processes that all lines are lost.
         self._epoch = bus.draw_epoch()
         self._faults = bus.Faults(metrics.undecodable)
@@ -267,5 +274,7 @@ class Loop:
             case GatewayHello():
                 pacer.hello(gateway, now_ns)
                 self._answer(self._frames, gateway)
+            case PathSeen(echoes, pings):
+                pacer.path_seen(echoes, pings, now_ns)
             case _:
                 pacer.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)

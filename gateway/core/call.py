@@ -9,6 +9,7 @@ from shared.plan import CallOrder, CallPlan
 from .hangup import MARK_NS, Stage
 from .heard import Heard
 from .limits import AudioRate
+from .path import PathProbe
 from .stalls import FrameLog
 
 
@@ -28,6 +29,7 @@ class Call:
     frames: FrameLog
     heard: Heard = field(default_factory=Heard)
     audio_rate: AudioRate = field(default_factory=AudioRate)
+    path: PathProbe = field(default_factory=PathProbe)
     stage: Stage = Stage.TALKING
     # The last CallMemory, and how often the call was handed over.
     memory: bytes = b""

@@ -36,7 +36,7 @@ from shared.plan import Fallback
 from . import handover
 from .call import Call
 from .chronicle import Chronicle
-from .commands import CloseSocket, Command, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .commands import CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
 from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
@@ -150,9 +150,13 @@ class Calls:
         if parsed is None:
             self._metrics.marks_unknown.inc()
             return []
-        call.heard.echoed(*parsed)
-        heard: list[Command] = [ToWorker(call.worker, MarkHeard(call.number, *parsed, now_ns))]
-        return heard + self._goodbye_heard(call, now_ns)
+        generation, utterance, seq = parsed
+        commands: list[Command] = [EarEcho(call.number, seq, now_ns)]
+        if utterance:
+            call.heard.echoed(generation, utterance)
+            commands.append(ToWorker(call.worker, MarkHeard(call.number, generation, utterance, now_ns)))
+            commands += self._goodbye_heard(call, now_ns)
+        return commands
 
     def _goodbye_heard(self, call: Call, now_ns: int) -> list[Command]:
         return self.happened(call, Event.GOODBYE_HEARD, now_ns) if call.goodbye <= call.heard.utterance else []

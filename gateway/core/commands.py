@@ -24,6 +24,14 @@ class ToPacer(NamedTuple):
     message: Message
 
 
+class EarEcho(NamedTuple):
+    """Tell txpacer that Twilio echoed the mark before frame `seq`."""
+
+    call: int
+    seq: int
+    at_ns: int
+
+
 class MoveAudio(NamedTuple):
     """Send the caller audio that one worker has not confirmed, and all further audio, to another worker."""
 
@@ -65,5 +73,5 @@ class Log(NamedTuple):
     text: str
 
 
-Command: TypeAlias = ToWorker | ToPacer | MoveAudio | CloseSocket | Release | Note | ShowNote | Log
+Command: TypeAlias = ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | Log
 Commands: TypeAlias = Sequence[Command]

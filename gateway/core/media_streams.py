@@ -266,14 +266,15 @@ class Outbound:
         """`frame` is raw mu-law, without a file header."""
         return self._media_prefix + b2a_base64(frame, newline=False) + b'"}}'
 
-    def mark(self, generation: int, utterance: int) -> bytes:
-        return b'%b%d.%d"}}' % (self._mark_prefix, generation, utterance)
+    def mark(self, generation: int, utterance: int, seq: int) -> bytes:
+        """After `generation` clears, at the end of `utterance` (0: of none), before frame `seq`."""
+        return b'%b%d.%d.%d"}}' % (self._mark_prefix, generation, utterance, seq)
 
 
-_MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})", re.ASCII)
+_MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})\.(\d{1,18})", re.ASCII)
 
 
-def parse_mark(name: str) -> tuple[int, int] | None:
-    """`(generation, utterance)` of a name that `Outbound.mark` made; None for any other name."""
+def parse_mark(name: str) -> tuple[int, int, int] | None:
+    """`(generation, utterance, seq)` of a name that `Outbound.mark` made; None for any other name."""
     match = _MARK_NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None

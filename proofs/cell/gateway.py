@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from gateway.core import twiml
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
-from gateway.core.commands import CloseSocket, Commands, MoveAudio, Release, ToPacer, ToWorker
+from gateway.core.commands import CloseSocket, Commands, EarEcho, MoveAudio, Release, ToPacer, ToWorker
 from gateway.core.fallback import SWEEP_S
 from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop
@@ -19,7 +19,7 @@ from gateway.core.plans import inbound
 from gateway.core.rules import Rules
 from shared.audio import FRAME_BYTES
 from shared.liveness import HELLO_S
-from shared.messages import CallerAudio, Frames, GatewayHello, Message, PacerState, WorkerState
+from shared.messages import CallerAudio, Frames, GatewayHello, Message, PacerState, PathSeen, WorkerState
 from shared.metrics import Page
 
 from .clock import MS, Clock, Process
@@ -78,12 +78,17 @@ class MediaSocket:
         self._send(self._outbound.clear)
         self.call.heard.clear_sent()
 
-    def mark(self, utterance: int) -> None:
+    def progress(self, seq: int) -> None:
+        assert self.call is not None
+        assert self._outbound is not None
+        self._send(self._outbound.mark(self.call.heard.generation, 0, seq))
+
+    def mark(self, utterance: int, seq: int) -> None:
         call = self.call
         assert call is not None
         assert self._outbound is not None
         call.frames.utterance_ended()
-        self._send(self._outbound.mark(call.heard.generation, utterance))
+        self._send(self._outbound.mark(call.heard.generation, utterance, seq))
         call.heard.mark_sent(utterance, call.frames.frames)
 
     # --- its two ends ---
@@ -272,6 +277,8 @@ class VirtualGateway(Process):
                     self._say(worker, message)
                 case ToPacer(message):
                     self._to_pacer(self.name, message)
+                case EarEcho(call, seq, at_ns):
+                    self._to_pacer(self.name, PathSeen(((call, seq, at_ns),), ()))
                 case MoveAudio(call, before, after):
                     for data in self._take(before, call):
                         self._audio(after, call, data)

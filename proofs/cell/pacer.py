@@ -13,6 +13,7 @@ from shared.messages import (
     Message,
     OpenLine,
     PacerState,
+    PathSeen,
     PauseLine,
     RestoreLine,
     ResumeLine,
@@ -58,6 +59,8 @@ class VirtualPacer(Process):
 
     def from_gateway(self, gateway: str, message: Message) -> None:
         match message:
+            case PathSeen(echoes, pings):
+                self.core.path_seen(echoes, pings, self.now_ns)
             case WireAck(batch, wire_ns, late):
                 self.core.acknowledge(gateway, batch, wire_ns, late, self.now_ns)
             case GatewayHello():

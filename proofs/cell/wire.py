@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from shared.audio import FRAME_BYTES
-from shared.messages import CLEAR, Frames, WireAck
+from shared.messages import CLEAR, PROGRESS, Frames, WireAck
 
 from .clock import MS, Process
 
@@ -34,7 +34,8 @@ class Socket(Protocol):
 
     def audio(self, seq: int, audio: bytes, deadline_ns: int) -> None: ...
     def clear(self) -> None: ...
-    def mark(self, utterance: int) -> None: ...
+    def progress(self, seq: int) -> None: ...
+    def mark(self, utterance: int, seq: int) -> None: ...
 
 
 class Wire:
@@ -75,8 +76,10 @@ class Wire:
                     late.append((number, seq))
             if mark == CLEAR:
                 socket.clear()
+            elif mark == PROGRESS:
+                socket.progress(seq + len(audio) // FRAME_BYTES)
             elif mark:
-                socket.mark(mark)
+                socket.mark(mark, seq + len(audio) // FRAME_BYTES)
                 # No further write follows that would notice that the last frames did not leave.
                 self._look_soon()
         self._written = batch.batch

@@ -188,7 +188,7 @@ class Cell:
                     self.wire += audio
                     self.frames += len(audio) // FRAME_BYTES
                     self.seq = seq + len(audio) // FRAME_BYTES
-                    if mark:
+                    if mark > 0:
                         self.marks.append((mark, self.frames))
                         self.frames = 0
                 self.pacer.acknowledge("gateway", batch.batch, self.now_ns, (), self.now_ns)

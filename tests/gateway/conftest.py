@@ -41,6 +41,7 @@ from shared.messages import (
     GatewayToBridge,
     GatewayToPacer,
     PacerState,
+    PathSeen,
     WireAck,
     WorkerState,
 )
@@ -87,8 +88,10 @@ class FakePeer:
         assert self.link.send(messages, self.gateway)
 
     async def next(self, kind: type[Any]) -> Any:
-        """The next message, which must be a `kind`."""
+        """The next message, which must be a `kind`; reports about paths may come at any time."""
         message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
+        while isinstance(message, PathSeen) and kind is not PathSeen:
+            message = await asyncio.wait_for(self.inbox.get(), TIMEOUT_S)
         assert isinstance(message, kind), message
         return message
 

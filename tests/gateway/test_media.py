@@ -65,7 +65,7 @@ def test_an_order_to_hang_up_waits_for_the_goodbyes_mark_and_is_the_answer_to_th
             await cell.bridge.next(FirstFrameSent)
             cell.bridge.send(EndCall(started.call, HangUp(), 1))
             await cell.until(lambda: cell.gateway.calls.by_number[started.call].stage is Stage.LEAVING)
-            await socket.send(cell.twilio.text("mark", mark={"name": "0.1"}))
+            await socket.send(cell.twilio.text("mark", mark={"name": "0.1.1"}))
             await cell.bridge.next(MarkHeard)
             assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "hung-up")
             await asyncio.wait_for(socket.wait_closed(), 5)

@@ -29,13 +29,13 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
             for audio in (FRAME, FRAME[::-1]):
                 payload = base64.b64encode(audio).decode()
                 assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
-            assert await received(socket) == {"event": "mark", "streamSid": "MZ1", "mark": {"name": "0.3"}}
+            assert await received(socket) == {"event": "mark", "streamSid": "MZ1", "mark": {"name": "0.3.2"}}
             assert (await cell.ack()).late == ()
             assert (await cell.bridge.next(FirstFrameSent)).call == started.call
             cell.frames(monotonic_ns(), (started.call, 2, FRAME, 0))
             await received(socket)
             await cell.ack()
-            await socket.send(cell.twilio.text("mark", mark={"name": "0.3"}))
+            await socket.send(cell.twilio.text("mark", mark={"name": "0.3.2"}))
             heard = await cell.bridge.next(MarkHeard)  # and no second FirstFrameSent before it
             assert (heard.call, heard.generation, heard.utterance) == (started.call, 0, 3)
         assert cell.gateway.metrics.frames_sent.value == 3
@@ -50,7 +50,7 @@ def test_a_clear_raises_the_generation_of_later_marks(run):
             cell.frames(monotonic_ns(), (started.call, 0, b"", CLEAR), (started.call, 0, FRAME, 4))
             assert await received(socket) == {"event": "clear", "streamSid": "MZ1"}
             await received(socket)
-            assert (await received(socket))["mark"]["name"] == "1.4"
+            assert (await received(socket))["mark"]["name"] == "1.4.1"
 
     run(scenario)
 

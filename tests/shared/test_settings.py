@@ -19,10 +19,10 @@ def _no_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nTX_LEAD_MS=200\n")
+    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nTX_LEAD_MS=140\n")
     monkeypatch.setenv("GATEWAY_PORT", "9001")
     settings = load()
-    assert (settings.gateway_port, settings.tx_lead_ms) == (9001, 200)
+    assert (settings.gateway_port, settings.tx_lead_ms) == (9001, 140)
 
 
 def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ Debt. A line that wakes late while the ear still plays emits what is overdue, an
 wakes after the ear ran dry moves the anchor to now and restores the lead: that is a gap, and it is reported. Either way
 the line emits whole frames in order, skips none, and never emits more than the lead at once.
 
-The anchor moves for three reasons: the ear was silent (`begin`), frames left the machine late (`wire_late`), or a
-`clear` emptied the ear (`cut`).
+The anchor moves for four reasons: the ear was silent (`begin`), frames left the machine late (`wire_late`), frames
+arrived late (`far_late`), or a `clear` emptied the ear (`cut`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Ear:
         "_gap_is_audible",
         "_gap_seq",
         "_grid_ns",
-        "_lead_ns",
         "_spurt_seq",
+        "lead_ns",
         "playing",
     )
 
@@ -52,7 +52,7 @@ class Ear:
         # A frame that is less than 20 ms late must find the ear playing: see `Line.frame`.
         if lead_ns % grid_ns or lead_ns < 2 * FRAME_NS:
             raise ValueError("the lead must be a multiple of the grid, and at least two frames")
-        self._lead_ns = lead_ns
+        self.lead_ns = lead_ns
         self._grid_ns = grid_ns
         self._anchor_ns = 0
         # The first frame since the ear was last silent.
@@ -77,7 +77,7 @@ class Ear:
     def due_ns(self, seq: int) -> int:
         """The deadline of the next frame. Paced then, the ear holds the lead and less than a tick more."""
         end_ns = self._anchor_ns + seq * FRAME_NS
-        return end_ns - end_ns % self._grid_ns + FRAME_NS - self._lead_ns
+        return end_ns - end_ns % self._grid_ns + FRAME_NS - self.lead_ns
 
     def begin(self, seq: int, now_ns: int, head: Utterance, *, meant: bool) -> Started | Shifted | None:
         """The silent ear begins, or begins again, at now. Inside an utterance that was a gap, unless it was meant."""
@@ -131,22 +131,40 @@ class Ear:
         gap_ns = wire_ns - dry_ns
         if late_seq >= seq or gap_ns <= 0:
             return []
-        self._anchor_ns += gap_ns
+        late = self._play_later(dry_ns, gap_ns, head)
+        if not late:
+            return []
+        continued = late_seq == self._gap_seq
+        if not continued:
+            self._gap_seq = late_seq
+            self._gap_is_audible = late_seq != late[0].first_seq
+        return _shifts(late, gap_ns, self._gap_is_audible, continued)
+
+    def far_late(
+        self, seq: int, lag_ns: int, head: Utterance | None, *, audible: bool, continued: bool
+    ) -> list[Shifted]:
+        """Twilio played what was sent before frame `seq` later than believed, by `lag_ns`, and so the rest."""
+        late = self._play_later(self.end_ns(seq) - FRAME_NS, lag_ns, head)
+        return _shifts(late, lag_ns, audible, continued) if late else []
+
+    def _play_later(self, after_ns: int, by_ns: int, head: Utterance | None) -> list[Playing | Utterance]:
+        """Believe that what the ear plays after that instant is played later; the utterances that this concerns."""
+        self._anchor_ns += by_ns
         late: list[Playing | Utterance] = []
         for playing in self.playing:
-            if playing.ear_ns > dry_ns:
-                playing.ear_ns += gap_ns
+            if playing.ear_ns > after_ns:
+                playing.ear_ns += by_ns
                 late.append(playing)
         if head is not None and head.paced_bytes:
             late.append(head)
         if not late and self._finished is not None:
             late.append(self._finished)
-        if not late:
-            return []
-        first, *others = late
-        continued = late_seq == self._gap_seq
-        if not continued:
-            self._gap_seq = late_seq
-            self._gap_is_audible = late_seq != first.first_seq
-        shift = Shifted(first.number, gap_ns, self._gap_is_audible, continued)
-        return [shift, *(Shifted(other.number, gap_ns, audible=False) for other in others)]
+        return late
+
+
+def _shifts(late: list[Playing | Utterance], by_ns: int, audible: bool, continued: bool) -> list[Shifted]:
+    first, *others = late
+    return [
+        Shifted(first.number, by_ns, audible, continued),
+        *(Shifted(other.number, by_ns, audible=False) for other in others),
+    ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
-from shared.messages import CLEAR
+from shared.messages import CLEAR, PROGRESS
 
 from .ear import Ear
+from .far_ear import FarEar
+from .lead import Lead
 from .reports import CaughtUp, Cut, Report, Started, Starved
 from .utterance import Utterance
 
@@ -17,7 +19,11 @@ REBUFFER_BYTES = 3 * FRAME_BYTES
 # Ten minutes of mu-law, as much as Twilio itself buffers (its error 31931). No answer is longer.
 RESERVOIR_LIMIT_BYTES = 4_800_000
 
-# One entry of a batch: call, number of the first frame, whole frames, mark after them (0: none; CLEAR: see Frames).
+# A mark follows the first frames after silence, and then every half second: an echo tells within that time how far the
+# ear is, and two marks a second cost less than one percent.
+MARK_FRAMES = 25
+
+# One entry of a batch: call, number of the first frame, whole frames, mark after them (0 and others: see Frames).
 Entry = tuple[int, int, bytes, int]
 
 
@@ -27,6 +33,8 @@ class Line:
     __slots__ = (
         "_closed_through",
         "_ear",
+        "_far",
+        "_mark_seq",
         "_marks",
         "_paused",
         "_queue",
@@ -34,14 +42,17 @@ class Line:
         "_starved",
         "_waiting",
         "call",
+        "lead",
         "place",
         "reports",
         "seq",
         "steady",
     )
 
-    def __init__(self, *, lead_ns: int, grid_ns: int, call: int = 0) -> None:
+    def __init__(self, lead: Lead, *, grid_ns: int, call: int = 0) -> None:
         self.call = call
+        # What the lead should be. The line follows it by one step of the grid with each frame.
+        self.lead = lead
         # The number of the next frame.
         self.seq = 0
         # What happened since the owner last took them; the owner clears the list.
@@ -50,7 +61,10 @@ class Line:
         self.place: dict[Line, int] | None = None
         # The utterance that `frame` may take from: it plays, and nothing else is to be done at the next deadline.
         self.steady: Utterance | None = None
-        self._ear = Ear(lead_ns=lead_ns, grid_ns=grid_ns)
+        self._ear = Ear(lead_ns=lead.target_ns, grid_ns=grid_ns)
+        self._far = FarEar()
+        # The first frame that a mark must follow.
+        self._mark_seq = 0
         # Utterances with speech to pace, in order; the head may be partly paced.
         self._queue: deque[Utterance] = deque()
         # Marks (and CLEAR) that go out with the next tick, without audio.
@@ -135,10 +149,12 @@ class Line:
             if gone.paced_bytes:
                 self._ear.complete(self.seq, gone)
                 self._marks.append(gone.number)
+                self._far.mark(self.seq, self.ear_ns)
         self.steady = None
         self._starved = self._waiting = self._paused = self._resumed = False
         if clear:
             self._ear.cut(self.seq, now_ns)
+            self._far.cleared()
             self._marks.insert(0, CLEAR)
         heard = tuple((p.number, p.paced_bytes) for p in self._ear.playing if p.number <= through)
         return Cut(heard, max(self.ear_ns, now_ns))
@@ -161,7 +177,36 @@ class Line:
     def wire_late(self, seq: int, wire_ns: int) -> None:
         """Frame `seq` left the machine late, at `wire_ns`: correct ear and deadlines."""
         self.steady = None
-        self.reports += self._ear.wire_late(seq, wire_ns, self.seq, self._queue[0] if self._queue else None)
+        before_ns = self.ear_ns
+        self.reports += self._ear.wire_late(seq, wire_ns, self.seq, self._head())
+        self._far.moved(seq, self.ear_ns - before_ns)
+
+    def _head(self) -> Utterance | None:
+        return self._queue[0] if self._queue else None
+
+    # --- what the path shows ---
+
+    def echoed(self, seq: int, at_ns: int) -> None:
+        """Twilio echoed the mark before frame `seq`: if its ear lags, correct ear and deadlines."""
+        lag = self._far.echo(seq, at_ns)
+        if lag is None:
+            return
+        self.steady = None
+        if lag.audible:
+            self.lead.delayed(self._ear.lead_ns + lag.lag_ns, at_ns)
+        self.reports += self._ear.far_late(seq, lag.lag_ns, self._head(), audible=lag.audible, continued=lag.continued)
+        self._far.moved(seq, lag.lag_ns)
+
+    def pinged(self, delay_ns: int, now_ns: int) -> None:
+        """A ping among the frames was answered after `delay_ns`."""
+        self.lead.delayed(self._far.ping(delay_ns), now_ns)
+        if self.lead.target_ns != self._ear.lead_ns:
+            self.steady = None  # the next tick moves the lead
+
+    @property
+    def lead_ns(self) -> int:
+        """How far ahead of real time the line paces now."""
+        return self._ear.lead_ns
 
     # --- time ---
 
@@ -172,7 +217,7 @@ class Line:
         the cost of a `tick`. The last frame of an utterance never does.
         """
         head = self.steady
-        if head is None or head.size <= FRAME_BYTES:
+        if head is None or head.size <= FRAME_BYTES or self.seq >= self._mark_seq:
             return None
         end = head.at + FRAME_BYTES
         if end <= len(head.chunk):
@@ -191,6 +236,7 @@ class Line:
         self._marks.clear()
         self.steady = None
         queue, ear = self._queue, self._ear
+        self._follow_lead()
         while queue and not self._paused:
             head = queue[0]
             available = head.size
@@ -202,12 +248,15 @@ class Line:
                 self._complete(head)
                 if head.paced_bytes:
                     entries.append((self.call, self.seq, b"", head.number))
+                    self._far.mark(self.seq, self.ear_ns)
                 continue
             is_silent = now_ns > ear.end_ns(self.seq)
             if is_silent:
                 if self._starved and available < REBUFFER_BYTES and not head.ended:
                     self._waiting = True
                     break
+                self._far.begin()
+                self._mark_seq = self.seq
                 report = ear.begin(self.seq, now_ns, head, meant=self._resumed)
                 if report is not None:
                     self.reports.append(report)
@@ -231,13 +280,30 @@ class Line:
             if head.ended and not head.size:
                 self._complete(head)
                 entries.append((self.call, seq, audio + SILENCE * (size - len(audio)), head.number))
+                self._far.mark(self.seq, self.ear_ns)
             else:
                 self.steady = head
-                entries.append((self.call, seq, audio, 0))
+                entries.append((self.call, seq, audio, self._progress()))
         self.reports += ear.finish(now_ns)
-        if ear.playing or self._starved:
+        if ear.playing or self._starved or ear.lead_ns != self.lead.target_ns:
             self.steady = None
         return entries
+
+    def _progress(self) -> int:
+        """PROGRESS when a mark is due after the frames so far, else 0."""
+        if self.seq <= self._mark_seq:
+            return 0
+        self._mark_seq = self.seq + MARK_FRAMES - 1
+        self._far.mark(self.seq, self.ear_ns)
+        return PROGRESS
+
+    def _follow_lead(self) -> None:
+        """Move the lead by one step: the next frame is paced a tick early, or a tick late."""
+        ear, target_ns = self._ear, self.lead.target_ns
+        if ear.lead_ns < target_ns:
+            ear.lead_ns += self.lead.step_ns
+        elif ear.lead_ns > target_ns:
+            ear.lead_ns -= self.lead.step_ns
 
     def _find_starved(self, head: Utterance, now_ns: int) -> None:
         if head.paced_bytes and now_ns < self._ear.due_ns(self.seq):

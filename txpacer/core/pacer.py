@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ from shared.messages import (
     Withdrawn,
 )
 
+from .lead import Lead, start_lead
 from .line import Line
 from .metrics import PacerMetrics
 from .outlet import GRID_NS, Outlet
 from .reports import CaughtUp, Finished, Report, Shifted, Started, Starved
 
 GONE_NS = ns(GATEWAY_GONE_S)
+# A new line starts from the leads of the live lines and of as many former ones.
+FORMER_LINES = 8
 
 
 @dataclass(eq=False)
@@ -43,8 +47,13 @@ class Pacer:
     `lead_ns` must be a multiple of GRID_NS.
     """
 
-    def __init__(self, *, lead_ns: int, metrics: PacerMetrics) -> None:
+    def __init__(self, *, lead_ns: int, metrics: PacerMetrics, min_ns: int = 0, max_ns: int = 0) -> None:
+        """Leads start at `lead_ns` and adapt between `min_ns` and `max_ns` (0: fixed)."""
         self._lead_ns = lead_ns
+        self._min_ns = min_ns or lead_ns
+        self._max_ns = max_ns or lead_ns
+        # The targets of lines that ended lately.
+        self._former: deque[int] = deque(maxlen=FORMER_LINES)
         self._metrics = metrics
         self._calls: dict[int, _Call] = {}
         self._outlets: dict[str, Outlet] = {}
@@ -87,7 +96,10 @@ class Pacer:
         self._report(known, LineState(call, tuple(line.unheard()), ask, speech))
 
     def _new(self, call: int, gateway: str, bridge: str) -> _Call:
-        line = Line(lead_ns=self._lead_ns, grid_ns=GRID_NS, call=call)
+        targets = [each.line.lead.target_ns for each in self._calls.values()]
+        start_ns = start_lead([*targets, *self._former], self._lead_ns)
+        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+        line = Line(lead, grid_ns=GRID_NS, call=call)
         known = self._calls[call] = _Call(line, self._outlet(gateway), bridge)
         return known
 
@@ -165,6 +177,7 @@ class Pacer:
         known = self._calls.pop(call, None)
         if known is not None:
             known.outlet.remove(known.line)
+            self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
 
@@ -186,6 +199,20 @@ class Pacer:
                 self._collect(known)
                 known.outlet.place(known.line, now_ns)
         outlet.release(now_ns)
+
+    def path_seen(self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int]], now_ns: int) -> None:
+        """What the path of some calls showed; see PathSeen."""
+        for call, delay_ns in pings:
+            known = self._calls.get(call)
+            if known is not None:
+                known.line.pinged(delay_ns, now_ns)
+        for call, seq, at_ns in echoes:
+            known = self._calls.get(call)
+            if known is not None:
+                known.line.echoed(seq, at_ns)
+                if known.line.steady is None:
+                    self._collect(known)
+                    known.outlet.place(known.line, now_ns)
 
     def refused(self, gateway: str, frames: Frames) -> None:
         """The socket did not take `frames`: keep them for `retry`, and pace nothing for that gateway meanwhile."""

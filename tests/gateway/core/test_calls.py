@@ -68,7 +68,7 @@ def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
     call = bench.call()
     bench.commands += bench.calls.received(call, Dtmf("MZ1", DtmfFields("5")), bench.now_ns)
     assert bench.taken(CallerDtmf) == [CallerDtmf(call.number, "5")]
-    bench.echo(call, "0.3")
+    bench.echo(call, "0.3.10")
     assert bench.taken(MarkHeard) == [MarkHeard(call.number, 0, 3, bench.now_ns)]
     bench.echo(call, "not ours")
     assert (bench.taken(MarkHeard), bench.metrics.marks_unknown.value) == ([], 1)
@@ -85,7 +85,7 @@ def test_an_order_is_carried_out_when_its_utterance_was_heard():
     bench.speaks(call, 10, mark=1)
     bench.says(call.worker, EndCall(call.number, HangUp(), 1))
     assert (call.stage, bench.taken(CloseSocket)) == (Stage.LEAVING, [])
-    bench.echo(call, "0.1")
+    bench.echo(call, "0.1.10")
     assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.NORMAL)]
     assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
     assert bench.answer("CA1") == HangUp()
@@ -105,10 +105,10 @@ def test_marks_from_before_a_clear_do_not_confirm_a_goodbye():
     call = bench.call()
     call.heard.clear_sent()
     bench.says(call.worker, EndCall(call.number, HangUp(), 2))
-    bench.echo(call, "0.2")
-    bench.echo(call, "1.1")
+    bench.echo(call, "0.2.10")
+    bench.echo(call, "1.1.10")
     assert call.stage is Stage.LEAVING
-    bench.echo(call, "1.2")
+    bench.echo(call, "1.2.10")
     assert call.stage is Stage.OVER
 
 
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_during_the_goodbye_changes_nothing():
     bench.wait(PEER_SILENT_S + 2)
     # Another worker is ready. It would begin to talk again, and it would not know how the call ends.
     assert bench.taken(CallStarted) == []
-    bench.echo(call, "0.1")
+    bench.echo(call, "0.1.10")
     assert bench.taken(CallEnded) == [CallEnded(call.number, "hung-up")]
     assert bench.answer("CA1") == HangUp()
 

@@ -247,18 +247,18 @@ def test_audio_passes_unchanged_in_both_directions(audio):
 def test_a_stream_id_cannot_break_out_of_an_outbound_message(stream_sid):
     outbound = Outbound(stream_sid)
     assert json.loads(outbound.clear) == {"event": "clear", "streamSid": stream_sid}
-    mark = {"event": "mark", "streamSid": stream_sid, "mark": {"name": "2.7"}}
-    assert json.loads(outbound.mark(2, 7)) == mark
+    mark = {"event": "mark", "streamSid": stream_sid, "mark": {"name": "2.7.9"}}
+    assert json.loads(outbound.mark(2, 7, 9)) == mark
 
 
-@given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1))
-def test_the_name_of_a_mark_of_ours_is_parsed(generation, utterance):
-    name = json.loads(Outbound("MZ1").mark(generation, utterance))["mark"]["name"]
-    assert parse_mark(name) == (generation, utterance)
+@given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1))
+def test_the_name_of_a_mark_of_ours_is_parsed(generation, utterance, seq):
+    name = json.loads(Outbound("MZ1").mark(generation, utterance, seq))["mark"]["name"]
+    assert parse_mark(name) == (generation, utterance, seq)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "1", "1.", ".1", "1.2.3", "-1.2", "1.2 ", "\u0661.2", "1" * 30 + ".1", "responsePart"]
+    "name", ["", "1", "1.2", ".1.1", "1.2.3.4", "-1.2.3", "1.2.3 ", "\u0661.2.3", "1" * 30 + ".1.1", "responsePart"]
 )
 def test_other_mark_names_are_not_parsed(name):
     assert parse_mark(name) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from shared.messages import PROGRESS
+from txpacer.core.lead import Lead
 from txpacer.core.line import Line
 
 MS = 1_000_000
@@ -17,7 +19,8 @@ Piece = tuple[int, bytes, int]
 
 
 def make() -> Line:
-    return Line(lead_ns=LEAD_MS * MS, grid_ns=GRID_NS, call=CALL)
+    fixed = Lead(LEAD_MS * MS, min_ns=LEAD_MS * MS, max_ns=LEAD_MS * MS, step_ns=GRID_NS)
+    return Line(fixed, grid_ns=GRID_NS, call=CALL)
 
 
 def speech(ms: int, seed: int = 1) -> bytes:
@@ -29,7 +32,7 @@ def tick(line: Line, now_ns: int) -> list[Piece]:
     """What leaves at `now_ns`, as `(seq, audio, mark)`."""
     entries = line.tick(now_ns)
     assert {call for call, *_ in entries} <= {CALL}
-    return [(seq, audio, mark) for _, seq, audio, mark in entries]
+    return [(seq, audio, 0 if mark == PROGRESS else mark) for _, seq, audio, mark in entries]
 
 
 def frame_or_tick(line: Line, now_ns: int) -> list[Piece]:

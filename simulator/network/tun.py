@@ -1,0 +1,224 @@
+"""Real TCP over a bad path: two TUN devices, one in a network namespace of its own, and a program between them.
+
+`python -m simulator.network.tun --delay 60 --loss 0.01` sets the path up, prints one line of JSON (namespace, near and
+far address) and carries packets until SIGTERM. What runs in the namespace reaches the near address over the path. Needs
+Linux, root and `ip` (iproute2).
+
+The kernel's own netem would do the same; many kernels, those of containers and small virtual machines, lack it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import heapq
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+from typing import Final
+
+from shared.isolation import exact_timers, realtime
+from shared.process import ConfigError, die_with_parent
+
+from .path import Path, PathBehaviour
+
+# linux/if_tun.h: a device of IP packets, without a header of its own before each.
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TUN: Final = 0x0001
+_IFF_NO_PI: Final = 0x1000
+_CLONE_NEWNET: Final = 0x40000000
+_PACKET_MAX: Final = 2_048
+# Before carrier and gateway, whose priorities are below: this program stands for the network between two machines.
+PRIORITY: Final = 60
+
+
+class Wire:
+    """Carries packets between two descriptors, each direction over a Path of its own."""
+
+    def __init__(self, near_fd: int, far_fd: int, towards_far: Path, towards_near: Path) -> None:
+        self._ways = {near_fd: (far_fd, towards_far), far_fd: (near_fd, towards_near)}
+        # (arrival, order, descriptor, packet); the order breaks ties.
+        self._under_way: list[tuple[int, int, int, bytes]] = []
+        self._order = 0
+        self.carried = 0
+        self.lost = 0
+
+    def serve(self, stop_fd: int) -> None:
+        """Return when `stop_fd` becomes readable or is closed."""
+        fds = [*self._ways, stop_fd]
+        while True:
+            now_ns = time.monotonic_ns()
+            wait_s = max(0, self._under_way[0][0] - now_ns) / 1e9 if self._under_way else None
+            readable, _, _ = select.select(fds, (), (), wait_s)
+            if stop_fd in readable:
+                return
+            for fd in readable:
+                self._take(fd)
+            self._hand_over()
+
+    def _take(self, fd: int) -> None:
+        onto, path = self._ways[fd]
+        while True:
+            try:
+                packet = os.read(fd, _PACKET_MAX)
+            except BlockingIOError:
+                return
+            at_ns = path.carry(time.monotonic_ns())
+            if at_ns is None:
+                self.lost += 1
+            else:
+                self._order += 1
+                heapq.heappush(self._under_way, (at_ns, self._order, onto, packet))
+
+    def _hand_over(self) -> None:
+        now_ns = time.monotonic_ns()
+        while self._under_way and self._under_way[0][0] <= now_ns:
+            _, _, fd, packet = heapq.heappop(self._under_way)
+            # A device whose queue is full drops, as any network does.
+            with contextlib.suppress(OSError):
+                os.write(fd, packet)
+            self.carried += 1
+
+
+def open_device(name: str) -> int:
+    """A TUN device; its descriptor gives and takes one IP packet at a time, without waiting. Raises OSError."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH", name.encode(), _IFF_TUN | _IFF_NO_PI))
+    return fd
+
+
+def enter(namespace: str) -> None:
+    """Move the calling thread into a network namespace: sockets that it opens from now on belong there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with FilePath("/var/run/netns", namespace).open() as file:
+        if libc.setns(file.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {namespace}")
+
+
+def missing() -> str:
+    """What this machine lacks for a path over TUN devices; "" when nothing."""
+    if sys.platform != "linux":
+        return "TUN devices and network namespaces are Linux's"
+    if os.geteuid():
+        return "only root may make TUN devices and network namespaces"
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "/dev/net/tun cannot be opened"
+    try:
+        subprocess.run(["ip", "-V"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "the command `ip` (Debian's iproute2) is not installed"
+    return ""
+
+
+def _ip(*arguments: str, namespace: str = "") -> None:
+    subprocess.run(["ip", *(("-n", namespace) if namespace else ()), *arguments], check=True)
+
+
+@contextmanager
+def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
+    """Namespace, near and far address, and both descriptors, until the end. `tag` (0 to 255) tells paths apart."""
+    namespace, near, far = f"twentyms-{tag}", f"10.213.{tag}.1", f"10.213.{tag}.2"
+    near_name, far_name = f"tms{tag}n", f"tms{tag}f"
+    _ip("netns", "add", namespace)
+    fds: list[int] = []
+    try:
+        fds = [open_device(near_name), open_device(far_name)]
+        _ip("link", "set", far_name, "netns", namespace)
+        for name, own, other, where in ((near_name, near, far, ""), (far_name, far, near, namespace)):
+            _ip("addr", "add", own, "peer", other, "dev", name, namespace=where)
+            _ip("link", "set", name, "up", "txqueuelen", "10000", namespace=where)
+        _ip("link", "set", "lo", "up", namespace=namespace)
+        yield namespace, near, far, fds[0], fds[1]
+    finally:
+        for fd in fds:
+            os.close(fd)
+        _ip("netns", "delete", namespace)
+
+
+class TunNetwork:
+    """A context manager: the path is there inside. `near` and `far` are the addresses of its ends."""
+
+    def __init__(self, behaviour: PathBehaviour, *, seed: int = 1, tag: int = 1) -> None:
+        self._command = [sys.executable, "-m", __name__, *_options(behaviour), "--seed", str(seed), "--tag", str(tag)]
+        self.namespace = self.near = self.far = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> TunNetwork:
+        """Raises ConfigError where the machine does not permit it."""
+        if lack := missing():
+            raise ConfigError(f"{lack}; use a proxy that stalls instead (simulator.network.proxy)")
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ConfigError("the path between two TUN devices did not come up; its error stands above")
+        ready = json.loads(line)
+        self.namespace, self.near, self.far = ready["namespace"], ready["near"], ready["far"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
+def _options(behaviour: PathBehaviour) -> Sequence[str]:
+    return (
+        *("--delay", str(behaviour.delay_ms), "--jitter", str(behaviour.jitter_ms)),
+        *("--loss", str(behaviour.loss), "--burst", str(behaviour.burst_packets)),
+        *("--stall", str(behaviour.stall_ms), "--stall-every", str(behaviour.stall_every_ms)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Raises ConfigError where the machine does not permit it."""
+    parser = argparse.ArgumentParser(prog="python -m simulator.network.tun", description=__doc__)
+    parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="one way: half of the round trip")
+    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="up to this much more for each packet")
+    parser.add_argument(
+        "--loss", type=float, default=0.0, help="the share of packets with which a loss begins (0 to 1)"
+    )
+    parser.add_argument("--burst", type=int, default=1, help="packets in a row that each loss takes")
+    parser.add_argument("--stall", type=float, default=0.0, metavar="MS", help="the path stands still for so long")
+    parser.add_argument("--stall-every", type=float, default=0.0, metavar="MS", help="how often it does")
+    parser.add_argument("--seed", type=int, default=1, help="all that is random follows from it")
+    parser.add_argument("--tag", type=int, default=1, help="0 to 255: tells several paths of one machine apart")
+    options = parser.parse_args(arguments)
+    if lack := missing():
+        raise ConfigError(lack)
+    behaviour = PathBehaviour(
+        options.delay, options.jitter, options.loss, options.burst, options.stall, options.stall_every
+    )
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop_read, stop_write = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.close(stop_write))
+    exact_timers()
+    realtime("auto", PRIORITY)
+    with devices(options.tag) as (namespace, near, far, near_fd, far_fd):
+        began_ns = time.monotonic_ns()
+        wire = Wire(
+            near_fd,
+            far_fd,
+            Path(behaviour, seed=2 * options.seed, began_ns=began_ns),
+            Path(behaviour, seed=2 * options.seed + 1, began_ns=began_ns),
+        )
+        print(json.dumps({"namespace": namespace, "near": near, "far": far}), flush=True)
+        wire.serve(stop_read)
+    print(json.dumps({"carried": wire.carried, "lost": wire.lost}), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    from shared.process import run
+
+    run("network", main)

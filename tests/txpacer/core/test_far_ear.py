@@ -1,0 +1,101 @@
+"""The far ear: echoes of marks show a lag that the network made; echoes that are late by themselves show none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.network.path import PathBehaviour
+
+from .far_cell import FarCell
+
+STALL = PathBehaviour(delay_ms=30, stall_ms=400, stall_every_ms=8_000)
+
+
+def test_on_a_clean_path_nothing_moves_and_the_lead_falls_to_its_minimum():
+    cell = FarCell()
+    cell.say(1, 20_000)
+    cell.run(21_000)
+    assert cell.gaps_ms() == []
+    assert cell.counted_gaps_ms() == []
+    assert cell.leads_ms[-2_000] == 60
+
+
+def test_a_second_after_a_stall_an_interruption_is_silent_as_quickly_as_before_it():
+    before = FarCell(STALL, lead_ms=(120, 120, 120))
+    before.say(1, 30_000)
+    before.run(7_000)
+    tail_before = before.tail_ms()
+    after = FarCell(STALL, lead_ms=(120, 120, 120))
+    after.say(1, 30_000)
+    after.run(9_400)
+    (gap,) = after.gaps_ms()
+    assert gap > 200
+    assert after.tail_ms() == pytest.approx(tail_before, abs=20)
+
+
+def test_gaps_are_counted_as_the_caller_hears_them():
+    cell = FarCell(STALL)
+    cell.say(1, 60_000)
+    cell.run(62_000)
+    heard, counted = cell.gaps_ms(), cell.counted_gaps_ms()
+    assert len(heard) == len(counted) == 7
+    assert sum(counted) == pytest.approx(sum(heard), rel=0.05)
+
+
+def test_echoes_that_are_late_by_themselves_for_a_minute_make_no_gap():
+    cell = FarCell()
+    cell.say(1, 100_000)
+    cell.run(20_000)
+    cell.echo_late_ms = 100
+    cell.run(60_000)
+    cell.echo_late_ms = 0
+    cell.run(10_000)
+    assert cell.gaps_ms() == []
+    assert cell.counted_gaps_ms() == []
+
+
+def test_without_echoes_the_line_paces_as_ever():
+    cell = FarCell(PathBehaviour(delay_ms=60, jitter_ms=40))
+    cell.drop_echoes = True
+    cell.say(1, 20_000)
+    cell.run(22_000)
+    assert cell.gaps_ms() == []
+
+
+def test_without_answered_pings_the_lead_stays_where_it_starts():
+    cell = FarCell(answers_pings=False)
+    cell.say(1, 20_000)
+    cell.run(21_000)
+    assert set(cell.leads_ms) == {120}
+
+
+def test_without_answered_pings_a_long_lag_is_believed_but_for_what_twilio_may_have_made():
+    cell = FarCell(STALL, lead_ms=(120, 120, 120), answers_pings=False)
+    cell.say(1, 30_000)
+    cell.run(9_400)
+    (gap,) = cell.gaps_ms()
+    assert sum(cell.counted_gaps_ms()) == pytest.approx(gap - 100, abs=20)
+
+
+@pytest.mark.parametrize("delay", [30, 60])
+def test_an_adaptive_lead_hides_what_a_short_one_would_not(delay):
+    def gaps(lead_ms: tuple[int, int, int]) -> float:
+        cell = FarCell(PathBehaviour(delay_ms=delay, loss=0.01), lead_ms=lead_ms, seed=3)
+        cell.say(1, 120_000)
+        cell.run(125_000)
+        return sum(cell.gaps_ms())
+
+    fixed, adaptive = gaps((60, 60, 60)), gaps((120, 60, 180))
+    assert adaptive <= fixed / 4
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 999), delay=st.integers(5, 100), loss=st.floats(0, 0.02), late=st.integers(0, 90))
+def test_no_byte_is_lost_whatever_the_echoes_say(seed, delay, loss, late):
+    cell = FarCell(PathBehaviour(delay_ms=delay, jitter_ms=20, loss=loss), seed=seed)
+    cell.echo_late_ms = late
+    cell.say(1, 5_000)
+    cell.run(9_000)
+    assert len(cell.ear.record().audio) == 40_000

@@ -1,0 +1,67 @@
+"""The lead: up at once, down slowly, never beyond its bounds."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txpacer.core.lead import FALL_NS, HOLD_NS, MARGIN_NS, Lead, start_lead
+
+MS = 1_000_000
+T0 = 1_000_000 * MS
+
+
+def lead(start_ms: int = 120) -> Lead:
+    return Lead(start_ms * MS, min_ns=60 * MS, max_ns=180 * MS, step_ns=10 * MS)
+
+
+def test_a_delay_raises_the_target_at_once_to_what_would_have_hidden_it():
+    own = lead()
+    own.delayed(115 * MS, T0)
+    assert own.target_ns == 140 * MS
+    assert own.needed_ns == 115 * MS + MARGIN_NS
+
+
+def test_a_delay_beyond_the_maximum_is_remembered_as_what_was_needed():
+    own = lead()
+    own.delayed(400 * MS, T0)
+    assert own.target_ns == 180 * MS
+    assert own.needed_ns == 420 * MS
+
+
+def test_after_a_delay_the_target_holds_and_then_falls_step_by_step():
+    own = lead()
+    own.delayed(150 * MS, T0)
+    targets = []
+    for ms in range(0, 60_000, 100):
+        own.delayed(0, T0 + ms * MS)
+        targets.append((ms, own.target_ns // MS))
+    falls = [ms for (ms, now), (_, before) in zip(targets[1:], targets, strict=False) if now < before]
+    assert falls[0] * MS == HOLD_NS
+    assert {after - before for before, after in itertools.pairwise(falls)} == {FALL_NS // MS}
+    assert targets[-1][1] == 60
+
+
+def test_on_a_path_that_never_showed_a_delay_the_target_falls_quickly():
+    own = lead()
+    for ms in range(0, 4_000, 100):
+        own.delayed(MS, T0 + ms * MS)
+    assert own.target_ns == 60 * MS
+
+
+@given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(1, 5_000)), max_size=80))
+def test_the_target_stays_within_its_bounds_and_on_the_grid(samples):
+    own, now_ns = lead(), T0
+    for delay_ms, after_ms in samples:
+        now_ns += after_ms * MS
+        own.delayed(delay_ms * MS, now_ns)
+        assert 60 * MS <= own.target_ns <= 180 * MS
+        assert own.target_ns % (10 * MS) == 0
+
+
+def test_a_new_line_starts_from_what_most_paths_need():
+    assert start_lead([], 120) == 120
+    assert start_lead([60, 60, 60, 180], 120) == 180
+    assert start_lead([60] * 9 + [180], 120) == 60

@@ -1,0 +1,147 @@
+"""The far ear: what the echoes of marks prove about Twilio's playout buffer.
+
+The gateway sends a mark after the first frames of each talkspurt and after every half second of speech. Twilio echoes a
+mark when it has played the audio before it. The echo comes a constant later than the line believes that the audio was
+played, as long as the ear plays as believed: the way there and back. The least such delay of the call is that constant,
+and whatever an echo takes longer is how far the ear lags, or how late the echo itself is.
+
+Three facts tell the two apart.
+
+- Inside a talkspurt a lag never shrinks: the buffer plays without a break once it has audio. So the smaller one of two
+  consecutive echoes' delays bounds the lag, and one late echo means nothing.
+- A lag has a cause: something held frames up for longer than the buffer could hide. WebSocket pings travel among the
+  frames and are answered at once, so their delays show such a cause. A lag is believed as far as a ping of the same
+  talkspurt was delayed.
+- Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
+  believed.
+
+Believing a lag that is none costs a gap; not believing a true one costs a longer tail after a barge-in, until the AI is
+silent next. That is why doubt wins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+_MS: Final = 1_000_000
+# What Twilio's own lateness with an echo may amount to. Not documented; no bridge that measured it reports more.
+DOUBT_NS: Final = 100 * _MS
+# Less than this is the jitter of two ways and two event loops.
+NOISE_NS: Final = 10 * _MS
+# Marks without an echo, at most: half a minute of speech. Twilio echoes in order, so an echo settles all before it.
+PENDING_MAX: Final = 64
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The ear lags by `lag_ns` more than was known.
+
+    `audible`: the ear ran dry inside the talkspurt; otherwise the talkspurt began late. `continued`: the echo before
+    showed the first part of the same gap.
+    """
+
+    lag_ns: int
+    audible: bool
+    continued: bool
+
+
+class FarEar:
+    """Marks, echoes and pings of one line. Times are ns, monotonic. `seq` is the number of the frame after a mark."""
+
+    __slots__ = (
+        "_base_ns",
+        "_began_late_ns",
+        "_cause_ns",
+        "_least_ping_ns",
+        "_marks",
+        "_previous_ns",
+        "_was_lag",
+        "missing",
+        "strange",
+    )
+
+    def __init__(self) -> None:
+        # Marks that wait for their echo: (seq, when the line believes the audio before it was played).
+        self._marks: deque[tuple[int, int]] = deque()
+        # The least delay of an echo, and of a ping, in this call; None: there was none yet.
+        self._base_ns: int | None = None
+        self._least_ping_ns: int | None = None
+        # In this talkspurt: the longest delay of a ping beyond the least, and the delay of the echo before.
+        self._cause_ns = 0
+        self._previous_ns: int | None = None
+        # The delay of its first echo, less what is known: the talkspurt began this late, and no silence inside it did.
+        self._began_late_ns = 0
+        # The echo before showed a lag.
+        self._was_lag = False
+        # Echoes that never came, and echoes of no known mark (doubled, or of before a `clear`).
+        self.missing = 0
+        self.strange = 0
+
+    def begin(self) -> None:
+        """The silent ear begins to play again: no lag outlives silence."""
+        self._cause_ns = 0
+        self._previous_ns = None
+        self._began_late_ns = 0
+        self._was_lag = False
+
+    def mark(self, seq: int, played_ns: int) -> None:
+        """A mark leaves after the frame before `seq`, which the line believes to be played at `played_ns`."""
+        if len(self._marks) == PENDING_MAX:
+            self._marks.popleft()
+            self.missing += 1
+        self._marks.append((seq, played_ns))
+
+    def moved(self, from_seq: int, by_ns: int) -> None:
+        """The line believes now that frames from `from_seq` on are played later by `by_ns`."""
+        self._marks = deque((seq, played + by_ns if seq > from_seq else played) for seq, played in self._marks)
+
+    def cleared(self) -> None:
+        """A `clear` was sent: whatever is echoed for the marks before it says nothing about the ear."""
+        self._marks.clear()
+        self.begin()
+
+    def ping(self, delay_ns: int) -> int:
+        """A ping and its answer took `delay_ns`. Returns how much longer than the least of the call that was."""
+        if self._least_ping_ns is None or delay_ns < self._least_ping_ns:
+            self._least_ping_ns = delay_ns
+        excess_ns = delay_ns - self._least_ping_ns
+        self._cause_ns = max(self._cause_ns, excess_ns)
+        return excess_ns
+
+    def echo(self, seq: int, at_ns: int) -> Lag | None:
+        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
+        played_ns = self._settle(seq)
+        if played_ns is None:
+            self.strange += 1
+            return None
+        delay_ns = at_ns - played_ns
+        if self._base_ns is None or delay_ns < self._base_ns:
+            self._base_ns = delay_ns
+        late_ns = delay_ns - self._base_ns
+        previous_ns, self._previous_ns = self._previous_ns, late_ns
+        if previous_ns is None:
+            self._began_late_ns = late_ns
+            return None
+        lag_ns = min(previous_ns, late_ns)
+        believed_ns = max(min(lag_ns, self._cause_ns), lag_ns - DOUBT_NS)
+        continued, self._was_lag = self._was_lag, believed_ns >= NOISE_NS
+        if believed_ns < NOISE_NS:
+            return None
+        # The line moves its belief by this: what the next echo shows is the rest.
+        self._previous_ns -= believed_ns
+        # A talkspurt that began late has no gap, as long as it lags by no more than its beginning did.
+        audible = lag_ns > self._began_late_ns + NOISE_NS
+        self._began_late_ns = max(0, self._began_late_ns - believed_ns)
+        return Lag(believed_ns, audible, continued)
+
+    def _settle(self, seq: int) -> int | None:
+        """When the audio before this mark was played, as believed; the marks before it will not be echoed any more."""
+        if not any(known == seq for known, _ in self._marks):
+            return None
+        while True:
+            known, played_ns = self._marks.popleft()
+            if known == seq:
+                return played_ns
+            self.missing += 1

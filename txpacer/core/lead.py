@@ -1,0 +1,70 @@
+"""How far ahead of real time one line paces: enough for the delays that its path showed lately, and no more.
+
+The lead is a trade: a longer one hides longer delays, and the AI speaks on for as long after an interruption. So the
+target rises at once to what a delay would have needed, and falls slowly while no delay needs it. WebRTC's NetEq follows
+the same rule, from a histogram of arrival delays (quick to rise, slow to fall); with two to ten samples a second and a
+call, a peak with a hold time sees the rare delays that a quantile would average away.
+
+What moves the target was measured on real TCP (10 calls, docs/network.md): a lost segment delays by one round trip and
+40 ms, and at 1 % loss each call meets one every two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+_MS: Final = 1_000_000
+# Between the longest delay seen and the lead: samples are 100 ms apart, so the worst delay is rarely hit exactly.
+MARGIN_NS: Final = 20 * _MS
+# A need holds the target up for this long. At 0.5 % loss, losses of one call are 4 s apart; three in a row may be mild.
+HOLD_NS: Final = 20_000 * _MS
+# Afterwards the target falls by one step in this time. Before any need was seen, it falls four times as quickly: the
+# start value is a guess, and a caller on a clean path should not pay for it.
+FALL_NS: Final = 2_000 * _MS
+FIRST_FALL_NS: Final = 500 * _MS
+
+
+class Lead:
+    """The target lead of one line. Times are ns, monotonic; `step_ns` divides all of them."""
+
+    __slots__ = ("_falls_ns", "_is_proven", "_max_ns", "_min_ns", "needed_ns", "step_ns", "target_ns")
+
+    def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int) -> None:
+        self._min_ns = min_ns
+        self._max_ns = max_ns
+        self.step_ns = step_ns
+        self.target_ns = min(max(start_ns, min_ns), max_ns)
+        # The lead that would have hidden every delay so far, whatever the maximum; 0: none was seen.
+        self.needed_ns = 0
+        # A need was seen: from now on the target falls slowly.
+        self._is_proven = False
+        # When the target may fall by one step; 0: nothing was seen yet.
+        self._falls_ns = 0
+
+    def delayed(self, delay_ns: int, now_ns: int) -> None:
+        """A frame or a probe took `delay_ns` longer than the path's least delay; 0 is evidence, too."""
+        need_ns = delay_ns + MARGIN_NS
+        if need_ns > self._min_ns:
+            self.needed_ns = max(self.needed_ns, need_ns)
+        # Up to the step: a lead between two ticks cannot be had.
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
+        if wanted_ns >= self.target_ns and need_ns > self._min_ns:
+            self.target_ns = wanted_ns
+            self._is_proven = True
+            self._falls_ns = now_ns + HOLD_NS
+        elif not self._falls_ns:
+            self._falls_ns = now_ns + FIRST_FALL_NS
+        elif now_ns >= self._falls_ns:
+            self.target_ns = max(self._min_ns, wanted_ns, self.target_ns - self.step_ns)
+            self._falls_ns = now_ns + (FALL_NS if self._is_proven else FIRST_FALL_NS)
+
+
+def start_lead(targets: Sequence[int], default_ns: int) -> int:
+    """Where a new line starts, from the targets of the lines that live or ended lately.
+
+    The upper quartile: what most callers' path needs, and not what one caller's socket does to the others.
+    """
+    if not targets:
+        return default_ns
+    return sorted(targets)[len(targets) * 3 // 4]
