@@ -36,6 +36,8 @@ from ..models.port import (
 from . import story, successor
 from .call_line import CallLine
 from .commands import (
+    CallTool,
+    CancelTool,
     Command,
     DialModel,
     EndCall,
@@ -63,6 +65,8 @@ RareCommand = (
     | DialModel
     | LeaveSession
     | UseSession
+    | CallTool
+    | CancelTool
     | EndCall
 )
 # After these events the memory for a successor has changed.
@@ -236,6 +240,11 @@ class Call:
         for report in reports:
             self.playout(report)
 
+    def tool_answered(self, tool_call: int, output: str) -> None:
+        """toolbox answers a call of a tool."""
+        self._carry_out(self.conversation.tool_answered(tool_call, output, self._shell.now_ns))
+        self.tell_memory()
+
     def advance(self) -> None:
         """The time `due_ns` has come."""
         self.due_ns = None
@@ -286,6 +295,11 @@ class Call:
                 if self._session is not None:
                     self._session.close()
                 self._session, self._coming = self._coming, None
+            case CallTool():
+                self.tell_memory()  # before toolbox begins: a successor asks for the answer, and does not call again
+                self._shell.call_tool(self.call_sid, self.conversation.plan, command)
+            case CancelTool(tool_call):
+                self._shell.cancel_tool(self.call_sid, tool_call)
             case EndCall(order, after_utterance, reason):
                 self._shell.log.info("call %s: ending (%s)", self.call_sid, reason)
                 self.end_call = messages.EndCall(self.call, order, after_utterance)

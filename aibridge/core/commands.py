@@ -63,6 +63,25 @@ class ResumeSpeech:
     """Go on with the next frame."""
 
 
+# --- to toolbox ---
+
+
+@dataclass(frozen=True)
+class CallTool:
+    """Carry out a tool. `tool_call` names the call within the conversation; `arguments` is JSON."""
+
+    tool_call: int
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class CancelTool:
+    """Nobody waits for this call any more."""
+
+    tool_call: int
+
+
 # --- to the gateway ---
 
 
@@ -85,5 +104,7 @@ Command = (
     | WithdrawSpeech
     | PauseSpeech
     | ResumeSpeech
+    | CallTool
+    | CancelTool
     | EndCall
 )

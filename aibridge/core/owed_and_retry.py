@@ -37,6 +37,7 @@ class Owed(Enum):
     ANSWER = auto()
     CONTINUE = auto()  # a sentence broke off
     REPEAT = auto()  # the caller's words were lost: ask the caller to repeat them
+    FILLER = auto()  # a tool takes long: say so
 
 
 class OwedEvent(Enum):
@@ -48,6 +49,7 @@ class OwedEvent(Enum):
     OWE_ANSWER = auto()
     OWE_CONTINUE = auto()
     OWE_REPEAT = auto()
+    OWE_FILLER = auto()
     LOST = auto()  # the session is gone
 
 
@@ -56,28 +58,34 @@ class OwedAct(Enum):
 
 
 OWED_TABLE: Final[Table[Owed, OwedEvent, OwedAct]] = {
-    **becomes((Owed.NOTHING, Owed.EXPECTED), OwedEvent.TURN_ENDED, Owed.EXPECTED, OwedAct.EXPECT),
+    **becomes((Owed.NOTHING, Owed.EXPECTED, Owed.FILLER), OwedEvent.TURN_ENDED, Owed.EXPECTED, OwedAct.EXPECT),
     **becomes(Owed, OwedEvent.TURN_ENDED_DURING_RESPONSE, Owed.ANSWER),
     (Owed.EXPECTED, OwedEvent.OVERDUE): (Owed.ANSWER, ()),
     **becomes(Owed, OwedEvent.FORGIVEN, Owed.NOTHING),
-    **becomes((Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.ASKED, Owed.NOTHING),
+    **becomes((Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT, Owed.FILLER), OwedEvent.ASKED, Owed.NOTHING),
     **becomes(Owed, OwedEvent.OWE_ANSWER, Owed.ANSWER),
     **becomes(Owed, OwedEvent.OWE_CONTINUE, Owed.CONTINUE),
     **becomes(Owed, OwedEvent.OWE_REPEAT, Owed.REPEAT),
+    **becomes((Owed.NOTHING, Owed.FILLER), OwedEvent.OWE_FILLER, Owed.FILLER),
     (Owed.EXPECTED, OwedEvent.LOST): (Owed.ANSWER, ()),
+    (Owed.FILLER, OwedEvent.LOST): (Owed.NOTHING, ()),
     **stays((Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.TURN_ENDED),
     **stays((Owed.NOTHING, Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.OVERDUE, OwedEvent.LOST),
+    **stays((Owed.FILLER,), OwedEvent.OVERDUE),
+    **stays((Owed.EXPECTED, Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.OWE_FILLER),
 }
 
 PURPOSES: Final[dict[Owed, Purpose]] = {
     Owed.ANSWER: "answer",
     Owed.CONTINUE: "continue",
     Owed.REPEAT: "repeat",
+    Owed.FILLER: "filler",
 }
 _OWE: Final[dict[Purpose, OwedEvent]] = {
     "answer": OwedEvent.OWE_ANSWER,
     "continue": OwedEvent.OWE_CONTINUE,
     "repeat": OwedEvent.OWE_REPEAT,
+    "filler": OwedEvent.OWE_FILLER,
 }
 
 

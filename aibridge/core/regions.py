@@ -6,6 +6,7 @@ Methods that begin with `step_` move one region and carry out its acts. Times ar
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from shared.plan import CallOrder, CallPlan, HangUp
 
@@ -31,6 +32,7 @@ from .recording_notice import NOTICE_TABLE
 from .responses import Responses, Truth, TruthEvent
 from .rules import Line, Rules, Script
 from .timers import Due, Timers
+from .tools import ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
@@ -47,10 +49,13 @@ class Regions:
         rng: random.Random,
         numbers: Numbers | None = None,
         plan: CallPlan | None = None,
+        tools: Mapping[str, ToolRule] | None = None,
     ) -> None:
+        """`tools`: those that toolbox carries out, by name."""
         self.plan = plan or CallPlan()
         self.numbers = numbers or Numbers()
         self._script = script
+        self._tool_rules = tools or {}
         self._rules = rules
         self._metrics = metrics
         illegal = metrics.illegal
@@ -67,6 +72,7 @@ class Regions:
         self.greeting = Chart(GREETING_TABLE, Opening.DUE if script.greeting.text else Opening.OVER, illegal)
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
+        self.tools = Tools(illegal)
         self.sessions = Sessions(
             self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
         )
@@ -98,13 +104,14 @@ class Regions:
         return self.goodbye.state is Goodbye.OVER
 
     def is_quiet(self) -> bool:
-        """Nobody speaks, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks, no tool runs, and nothing is being made, heard, owed or expected."""
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
             and self.floor.state is Floor.QUIET
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
+            and not any(self.tools.running())
         )
 
     def is_protected(self, now_ns: int) -> bool:

@@ -6,8 +6,10 @@ from typing import Protocol
 
 from shared.facts import Fact
 from shared.messages import Message
+from shared.plan import CallPlan
 
 from ..models.port import Model, Numbers, Receiver
+from .commands import CallTool
 
 
 class Log(Protocol):
@@ -51,6 +53,11 @@ class Shell(Protocol):
 
     def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Model:
         """Open a session for a call."""
+
+    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+        """Let toolbox carry out a tool. Its answer, or an error instead, comes back exactly once."""
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None: ...
 
     def plan(self, call: Timed) -> None:
         """Call `advance` at `due_ns`, which has changed; None: never."""

@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from ...agent import Agent, TurnDetection
 from ..port import HANG_UP_TOOL, Purpose
-from .client_events import CONTINUE, REPEAT, say_exactly
+from .client_events import CONTINUE, FILLER, REPEAT, say_exactly
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
@@ -62,4 +62,5 @@ def phrases(agent: Agent) -> dict[Purpose, str]:
         "greeting": say_exactly(agent.greeting, agent.language, is_greeting=True),
         "continue": CONTINUE,
         "repeat": REPEAT,
+        "filler": FILLER,
     }

@@ -44,6 +44,7 @@ _PURPOSES: Final[dict[str, port.Purpose]] = {
     "answer": "answer",
     "continue": "continue",
     "repeat": "repeat",
+    "filler": "filler",
 }
 K = TypeVar("K")
 
@@ -130,6 +131,9 @@ class Translator:
                     return (port.Words(number, text, is_all=True),)
                 self._early.pop(item_id, None)
                 self._keep_early(item_id, text)
+            case wire.ItemAdded(item):
+                if item.type == "function_call_output" and (taken := self._tool_calls.get(item.call_id)):
+                    return (port.AnswerTaken(taken),)
             case wire.ItemTruncated(item_id, audio_end_ms):
                 number = self._utterance_of(item_id)
                 if number is not None:

@@ -105,6 +105,12 @@ class Committed(msgspec.Struct, tag="input_audio_buffer.committed"):
     item_id: str = ""
 
 
+class ItemAdded(msgspec.Struct, tag="conversation.item.added"):
+    """conversation.item.added: an item is in the conversation, the client's own included."""
+
+    item: Item
+
+
 class ItemTruncated(msgspec.Struct, tag="conversation.item.truncated"):
     """conversation.item.truncated: where the server really cut."""
 
@@ -200,6 +206,7 @@ ServerEvent = (
     | AudioDone
     | TranscriptDelta
     | TranscriptDone
+    | ItemAdded
     | ItemTruncated
     | ServerError
 )
