@@ -10,6 +10,7 @@ from simulator.carrier.caller import Step
 from simulator.model.behaviour import Behaviour
 
 from .cell.cell import Cell
+from .cell.toolbox import VirtualTool
 from .verdict import Fault, FaultKind, Verdict
 
 Sessions = list[dict[str, Any]]
@@ -60,6 +61,8 @@ class Scenario:
     events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
     ring_ms: float = 300
     virtual_only: bool = False
+    # The tools of virtual time; such a scenario is not run live.
+    tools: dict[str, VirtualTool] = field(default_factory=dict)
 
     def problems(self, verdict: Verdict, sessions: Sessions, *, tolerance_ms: int) -> list[str]:
         lead_ms = int(self.env.get("TX_LEAD_MS", "120"))

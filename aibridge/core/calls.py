@@ -166,6 +166,12 @@ class Calls:
             case CallEnded(reason=reason):
                 self._end(call, reason)
 
+    def tool_answered(self, call_sid: str, tool_call: int, output: str) -> None:
+        """toolbox answers a call of a tool."""
+        call = self._by_sid.get(call_sid)
+        if call is not None:
+            call.tool_answered(tool_call, output)
+
     def from_pacer(self, message: Any) -> None:
         if isinstance(message, PacerState):
             self._pacer_answered(message.epoch)
@@ -247,6 +253,7 @@ class Calls:
             rng=self._random,
             numbers=dialled.numbers,
             plan=started.plan,
+            tools=self._shell.tools(started.plan.agent),
         )
         reporter = Reporter(
             self._shell,

@@ -92,7 +92,8 @@ class Conversation(ResponseEvents):
                 self.asking.step(OwedEvent.FORGIVEN, now_ns)  # the turn that begins now is answered instead
                 self.caller.turn_started()
                 self.history.speech_started(turn, now_ns)
-                return self.tools_spoken_over(now_ns) + self.step_floor(self._spoken_over(now_ns), now_ns)
+                commands = self.step_floor(self._spoken_over(now_ns), now_ns)
+                return commands + self.tools_spoken_over(now_ns)
             case CallerSilent(turn):
                 if not self.floor.allows(FloorEvent.FALLS_SILENT):
                     self._metrics.illegal.inc()

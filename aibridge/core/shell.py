@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from shared.facts import Fact
@@ -10,6 +11,7 @@ from shared.plan import CallPlan
 
 from ..models.port import Model, Numbers, Receiver
 from .commands import CallTool
+from .tools import ToolRule
 
 
 class Log(Protocol):
@@ -53,6 +55,9 @@ class Shell(Protocol):
 
     def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Model:
         """Open a session for a call."""
+
+    def tools(self, agent: str) -> Mapping[str, ToolRule]:
+        """The tools of an agent that toolbox carries out, by name."""
 
     def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
         """Let toolbox carry out a tool. Its answer, or an error instead, comes back exactly once."""

@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeClientEventParam
 
 from aibridge.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
-from aibridge.models.realtime.session_config import phrases, session_config
+from aibridge.models.realtime.session_config import function, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
 from simulator.model.behaviour import Behaviour
@@ -27,9 +27,10 @@ NAME: Final = "gpt-realtime-2.1"
 class VirtualModel:
     """All sessions of all calls. A call has one behaviour per session; the last one serves all further sessions."""
 
-    def __init__(self, clock: Clock, agent: Agent, hop_ms: float, seed: int) -> None:
+    def __init__(self, clock: Clock, agent: Agent, hop_ms: float, seed: int, tools: tuple[str, ...] = ()) -> None:
         self.clock = clock
         self.agent = agent
+        self.config = session_config(agent, NAME, [function(name, "A tool.", {}) for name in tools])
         self.hop_ms = hop_ms
         self._seed = seed
         self._behaviours: dict[str, list[Behaviour]] = {}
@@ -182,7 +183,7 @@ class VirtualSession:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            self._send({"type": "session.update", "session": session_config(self._model.agent, NAME)})
+            self._send({"type": "session.update", "session": self._model.config})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)
             self._receiver.event(self.ready)

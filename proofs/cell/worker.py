@@ -10,9 +10,11 @@ from typing import Final
 
 from aibridge.agent import Agent
 from aibridge.core.calls import Calls, Setup
+from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
 from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
+from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import Numbers, Receiver
 from aibridge.models.realtime.translator import ABILITIES
@@ -20,9 +22,11 @@ from shared.facts import Fact
 from shared.liveness import HELLO_S
 from shared.messages import BridgeHello, CallStarted, EndCall, Message
 from shared.metrics import Page
+from shared.plan import CallPlan
 
 from .clock import MS, Clock, Process
 from .model import NAME, VirtualModel, VirtualSession
+from .toolbox import VirtualToolbox
 
 LOG: Final = logging.getLogger("aibridge")
 
@@ -53,6 +57,7 @@ class VirtualWorker(Process):
         to_gateway: Callable[[str, Message], None],
         to_pacer: Callable[[Message], None],
         talks: dict[str, Talk],
+        toolbox: VirtualToolbox,
         seed: int,
     ) -> None:
         super().__init__(clock)
@@ -63,6 +68,7 @@ class VirtualWorker(Process):
         self._setup = Setup(number, agent.script(recorded=agent.is_recorded("off")), rules, ABILITIES, NAME)
         self._model = model
         self._talks = talks
+        self._toolbox = toolbox
         self._random = random.Random(seed)
         self._epoch = 0
         self.started()
@@ -104,6 +110,18 @@ class VirtualWorker(Process):
 
     def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> VirtualSession:
         return self._model.dial(self, call_sid, numbers, receiver)
+
+    def tools(self, agent: str) -> dict[str, ToolRule]:
+        return {name: tool.rule for name, tool in self._toolbox.tools.items()}
+
+    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+        def answered(output: str) -> None:
+            self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output))
+
+        self._toolbox.ask((call_sid, command.tool_call), command.name, answered)
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self._toolbox.cancel((call_sid, tool_call))
 
     def plan(self, call: Timed) -> None:
         due_ns = call.due_ns

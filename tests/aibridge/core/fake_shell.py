@@ -7,11 +7,13 @@ import random
 from typing import Any
 
 from aibridge.core.call import Call
+from aibridge.core.commands import CallTool, CancelTool
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
+from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
@@ -58,6 +60,9 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
+        self.rules: dict[str, ToolRule] = {}
+        # What toolbox is asked for.
+        self.called: list[tuple[str, CallTool | CancelTool]] = []
 
     def unix_ms(self, at_ns: int) -> int:
         return at_ns // MS
@@ -77,6 +82,15 @@ class FakeShell:
     def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> FakeModel:
         self.models.append(FakeModel())
         return self.models[-1]
+
+    def tools(self, agent: str) -> dict[str, ToolRule]:
+        return self.rules
+
+    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+        self.called.append((call_sid, command))
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self.called.append((call_sid, CancelTool(tool_call)))
 
     def plan(self, call: Timed) -> None:
         pass
