@@ -1,52 +1,24 @@
-"""The agent: what AGENT_FILE says, whichever model speaks it."""
+"""An agent in a call: its file with its recordings, and its words with the call's variables."""
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from shared.plan import Fallback, HangUp
-from shared.process import ConfigError
+from shared.agents import variables
+from shared.agents.agent_file import AgentFile
+from shared.plan import CallPlan, Fallback, HangUp
 
 from .core.rules import Line, Script
-from .recording import read_recording
-
-_AUDIO: Final = frozenset(("greeting_audio", "notice_audio", "fallback_audio"))
-DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
 
 
-class TurnDetection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """When a caller's turn begins and ends. Fields of the other type are allowed and have no effect."""
+class Agent(AgentFile, frozen=True):
+    """An agent with everything that a call needs of it; agent.toml explains the fields of the file."""
 
-    type: Literal["server_vad", "semantic_vad"] = "server_vad"
-    threshold: float | None = 0.5
-    prefix_padding_ms: int | None = 300
-    silence_duration_ms: int | None = 500
-    idle_timeout_ms: int | None = None
-    eagerness: Literal["low", "medium", "high", "auto"] | None = None
-
-
-class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """An agent; agent.toml explains each field. The defaults are those of agent.toml, its words apart."""
-
-    instructions: str
-    voice: str = "marin"
-    greeting: str = ""
-    greeting_file: str = ""
-    fallback: str = ""
-    fallback_file: str = ""
-    language: str = "en"
-    transcription_model: str = "gpt-transcribe"
-    reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
-    hang_up: bool = True
-    recording: Literal["default", "on", "off"] = "default"
-    recording_notice: str = ""
-    recording_notice_file: str = ""
-    turn_detection: TurnDetection = TurnDetection()
-    # What the files hold, mu-law; set by `load`.
+    name: str = ""
+    version: str = ""
+    # What the files hold, mu-law.
     greeting_audio: bytes = b""
     notice_audio: bytes = b""
     fallback_audio: bytes = b""
@@ -65,42 +37,24 @@ class Agent(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             fallback_order=HangUp() if ends_call else Fallback(),
         )
 
+    def in_call(self, plan: CallPlan) -> Agent:
+        """The agent of one call: its words hold the call's variables."""
+        known = variables.values(plan, self.name, self.timezone, self.variables)
+        instructions, greeting = variables.fill(self.instructions, known), variables.fill(self.greeting, known)
+        return msgspec.structs.replace(self, instructions=instructions, greeting=greeting)
 
-def load(path: Path | None) -> Agent:
-    """Read an agent file. Raises ConfigError, one line, for a file that cannot be used."""
-    path = path or DEFAULT_FILE
+    def told(self) -> bytes:
+        """The agent for the story: without its recordings, which a successor may have."""
+        return _encoder.encode(msgspec.structs.replace(self, greeting_audio=b"", notice_audio=b"", fallback_audio=b""))
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Agent)
+
+
+def retold(told: bytes) -> Agent | None:
+    """The agent of a story; None: the story holds none that can be read."""
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        if not _AUDIO.isdisjoint(fields):
-            raise msgspec.ValidationError("recordings are named as files: greeting_file, fallback_file")
-        agent = msgspec.convert(fields, Agent)
-    except OSError as exc:
-        raise ConfigError(
-            f"AGENT_FILE {path} cannot be read ({exc.strerror}); set AGENT_FILE to an agent's file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as exc:
-        raise ConfigError(f"AGENT_FILE {path} is not an agent: {exc}; compare it with {DEFAULT_FILE.name}") from None
-    for words, file in (("greeting", agent.greeting_file), ("recording_notice", agent.recording_notice_file)):
-        if file and not getattr(agent, words):
-            raise ConfigError(
-                f"AGENT_FILE {path} has a {words}_file; write its words into {words}, for the model to know"
-            )
-    return msgspec.structs.replace(
-        agent,
-        greeting_audio=_recording(path, agent.greeting_file),
-        notice_audio=_recording(path, agent.recording_notice_file),
-        fallback_audio=_recording(path, agent.fallback_file),
-    )
-
-
-def _recording(agent_file: Path, name: str) -> bytes:
-    """The mu-law audio of a file beside the agent's. Raises ConfigError."""
-    if not name:
-        return b""
-    path = agent_file.parent / name
-    try:
-        return read_recording(path)
-    except OSError as exc:
-        raise ConfigError(f"{path}, which AGENT_FILE names, cannot be read ({exc.strerror})") from None
-    except ValueError as exc:
-        raise ConfigError(f"{path}, which AGENT_FILE names, cannot be played: {exc}") from None
+        return _decoder.decode(told)
+    except (msgspec.MsgspecError, RecursionError):
+        return None

@@ -52,6 +52,7 @@ class CallLine:
         self.call = call
         self.gateway = gateway
         self.handover = 0
+        self._lead_ms = conversation.rules.own_lead_ms
         self._conversation = conversation
         self._to_pacer = to_pacer
         self._clock = clock
@@ -86,7 +87,7 @@ class CallLine:
     def ask(self) -> None:
         """Request the line. The answer says what the line holds."""
         self._count_ask()
-        self._to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks))
+        self._to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks, self._lead_ms))
 
     def ask_again(self, epoch: int) -> list[PlayoutFinished | Withdrawn]:
         """txpacer has not answered. Its epoch is `epoch` now: it was restarted, or its answer is late."""
@@ -166,7 +167,9 @@ class CallLine:
         self._count_ask()
         epoch, seq = self._lost.epoch, self._lost.seq
         self._to_pacer(
-            RestoreLine(self.call, self.gateway, epoch, seq, head, offset, ear_ns, self.handover, self._asks)
+            RestoreLine(
+                self.call, self.gateway, epoch, seq, head, offset, ear_ns, self.handover, self._asks, self._lead_ms
+            )
         )
         now_ns = self._clock()
         reports: list[PlayoutFinished | Withdrawn] = [

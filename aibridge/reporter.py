@@ -30,6 +30,7 @@ class Reporter:
         call: int,
         call_sid: str,
         stream_sid: str,
+        agent: str,
         model: str,
         record: bool,
         resumed: bool,
@@ -39,6 +40,7 @@ class Reporter:
         self._call = call
         self._call_sid = call_sid
         self._stream_sid = stream_sid
+        self._agent = agent
         self._model = model
         self._record = record
         self._resumed = resumed
@@ -63,7 +65,11 @@ class Reporter:
 
     def _note_beginning(self, *, record: bool) -> None:
         began_ms = unix_ms(self._began_ns)
-        self._note(ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms))
+        self._note(
+            ConversationBegan(
+                self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms, self._agent
+            )
+        )
 
     def name_model(self, model: str) -> None:
         """The model's own name, which may differ from the requested one."""

@@ -47,11 +47,11 @@ from shared.metrics import Page
 from shared.plan import CallOrder
 from shared.settings import Settings
 
-from .agent import Agent
+from .agents import Agents, rules_of
 from .call import Call
+from .core import story
 from .core.conversation import Conversation
 from .core.metrics import ConversationMetrics
-from .core.rules import Rules
 from .models.realtime.sessions import Sessions
 from .reporter import Reporter
 from .speech_link import SpeechLink
@@ -76,7 +76,7 @@ class Worker:
         settings: Settings,
         *,
         number: int,
-        agent: Agent,
+        agents: Agents,
         sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
@@ -84,19 +84,12 @@ class Worker:
         self._settings = settings
         self._number = number
         self._name = f"aibridge-{number}"
-        self._agent = agent
+        self._agents = agents
         self._sessions = sessions
-        self._recorded = agent.is_recorded(settings.recording)
+        # Asks the models of agents that are new.
+        self._asking: asyncio.Task[None] | None = None
         # Draws the pauses before retries; one for all calls, because each has 2.5 kB of state.
         self._random = random.Random()
-        self._rules = Rules(
-            protect_ns=settings.greeting_protect_ms * 1_000_000,
-            barge_in=settings.barge_in,
-            confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
-            lead_ns=settings.tx_lead_ms * 1_000_000,
-            reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
-            renew_ns=int(settings.model_session_minutes * 60e9),
-        )
         self._metrics = ConversationMetrics(page)
         self._page = page
         self._calls: dict[int, Call] = {}
@@ -210,6 +203,14 @@ class Worker:
         await self._sessions.probe()
         for gateway in self._gateways:
             self._tell_state(gateway)
+        await self._sessions.probe_others()
+
+    def use(self, agents: Agents) -> None:
+        """Let these agents answer new calls. A live call keeps its own."""
+        known = {agent.version for agent in self._agents.by_name.values()}
+        self._agents = agents
+        self._sessions.use(agents)
+        self._asking = asyncio.create_task(self._sessions.probe_others(known))
 
     # --- messages ---
 
@@ -299,7 +300,7 @@ class Worker:
     def _on_offered(self, offer: CallOffered) -> None:
         if offer.call_sid in self._by_sid or offer.call_sid in self._orders:
             return  # this worker has the conversation and its session
-        self._sessions.offer(offer.call_sid, resumed=offer.resumed)
+        self._sessions.offer(offer.call_sid, offer.plan, resumed=offer.resumed)
 
     def _on_started(self, started: CallStarted) -> None:
         if started.call in self._calls:
@@ -315,14 +316,22 @@ class Worker:
         if started.call_sid in self._by_sid:
             self._on_back(self._by_sid[started.call_sid], started)
             return
-        dialled = self._sessions.take(started.call_sid)
+        plan, told = started.plan, None
+        if started.memory:
+            predecessor, _ = story.decode(started.memory)
+            told = self._agents.of_story(predecessor.agent)
+            plan = predecessor.plan if told is not None else plan
+        dialled = self._sessions.take(started.call_sid, plan, told)
+        agent = dialled.agent
+        recorded = agent.is_recorded(self._settings.recording)
         conversation = STATECHARTS[self._sessions.abilities.kind](
-            script=self._agent.script(recorded=self._recorded, fallback_ends_call=not self._settings.fallback_dial),
-            rules=self._rules,
+            script=agent.script(recorded=recorded, fallback_ends_call=not self._settings.fallback_dial),
+            rules=rules_of(agent.rules, self._settings),
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
-            plan=started.plan,
+            plan=plan,
+            agent=agent.told(),
         )
         self._by_sid[started.call_sid] = started.call
         call = dialled.call = self._calls[started.call] = Call(
@@ -332,7 +341,7 @@ class Worker:
             conversation=conversation,
             to_pacer=self._pacer_link.say,
             to_gateway=functools.partial(self._say_to_gateway, started.gateway),
-            dial=lambda call: self._sessions.dial_again(call.call_sid, dialled.numbers, call),
+            dial=lambda call: self._sessions.dial_again(call.call_sid, dialled, call),
             on_due=self._plan,
             on_model=lambda model: reporter.name_model(model),
         )
@@ -340,8 +349,9 @@ class Worker:
             call=started.call,
             call_sid=started.call_sid,
             stream_sid=started.stream_sid,
-            model=self._sessions.model,
-            record=self._recorded and not started.handover,
+            agent=agent.name,
+            model=agent.model,
+            record=recorded and not started.handover,
             resumed=dialled.resumed,
             history=conversation.history,
             note=self._courier.note,

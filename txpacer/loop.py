@@ -245,9 +245,9 @@ class Loop:
                 pacer.pause(call)
             case ResumeLine(call):
                 pacer.resume(call, now_ns)
-            case OpenLine(call, gateway, handover, ask):
-                pacer.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
-            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
+            case OpenLine(call, gateway, handover, ask, lead_ms):
+                pacer.open(call, gateway, bridge, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
+            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask, lead_ms):
                 if epoch == self._epoch:
                     pacer.restore(
                         call,
@@ -260,6 +260,7 @@ class Loop:
                         ear_ns=ear_ns,
                         handover=handover,
                         ask=ask,
+                        lead_ms=lead_ms,
                     )
             case CloseLine(call):
                 pacer.close(call)

@@ -90,9 +90,9 @@ class VirtualPacer(Process):
                 core.resume(call, now_ns)
             case CloseLine(call):
                 core.close(call)
-            case OpenLine(call, gateway, handover, ask):
-                core.open(call, gateway, worker, now_ns, handover=handover, ask=ask)
-            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
+            case OpenLine(call, gateway, handover, ask, lead_ms):
+                core.open(call, gateway, worker, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
+            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask, lead_ms):
                 if epoch == self.epoch:
                     core.restore(
                         call,
@@ -105,6 +105,7 @@ class VirtualPacer(Process):
                         ear_ns=ear_ns,
                         handover=handover,
                         ask=ask,
+                        lead_ms=lead_ms,
                     )
         self.take_reports()
         self.arm()

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import zmq
+from msgspec import structs
 from openai import AsyncOpenAI
 
-from aibridge import agent, worker
+from aibridge import agents, worker
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
 from aibridge.models.realtime.sessions import Sessions
@@ -46,6 +47,7 @@ from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
 
 PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
+AGENT = 'instructions = "I am {name}, and {{{{from_number}}}} calls."\nvoice = "{voice}"\n'
 
 
 class Cell:
@@ -69,16 +71,21 @@ class Cell:
         # What the worker says to txpacer, and the way back.
         self.asked: list[Any] = []
         self.pacer: ChannelLink
+        self.worker: worker.Worker
         self.gateway = link
 
     def say(self, *messages: Any) -> None:
         assert self.gateway.send(messages)
 
-    def offer(self, token: str, call_sid: str) -> None:
-        self.say(CallOffered(token, call_sid, PLAN, False))
+    def offer(self, token: str, call_sid: str, plan: CallPlan = PLAN) -> None:
+        self.say(CallOffered(token, call_sid, plan, False))
 
-    def start(self, call: int, token: str, call_sid: str) -> None:
-        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, PLAN))
+    def start(self, call: int, token: str, call_sid: str, plan: CallPlan = PLAN) -> None:
+        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, plan))
+
+    def voices(self, call_sid: str) -> list[str]:
+        """The voice of each session of a call that was configured."""
+        return [each["voice"] for each in self.model.records(call_sid) if each["voice"]]
 
     def sessions(self, outcome: str) -> float:
         return self.page.counter("bridge_sessions", outcome).value
@@ -101,11 +108,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
-            chosen_agent = agent.load(None)
-            sessions = Sessions(config, chosen_agent, client, page)
-            under_test = worker.Worker(
-                config, number=0, agent=chosen_agent, sessions=sessions, page=page, context=context
-            )
+            known = agents.load(config)
+            sessions = Sessions(known, client, page)
+            under_test = worker.Worker(config, number=0, agents=known, sessions=sessions, page=page, context=context)
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
@@ -132,6 +137,7 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
                 under_way = Cell(model, link, page, told, join, stop.set)
+                under_way.worker = under_test
                 under_way.pacer = ChannelLink(
                     bus.router(context, bus.speech_url(config.run_dir), hwm=100),
                     types=BridgeToPacer,
@@ -404,5 +410,53 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_success
             await until(lambda: epochs() == [1])
             assert under_test.pacer.send((PacerState(2, 0),), "aibridge-0")
             await until(lambda: epochs() == [1, 2])
+
+    run(scenario)
+
+
+def agents_in(directory: Path, **voices: str) -> Path:
+    """A directory with these agents; the first one is the default."""
+    for number, (name, voice) in enumerate(voices.items()):
+        text = AGENT.format(name=name, voice=voice) + ("" if number else "default = true\n")
+        (directory / f"{name}.toml").write_text(text)
+    return directory
+
+
+def test_the_session_of_a_call_has_the_agent_of_its_plan(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cell(agents_dir=agents_in(tmp_path, office="marin", sales="cedar")) as under_test:
+            plan = structs.replace(PLAN, agent="sales")
+            under_test.offer("token", "CA1", plan)
+            await until(lambda: under_test.voices("CA1") == ["cedar"])
+            assert under_test.model.records("CA1")[0]["instructions"] == "I am sales, and +15005550006 calls."
+            under_test.offer("token", "CA2")
+            await until(lambda: under_test.voices("CA2") == ["marin"])
+            # The gateway has another plan for the call now.
+            under_test.start(1, "token", "CA2", plan)
+            await until(lambda: under_test.voices("CA2") == ["marin", "cedar"])
+
+    run(scenario)
+
+
+def test_a_live_call_keeps_its_agent_while_new_calls_get_what_was_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        directory = agents_in(tmp_path, office="marin")
+        async with cell(Behaviour(drop_session_at_ms=500), agents_dir=directory) as under_test:
+            under_test.offer("token", "CA1")
+            under_test.start(1, "token", "CA1")
+            await until(lambda: under_test.voices("CA1") == ["marin"])
+            agents_in(tmp_path, office="cedar")
+            settings = Settings(_env_file=None, agents_dir=directory)  # type: ignore[call-arg]
+            under_test.worker.use(agents.load(settings))
+            under_test.offer("token-2", "CA2")
+            await until(lambda: under_test.voices("CA2") == ["cedar"])
+            await until(lambda: under_test.voices("CA1") == ["marin", "marin"])  # the model dropped the first one
+            # Another worker, which has read the directory again, takes the call over.
+            await until(lambda: any(isinstance(each, CallMemory) for each in under_test.told))
+            memory = [each.memory for each in under_test.told if isinstance(each, CallMemory)][-1]
+            under_test.say(CallEnded(1, "moved"))
+            under_test.say(CallStarted(1, "gw", "token", "CA1", "MZ1", 1, PLAN, 1, memory))
+            await until(lambda: len(under_test.voices("CA1")) > 2)
+            assert set(under_test.voices("CA1")) == {"marin"}
 
     run(scenario)

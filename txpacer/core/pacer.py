@@ -35,6 +35,8 @@ class _Call:
     line: Line
     outlet: Outlet
     bridge: str
+    # Its agent has a lead of its own, which says nothing about the path of other callers.
+    has_own_lead: bool = False
     # How often the call had changed hands when `bridge` got it.
     handover: int = 0
     # Gaps at the ear so far.
@@ -73,14 +75,25 @@ class Pacer:
 
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str, now_ns: int, *, handover: int = 0, ask: int = 0) -> None:
+    def open(
+        self,
+        call: int,
+        gateway: str,
+        bridge: str,
+        now_ns: int,
+        *,
+        handover: int = 0,
+        ask: int = 0,
+        lead_ms: tuple[int, int, int] | None = None,
+    ) -> None:
         """A call started, or another worker took it over: `gateway` gets its frames now, `bridge` its reports.
 
         Opening a line again does no harm, and is answered again. A successor knows of no pause, so it ends one.
+        `lead_ms` is OpenLine's, for a new line.
         """
         known = self._calls.get(call)
         if known is None:
-            known = self._new(call, gateway, bridge)
+            known = self._new(call, gateway, bridge, lead_ms)
         elif handover < known.handover:
             self._metrics.foreign.inc()
             return
@@ -95,12 +108,15 @@ class Pacer:
         speech = tuple(line.unpaced()) if handover else ()
         self._report(known, LineState(call, tuple(line.unheard()), ask, speech))
 
-    def _new(self, call: int, gateway: str, bridge: str) -> _Call:
-        targets = [each.line.lead.target_ns for each in self._calls.values()]
-        start_ns = start_lead([*targets, *self._former], self._lead_ns)
-        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+    def _new(self, call: int, gateway: str, bridge: str, lead_ms: tuple[int, int, int] | None) -> _Call:
+        targets = [each.line.lead.target_ns for each in self._calls.values() if not each.has_own_lead]
+        default_ns, min_ns, max_ns = self._lead_ns, self._min_ns, self._max_ns
+        if lead_ms is not None:
+            default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
+        start_ns = start_lead([*targets, *self._former], default_ns)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS)
         line = Line(lead, grid_ns=GRID_NS, call=call)
-        known = self._calls[call] = _Call(line, self._outlet(gateway), bridge)
+        known = self._calls[call] = _Call(line, self._outlet(gateway), bridge, lead_ms is not None)
         return known
 
     def belongs_to(self, call: int, bridge: str) -> bool:
@@ -121,6 +137,7 @@ class Pacer:
         ear_ns: int,
         handover: int = 0,
         ask: int = 0,
+        lead_ms: tuple[int, int, int] | None = None,
     ) -> None:
         """Continue a call whose line, or media socket, is lost: a new line begins where the ear stopped.
 
@@ -130,10 +147,10 @@ class Pacer:
         known = self._calls.get(call)
         if known is None or handover > known.handover:
             self.close(call)
-            line = self._new(call, gateway, bridge).line
+            line = self._new(call, gateway, bridge, lead_ms).line
             line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
             self._metrics.restored.inc()
-        self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+        self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
 
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
         known = self._calls.get(call)
@@ -177,7 +194,8 @@ class Pacer:
         known = self._calls.pop(call, None)
         if known is not None:
             known.outlet.remove(known.line)
-            self._former.append(known.line.lead.target_ns)
+            if not known.has_own_lead:
+                self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
 
