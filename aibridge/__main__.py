@@ -19,7 +19,7 @@ from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
 from . import agents
-from .agents import Agents
+from .core.agent import Agents
 from .metrics import DEFINITIONS
 from .models.realtime.sessions import Sessions
 from .worker import Worker

@@ -1,59 +1,20 @@
-"""The agents of a worker: read and checked at the start and at SIGHUP, and chosen by the plan of a call."""
+"""Reading the agents of a worker, with their recordings, models and keys; and the rules of each."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from shared.agents.agent_file import AgentRules
 from shared.agents.choice import FoundAgent
 from shared.agents.directory import AgentsError, read_directory, read_file
-from shared.plan import CallPlan
 from shared.settings import WITHDRAW_LEAD_MAX_MS, Settings, secret
 
-from .agent import Agent, retold
+from .core.agent import Agent, Agents
 from .core.rules import Rules
 from .recording import read_recording
 
-log = logging.getLogger("aibridge")
-
 DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
-
-
-class Agents:
-    """All agents by name, the default, and the keys of their models by the name of the environment variable."""
-
-    def __init__(self, agents: Mapping[str, Agent], default: Agent, keys: Mapping[str, str]) -> None:
-        self.by_name = agents
-        self.default = default
-        self.keys = keys
-
-    def of_plan(self, plan: CallPlan) -> Agent:
-        """The agent that a plan names, in that call."""
-        agent = self.by_name.get(plan.agent) if plan.agent else self.default
-        if agent is None:
-            log.error("there is no agent %s here, so the default answers; send SIGHUP to aibridge", plan.agent)
-            agent = self.default
-        return agent.in_call(plan)
-
-    def of_story(self, told: bytes) -> Agent | None:
-        """The agent of a predecessor's call, as it began; None: the story holds none.
-
-        Its recordings are those of this worker if the agent's file is the same here.
-        """
-        agent = retold(told)
-        here = self.by_name.get(agent.name) if agent is not None else None
-        if agent is None or here is None or here.version != agent.version:
-            return agent
-        # A call may have other words for its greeting.
-        greeting = here.greeting_audio if here.greeting == agent.greeting else b""
-        return msgspec.structs.replace(
-            agent, greeting_audio=greeting, notice_audio=here.notice_audio, fallback_audio=here.fallback_audio
-        )
 
 
 def load(settings: Settings, directory: Path = Path()) -> Agents:

@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 from aibridge import agents
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent
 from aibridge.core.rules import Line
 from shared.agents.agent_file import AgentRules
 from shared.agents.directory import AgentsError
-from shared.plan import CallPlan
 from shared.process import ConfigError
 from shared.settings import Settings
 from simulator.voice import VOICES, clip
@@ -98,13 +97,6 @@ def test_an_agent_has_its_own_model_server_and_key_or_those_of_the_settings(tmp_
     assert (own.model, own.base_url, known.keys[own.api_key_env]) == ("m", "https://host/v1", "secret")
     assert (known.default.name, known.default.model, known.default.base_url) == ("plain", "gpt-realtime-2.1", "")
     assert b"secret" not in own.told()
-
-
-def test_the_plan_names_the_agent_and_an_unknown_one_gets_the_default(tmp_path: Path) -> None:
-    write(tmp_path, "sales", "")
-    write(tmp_path, "other", "default = true")
-    known = agents.load(settings(agents_dir=tmp_path))
-    assert [known.of_plan(CallPlan(agent=name)).name for name in ("sales", "", "gone")] == ["sales", "other", "other"]
 
 
 def test_a_successor_has_the_agent_of_the_story_with_its_recordings_if_the_file_is_the_same(tmp_path: Path) -> None:

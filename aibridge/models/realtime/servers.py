@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from openai import AsyncOpenAI
 
-from ...agent import Agent
+from ...core.agent import Agent
 
 
 @dataclass(frozen=True)

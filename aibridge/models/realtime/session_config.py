@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from shared.agents.agent_file import TurnDetection
 
-from ...agent import Agent
+from ...core.agent import Agent
 from ..port import HANG_UP_TOOL, Purpose
 from .client_events import CONTINUE, REPEAT, say_exactly
 

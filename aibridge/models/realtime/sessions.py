@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
-from shared import liveness
 from shared.gather import Gather
 from shared.metrics import Page
-from shared.plan import CallPlan
 from shared.process import ConfigError
 
-from ...agent import Agent
-from ...agents import Agents
-from ..port import Model, ModelEvent, Numbers, SessionReady
+from ...core.agent import Agent, Agents
+from ..port import Numbers, Receiver
 from .servers import Servers
 from .session import ModelRefusedError, Session, probe
 from .session_config import phrases, session_config
@@ -29,31 +25,6 @@ log = logging.getLogger("aibridge")
 
 # Between tries to reach the model at the start.
 PROBE_RETRY_S: Final = 5.0
-
-
-class Caller(Protocol):
-    """The call of a session."""
-
-    def model_event(self, session: Model, event: ModelEvent | SessionReady) -> None: ...
-
-    def model_gone(self, session: Model, *, refused: bool) -> None: ...
-
-
-@dataclass
-class Dialled:
-    """A session and the numbers of its call; `call` is set once the media socket is there."""
-
-    session: Session
-    numbers: Numbers
-    # The agent of the call, and the plan that chose it.
-    agent: Agent
-    plan: CallPlan
-    # Twilio returned with a call whose media socket was lost.
-    resumed: bool
-    call: Caller | None = None
-    # The session does not come: True when no other would, False when a retry may help; None while it may still come.
-    refused: bool | None = None
-    expiry: asyncio.TimerHandle | None = None
 
 
 class Sessions:
@@ -72,8 +43,6 @@ class Sessions:
         self.use(agents)
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
-        # By CallSid, until the media socket comes.
-        self._offers: dict[str, Dialled] = {}
         self._open = page.gauge("bridge_sessions_open")
 
     async def probe(self) -> None:
@@ -134,61 +103,8 @@ class Sessions:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
-    # --- dialled ahead ---
-
-    @property
-    def offers(self) -> int:
-        return len(self._offers)
-
-    def offer(self, call_sid: str, plan: CallPlan, *, resumed: bool) -> None:
-        """Dial for a call whose webhook was answered. Twilio may repeat a webhook."""
-        dialled = self._offers.get(call_sid)
-        if dialled is None:
-            agent = self._agents.of_plan(plan)
-            dialled = self._offers[call_sid] = self._dial(call_sid, agent, plan, Numbers(), resumed=resumed)
-        elif dialled.expiry is not None:
-            dialled.expiry.cancel()
-        dialled.expiry = asyncio.get_running_loop().call_later(liveness.TOKEN_S, self.withdraw, call_sid)
-
-    def withdraw(self, call_sid: str) -> None:
-        """The call does not come, or came to another worker."""
-        dialled = self._take(call_sid)
-        if dialled is not None:
-            self._count("unused")
-            dialled.session.close()
-
-    def take(self, call_sid: str, plan: CallPlan, agent: Agent | None = None) -> Dialled:
-        """The session of a call that begins; `agent`: of a predecessor's call, as its story tells.
-
-        Without an offer, the worker was restarted after the webhook: dial now. An offer of another plan is not the
-        call's.
-        """
-        dialled = self._take(call_sid)
-        if dialled is not None and agent is None and dialled.plan == plan:
-            return dialled
-        if dialled is not None:
-            dialled.session.close()
-        return self._dial(call_sid, agent or self._agents.of_plan(plan), plan, Numbers(), resumed=True)
-
-    def _take(self, call_sid: str) -> Dialled | None:
-        dialled = self._offers.pop(call_sid, None)
-        if dialled is not None and dialled.expiry is not None:
-            dialled.expiry.cancel()
-        return dialled
-
-    def dial_again(self, call_sid: str, before: Dialled, call: Caller) -> Session:
-        """Another session for a call that lost its own, or whose own grows old: with the agent that it began with."""
-        dialled = self._dial(call_sid, before.agent, before.plan, before.numbers, resumed=True)
-        dialled.call = call
-        return dialled.session
-
-    # --- each session ---
-
-    def _dial(self, call_sid: str, agent: Agent, plan: CallPlan, numbers: Numbers, *, resumed: bool) -> Dialled:
-        def on_event(event: ModelEvent | SessionReady) -> None:
-            if dialled.call is not None:
-                dialled.call.model_event(session, event)
-
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
+        """Open a session of an agent; `receiver` gets its events."""
         server = self._servers.of(agent, self._agents.keys)
         session = Session(
             server.client,
@@ -197,34 +113,30 @@ class Sessions:
             phrases=phrases(agent),
             numbers=numbers,
             request_id=call_sid,
-            on_event=on_event,
+            on_event=receiver.event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
             tls=server.tls,
             gather=self.gather,
         )
-        dialled = Dialled(session, numbers, agent, plan, resumed)
-        session.task = asyncio.create_task(self._hold(dialled, call_sid))
+        session.task = asyncio.create_task(self._hold(session, receiver, call_sid, agent.name))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
-        return dialled
+        return session
 
-    async def _hold(self, dialled: Dialled, call_sid: str) -> None:
+    async def _hold(self, session: Session, receiver: Receiver, call_sid: str, agent: str) -> None:
         """Keep one session until it ends, and say how."""
         self._open.inc()
         self._count("opened")
         outcome = "lost"
         try:
-            await dialled.session.run()
+            await session.run()
         except asyncio.CancelledError:
             # Ours, and the task's end. Raised on, it would hang on the task in a cycle that keeps all of the call.
-            outcome, dialled.call = "closed", None
+            outcome = "closed"
         except ModelRefusedError as exc:
             outcome = "refused"
-            advice = "check its model and key"
-            log.error(
-                "call %s: the model refused the session of agent %s (%s); %s",
-                *(call_sid, dialled.agent.name, exc.code, advice),
-            )
+            advice = "check its key and model"
+            log.error("call %s: the model refused the session of agent %s (%s); %s", call_sid, agent, exc.code, advice)
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
         except Exception as exc:
@@ -234,10 +146,8 @@ class Sessions:
         finally:
             self._open.inc(-1)
             self._count(outcome)
-        dialled.refused = outcome == "refused"
-        if dialled.call is not None:
-            dialled.call.model_gone(dialled.session, refused=dialled.refused)
-            dialled.call = None
+        if outcome != "closed":
+            receiver.gone(refused=outcome == "refused")
 
     def _count(self, outcome: str) -> None:
         self._page.counter("bridge_sessions", outcome).inc()

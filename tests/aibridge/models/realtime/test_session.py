@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent
 from aibridge.models.port import Numbers, SessionReady
 from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.session import WRITE_MAX_BYTES, ModelRefusedError, Session, probe

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aibridge import agents
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent
 from aibridge.models.realtime.session_config import phrases, session_config
 from shared.agents.agent_file import TurnDetection
 from shared.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from shared.agents import variables
 from shared.agents.agent_file import AgentFile
 from shared.plan import CallPlan, Fallback, HangUp
 
-from .core.rules import Line, Script
+from .rules import Line, Script
 
 
 class Agent(AgentFile, frozen=True):
@@ -58,3 +59,32 @@ def retold(told: bytes) -> Agent | None:
         return _decoder.decode(told)
     except (msgspec.MsgspecError, RecursionError):
         return None
+
+
+class Agents:
+    """All agents by name, the default, and the keys of their models by the name of the environment variable."""
+
+    def __init__(self, agents: Mapping[str, Agent], default: Agent, keys: Mapping[str, str] | None = None) -> None:
+        self.by_name = agents
+        self.default = default
+        self.keys = keys or {}
+
+    def of_plan(self, plan: CallPlan) -> Agent | None:
+        """The agent that a plan names, in that call; None: there is none of this name."""
+        agent = self.by_name.get(plan.agent) if plan.agent else self.default
+        return agent.in_call(plan) if agent is not None else None
+
+    def of_story(self, told: bytes) -> Agent | None:
+        """The agent of a predecessor's call, as it began; None: the story holds none.
+
+        Its recordings are those of this worker if the agent's file is the same here.
+        """
+        agent = retold(told)
+        here = self.by_name.get(agent.name) if agent is not None else None
+        if agent is None or here is None or here.version != agent.version:
+            return agent
+        # A call may have other words for its greeting.
+        greeting = here.greeting_audio if here.greeting == agent.greeting else b""
+        return msgspec.structs.replace(
+            agent, greeting_audio=greeting, notice_audio=here.notice_audio, fallback_audio=here.fallback_audio
+        )

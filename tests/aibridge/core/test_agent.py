@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aibridge.agent import Agent, retold
+from aibridge.core.agent import Agent, retold
 from aibridge.core.rules import Line
 from shared.plan import CallPlan, Fallback, HangUp
 
