@@ -60,6 +60,14 @@ test("silence inside an utterance is a gap of its length", () => {
   assert.deepEqual(told, [true, false, { gap: 50 }, true]);
 });
 
+test("audio that comes in the instant in which the ear runs dry leaves no gap", () => {
+  const { told, play, hear } = listen();
+  hear(1);
+  play(20);
+  hear(1);
+  assert.ok(!told.some((event) => event.gap), JSON.stringify(told));
+});
+
 test("silence after the mark of an utterance is no gap, even when the mark comes late", () => {
   const { ear, told, play, hear } = listen();
   hear(1);

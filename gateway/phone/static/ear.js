@@ -33,7 +33,8 @@ export class Ear {
     if (this.heldBytes + audio.length > KEPT_BYTES) return;
     while (this.heldBytes + audio.length > this.buffer.length) this.grow();
     if (this.dryAt !== null) {
-      this.told.gap((this.samples - this.dryAt) / PER_MS);
+      const silent = this.samples - this.dryAt;
+      if (silent) this.told.gap(silent / PER_MS);
       this.dryAt = null;
     }
     for (let n = 0; n < audio.length; n++) this.buffer[(this.receivedBytes + n) % this.buffer.length] = audio[n];
