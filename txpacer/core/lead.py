@@ -35,7 +35,8 @@ class Lead:
         self._max_ns = max_ns
         self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
-        # The lead that would have hidden every delay so far, whatever the maximum; 0: none was seen.
+        # The lead that would have hidden every delay since the owner last set it to 0, whatever the bounds. 0: nothing
+        # was seen.
         self.needed_ns = 0
         # A need was seen: from now on the target falls slowly.
         self._is_proven = False
@@ -45,8 +46,7 @@ class Lead:
     def delayed(self, delay_ns: int, now_ns: int) -> None:
         """A frame or a probe took `delay_ns` longer than the path's least delay; 0 is evidence, too."""
         need_ns = delay_ns + MARGIN_NS
-        if need_ns > self._min_ns:
-            self.needed_ns = max(self.needed_ns, need_ns)
+        self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
         wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
         if wanted_ns >= self.target_ns and need_ns > self._min_ns:
