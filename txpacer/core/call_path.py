@@ -64,9 +64,11 @@ class CallPath:
         self._gap_ns += gap_ns
 
     def sample(self, lead_ns: int) -> Sample | None:
-        """What happened since the last time; None: nothing changed."""
+        """What happened since the last time; None: nothing changed, or nothing is known yet."""
         now = Sample(lead_ns // _MS, self._least_ns // _MS, self._delay_ns // _MS, self._gap_ns // _MS)
         self._delay_ns = self._gap_ns = 0
+        if not (now.least_ms or now.gap_ms):
+            return None
         if self._last is not None and not now.gap_ms and _step(now) == _step(self._last):
             return None
         self._last = now
