@@ -1,7 +1,7 @@
 """What one call's path to the caller showed: the delays that its lead hid, and a sample of each second.
 
 Delays are those of pings among the frames (see PathSeen), beyond the least of the call. Several pings see one delay of
-the path, so consecutive pings that are delayed count as one.
+the path, so consecutive pings that are delayed count as one. A gap that the path made proves a delay, too.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ class CallPath:
         self._worst_ns = 0
         return was_hidden
 
-    def gap(self, gap_ns: int) -> None:
-        """The caller heard a gap, or the last one was longer by this."""
+    def gap(self, gap_ns: int, delay_ns: int = 0) -> None:
+        """The caller heard a gap, or the last one was longer by this. `delay_ns`: that of the path that it proves."""
         self._gap_ns += gap_ns
+        self._delay_ns = max(self._delay_ns, delay_ns)
 
     def sample(self, lead_ns: int) -> Sample | None:
         """What happened since the last time; None: nothing changed, or nothing is known yet."""

@@ -358,7 +358,7 @@ class Pacer:
         metrics = self._metrics
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
-            call.path.gap(report.gap_ns)
+            call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()
