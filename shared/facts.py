@@ -42,8 +42,8 @@ class StreamEnded(Message, frozen=True, array_like=True, tag=71):
 class StreamPath(Message, frozen=True, array_like=True, tag=80):
     """Sent by gateway during a media stream and at its end: lead and path to the caller, when one of them changed.
 
-    A sample is `(after_ms, lead_ms, least_ms, delay_ms, gap_ms)`: the time since `began_ms`, and the rest as in
-    PathSamples. It holds until the next one.
+    A sample is `(after_ms, lead_ms, least_ms, delay_ms, gap_ms)`: the beginning of a second, as time since `began_ms`,
+    and what PathSamples says of it. It holds until the next one.
     """
 
     call_sid: str

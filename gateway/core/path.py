@@ -30,6 +30,7 @@ UNANSWERED_NS: Final = 1_000 * _MS
 # A fact holds this many samples at most, and none that is older than this: what a lost gateway takes along.
 SAMPLES_MAX: Final = 60
 KEPT_NS: Final = 60_000 * _MS
+SECOND_NS: Final = 1_000 * _MS
 
 
 class PathProbe:
@@ -92,9 +93,11 @@ class PathLog:
         self._began_ns = 0
 
     def add(self, lead_ms: int, least_ms: int, delay_ms: int, gap_ms: int, now_ns: int) -> None:
+        """A sample of the second that ends now."""
+        second_ns = now_ns - SECOND_NS
         if not self._samples:
-            self._began_ns = now_ns
-        self._samples.append(((now_ns - self._began_ns) // _MS, lead_ms, least_ms, delay_ms, gap_ms))
+            self._began_ns = second_ns
+        self._samples.append(((second_ns - self._began_ns) // _MS, lead_ms, least_ms, delay_ms, gap_ms))
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the samples should go to callbook now."""

@@ -8,6 +8,7 @@ from gateway.core.path import (
     KEPT_NS,
     PENDING_MAX,
     SAMPLES_MAX,
+    SECOND_NS,
     UNANSWERED_NS,
     WATCH_NS,
     WATCHFUL_NS,
@@ -94,8 +95,8 @@ def test_all_pings_of_a_peer_that_answers_none_are_counted():
 def test_samples_go_to_callbook_when_there_are_many_or_the_first_is_old():
     log = PathLog("CA1", "MZ1")
     assert not log.is_due(T0)
-    log.add(120, 40, 0, 0, T0)
-    log.add(140, 40, 95, 20, T0 + 1_000 * MS)
+    log.add(120, 40, 0, 0, T0 + SECOND_NS)
+    log.add(140, 40, 95, 20, T0 + 2 * SECOND_NS)
     assert not log.is_due(T0 + KEPT_NS - 1)
     assert log.is_due(T0 + KEPT_NS)
     (fact,) = log.take(lambda at_ns: at_ns // MS)
