@@ -199,7 +199,7 @@ class Line:
 
     def pinged(self, delay_ns: int, now_ns: int) -> None:
         """A ping among the frames was answered after `delay_ns`."""
-        self.lead.delayed(self._far.ping(delay_ns), now_ns)
+        self.lead.delayed(self._far.ping(delay_ns, now_ns), now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead
 
