@@ -10,6 +10,7 @@ from shared.messages import Message
 from shared.plan import CallPlan
 
 from ..models.port import Model, Numbers, Receiver
+from .agent import Agent
 from .commands import CallTool
 from .tools import ToolRule
 
@@ -19,6 +20,7 @@ class Log(Protocol):
 
     def info(self, msg: object, /, *args: object) -> None: ...
     def warning(self, msg: object, /, *args: object) -> None: ...
+    def error(self, msg: object, /, *args: object) -> None: ...
 
 
 class Timed(Protocol):
@@ -53,8 +55,8 @@ class Shell(Protocol):
     def note(self, fact: Fact) -> None:
         """Send a fact to callbook."""
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Model:
-        """Open a session for a call."""
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Model:
+        """Open a session of this agent for a call."""
 
     def tools(self, agent: str) -> Mapping[str, ToolRule]:
         """The tools of an agent that toolbox carries out, by name."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent, Agents
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
@@ -25,7 +25,7 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from .clock import MS, Clock, Process
-from .model import NAME, VirtualModel, VirtualSession
+from .model import VirtualModel, VirtualSession
 from .toolbox import VirtualToolbox
 
 LOG: Final = logging.getLogger("aibridge")
@@ -65,7 +65,8 @@ class VirtualWorker(Process):
         self.page = Page.in_memory(DEFINITIONS)
         self.to_gateway = to_gateway
         self.to_pacer = to_pacer
-        self._setup = Setup(number, agent.script(recorded=agent.is_recorded("off")), rules, ABILITIES, NAME)
+        self._setup = Setup(number, lambda _: rules, ABILITIES)
+        self._agents = Agents({}, agent)
         self._model = model
         self._talks = talks
         self._toolbox = toolbox
@@ -75,7 +76,7 @@ class VirtualWorker(Process):
 
     def started(self) -> None:
         self._epoch += 1
-        self.calls = Calls(self, self._setup, self.page, self._random)
+        self.calls = Calls(self, self._setup, self._agents, self.page, self._random)
         # The number of the last message that was read of each gateway.
         self.acknowledged: dict[str, int] = {}
         self.every(HELLO_S * 1_000, self._hello)
@@ -108,8 +109,8 @@ class VirtualWorker(Process):
     def note(self, fact: Fact) -> None:
         pass
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> VirtualSession:
-        return self._model.dial(self, call_sid, numbers, receiver)
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> VirtualSession:
+        return self._model.dial(self, call_sid, agent, numbers, receiver)
 
     def tools(self, agent: str) -> dict[str, ToolRule]:
         return {name: tool.rule for name, tool in self._toolbox.tools.items()}

@@ -8,7 +8,9 @@ from typing import Any, Final
 import msgspec
 from openai.types.realtime import RealtimeSessionCreateRequestParam
 
-from ...agent import Agent, TurnDetection
+from shared.agents.agent_file import TurnDetection
+
+from ...core.agent import Agent
 from ..port import HANG_UP_TOOL, Purpose
 from .client_events import CONTINUE, FILLER, REPEAT, say_exactly
 

@@ -6,6 +6,7 @@ import logging
 import random
 from typing import Any
 
+from aibridge.core.agent import Agent
 from aibridge.core.call import Call
 from aibridge.core.commands import CallTool, CancelTool
 from aibridge.core.conversation import Conversation
@@ -31,7 +32,8 @@ class FakeModel:
 
     ready = SessionReady("the-model")
 
-    def __init__(self) -> None:
+    def __init__(self, agent: Agent = Agent(instructions="x")) -> None:  # noqa: B008  # it never changes
+        self.agent = agent
         # The words that it was told and that were not taken back, by number.
         self.told: dict[int, str] = {}
         self.is_closed = False
@@ -63,6 +65,7 @@ class FakeShell:
         self.rules: dict[str, ToolRule] = {}
         # What toolbox is asked for.
         self.called: list[tuple[str, CallTool | CancelTool]] = []
+        self.receivers: list[Receiver] = []
 
     def unix_ms(self, at_ns: int) -> int:
         return at_ns // MS
@@ -79,8 +82,9 @@ class FakeShell:
     def note(self, fact: Fact) -> None:
         self.noted.append(fact)
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> FakeModel:
-        self.models.append(FakeModel())
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> FakeModel:
+        self.models.append(FakeModel(agent))
+        self.receivers.append(receiver)
         return self.models[-1]
 
     def tools(self, agent: str) -> dict[str, ToolRule]:
@@ -117,9 +121,13 @@ def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) ->
         call=call,
         call_sid="CA1",
         stream_sid="MZ1",
+        agent="sales",
         model="m",
         record=True,
         resumed=False,
         history=conversation.history,
     )
-    return Call(shell, call=call, call_sid="CA1", gateway="gw", conversation=conversation, reporter=reporter)
+    agent = Agent(instructions="x")
+    return Call(
+        shell, call=call, call_sid="CA1", gateway="gw", agent=agent, conversation=conversation, reporter=reporter
+    )
