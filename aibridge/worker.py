@@ -57,7 +57,7 @@ class Worker:
         self._sessions = sessions
         setup = Setup(
             number=number,
-            rules_of=lambda own: rules_of(own, settings),
+            rules_of=lambda agent: rules_of(agent, settings),
             abilities=sessions.abilities,
             recording=settings.recording,
             fallback_ends_call=not settings.fallback_dial,

@@ -15,7 +15,7 @@ from typing import Final
 
 from aibridge import agents
 from aibridge.core.rules import Rules
-from shared.agents.agent_file import AgentRules
+from shared.agents.agent_file import AgentFile
 from shared.process import run
 from shared.settings import Settings
 from simulator.voice import clip
@@ -35,7 +35,7 @@ def rules_of(env: dict[str, str]) -> Rules:
     """The conversation's rules under these settings, as aibridge's worker makes them."""
     values = {name.lower(): value for name, value in env.items()}
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
-    return agents.rules_of(AgentRules(), settings)
+    return agents.rules_of(AgentFile(instructions=""), settings)
 
 
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from shared import liveness
-from shared.agents.agent_file import AgentRules
 from shared.liveness import ns
 from shared.messages import (
     CallAdopted,
@@ -64,7 +63,7 @@ class Setup:
     """What all calls of a worker have in common. `recording` is the setting; an agent may have its own."""
 
     number: int
-    rules_of: Callable[[AgentRules], Rules]
+    rules_of: Callable[[Agent], Rules]
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
@@ -278,7 +277,7 @@ class Calls:
         is_recorded = agent.is_recorded(setup.recording)
         conversation = STATECHARTS[setup.abilities.kind](
             script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
-            rules=setup.rules_of(agent.rules),
+            rules=setup.rules_of(agent),
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,

@@ -11,6 +11,7 @@ A statechart of parallel regions, each moved by a table of its own:
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
+    silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
@@ -64,6 +65,7 @@ class Conversation(ResponseEvents):
     def start(self, now_ns: int) -> list[Command]:
         """The media socket is open, and a session is being dialled. Recordings play at once."""
         self.sessions.start(now_ns)
+        self.count_length(now_ns, now_ns)
         return self.say_recordings(now_ns)
 
     def receive(self, event: ModelEvent | SessionEvent, now_ns: int) -> list[Command]:
@@ -91,6 +93,7 @@ class Conversation(ResponseEvents):
                 self._speech_ns, self._stopped_ns = now_ns, 0
                 self.asking.step(OwedEvent.FORGIVEN, now_ns)  # the turn that begins now is answered instead
                 self.caller.turn_started()
+                self.caller_is_there(now_ns)
                 self.history.speech_started(turn, now_ns)
                 commands = self.step_floor(self._spoken_over(now_ns), now_ns)
                 return commands + self.tools_spoken_over(now_ns)
@@ -179,6 +182,12 @@ class Conversation(ResponseEvents):
                     commands += self.step_floor(self._confirmed(now_ns), now_ns)
                 case Due.WITHDRAWN:
                     commands += self.playout.withdrawal_overdue(now_ns)
+                case Due.SILENCE:
+                    self.silence_lasts(now_ns)
+                case Due.WARNING:
+                    commands += self.warn_of_length()
+                case Due.LENGTH:
+                    commands += self.length_reached(now_ns)
                 case Due.TOOL:
                     commands += self.tools_overdue(now_ns)
                 case Due.FILLER:
@@ -236,6 +245,7 @@ class Conversation(ResponseEvents):
             self._metrics.renewals.inc()
             self.caller.overlap()
             commands += self.step_session(SessionStep.REST, now_ns)
+        self.count_silence(now_ns)
         return commands
 
     def _look_at_protection(self, now_ns: int) -> list[Command]:

@@ -31,6 +31,7 @@ from .reconnect_and_renewal import Sessions
 from .recording_notice import NOTICE_TABLE
 from .responses import Responses, Truth, TruthEvent
 from .rules import Line, Rules, Script
+from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
 from .tools import ToolRule, Tools
 from .truncate_to_heard import TruthTeller
@@ -75,6 +76,9 @@ class Regions:
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
         self.tools = Tools(illegal)
+        self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
+        # How often the caller was asked for since they last spoke.
+        self.nudged = 0
         self.sessions = Sessions(
             self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
         )
@@ -99,6 +103,8 @@ class Regions:
         self._speech_ns = self._stopped_ns = 0
         # When the session was lost (0: it was not), and when the last event of the active response came.
         self._lost_ns = self._made_ns = 0
+        # When the call began, at this worker or a predecessor.
+        self.began_ns = 0
 
     @property
     def ended(self) -> bool:

@@ -151,7 +151,7 @@ class ResponseEvents(SessionEvents):
 
     def _retry(self, purpose: Purpose, now_ns: int) -> list[Command]:
         """A response failed: request it again; after the last retry, the caller gets the fallback."""
-        if purpose == "filler":
+        if purpose in ("filler", "nudge"):
             return []
         if self.floor.state is not Floor.QUIET and purpose != "notice":
             return []  # the answer to the caller's present turn replaces it
@@ -174,7 +174,7 @@ class ResponseEvents(SessionEvents):
         if purpose is None or self.playout.awaits_truth():
             return []
         self.making.step(MakingEvent.ASKED)
-        if purpose not in ("notice", "greeting", "filler"):
+        if purpose in ("answer", "continue", "repeat"):
             self.tools.reply.step(ReplyEvent.ASKED)
         if purpose == "notice":
             self.notice.step(OpeningEvent.ASKED)

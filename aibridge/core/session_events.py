@@ -11,11 +11,11 @@ from .commands import Command, DialModel, UseSession
 from .greeting_protection import Opening, OpeningEvent
 from .owed_and_retry import HEARS_AGAIN_NS
 from .reconnect_and_renewal import SessionAct, SessionStep
+from .silence_events import SilenceEvents
 from .timers import Due
-from .tool_events import ToolEvents
 
 
-class SessionEvents(ToolEvents):
+class SessionEvents(SilenceEvents):
     """The conversation's handling of its sessions."""
 
     def step_session(self, step: SessionStep, now_ns: int) -> list[Command]:

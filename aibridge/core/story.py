@@ -48,6 +48,8 @@ class Story(msgspec.Struct, frozen=True):
     plan: CallPlan = CallPlan()
     # The agent as the call began with it; aibridge/agent.py reads it.
     agent: bytes = b""
+    # When the call began; milliseconds of the Unix epoch, 0: unknown.
+    began_ms: int = 0
     turns: tuple[Said, ...] = ()
     # The name of each region's state, by the region's name.
     states: dict[str, str] = {}

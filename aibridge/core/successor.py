@@ -36,6 +36,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "greeting": lambda talk: talk.greeting,
     "owed": lambda talk: talk.asking.chart,
     "goodbye": lambda talk: talk.goodbye,
+    "silence": lambda talk: talk.silence,
     "reply": lambda talk: talk.tools.reply,
 }
 
@@ -49,6 +50,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
+        began_ms=(talk.began_ns + epoch_ns) // _MS,
         agent=talk.agent,
         turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
@@ -122,6 +124,7 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
+    talk.count_length(story.began_ms * _MS - epoch_ns if story.began_ms else now_ns, now_ns)
     talk.order = story.order
     if not story.states and in_line:
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call

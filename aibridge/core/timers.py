@@ -16,6 +16,9 @@ class Due(Enum):
     CONFIRM = auto()  # speech that lasted until now is a barge-in
     TOOL = auto()  # toolbox should have answered
     FILLER = auto()  # the caller has waited long for a tool
+    SILENCE = auto()  # the caller has said nothing for long
+    WARNING = auto()  # the call may not last much longer
+    LENGTH = auto()  # the call has reached its longest
     WITHDRAWN = auto()  # txpacer should have answered
     DIAL = auto()  # the next attempt to reach the model
     GIVE_UP = auto()  # no further attempt

@@ -18,8 +18,8 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-# "filler": the caller waits for a tool.
-Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler"]
+# "filler": the caller waits for a tool; "nudge": the caller says nothing.
+Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
 # The meaning of a fault for the conversation, whatever the provider calls it.
@@ -260,6 +260,13 @@ class Tell:
 
 
 @dataclass(frozen=True)
+class Inform:
+    """Something that the model has to know and nobody said."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class TellCall:
     """A tool that was called before this session. `arguments` is JSON; `number` counts what was told, as in Tell."""
 
@@ -298,7 +305,9 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+ModelCommand = (
+    Ask | Cancel | Truncate | Forget | Tell | Inform | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+)
 
 
 class Model(Protocol):

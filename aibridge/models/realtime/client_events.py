@@ -24,6 +24,11 @@ REPEAT: Final = (
 FILLER: Final = (
     "You are still waiting for the answer of a tool. Tell the caller so in a few words, and say nothing else."
 )
+# The caller has said nothing for a while.
+NUDGE: Final = "The caller has been silent for a while. Ask in a few words whether they are still there."
+FAREWELL: Final = "The call ends now. Say goodbye in one short sentence, and ask nothing."
+# Responses in which the model shall speak, and call no tool.
+_ONLY_SPEECH: Final = ("filler", "nudge", "farewell")
 _REQUEST: Final = "create_"
 
 
@@ -46,11 +51,17 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
             response: RealtimeResponseCreateParamsParam = {"metadata": {"purpose": purpose}}
             if purpose in phrases:
                 response["instructions"] = phrases[purpose]
-            if purpose == "filler":
-                response["tool_choice"] = "none"  # else it calls the tool once more
+            if purpose in _ONLY_SPEECH:
+                response["tool_choice"] = "none"
             return {"type": "response.create", "event_id": f"{_REQUEST}{request}", "response": response}
         case port.Tell():
             return _told(command)
+        case port.Inform(text):
+            content: Any = [{"type": "input_text", "text": text}]
+            return {
+                "type": "conversation.item.create",
+                "item": {"type": "message", "role": "system", "content": content},
+            }
         case port.TellCall(number, name, arguments):
             told = _told_id(number)
             return {

@@ -12,7 +12,7 @@ from shared.agents.agent_file import TurnDetection
 
 from ...core.agent import Agent
 from ..port import HANG_UP_TOOL, Purpose
-from .client_events import CONTINUE, FILLER, REPEAT, say_exactly
+from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
@@ -74,4 +74,6 @@ def phrases(agent: Agent) -> dict[Purpose, str]:
         "continue": CONTINUE,
         "repeat": REPEAT,
         "filler": FILLER,
+        "nudge": NUDGE,
+        "farewell": FAREWELL,
     }

@@ -45,6 +45,8 @@ _PURPOSES: Final[dict[str, port.Purpose]] = {
     "continue": "continue",
     "repeat": "repeat",
     "filler": "filler",
+    "nudge": "nudge",
+    "farewell": "farewell",
 }
 K = TypeVar("K")
 

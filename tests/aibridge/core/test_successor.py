@@ -120,6 +120,7 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Opening.ASKED: Opening.DUE,
     Opening.MAKING: Opening.DUE,
     Owed.FILLER: Owed.NOTHING,
+    Owed.NUDGE: Owed.NOTHING,
     Reply.WAITS: Reply.NONE,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
     **dict.fromkeys(LineState, LineState.FLOWING),
