@@ -212,8 +212,9 @@ class Call:
 
     # --- what happens ---
 
-    def caller_audio(self, data: bytes) -> None:
-        self.caller_heard_ns = self._clock()
+    def caller_audio(self, data: bytes, at_ns: int) -> None:
+        """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
+        self.caller_heard_ns = at_ns
         self.conversation.caller.take(data)
         if self._session is not None:
             self._session.hear(data)

@@ -217,7 +217,7 @@ class Worker:
         if type(message) is CallerAudio:  # nearly every one
             known = self._calls.get(message.call)
             if known is not None:
-                known.caller_audio(message.data)
+                known.caller_audio(message.data, message.at_ns)
             return
         match message:
             case MarkHeard(call):

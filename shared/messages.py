@@ -84,6 +84,7 @@ class CallerAudio(Message, frozen=True, array_like=True, tag=13):
 
     call: int
     data: bytes
+    at_ns: int  # when the gateway began to gather it: no later than its last byte came, however late this is read
 
 
 class CallerDtmf(Message, frozen=True, array_like=True, tag=14):

@@ -283,7 +283,7 @@ class VirtualGateway(Process):
                     self._take(worker, call)
 
     def _audio(self, worker: int, call: int, data: bytes) -> None:
-        self._say(worker, CallerAudio(call, data))
+        self._say(worker, CallerAudio(call, data, self.now_ns))
         self._kept[worker].append((self._said, call, data))
 
     def _say(self, worker: int, message: Message) -> None:

@@ -137,9 +137,9 @@ class VirtualWorker(Process):
     def from_gateway(self, gateway: str, message: Any, number: int) -> None:
         self.acknowledged[gateway] = number
         match message:
-            case CallerAudio(call, data):
+            case CallerAudio(call, data, at_ns):
                 if call in self.calls:
-                    self.calls[call].caller_audio(data)
+                    self.calls[call].caller_audio(data, at_ns)
             case MarkHeard(call):
                 if call in self.calls:
                     self.calls[call].mark(message)

@@ -194,7 +194,7 @@ class Cell:
                 self.pacer.acknowledge("gateway", batch.batch, self.now_ns, (), self.now_ns)
             self.report()
             self.now_ns += 10 * MS
-            self.call.caller_audio(SILENCE * 80)
+            self.call.caller_audio(SILENCE * 80, self.now_ns)
             if self.now_ns % (100 * MS) == 0:
                 self.call.forget_heard(self.now_ns)
 
