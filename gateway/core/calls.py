@@ -315,8 +315,9 @@ class Calls:
         seconds = (now_ns - call.started_ns) / 1e9
         return [
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
-            Release(call.number, call.worker),
+            # It takes along the audio that came before it; Release drops what is left.
             ToWorker(call.worker, CallEnded(call.number, reason)),
+            Release(call.number, call.worker),
             ToPacer(CloseLine(call.number)),
             *map(Note, self.chronicle.stream_ended(ended)),
             Log(f"call ended call_sid={call.call_sid} call={call.number:x} reason={reason} seconds={seconds:.1f}"),
