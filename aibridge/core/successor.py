@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
+from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
+
 from ..models.port import Purpose
 from .barge_in import Floor
 from .cancel_once import Making
@@ -19,7 +21,7 @@ from .conversation import Conversation
 from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
-from .playout import LineEvent
+from .playout import LineEvent, LineState
 from .responses import Truth
 from .story import LineMemory, Said, Story
 from .utterances import Utterance
@@ -133,6 +135,8 @@ def successor(
     talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
     # An answer to a withdrawal went to the predecessor.
     commands = talk.playout.step(LineEvent.ANSWERED)
+    if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
+        commands += talk.playout.withdraw(now_ns)
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
@@ -144,6 +148,16 @@ def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
     state = type(chart.state).__members__.get(name)
     if state is not None:
         chart.state = state
+
+
+def _is_scrap(last: InLine, now_ns: int) -> bool:
+    """Whether an utterance broke off, and the silent line still holds less than a frame of it.
+
+    Ended now, that part would be heard as a click after a gap.
+    """
+    (_, size, paced, ended, ear_ns), _ = last
+    is_silent = bool(ear_ns) and ear_ns + paced * BYTE_NS < now_ns + FRAME_NS
+    return not ended and 0 < size - paced < FRAME_BYTES and is_silent
 
 
 def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMemory) -> None:

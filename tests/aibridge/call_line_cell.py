@@ -29,6 +29,7 @@ from shared.messages import (
     LineState,
     OpenLine,
     PauseLine,
+    PlayoutShifted,
     RestoreLine,
     ResumeLine,
     Speech,
@@ -88,6 +89,8 @@ class Cell:
         self.call = self.worker()
         self.call.start(self.model)
         self.sent = 0
+        # All gaps that the line has reported.
+        self.gaps_ns = 0
 
     def worker(self) -> Call:
         conversation = Conversation(
@@ -174,6 +177,8 @@ class Cell:
                 if isinstance(report, LineState):
                     self.call.line_state(report)
                 else:
+                    if isinstance(report, PlayoutShifted):
+                        self.gaps_ns += report.gap_ns
                     self.call.playout(report)
 
     def run(self, ms: int, *, deliver: bool = True) -> None:

@@ -119,6 +119,22 @@ def test_a_successor_knows_the_speech_that_its_predecessor_left_in_the_line() ->
     assert cell.heard_bytes == len(SPEECH)
 
 
+@pytest.mark.parametrize(("dies_at_ms", "n_bytes"), [(500, 8_160), (1_500, 8_000)])
+def test_the_part_of_a_frame_that_a_failed_worker_left_is_heard_without_a_gap_or_not_at_all(
+    dies_at_ms: int, n_bytes: int
+) -> None:
+    """The worker fails in the midst of an answer, of which the line has 50 frames and 50 bytes: 1,006 ms."""
+    cell = Cell()
+    cell.says(8_050)
+    cell.run(dies_at_ms)
+    cell.worker_dies()
+    cell.run(2_000)
+    assert cell.wire == padded(SPEECH[:8_050])[:n_bytes]
+    assert cell.heard_bytes == min(n_bytes, 8_050)
+    assert cell.gaps_ns == 0
+    assert cell.call.conversation.asking.requested == "continue"
+
+
 def test_a_successor_knows_in_which_utterance_the_media_socket_began() -> None:
     cell = talking()
     cell.socket_dies()
