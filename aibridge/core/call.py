@@ -151,11 +151,15 @@ class Call:
 
     # --- losses ---
 
+    def memory(self) -> bytes:
+        """What a successor needs."""
+        return story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+
     def tell_memory(self) -> None:
         """Leave the memory for a successor with the gateway, unless the gateway has it."""
         if self._memory is not None:
             return
-        memory = story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+        memory = self.memory()
         if hash(memory) != self._kept:
             self._kept = hash(memory)
             self._shell.to_gateway(self.gateway, CallMemory(self.call, memory))

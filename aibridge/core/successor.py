@@ -54,6 +54,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
         purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",
         has_spoken=active is not None and bool(active.utterances),
         order=talk.order,
+        returned=talk.returned,
     )
     purposes: dict[int, str] = {}
     for utterance in talk.utterances.open():
@@ -113,7 +114,7 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
-    talk.order = story.order
+    talk.order, talk.returned = story.order, story.returned
     if not story.states and in_line:
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
@@ -198,6 +199,7 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
         # Unless the new session hears the rest of it: the turn that begins then is answered instead.
         talk.asking.owe("repeat", now_ns)
         talk.asking.not_before(now_ns + HEARS_AGAIN_NS)
-    if talk.asking.chart.state is Owed.ANSWER and last and last[0].role == "caller" and not last[0].text:
+    is_wordless = bool(last) and last[0].role == "caller" and not last[0].text
+    if talk.asking.chart.state is Owed.ANSWER and is_wordless and not talk.returned:
         talk.asking.owe("repeat", now_ns)  # the words are lost
     return commands + talk.settle(now_ns)

@@ -26,6 +26,8 @@ class Call:
     # A browser phone follows the call.
     followed: bool
     frames: FrameLog
+    # See StreamToken.returned.
+    returned: str = ""
     heard: Heard = field(default_factory=Heard)
     audio_rate: AudioRate = field(default_factory=AudioRate)
     stage: Stage = Stage.TALKING

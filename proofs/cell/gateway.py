@@ -14,7 +14,7 @@ from gateway.core.fallback import SWEEP_S
 from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop
 from gateway.core.metrics import DEFINITIONS, Metrics
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from gateway.core.plans import inbound
 from gateway.core.rules import Rules
 from shared.audio import FRAME_BYTES
@@ -184,7 +184,7 @@ class VirtualGateway(Process):
             inbound(fields["AccountSid"], fields["From"], fields["To"]),
             self.now_ns,
             resumed=query.get("resume") == "1",
-            after_order=query.get("after") == "order",
+            returned=dial_end(query, fields),
             worker=int(worker) if worker else None,
         )
         self.carry_out(answer.commands)
