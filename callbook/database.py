@@ -25,8 +25,8 @@ LOCK_S: Final = 5
 CONNECT_S: Final = 5
 # A statement takes milliseconds. A server that hangs is given up, and the statement is retried over a new connection.
 STATEMENT_S: Final = 30
-# To a file at once. One stays open; others, for readers beside the writer, are closed after use. As long as one is open,
-# SQLite keeps the descriptors of closed ones for the next ones (os_unix.c, setPendingFd): this bounds them, too.
+# To a file at once. One stays open; others, for readers beside the writer, are closed after use. As long as one is
+# open, SQLite keeps the descriptors of closed ones for the next ones (os_unix.c, setPendingFd): this bounds them, too.
 SQLITE_CONNECTIONS_MAX: Final = 5
 
 
