@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
 
 ORIGIN = "https://voice.example.com"
@@ -68,3 +68,9 @@ def test_over_rest_an_order_is_sent_as_the_same_twiml(order):
 
 def test_over_rest_a_hang_up_completes_the_call():
     assert Orders(ORIGIN, "", "").call_update(HangUp(), 3) == {"Status": "completed"}
+
+
+@pytest.mark.parametrize(("status", "end"), [("busy", "busy"), ("", "over"), ("x.1", "over")])
+def test_twilio_says_how_an_order_ended_and_other_words_are_not_repeated(status, end):
+    assert dial_end({"after": "order"}, {"DialCallStatus": status}) == end
+    assert dial_end({}, {"DialCallStatus": status}) == ""
