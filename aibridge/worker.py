@@ -40,6 +40,17 @@ log = logging.getLogger("aibridge")
 REPORT_S: Final = 1.0
 
 
+def rules_of(settings: Settings) -> Rules:
+    return Rules(
+        protect_ns=settings.greeting_protect_ms * 1_000_000,
+        barge_in=settings.barge_in,
+        confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
+        lead_ns=settings.tx_lead_ms * 1_000_000,
+        reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
+        renew_ns=int(settings.model_session_minutes * 60e9),
+    )
+
+
 class Worker:
     """`run` returns when `stop` is set. Raises ConfigError when the model refuses key or model name at the start."""
 
@@ -59,14 +70,7 @@ class Worker:
         setup = Setup(
             number=number,
             script=agent.script(recorded=is_recorded, fallback_ends_call=not settings.fallback_dial),
-            rules=Rules(
-                protect_ns=settings.greeting_protect_ms * 1_000_000,
-                barge_in=settings.barge_in,
-                confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
-                lead_ns=settings.tx_lead_ms * 1_000_000,
-                reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
-                renew_ns=int(settings.model_session_minutes * 60e9),
-            ),
+            rules=rules_of(settings),
             abilities=sessions.abilities,
             model=sessions.model,
             is_recorded=is_recorded,

@@ -13,13 +13,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from aibridge.core.rules import Rules
+from aibridge.worker import rules_of
 from shared.process import run
 from shared.settings import Settings
 from simulator.voice import clip
 
 from .cell.cell import Cell, Result, default_agent
-from .cell.clock import MS
 from .matrix_live import live
 from .matrix_rows import Row, row, table
 from .scenario import Scenario
@@ -30,18 +29,9 @@ from .verdict import TOLERANCE_MS
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 
-def rules_of(env: dict[str, str]) -> Rules:
-    """The conversation's rules under these settings, as aibridge's worker makes them."""
+def settings_of(env: dict[str, str]) -> Settings:
     values = {name.lower(): value for name, value in env.items()}
-    settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
-    return Rules(
-        protect_ns=settings.greeting_protect_ms * MS,
-        barge_in=settings.barge_in,
-        confirm_ns=settings.barge_in_confirm_ms * MS,
-        lead_ns=settings.tx_lead_ms * MS,
-        reconnect_ns=settings.model_reconnect_seconds * 1_000 * MS,
-        renew_ns=int(settings.model_session_minutes * 60e9),
-    )
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
 
 
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:
@@ -49,7 +39,7 @@ def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
-    cell = Cell(agent=default_agent(fields), rules=rules_of(scenario.env), seed=seed)
+    cell = Cell(agent=default_agent(fields), rules=rules_of(settings_of(scenario.env)), seed=seed)
     phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
