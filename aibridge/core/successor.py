@@ -6,7 +6,6 @@ the speech that the line still has, and then handles the loss of its predecessor
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -154,7 +153,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
     response = talk.responses.add(talk.numbers.next_response(), purpose, Truth.TOLD)
     response.utterances.append(number)
     utterance.response = response.number
-    utterance.kept = deque((speech,) if speech else ())
+    utterance.kept = [speech] if speech else []
     turn = talk.history.of_utterance(number)
     if turn is None or turn.speech is None:
         turn = talk.history.begin_utterance(utterance)
