@@ -120,8 +120,8 @@ class Call:
 
     # --- the beginning ---
 
-    def start(self, coming: Model | None) -> None:
-        """The media socket is open. `coming` is the session dialled ahead; None: that failed, or never happened."""
+    def start(self, coming: Model) -> None:
+        """The media socket is open. `coming` is the session dialled for it."""
         self.line.ask()
         self._coming = coming
         self._carry_out(self.conversation.start(self._shell.now_ns))
