@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
@@ -22,6 +23,7 @@ from shared.facts import (
     RecordingStatus,
     StreamBegan,
     StreamEnded,
+    StreamPath,
     Turn,
 )
 
@@ -99,6 +101,8 @@ class Records:
                 self._stream_began(session, fact, source)
             case StreamEnded():
                 self._stream_ended(session, fact)
+            case StreamPath():
+                self._stream_path(session, rows, fact)
             case CallStatus():
                 self._call_status(session, fact)
             case RecordingStatus():
@@ -141,6 +145,16 @@ class Records:
         stream.frames, stream.wire_gap_max_us = fact.frames, fact.wire_gap_max_us
         stream.stalls, stream.late_frames = fact.stalls, fact.late_frames
         self._ended(session, call, _time(fact.ended_ms), fact.reason)
+
+    def _stream_path(self, session: Session, rows: _Rows, fact: StreamPath) -> None:
+        _call(session, fact.call_sid, fact.began_ms)
+        rows.put(
+            models.PathSamples,
+            call_sid=fact.call_sid,
+            stream_sid=fact.stream_sid,
+            began_at=_time(fact.began_ms),
+            samples=json.dumps(fact.samples, separators=(",", ":")),
+        )
 
     def _call_status(self, session: Session, fact: CallStatus) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)

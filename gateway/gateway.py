@@ -13,7 +13,7 @@ from shared.bus import callbook_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
-from shared.messages import Frames, Message, PacerState
+from shared.messages import Frames, Message, PacerState, PathSamples
 from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -172,9 +172,11 @@ class Gateway:
         self.media.sweep()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
 
-    def _from_pacer(self, message: Frames | PacerState) -> None:
+    def _from_pacer(self, message: Frames | PacerState | PathSamples) -> None:
         if isinstance(message, Frames):
             self._wire.write(message)
+        elif isinstance(message, PathSamples):
+            self.calls.path_seen(message, monotonic_ns())
         else:
             self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
 
