@@ -20,7 +20,12 @@ from shared.settings import Settings
 from twentyms.cli import VERBS
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = [*sorted(ROOT.glob("[!.]*/**/README.md")), ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What a bench installs into out/ has pages of its own.
+PAGES: Final = [
+    *sorted(page for page in ROOT.glob("[!.]*/**/README.md") if page.relative_to(ROOT).parts[0] != "out"),
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS: Final = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 ARCHITECTURE: Final = TEXTS["docs/architecture.md"]
 TOP: Final = {path.name for path in ROOT.iterdir()} - {"out", "data"}

@@ -169,7 +169,8 @@ class Pacer:
 
     def _new(self, call: int, gateway: str, bridge: str, now_ns: int) -> _Call:
         start_ns = start_lead([*self._targets(), *self._former], self._lead_ns)
-        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+        is_known = bool(self._former)
+        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS, is_known=is_known)
         line = Line(lead, grid_ns=GRID_NS, call=call)
         known = self._calls[call] = _Call(line, self._outlet(gateway), bridge, CallPath(self._min_ns), now_ns)
         return known
