@@ -48,6 +48,8 @@ class Row:
     speech_s: float = 0.0
     # Silence inside an item at the carrier's ear, each; and the same as txpacer counted it (None: not ours).
     gaps: list[float] = field(default_factory=list)
+    # When each began, seconds after its call did.
+    gap_times_s: list[float] = field(default_factory=list)
     counted_gap_ms: float | None = None
     silences: list[float] = field(default_factory=list)
     # Of these, those at least a second after a stall.
@@ -95,6 +97,9 @@ class Row:
         self.failed_calls = sum(each.first_audio_ms is None for each in verdicts)
         self.speech_s = sum(each.speech_ms for each in verdicts) / 1_000
         self.gaps = [gap.ms for each in verdicts for gap in each.gaps]
+        self.gap_times_s = [
+            (gap.at_ns - call.started_ns) / 1e9 for call, each in zip(calls, verdicts, strict=True) for gap in each.gaps
+        ]
         interruptions = [i for each in verdicts for i in each.interruptions if i.effective_ns is not None]
         self.silences = [each.silence_ms for each in interruptions]
         if stalls is not None:

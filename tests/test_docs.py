@@ -151,7 +151,18 @@ def test_settings_exist_and_have_the_default_that_a_table_gives(page: str) -> No
 
 
 # Names in capitals that are not settings of twentyms: the kernel's, systemd's, a test's.
-ELSEWHERE: Final = ("CAP_", "RLIMIT_", "SCHED_", "SO_", "CONFIG_", "IPC_LOCK", "SYS_NICE", "CLOCK_", "ORDER_CALLS")
+ELSEWHERE: Final = (
+    "CAP_",
+    "RLIMIT_",
+    "SCHED_",
+    "SO_",
+    "CONFIG_",
+    "IPC_LOCK",
+    "SYS_NICE",
+    "CLOCK_",
+    "TCP_",
+    "ORDER_CALLS",
+)
 
 
 def is_default(text: str, default: Any) -> bool:
