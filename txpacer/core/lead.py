@@ -38,8 +38,8 @@ class Lead:
         "_held_ns",
         "_held_until_ns",
         "_is_known",
-        "_max_ns",
         "_min_ns",
+        "max_ns",
         "needed_ns",
         "step_ns",
         "target_ns",
@@ -49,7 +49,7 @@ class Lead:
         """`is_known`: other calls lately needed `start_ns`; otherwise it is a guess."""
         self._is_known = is_known
         self._min_ns = min_ns
-        self._max_ns = max_ns
+        self.max_ns = max_ns
         self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
         # The lead that would have hidden every delay since the owner last set it to 0, whatever the bounds. 0: nothing
@@ -66,7 +66,7 @@ class Lead:
         need_ns = delay_ns + MARGIN_NS
         self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
-        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
         if need_ns > self._min_ns and not self._is_known:
             # The first delay confirms what was expected, even if it is seen in part.
             self._is_known = True
@@ -88,7 +88,7 @@ class Lead:
         need_ns = round_trip_ns + REPAIR_NS + MARGIN_NS
         if self._is_known or need_ns <= self._min_ns:
             return
-        self._held_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
+        self._held_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
         self._held_until_ns = self._falls_ns = now_ns + UNKNOWN_NS
         self.target_ns = max(self.target_ns, self._held_ns)
 
