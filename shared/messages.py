@@ -213,6 +213,8 @@ class OpenLine(Message, frozen=True, array_like=True, tag=31):
     gateway: str
     handover: int = 0  # CallStarted's; a lower number comes from a stalled worker, and is dropped
     ask: int = 0  # LineState repeats it
+    # Where the lead of a new line starts, and its bounds, ms; None: as txpacer's settings say.
+    lead_ms: tuple[int, int, int] | None = None
 
 
 class Speech(Message, frozen=True, array_like=True, tag=32):
@@ -271,6 +273,7 @@ class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     ear_ns: int  # when the ear had played them; 0: it has not begun
     handover: int = 0  # as OpenLine's
     ask: int = 0  # LineState repeats it
+    lead_ms: tuple[int, int, int] | None = None  # as OpenLine's
 
 
 class PacerState(Message, frozen=True, array_like=True, tag=40):

@@ -28,6 +28,7 @@ class Reporter:
         call: int,
         call_sid: str,
         stream_sid: str,
+        agent: str,
         model: str,
         record: bool,
         resumed: bool,
@@ -37,6 +38,7 @@ class Reporter:
         self._call = call
         self._call_sid = call_sid
         self._stream_sid = stream_sid
+        self._agent = agent
         self._model = model
         self._record = record
         self._resumed = resumed
@@ -61,7 +63,9 @@ class Reporter:
     def _note_beginning(self, *, record: bool) -> None:
         began_ms = self._shell.unix_ms(self._began_ns)
         self._shell.note(
-            ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms)
+            ConversationBegan(
+                self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms, self._agent
+            )
         )
 
     def name_model(self, model: str) -> None:

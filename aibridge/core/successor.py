@@ -48,6 +48,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
+        agent=talk.agent,
         turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
         purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",

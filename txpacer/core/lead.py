@@ -28,11 +28,11 @@ FIRST_FALL_NS: Final = 500 * _MS
 class Lead:
     """The target lead of one line. Times are ns, monotonic; `step_ns` divides all of them."""
 
-    __slots__ = ("_falls_ns", "_held_ns", "_held_until_ns", "_max_ns", "_min_ns", "needed_ns", "step_ns", "target_ns")
+    __slots__ = ("_falls_ns", "_held_ns", "_held_until_ns", "_min_ns", "max_ns", "needed_ns", "step_ns", "target_ns")
 
     def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int) -> None:
         self._min_ns = min_ns
-        self._max_ns = max_ns
+        self.max_ns = max_ns
         self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
         # The lead that would have hidden every delay since the owner last set it to 0, whatever the bounds. 0: nothing
@@ -49,7 +49,7 @@ class Lead:
         need_ns = delay_ns + MARGIN_NS
         self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
-        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
         if need_ns > self._min_ns and (wanted_ns >= self._held_ns or now_ns >= self._held_until_ns):
             self._held_ns, self._held_until_ns = wanted_ns, now_ns + HOLD_NS
             if wanted_ns >= self.target_ns:

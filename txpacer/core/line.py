@@ -198,8 +198,8 @@ class Line:
         self._far.moved(seq, lag.lag_ns)
 
     def pinged(self, round_trip_ns: int, now_ns: int) -> int:
-        """A ping among the frames was answered. Returns how much longer than the least of the call that took."""
-        delay_ns = self._far.ping(round_trip_ns)
+        """A ping among the frames was answered. Returns how much longer than the least of its path that took."""
+        delay_ns = self._far.ping(round_trip_ns, now_ns)
         self.lead.delayed(delay_ns, now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead

@@ -20,6 +20,7 @@ def reporter(record=True):
         call=7,
         call_sid="CA1",
         stream_sid="MZ1",
+        agent="sales",
         model="m",
         record=record,
         resumed=False,
