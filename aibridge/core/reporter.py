@@ -103,14 +103,13 @@ class Reporter:
         if reason != "moved":  # else the worker that has the call now tells how they end
             for turn in self._open.values():
                 self._shell.note(self._cut_off(turn, at_ns))
-        usage = self._history.usage
-        at_ms = self._shell.unix_ms(at_ns)
+        usage, at_ms = self._history.usage, self._shell.unix_ms(at_ns)
         self._shell.note(
             ModelUsage(
                 self._call_sid,
                 self._call,
                 self._model,
-                usage.responses,
+                self._history.responses,
                 usage.input_text,
                 usage.input_audio,
                 usage.input_cached,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from shared.plan import HangUp
 
-from ..models.port import Inform
 from .commands import Command
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
 from .silence import GRACE_NS, WARNING, SilenceAct, SilenceEvent
@@ -46,7 +45,8 @@ class SilenceEvents(ToolEvents):
         patience = self.rules.patience
         if not self.sessions.is_live:
             return []
-        return [Inform(WARNING.format(seconds=(patience.length_ns - patience.warning_ns) // 1_000_000_000))]
+        seconds = (patience.length_ns - patience.warning_ns) // 1_000_000_000
+        return [self._truth.note(WARNING.format(seconds=seconds))]
 
     def length_reached(self, now_ns: int) -> list[Command]:
         """Say goodbye; and when that is not over after the grace period, end the call as it is."""

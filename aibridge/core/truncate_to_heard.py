@@ -77,8 +77,11 @@ class TruthTeller:
         if ours_ms is not None:
             self._metrics.history_error.observe(abs(ours_ms - heard_ms) / 1e3)
 
-    def replay(self) -> list[Command]:
-        """Tell a new session what was said; of each turn of the AI, the words that were heard or will be."""
+    def replay(self, note: str = "") -> list[Command]:
+        """Tell a new session what was said; of each turn of the AI, the words that were heard or will be.
+
+        `note` comes last.
+        """
         self._told.clear()
         self._told_calls.clear()
         self._truncated_ms.clear()
@@ -91,7 +94,13 @@ class TruthTeller:
             if turn.speech is not None:
                 self._told[turn.speech.number] = number
             commands.append(Tell(number, "caller" if turn.speech is None else "ai", text))
+        if note:
+            commands.append(self.note(note))
         return commands
+
+    def note(self, text: str) -> Command:
+        """Tell the model something that nobody said."""
+        return Tell(self._next(), "note", text)
 
     def tell_answer(self, call: ToolCall) -> list[Command]:
         """Tell this session the answer of a tool that a former session called."""

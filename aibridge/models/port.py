@@ -248,22 +248,15 @@ class Forget:
 
 @dataclass(frozen=True)
 class Tell:
-    """Words that were said before this session, or outside of it.
+    """Words that were said before this session, or outside of it; or a note about the call, which nobody said.
 
     `number` counts what was told; `after` is the telling whose place these words take (0: they come last).
     """
 
     number: int
-    role: Literal["caller", "ai"]
+    role: Literal["caller", "ai", "note"]
     text: str
     after: int = 0
-
-
-@dataclass(frozen=True)
-class Inform:
-    """Something that the model has to know and nobody said."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -305,9 +298,7 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = (
-    Ask | Cancel | Truncate | Forget | Tell | Inform | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
-)
+ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
 
 
 class Model(Protocol):

@@ -12,7 +12,7 @@ from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, Ses
 from aibridge.models.realtime.session_config import function, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
-from simulator.model.behaviour import Behaviour
+from simulator.model.behaviour import Behaviour, Behaviours
 from simulator.model.session import ModelSession
 from simulator.voice import Voice
 
@@ -32,7 +32,7 @@ class VirtualModel:
         self.functions = [function(name, "A tool.", {}) for name in tools]
         self.hop_ms = hop_ms
         self._seed = seed
-        self._behaviours: dict[str, list[Behaviour]] = {}
+        self._behaviours = Behaviours()
         self._dialled = 0
         self.sessions: dict[str, list[ModelSession]] = {}
         # By call, the events sent to the model without audio: (time, number of the session in the call, event type).
@@ -40,7 +40,7 @@ class VirtualModel:
         self._open: dict[str, list[VirtualSession]] = {}
 
     def expect(self, call_sid: str, behaviours: Sequence[Behaviour]) -> None:
-        self._behaviours[call_sid] = list(behaviours)
+        self._behaviours.expect(call_sid, behaviours)
         self.sessions[call_sid] = []
         self.sent[call_sid] = []
         self._open[call_sid] = []
@@ -48,8 +48,7 @@ class VirtualModel:
     def dial(
         self, worker: Process, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver
     ) -> VirtualSession:
-        left = self._behaviours[call_sid]
-        behaviour = left.pop(0) if len(left) > 1 else left[0]
+        behaviour = self._behaviours(call_sid)
         self._dialled += 1
         session = VirtualSession(self, worker, call_sid, agent, self._dialled, self._seed, behaviour, numbers, receiver)
         self._open[call_sid].append(session)

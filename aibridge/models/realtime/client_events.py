@@ -30,6 +30,7 @@ FAREWELL: Final = "The call ends now. Say goodbye in one short sentence, and ask
 # Responses in which the model shall speak, and call no tool.
 _ONLY_SPEECH: Final = ("filler", "nudge", "farewell")
 _REQUEST: Final = "create_"
+_ROLES: Final = {"caller": "user", "ai": "assistant", "note": "system"}
 
 
 def say_exactly(words: str, language: str, *, is_greeting: bool) -> str:
@@ -56,12 +57,6 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
             return {"type": "response.create", "event_id": f"{_REQUEST}{request}", "response": response}
         case port.Tell():
             return _told(command)
-        case port.Inform(text):
-            content: Any = [{"type": "input_text", "text": text}]
-            return {
-                "type": "conversation.item.create",
-                "item": {"type": "message", "role": "system", "content": content},
-            }
         case port.TellCall(number, name, arguments):
             told = _told_id(number)
             return {
@@ -110,14 +105,14 @@ def _told_id(number: int) -> str:
 
 def _told(command: port.Tell) -> RealtimeClientEventParam:
     """As text, because item.create cannot hold audio of the assistant."""
-    is_caller = command.role == "caller"
+    role = _ROLES[command.role]
     event: Any = {
         "type": "conversation.item.create",
         "item": {
             "id": _told_id(command.number),
             "type": "message",
-            "role": "user" if is_caller else "assistant",
-            "content": [{"type": "input_text" if is_caller else "output_text", "text": command.text}],
+            "role": role,
+            "content": [{"type": "output_text" if role == "assistant" else "input_text", "text": command.text}],
         },
     }
     if command.after:

@@ -68,7 +68,7 @@ def test_a_turn_cut_off_by_the_end_of_the_call_holds_the_words_that_there_was_ti
     one.first_frame(S)
     say(history, ended_ns=None, heard=None)
     history.interruptions.append(Interruption(S, S + 120_000_000, False, True))
-    history.usage.responses = 3
+    history.responses = 3
     one.gap(3_000_000)
     one.gap(1_000_000, continued=True)
     one.ended(2 * S, "stop")

@@ -7,7 +7,7 @@ from aibridge.core.rules import Rules
 from aibridge.core.silence import GRACE_NS, Patience
 from aibridge.core.successor import successor, tell
 from aibridge.core.tools import ToolRule
-from aibridge.models.port import Ask, Inform
+from aibridge.models.port import Ask, Tell
 from tests.aibridge.bench import MS, Bench
 
 SILENT = Rules(patience=Patience(silence_ns=10_000 * MS, nudges=1))
@@ -97,9 +97,9 @@ def test_a_caller_who_speaks_into_the_farewell_keeps_the_call() -> None:
 def test_the_model_is_warned_before_the_longest_call_ends_and_the_caller_hears_a_goodbye() -> None:
     bench = Bench(rules=SHORT)
     bench.wait(19_900)
-    assert bench.all(Inform) == []
+    assert bench.all(Tell) == []
     bench.wait(200)
-    assert [each.text for each in bench.all(Inform)] == [
+    assert [each.text for each in bench.all(Tell)] == [
         "This call may last 20 more seconds. Bring it to an end, and say goodbye before that."
     ]
     bench.wait(20_000)
