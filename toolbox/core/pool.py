@@ -41,6 +41,7 @@ class _Child:
     # When it is killed, unless something happens before; None: never.
     kill_ns: int | None
     phase: Phase = Phase.STARTING
+    was_ready: bool = False
     running: set[int] = field(default_factory=set)
     halted: set[int] = field(default_factory=set)
     idle_ns: int = 0
@@ -120,7 +121,7 @@ class Pool:
             if number in child.running and number not in child.halted:
                 child.halted.add(number)
                 child.kill_ns = min(now_ns + self._grace_ns, child.kill_ns or now_ns + self._grace_ns)
-                return [Halt(name, number)]
+                return [Halt(name, number), *self._assign(now_ns)]
         return []
 
     # --- children ---
@@ -130,7 +131,8 @@ class Pool:
         child = self._children[name]
         if child.phase is Phase.STARTING:
             self._failures = 0
-            child.phase, child.kill_ns, child.idle_ns = Phase.READY, None, now_ns
+            child.phase, child.was_ready = Phase.READY, True
+            child.kill_ns, child.idle_ns = None, now_ns
             if self._is_retired:
                 return self._close(child, now_ns)
         return self._assign(now_ns)
@@ -156,8 +158,7 @@ class Pool:
         """The child's process has ended."""
         child = self._children.pop(name)
         commands: list[PoolCommand] = [Lost(number) for number in sorted(child.running)]
-        is_failed_start = child.phase is Phase.STARTING or (child.phase is Phase.ENDING and not child.idle_ns)
-        if is_failed_start and not self._is_retired:
+        if not child.was_ready and not self._is_retired:
             self._retry_ns = now_ns + min(RETRY_NS << min(self._failures, 10), RETRY_MAX_NS)
             self._failures += 1
             if self.is_failing:
@@ -167,7 +168,12 @@ class Pool:
 
     @property
     def _alive(self) -> list[_Child]:
-        return [child for child in self._children.values() if child.phase is not Phase.ENDING]
+        """Children that can be expected to take more calls. One that is to stop its only call will often be killed."""
+        return [
+            child
+            for child in self._children.values()
+            if child.phase is not Phase.ENDING and not (self._places == 1 and child.halted)
+        ]
 
     def _spare(self) -> list[_Child]:
         """Idle children, without the one that stays."""
@@ -186,7 +192,7 @@ class Pool:
         starting = sum(child.phase is Phase.STARTING for child in self._children.values())
         room = self._children_max - len(self._children)
         alive = len(self._alive)
-        wanted = len(self._queue) - starting if self._places == 1 and alive else 1 - alive
+        wanted = max(1 - alive, len(self._queue) - starting if self._places == 1 else 0)
         return max(0, min(wanted, room))
 
     def _assign(self, now_ns: int) -> list[PoolCommand]:

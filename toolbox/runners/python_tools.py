@@ -85,7 +85,8 @@ class Child:
         self._tools = tools
         self._frames = Frames(ToChild)
         self._runner: asyncio.Runner | None = None
-        self._task: asyncio.Task[Any] | None = None
+        # Another process takes the next call: this one's memory is full.
+        self._is_spent = False
 
     def run(self) -> None:
         self._sock.sendall(frame(Offered(tuple(signature.offer for signature in self._tools.values()))))
@@ -93,6 +94,8 @@ class Child:
             for message in self._frames.feed(data):
                 if isinstance(message, RunTool):
                     self._sock.sendall(frame(self._answer(message)))
+                    if self._is_spent:
+                        return
 
     def _answer(self, run: RunTool) -> Ended:
         outcome: Literal["done", "failed", "refused"]
@@ -108,7 +111,10 @@ class Child:
             outcome, output = "refused", f"The arguments do not fit: {exc}"
         except ToolError as exc:
             outcome, output = "failed", str(exc)
+        except asyncio.CancelledError:
+            outcome, output = "failed", "The tool was stopped."
         except BaseException as exc:
+            self._is_spent = isinstance(exc, MemoryError)
             # The text of an exception may quote a caller, so only its place goes into the log.
             files = {signature.function.__code__.co_filename} if hasattr(signature.function, "__code__") else set()
             where = [each for each in traceback.extract_tb(exc.__traceback__) if each.filename in files]

@@ -64,7 +64,7 @@ class Signature:
         schema.pop("description", None)
         self.offer = Offer(
             name,
-            parsed.description,
+            parsed.description.strip(),
             json.dumps(_without_titles(schema)),
             options.deadline_s,
             options.concurrency,
