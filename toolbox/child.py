@@ -108,7 +108,8 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "toolbox.runners", kind, str(other.fileno())],
                 pass_fds=[other.fileno()],
-                env=env,
+                # What is printed shall be in the log at once, and also when the child is killed.
+                env={**env, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -76,6 +76,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     number: int
     outcome: Literal["done", "failed", "refused"]
     output: str
+    is_last: bool = False  # the child ends now: its memory is full
 
 
 ToChild = Setup | RunTool | StopTool

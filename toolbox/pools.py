@@ -133,9 +133,9 @@ class Children:
                 self._settle(tools)
             case CannotStart(reason):
                 self._complain(reason)
-            case Ended(number, outcome, output) if self._pool.runs(name, number):
+            case Ended(number, outcome, output, is_last) if self._pool.runs(name, number):
                 self._owner.ended(number, outcome, output)
-                self._do(self._pool.ended(name, number, monotonic_ns()))
+                self._do(self._pool.ended(name, number, monotonic_ns(), is_last=is_last))
 
     def _on_gone(self, name: int) -> None:
         del self._children[name]

@@ -141,9 +141,11 @@ class Pool:
         """Whether the child has this call."""
         return name in self._children and number in self._children[name].running
 
-    def ended(self, name: int, number: int, now_ns: int) -> list[PoolCommand]:
-        """The child has answered the call."""
+    def ended(self, name: int, number: int, now_ns: int, *, is_last: bool = False) -> list[PoolCommand]:
+        """The child has answered the call. `is_last`: it takes no other one, and ends by itself."""
         child = self._children[name]
+        if is_last and child.phase is Phase.READY:
+            child.phase, child.kill_ns = Phase.ENDING, now_ns + CLOSE_NS
         child.running.discard(number)
         child.halted.discard(number)
         if not child.halted and child.phase is Phase.READY:

@@ -101,7 +101,11 @@ class Requests:
             return "refused", f"The arguments do not fit: {exc}"
         try:
             async with self._sessions[tool.allow_private].request(
-                tool.method, URL(url, encoded=True).extend_query(query), json=body, headers=tool.headers
+                tool.method,
+                URL(url, encoded=True).extend_query(query),
+                json=body,
+                headers=tool.headers,
+                allow_redirects=False,
             ) as response:
                 return await read(response, tool.answer)
         except aiohttp.ClientError as exc:

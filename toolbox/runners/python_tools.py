@@ -121,7 +121,7 @@ class Child:
             place = f" at {Path(where[-1].filename).name}:{where[-1].lineno}" if where else ""
             print(f"{run.tool} raised {type(exc).__name__}{place}", file=sys.stderr, flush=True)
             outcome, output = "failed", f"The tool failed ({type(exc).__name__})."
-        return Ended(run.number, outcome, cut(output))
+        return Ended(run.number, outcome, cut(output), self._is_spent)
 
     def _run_async(self, signature: Signature, values: dict[str, Any]) -> Any:
         if self._runner is None:

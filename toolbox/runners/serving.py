@@ -22,6 +22,8 @@ class Serving:
         self._run_call = run_call
         self._frames = Frames(ToChild)
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        # Calls that toolbox asked to stop. One that is cancelled otherwise is lost with this process.
+        self._stopped: set[int] = set()
         self._sending = asyncio.Lock()
         sock.setblocking(False)
 
@@ -35,6 +37,7 @@ class Serving:
                 if isinstance(message, RunTool):
                     self._tasks[message.number] = asyncio.create_task(self._answer(message))
                 elif isinstance(message, StopTool) and message.number in self._tasks:
+                    self._stopped.add(message.number)
                     self._tasks[message.number].cancel()
         for task in self._tasks.values():
             task.cancel()
@@ -44,10 +47,13 @@ class Serving:
         try:
             outcome, output = await self._run_call(run)
         except asyncio.CancelledError:
+            if run.number not in self._stopped:
+                raise
             outcome, output = "failed", ""
         except Exception as exc:
             outcome, output = "failed", f"The tool failed ({type(exc).__name__})."
         del self._tasks[run.number]
+        self._stopped.discard(run.number)
         await self._send(Ended(run.number, outcome, cut(output).encode("utf-8", "replace").decode()))
 
     async def _send(self, message: Any) -> None:

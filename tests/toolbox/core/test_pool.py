@@ -80,6 +80,15 @@ def test_the_calls_of_a_child_that_dies_are_lost_and_another_child_starts_at_onc
     assert not pool.is_failing
 
 
+def test_a_child_that_ends_after_its_answer_gets_no_other_call() -> None:
+    pool = started()
+    pool.want(1, 0)
+    pool.want(2, 0)
+    assert pool.ended(1, 1, 5 * MS, is_last=True) == []
+    assert pool.gone(1, 6 * MS) == [Spawn(2)]
+    assert pool.ready(2, 7 * MS) == [Run(2, 2)]
+
+
 def test_children_that_do_not_start_are_tried_again_after_longer_and_longer_pauses() -> None:
     pool = Pool()
     now_ns = 0
