@@ -15,10 +15,11 @@ import uvloop
 import zmq
 
 from shared import pages, process, settings
+from shared.agents.reload import Reload
 from shared.settings import Settings
 from shared.watch import CollectorPauses, LoopLag
 
-from . import config, idle
+from . import config
 from .config import AgentSources
 from .metrics import Metrics, bounded, definitions
 from .toolbox import Toolbox
@@ -44,7 +45,7 @@ def main() -> None:
 
 def _idle() -> None:
     """Become a small process: the libraries that are loaded by now take ten times its memory."""
-    os.execv(sys.executable, [sys.executable, "-I", "-S", str(Path(idle.__file__)), "-m", "toolbox"])
+    os.execv(sys.executable, [sys.executable, "-m", "toolbox.idle"])
 
 
 async def serve(chosen: Settings, agents: Sequence[AgentSources]) -> None:
@@ -53,7 +54,8 @@ async def serve(chosen: Settings, agents: Sequence[AgentSources]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     toolbox = Toolbox(agents, chosen, config.environment(Path()))
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(toolbox, chosen))
+    reload = Reload(lambda: config.load(chosen), toolbox.use, logger)
+    loop.add_signal_handler(signal.SIGHUP, reload.ask)
     if not await toolbox.settled(SETTLE_S):
         logger.warning("some tools are not ready after %g s; calls can begin without them", SETTLE_S)
     names = bounded(toolbox.tool_names)
@@ -68,16 +70,6 @@ async def serve(chosen: Settings, agents: Sequence[AgentSources]) -> None:
     finally:
         await toolbox.close()
         context.destroy(linger=0)
-
-
-def _reload(toolbox: Toolbox, chosen: Settings) -> None:
-    """Read the agents' files again. A mistake in them changes nothing."""
-    try:
-        agents = config.load(chosen)
-    except process.ConfigError as exc:
-        logger.error("the tools stay as they were: %s", exc)
-    else:
-        toolbox.use(agents)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The tools that the agents' files declare: the table `[tools]`, read, checked, and with secrets filled in.
 
-docs/agents.md explains each field. The rest of an agent's file is aibridge's.
+docs/agents.md explains each key. shared/agents/agent_file.py has the other keys of an agent's file.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -17,7 +16,8 @@ import msgspec
 from dotenv import dotenv_values
 from jmespath.exceptions import JMESPathError
 
-from shared.process import ConfigError
+from shared.agents.choice import FoundAgent
+from shared.agents.directory import AgentsError, read_directory, read_file
 from shared.settings import Settings
 
 from .core import urls
@@ -115,44 +115,41 @@ def environment(directory: Path) -> dict[str, str]:
     return {name: value for name, value in dotenv_values(directory / ".env").items() if value} | dict(os.environ)
 
 
-def agent_files(settings: Settings) -> dict[str, Path]:
-    """By the agent's name, which is the file's."""
-    return {settings.agent_file.stem: settings.agent_file} if settings.agent_file else {}
+def _found(settings: Settings) -> list[FoundAgent]:
+    """Raises AgentsError, as gateway and aibridge do for the same mistakes."""
+    if settings.agents_dir is not None:
+        return list(read_directory(settings.agents_dir).agents.values())
+    if settings.agent_file is None:
+        return []
+    found, problems = read_file(settings.agent_file, f"AGENT_FILE {settings.agent_file} is not an agent")
+    if found is None:
+        raise AgentsError(problems)
+    return [found]
 
 
 def load(settings: Settings, directory: Path = Path()) -> list[AgentSources]:
-    """The tools of all agents that have some. Raises ConfigError, one line, for a declaration that cannot be used."""
-    declared = {name: (path, _read(path)) for name, path in agent_files(settings).items()}
-    found = {name: (path, tools) for name, (path, tools) in declared.items() if tools != Tools()}
-    if not found:
-        return []
-    variables = environment(directory)
-    checked = {name: (path, _checked(path, tools, variables)) for name, (path, tools) in found.items()}
+    """The tools of all agents that have some. Raises AgentsError for files that cannot be used.
+
+    `directory` holds the `.env` with the values of `${NAME}`.
+    """
+    declared = [found for found in _found(settings) if found.file.tools]
+    variables = environment(directory) if declared else {}
+    problems: list[str] = []
+    checked: dict[str, tuple[Path, Tools]] = {}
+    for found in declared:
+        try:
+            tools = _filled(msgspec.convert(found.file.tools, Tools), variables)
+            _check(found.path, tools)
+        except ValueError as exc:  # msgspec's errors are of this kind
+            problems.append(f"{found.path}: tools: {exc}; docs/agents.md explains the keys")
+        else:
+            checked[found.name] = (found.path, tools)
+    if problems:
+        raise AgentsError(problems)
     # One child makes the requests of all agents.
     http = {f"{agent}/{tool}": each for agent, (_, tools) in checked.items() for tool, each in tools.http.items()}
-    return [_sources(name, path, tools, http) for name, (path, tools) in checked.items()]
-
-
-def _read(path: Path) -> Tools:
-    """The table `[tools]` of an agent's file; empty for a file that aibridge will refuse. Raises ConfigError."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tools", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return Tools()
-    try:
-        return msgspec.convert(table, Tools)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{path}, [tools]: {exc}; see docs/agents.md") from None
-
-
-def _checked(path: Path, tools: Tools, variables: Mapping[str, str]) -> Tools:
-    """With the values of `${NAME}`. Raises ConfigError."""
-    try:
-        filled = _filled(tools, variables)
-        _check(path, filled)
-    except ValueError as exc:
-        raise ConfigError(f"{path}, [tools]: {exc}; see docs/agents.md") from None
-    return filled
+    every = [_sources(name, path, tools, http) for name, (path, tools) in checked.items()]
+    return [agent for agent in every if agent.sources]
 
 
 def _check(path: Path, tools: Tools) -> None:

@@ -1,4 +1,4 @@
-"""What toolbox becomes when no agent has tools: a process of 4 MB that waits for a signal.
+"""What toolbox becomes when no agent has tools: a process of 5 MB that waits for a signal.
 
 A supervisor may expect its processes to stay. At SIGHUP it looks for tools again.
 """

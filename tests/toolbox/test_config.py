@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shared.agents.directory import AgentsError
 from shared.process import ConfigError
 from shared.settings import Settings
 from toolbox.config import AgentSources, HttpTool, load
@@ -76,5 +77,18 @@ def test_a_mistake_is_named_in_one_line_with_its_file(tmp_path: Path, tools: str
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_no_agent_is_left_to_aibridge(tmp_path: Path) -> None:
-    assert declared(tmp_path, "]") == []
+def test_a_file_that_is_no_agent_is_refused_as_aibridge_refuses_it(tmp_path: Path) -> None:
+    with pytest.raises(AgentsError, match="it is not TOML"):
+        declared(tmp_path, "]")
+
+
+def test_the_tools_of_a_directory_belong_to_the_agents_of_their_files(tmp_path: Path) -> None:
+    for name, tools in (("sales", HTTP), ("office", "default = true\n"), ("support", HTTP)):
+        (tmp_path / f"{name}.toml").write_text('instructions = "Be kind."\n' + tools)
+    agents = load(Settings(_env_file=None, agents_dir=tmp_path), tmp_path)  # type: ignore[call-arg]  # pydantic's own
+    assert {agent.agent: [prefix for _, prefix in agent.sources] for agent in agents} == {
+        "sales": ["sales/"],
+        "support": ["support/"],
+    }
+    # One process makes the requests of both.
+    assert len({source.key for agent in agents for source, _ in agent.sources}) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,3 +24,6 @@ def limit_memory(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, wanted))
     # A core dump would hold callers' words.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Of all processes of the machine, the kernel shall end this one first when memory is short.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")

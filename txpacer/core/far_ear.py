@@ -15,6 +15,10 @@ Three facts tell the two apart.
 - Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
   believed.
 
+A path may get longer, for minutes or for good: another route, or a download that fills a queue. Then every ping is
+late, and every echo, too, without any lag: in this talkspurt by the longer way back, and from the next one on by both
+ways. Pings that stay late show it.
+
 Believing a lag that is none costs a gap; not believing a true one costs a longer tail after a barge-in, until the AI is
 silent next. That is why doubt wins.
 """
@@ -30,6 +34,10 @@ _MS: Final = 1_000_000
 DOUBT_NS: Final = 100 * _MS
 # Less than this is the jitter of two ways and two event loops.
 NOISE_NS: Final = 10 * _MS
+# Pings that are late by at least LONGER_NS for LONGER_AFTER_NS show a longer path. After a stall, all late pings are
+# answered at the same time, and the next one is quick. A wrong guess costs little: the first quick ping corrects it.
+LONGER_NS: Final = 30 * _MS
+LONGER_AFTER_NS: Final = 2_000 * _MS
 # Marks without an echo, at most: half a minute of speech. Twilio echoes in order, so an echo settles all before it.
 PENDING_MAX: Final = 64
 
@@ -54,9 +62,12 @@ class FarEar:
         "_base_ns",
         "_began_late_ns",
         "_cause_ns",
+        "_late_pings_ns",
+        "_late_since_ns",
         "_least_ping_ns",
         "_marks",
         "_previous_ns",
+        "_towards_ns",
         "_was_lag",
         "missing",
         "strange",
@@ -68,6 +79,11 @@ class FarEar:
         # The least delay of an echo, and of a ping, in this call; None: there was none yet.
         self._base_ns: int | None = None
         self._least_ping_ns: int | None = None
+        # By how much all pings were late since that instant (None: the last one was quick).
+        self._late_pings_ns = 0
+        self._late_since_ns: int | None = None
+        # By how much the way to the ear got longer in this talkspurt: echoes of the next one are as late.
+        self._towards_ns = 0
         # In this talkspurt: the longest delay of a ping beyond the least, and the delay of the echo before.
         self._cause_ns = 0
         self._previous_ns: int | None = None
@@ -81,6 +97,10 @@ class FarEar:
 
     def begin(self) -> None:
         """The silent ear begins to play again: no lag outlives silence."""
+        self._settle_path()
+        if self._base_ns is not None:
+            self._base_ns += self._towards_ns
+        self._towards_ns = 0
         self._cause_ns = 0
         self._previous_ns = None
         self._began_late_ns = 0
@@ -102,13 +122,34 @@ class FarEar:
         self._marks.clear()
         self.begin()
 
-    def ping(self, delay_ns: int) -> int:
-        """A ping and its answer took `delay_ns`. Returns how much longer than the least of the call that was."""
+    def ping(self, delay_ns: int, now_ns: int) -> int:
+        """A ping and its answer took `delay_ns`. Returns how much longer than the least of this path that was."""
         if self._least_ping_ns is None or delay_ns < self._least_ping_ns:
             self._least_ping_ns = delay_ns
         excess_ns = delay_ns - self._least_ping_ns
+        if excess_ns < LONGER_NS:
+            self._late_since_ns, self._late_pings_ns = None, 0
+        elif self._late_since_ns is None:
+            self._late_since_ns, self._late_pings_ns = now_ns, excess_ns
+        else:
+            self._late_pings_ns = min(self._late_pings_ns, excess_ns)
+            if now_ns - self._late_since_ns >= LONGER_AFTER_NS:
+                excess_ns -= self._late_pings_ns
+                self._settle_path()
+                self._cause_ns = excess_ns
         self._cause_ns = max(self._cause_ns, excess_ns)
         return excess_ns
+
+    def _settle_path(self) -> None:
+        """Take the delay of all late pings for the path's; half of it for the way back."""
+        longer_ns, back_ns = self._late_pings_ns, self._late_pings_ns // 2
+        if longer_ns and self._least_ping_ns is not None and self._base_ns is not None:
+            self._least_ping_ns += longer_ns
+            self._base_ns += back_ns
+            if self._previous_ns is not None:
+                self._previous_ns -= back_ns
+            self._towards_ns += longer_ns - back_ns
+        self._late_since_ns, self._late_pings_ns = None, 0
 
     def echo(self, seq: int, at_ns: int) -> Lag | None:
         """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
@@ -124,7 +165,7 @@ class FarEar:
         if previous_ns is None:
             self._began_late_ns = late_ns
             return None
-        lag_ns = min(previous_ns, late_ns)
+        lag_ns = max(0, min(previous_ns, late_ns) - self._late_pings_ns // 2)
         believed_ns = max(min(lag_ns, self._cause_ns), lag_ns - DOUBT_NS)
         continued, self._was_lag = self._was_lag, believed_ns >= NOISE_NS
         if believed_ns < NOISE_NS:

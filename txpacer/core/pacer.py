@@ -5,27 +5,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.liveness import GATEWAY_GONE_S, ns
 from shared.messages import (
+    BridgeHello,
+    CloseLine,
     Frames,
+    GatewayHello,
     LineState,
     Message,
+    OpenLine,
+    PacerState,
+    PathSamples,
+    PathSeen,
+    PauseLine,
     PlayoutFinished,
     PlayoutShifted,
     PlayoutStarted,
+    RestoreLine,
+    ResumeLine,
+    Speech,
+    SpeechEnd,
+    Withdraw,
     Withdrawn,
 )
 
+from .call_path import CallPath
 from .lead import Lead, start_lead
 from .line import Line
-from .metrics import PacerMetrics
+from .metrics import LEADS, PacerMetrics
 from .outlet import GRID_NS, Outlet
 from .reports import CaughtUp, Finished, Report, Shifted, Started, Starved
 
 GONE_NS = ns(GATEWAY_GONE_S)
 # A new line starts from the leads of the live lines and of as many former ones.
 FORMER_LINES = 8
+# How often the lead that a long call would have needed is observed.
+NEEDED_NS = 300_000_000_000
 
 
 @dataclass(eq=False)
@@ -35,26 +52,38 @@ class _Call:
     line: Line
     outlet: Outlet
     bridge: str
+    path: CallPath
+    # Since when the line's lead remembers what it would have needed.
+    needed_since_ns: int
+    # Its agent has a lead of its own, which says nothing about the path of other callers.
+    has_own_lead: bool = False
     # How often the call had changed hands when `bridge` got it.
     handover: int = 0
-    # Gaps at the ear so far.
+    # The gaps so far, and where the frames of the last one were late.
     ear_gap_ns: int = 0
+    gap_place: str = ""
+    # Marks that were never echoed, and echoes of no known mark, as far as they are counted.
+    odd_echoes: tuple[int, int] = (0, 0)
 
 
 class Pacer:
     """Lines, ticks and acknowledgements; no clock, no socket. Times are ns of one monotonic clock.
 
-    `lead_ns` must be a multiple of GRID_NS.
+    `lead_ns` must be a multiple of GRID_NS. `epoch` is another one at each start: all lines before it are lost.
     """
 
-    def __init__(self, *, lead_ns: int, metrics: PacerMetrics, min_ns: int = 0, max_ns: int = 0) -> None:
+    def __init__(
+        self, *, lead_ns: int, metrics: PacerMetrics, epoch: int = 1, min_ns: int = 0, max_ns: int = 0
+    ) -> None:
         """Leads start at `lead_ns` and adapt between `min_ns` and `max_ns` (0: fixed)."""
+        self._epoch = epoch
         self._lead_ns = lead_ns
         self._min_ns = min_ns or lead_ns
         self._max_ns = max_ns or lead_ns
         # The targets of lines that ended lately.
         self._former: deque[int] = deque(maxlen=FORMER_LINES)
         self._metrics = metrics
+        metrics.lead_max.set(self._max_ns / 1e9)
         self._calls: dict[int, _Call] = {}
         self._outlets: dict[str, Outlet] = {}
         # Gaps that may yet prove longer, ns, and as they were at the last `measure`.
@@ -71,16 +100,72 @@ class Pacer:
         """Speech that is not paced yet, of all lines."""
         return sum(call.line.reservoir_bytes for call in self._calls.values())
 
+    # --- messages ---
+
+    def from_bridge(self, bridge: str, message: Any, now_ns: int) -> PacerState | None:
+        """Carry out a message of BridgeToPacer. Returns the answer to a hello."""
+        if type(message) is Speech and self._belongs_to(message.call, bridge):  # nearly every message
+            self.speech(message.call, message.utterance, message.data, now_ns)
+            return None
+        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not self._belongs_to(message.call, bridge):
+            # The worker was stalled and given up; another worker owns its calls now.
+            self._metrics.foreign.inc()
+            return None
+        match message:
+            case SpeechEnd(call, utterance):
+                self.end(call, utterance, now_ns)
+            case Withdraw(call, through, clear):
+                self.withdraw(call, through, clear, now_ns)
+            case PauseLine(call):
+                self.pause(call)
+            case ResumeLine(call):
+                self.resume(call, now_ns)
+            case OpenLine(call, gateway, handover, ask, lead_ms):
+                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
+            case RestoreLine(epoch=epoch):
+                if epoch == self._epoch:
+                    self.restore(message, bridge, now_ns)
+            case CloseLine(call):
+                self.close(call)
+            case BridgeHello():
+                return PacerState(self._epoch, len(self))
+        return None
+
+    def from_gateway(self, gateway: str, message: Any, now_ns: int) -> PacerState | None:
+        """Carry out a message of GatewayToPacer. Returns the answer to a hello."""
+        match message:
+            case CloseLine(call):
+                self.close(call)
+            case GatewayHello():
+                self._outlet(gateway).hello(now_ns)
+                return PacerState(self._epoch, len(self))
+            case PathSeen(echoes, pings):
+                self.path_seen(echoes, pings, now_ns)
+            case _:
+                self.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)
+        return None
+
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str, now_ns: int, *, handover: int = 0, ask: int = 0) -> None:
+    def open(
+        self,
+        call: int,
+        gateway: str,
+        bridge: str,
+        now_ns: int,
+        *,
+        handover: int = 0,
+        ask: int = 0,
+        lead_ms: tuple[int, int, int] | None = None,
+    ) -> None:
         """A call started, or another worker took it over: `gateway` gets its frames now, `bridge` its reports.
 
         Opening a line again does no harm, and is answered again. A successor knows of no pause, so it ends one.
+        `lead_ms` is OpenLine's, for a new line.
         """
         known = self._calls.get(call)
         if known is None:
-            known = self._new(call, gateway, bridge)
+            known = self._new(call, gateway, bridge, lead_ms, now_ns)
         elif handover < known.handover:
             self._metrics.foreign.inc()
             return
@@ -95,45 +180,39 @@ class Pacer:
         speech = tuple(line.unpaced()) if handover else ()
         self._report(known, LineState(call, tuple(line.unheard()), ask, speech))
 
-    def _new(self, call: int, gateway: str, bridge: str) -> _Call:
-        targets = [each.line.lead.target_ns for each in self._calls.values()]
-        start_ns = start_lead([*targets, *self._former], self._lead_ns)
-        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+    def _new(self, call: int, gateway: str, bridge: str, lead_ms: tuple[int, int, int] | None, now_ns: int) -> _Call:
+        default_ns, min_ns, max_ns = self._lead_ns, self._min_ns, self._max_ns
+        if lead_ms is not None:
+            default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
+        start_ns = start_lead([*self._targets(), *self._former], default_ns)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS)
         line = Line(lead, grid_ns=GRID_NS, call=call)
-        known = self._calls[call] = _Call(line, self._outlet(gateway), bridge)
+        known = self._calls[call] = _Call(
+            line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None
+        )
         return known
 
-    def belongs_to(self, call: int, bridge: str) -> bool:
+    def _targets(self) -> list[int]:
+        return [each.line.lead.target_ns for each in self._calls.values() if not each.has_own_lead]
+
+    def _belongs_to(self, call: int, bridge: str) -> bool:
         """Whether `bridge` owns the call's line: it opened the line last, or there is no line."""
         known = self._calls.get(call)
         return known is None or known.bridge == bridge
 
-    def restore(
-        self,
-        call: int,
-        gateway: str,
-        bridge: str,
-        now_ns: int,
-        *,
-        seq: int,
-        utterance: int,
-        paced_bytes: int,
-        ear_ns: int,
-        handover: int = 0,
-        ask: int = 0,
-    ) -> None:
+    def restore(self, asked: RestoreLine, bridge: str, now_ns: int) -> None:
         """Continue a call whose line, or media socket, is lost: a new line begins where the ear stopped.
 
         A line that is here stays: the message came twice, or the line was opened before its loss was known. A stalled
         worker, which had the call before, does not know where the ear is, and is ignored.
         """
-        known = self._calls.get(call)
-        if known is None or handover > known.handover:
-            self.close(call)
-            line = self._new(call, gateway, bridge).line
-            line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
+        known = self._calls.get(asked.call)
+        if known is None or asked.handover > known.handover:
+            self.close(asked.call)
+            line = self._new(asked.call, asked.gateway, bridge, asked.lead_ms, now_ns).line
+            line.restore(seq=asked.seq, utterance=asked.utterance, paced_bytes=asked.paced_bytes, ear_ns=asked.ear_ns)
             self._metrics.restored.inc()
-        self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+        self.open(asked.call, asked.gateway, bridge, now_ns, handover=asked.handover, ask=asked.ask)
 
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
         known = self._calls.get(call)
@@ -177,14 +256,15 @@ class Pacer:
         known = self._calls.pop(call, None)
         if known is not None:
             known.outlet.remove(known.line)
-            self._former.append(known.line.lead.target_ns)
+            if not known.has_own_lead:
+                self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
+            self._metrics.gaps_avoided.inc(known.path.ended())
+            self._observe_path(known)
+            self._observe_needed(known)
 
     # --- what the gateway says ---
-
-    def hello(self, gateway: str, now_ns: int) -> None:
-        self._outlet(gateway).hello(now_ns)
 
     def acknowledge(self, gateway: str, batch: int, wire_ns: int, late: Sequence[tuple[int, int]], now_ns: int) -> None:
         """The gateway wrote `batch` and those before it; `late` names calls and their frames that left late."""
@@ -202,16 +282,19 @@ class Pacer:
 
     def path_seen(self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int]], now_ns: int) -> None:
         """What the path of some calls showed; see PathSeen."""
-        for call, delay_ns in pings:
+        for call, round_trip_ns in pings:
             known = self._calls.get(call)
             if known is not None:
-                known.line.pinged(delay_ns, now_ns)
+                lead_ns = known.line.lead_ns
+                delay_ns = known.line.pinged(round_trip_ns, now_ns)
+                self._metrics.path_delay.observe(delay_ns / 1e9)
+                self._metrics.gaps_avoided.inc(known.path.pinged(round_trip_ns, delay_ns, lead_ns))
         for call, seq, at_ns in echoes:
             known = self._calls.get(call)
             if known is not None:
                 known.line.echoed(seq, at_ns)
                 if known.line.steady is None:
-                    self._collect(known)
+                    self._collect(known, place="path")
                     known.outlet.place(known.line, now_ns)
 
     def refused(self, gateway: str, frames: Frames) -> None:
@@ -258,8 +341,11 @@ class Pacer:
         self._reports = {}
         return taken
 
-    def measure(self, now_ns: int) -> None:
-        """Bring the gauges up to date and forget gateways that are gone; for once a second."""
+    def measure(self, now_ns: int) -> list[tuple[str, PathSamples]]:
+        """Bring the gauges up to date and forget gateways that are gone; for once a second.
+
+        Returns what changed on the paths of the calls, for the gateway of each.
+        """
         metrics = self._metrics
         for call, gap_ns in self._gaps_before.items():
             if self._gaps.get(call) == gap_ns:
@@ -273,12 +359,43 @@ class Pacer:
                     outlet.lose_batches()
                     del self._outlets[outlet.name]
         outlets = self._outlets.values()
+        targets = sorted(self._targets()) or [start_lead(self._former, self._lead_ns)]
+        for which, target_ns in zip(LEADS, (targets[0], targets[len(targets) // 2], targets[-1]), strict=True):
+            metrics.leads[which].set(target_ns / 1e9)
         metrics.lines.set(len(self._calls))
         metrics.reservoir_bytes.set(self.reservoir_bytes)
         metrics.held_lines.set(sum(outlet.held_lines for outlet in outlets))
         metrics.unacknowledged.set(sum(outlet.unacknowledged for outlet in outlets))
+        return [(gateway, PathSamples(tuple(samples))) for gateway, samples in self._sample(now_ns).items()]
 
     # --- inside ---
+
+    def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
+        """The samples of the calls' paths by gateway."""
+        found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        for number, call in self._calls.items():
+            self._observe_path(call)
+            if now_ns - call.needed_since_ns >= NEEDED_NS:
+                call.needed_since_ns = now_ns
+                self._observe_needed(call)
+            sample = call.path.sample(call.line.lead_ns)
+            if sample is not None:
+                found.setdefault(call.outlet.name, []).append((number, *sample))
+        return found
+
+    def _observe_path(self, call: _Call) -> None:
+        odd = call.line.odd_echoes
+        if odd != call.odd_echoes:
+            self._metrics.marks_unechoed.inc(odd[0] - call.odd_echoes[0])
+            self._metrics.echoes_strange.inc(odd[1] - call.odd_echoes[1])
+            call.odd_echoes = odd
+
+    def _observe_needed(self, call: _Call) -> None:
+        lead = call.line.lead
+        if lead.needed_ns:
+            self._metrics.lead_needed.observe(lead.needed_ns / 1e9)
+            self._metrics.lead_short.inc(lead.needed_ns > lead.max_ns)
+            lead.needed_ns = 0
 
     def _outlet(self, gateway: str) -> Outlet:
         outlet = self._outlets.get(gateway)
@@ -287,11 +404,11 @@ class Pacer:
             self._outlets[gateway] = outlet
         return outlet
 
-    def _collect(self, call: _Call) -> None:
-        """Count what the line reports, and pass on what its aibridge has to know."""
+    def _collect(self, call: _Call, *, place: str = "machine") -> None:
+        """Count what the line reports, and pass on what its aibridge has to know. `place`: of a gap among it."""
         number = call.line.call
         for report in call.line.reports:
-            self._count(call, report)
+            self._count(call, report, place)
             if isinstance(report, Started):
                 self._report(call, PlayoutStarted(number, report.utterance, report.ear_ns))
             elif isinstance(report, Shifted):
@@ -301,13 +418,16 @@ class Pacer:
                 self._report(call, PlayoutFinished(number, report.utterance, report.ear_ns))
         call.line.reports.clear()
 
-    def _count(self, call: _Call, report: Report) -> None:
+    def _count(self, call: _Call, report: Report, place: str) -> None:
         metrics = self._metrics
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
+            call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()
+            if call not in self._gaps:
+                call.gap_place = place
             self._gaps[call] = self._gaps.get(call, 0) + report.gap_ns
         elif isinstance(report, Starved):
             metrics.starved.inc()
@@ -317,7 +437,7 @@ class Pacer:
     def _end_gap(self, call: _Call) -> None:
         gap_ns = self._gaps.pop(call, 0)
         if gap_ns:
-            self._metrics.ear_gap.observe(gap_ns / 1e9)
+            self._metrics.ear_gap[call.gap_place].observe(gap_ns / 1e9)
 
     def _report(self, call: _Call, message: Message) -> None:
         self._reports.setdefault(call.bridge, []).append(message)

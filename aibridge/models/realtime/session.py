@@ -63,15 +63,6 @@ class ModelConnection(DirectConnection, ClientConnection):
         self.transport.abort()
 
 
-def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
-    """The TLS context of all sessions of a client; None for plain HTTP.
-
-    Reading the system's certificates takes 20 ms, in which no other call is served, and close to 1 MB. Without a
-    context, the library would read them for each session. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
-    """
-    return ssl.create_default_context() if client.base_url.scheme in ("https", "wss") else None
-
-
 class Session:
     """A port.Model. `run` lasts from dialling to the end of the session; `on_event` gets the session's events in order.
 
@@ -207,7 +198,11 @@ class Session:
             self._send(event)
 
     def close(self) -> None:
-        """End `run` and the socket: at once if the server answers the closing handshake, else within 1 s."""
+        """End `run` and the socket: at once if the server answers the closing handshake, else within 1 s.
+
+        No event follows. The session lets go of its call here, or a cycle would keep all of the call.
+        """
+        self._on_event = _ignore
         if self.task is not None:
             self.task.cancel()
 
@@ -215,6 +210,10 @@ class Session:
         """The caller's next audio, raw mu-law. Only once `ready`."""
         if self._websocket is not None:
             self._websocket.send_now(encode_append(audio))
+
+
+def _ignore(_event: ModelEvent | SessionReady) -> None:
+    pass
 
 
 async def probe(

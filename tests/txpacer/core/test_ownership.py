@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.messages import LineState
+from shared.messages import LineState, RestoreLine
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.pacer import Pacer
@@ -19,9 +19,7 @@ def make() -> Pacer:
 
 
 def restore(pacer: Pacer, bridge: str, handover: int, ask: int = 1) -> None:
-    pacer.restore(
-        1, "gateway", bridge, T0, seq=50, utterance=3, paced_bytes=800, ear_ns=T0 - 1, handover=handover, ask=ask
-    )
+    pacer.restore(RestoreLine(1, "gateway", 1, 50, 3, 800, T0 - 1, handover, ask), bridge, T0)
 
 
 def states(pacer: Pacer) -> list[tuple[str, LineState]]:
@@ -43,6 +41,17 @@ def test_a_line_tells_its_worker_what_it_was_given_and_a_successor_the_unpaced_s
     ]
 
 
+def test_a_line_has_the_lead_of_its_agent_which_says_nothing_about_other_lines() -> None:
+    pacer = make()
+    paced: dict[int, int] = {}
+    for call, lead_ms in ((1, (200, 200, 200)), (2, None), (3, (60, 60, 180))):
+        pacer.open(call, "gateway", "one", T0, lead_ms=lead_ms)
+        pacer.speech(call, 1, SPEECH, T0)
+        ((_, frames),) = pacer.tick(T0)
+        paced |= {each: len(audio) // 8 for each, _, audio, _ in frames.entries}
+    assert paced == {1: 200, 2: 120, 3: 120}  # the third starts where the second one is
+
+
 def test_a_line_that_exists_is_not_restored_again() -> None:
     pacer = make()
     for ask in (1, 2):
@@ -61,9 +70,8 @@ def test_a_worker_that_was_stalled_during_a_handover_neither_takes_nor_keeps_a_l
     restore(pacer, "successor", 1)
     pacer.open(1, "gateway", "sleeper", T0)
     restore(pacer, "sleeper", 0)
-    assert pacer.belongs_to(1, "successor")
-    (_, state) = states(pacer)[-1]
-    assert [number for number, *_ in state.unheard] == [3]
+    told = [(bridge, [number for number, *_ in state.unheard]) for bridge, state in states(pacer)]
+    assert told == [("sleeper", []), ("successor", [3])]
 
 
 def frames_at(pacer: Pacer, now_ns: int) -> list[tuple[str, int]]:
