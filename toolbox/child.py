@@ -100,6 +100,7 @@ class Child:
     ) -> None:
         self._on_message = on_message
         self._on_gone = on_gone
+        self._on_line = on_line
         self._loop = asyncio.get_running_loop()
         self._frames = Frames(FromChild)
         self._sock, other = socket.socketpair()
@@ -166,7 +167,8 @@ class Child:
         try:
             for message in self._frames.feed(data):
                 self._on_message(message)
-        except BrokenFrameError:
+        except BrokenFrameError as exc:
+            self._on_line(f"[killed: it sent what no child sends: {exc}]")
             self.kill()
 
     def _gone(self) -> None:

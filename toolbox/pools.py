@@ -33,7 +33,7 @@ class Owner(Protocol):
 
     def child_started(self) -> None: ...
 
-    def child_gone(self, *, was_killed: bool, has_failed: bool) -> None: ...
+    def child_gone(self, *, was_killed: bool, was_ready: bool) -> None: ...
 
 
 class Children:
@@ -62,6 +62,7 @@ class Children:
         self._pool = Pool(places=1 if is_python else SHARED_PLACES, children_max=processes_max if is_python else 1)
         self._children: dict[int, Child] = {}
         self._killed: set[int] = set()
+        self._ready: set[int] = set()
         # The last reason why a child could not start, so that the log has it once.
         self._reason = ""
 
@@ -129,6 +130,7 @@ class Children:
         match message:
             case Offered(tools):
                 self._reason = ""
+                self._ready.add(name)
                 self._do(self._pool.ready(name, monotonic_ns()))
                 self._settle(tools)
             case CannotStart(reason):
@@ -139,11 +141,10 @@ class Children:
 
     def _on_gone(self, name: int) -> None:
         del self._children[name]
-        has_failed = self._pool.is_failing
         self._do(self._pool.gone(name, monotonic_ns()))
-        was_killed = name in self._killed
+        self._owner.child_gone(was_killed=name in self._killed, was_ready=name in self._ready)
         self._killed.discard(name)
-        self._owner.child_gone(was_killed=was_killed, has_failed=self._pool.is_failing and not has_failed)
+        self._ready.discard(name)
         if self._pool.is_failing:
             self._settle(())
 

@@ -254,12 +254,14 @@ class Toolbox:
     def child_started(self) -> None:
         if self._metrics is not None:
             self._metrics.children.inc()
+        self._plan()
 
-    def child_gone(self, *, was_killed: bool, has_failed: bool) -> None:
+    def child_gone(self, *, was_killed: bool, was_ready: bool) -> None:
         if self._metrics is not None:
             self._metrics.children.inc(-1)
             self._metrics.kills.inc(was_killed)
-            self._metrics.failed_starts.inc(has_failed)
+            self._metrics.failed_starts.inc(not was_ready)
+        self._plan()
 
     # --- time ---
 

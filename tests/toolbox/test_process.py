@@ -87,24 +87,55 @@ def test_a_reload_brings_new_tools_and_keeps_the_old_ones_when_there_is_a_mistak
     toolbox.stop()
 
 
-@pytest.mark.parametrize(
-    ("file", "words"),
-    [
-        ("import no_such_module\n", "tools.py, line 1: ModuleNotFoundError: No module named 'no_such_module'"),
-        ("def\n", "tools.py, line 1: SyntaxError"),
-        ("x = 1\n", "tools.py: no function has @tool"),
-        (FILE.replace("    '''Say hello.'''\n", ""), "tools.py: hello has no docstring"),
-        ("import sys\nsys.exit(3)\n", "tools.py, line 2: SystemExit"),
-    ],
-)
-def test_a_file_of_tools_that_cannot_be_used_is_explained_in_one_line(tmp_path: Path, file: str, words: str) -> None:
+# A file of tools that cannot be used, and what the log says of it.
+BROKEN = [
+    ("import no_such_module\n", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+    ("def\n", "line 1: SyntaxError"),
+    ("x = 1\n", "no function has @tool"),
+    (FILE.replace("    '''Say hello.'''\n", ""), "hello has no docstring"),
+    ("import sys\nsys.exit(3)\n", "line 2: SystemExit"),
+]
+
+
+def test_each_file_of_tools_that_cannot_be_used_is_explained_in_one_line_and_costs_no_other_agent(
+    tmp_path: Path,
+) -> None:
+    agents = tmp_path / "agents"
+    agents.mkdir()
+    (agents / "agent.toml").write_text(AGENT + "default = true\n" + TOOLS)
+    (agents / "tools.py").write_text(FILE)
+    for number, (file, _) in enumerate(BROKEN):
+        (agents / f"agent{number}.toml").write_text(AGENT + TOOLS.replace("tools.py", f"broken{number}.py"))
+        (agents / f"broken{number}.py").write_text(file)
+    toolbox = Toolbox(tmp_path, AGENTS_DIR=str(agents), AGENT_FILE="")
+
+    @on_a_loop
+    async def scenario() -> None:
+        async with worker(toolbox) as asking:
+            assert (await asking.call("hello"))[1].output == "hello"
+
+    scenario()
+    for number, (_, words) in enumerate(BROKEN):
+        (line,) = (line for line in toolbox.log().splitlines() if f"broken{number}.py cannot be used" in line)
+        assert f"broken{number}.py" in line.partition("cannot be used")[2]
+        assert words in line
+    assert "Traceback" not in toolbox.log()
+    toolbox.stop()
+
+
+def test_a_file_that_could_not_be_imported_is_tried_again_by_itself(tmp_path: Path) -> None:
     (tmp_path / "agent.toml").write_text(AGENT + TOOLS)
-    (tmp_path / "tools.py").write_text(file)
+    (tmp_path / "tools.py").write_text("import no_such_module\n")
     toolbox = Toolbox(tmp_path)
     wait(lambda: "0 tools of 1 agent" in toolbox.log())
-    (line,) = (line for line in toolbox.log().splitlines() if "cannot be used" in line)
-    assert words in line
-    assert "Traceback" not in toolbox.log()
+    (tmp_path / "tools.py").write_text(FILE)
+
+    @on_a_loop
+    async def scenario() -> None:
+        async with worker(toolbox) as asking:
+            assert (await asking.call("hello"))[1].output == "hello"
+
+    scenario()
     toolbox.stop()
 
 

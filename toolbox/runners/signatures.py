@@ -49,7 +49,8 @@ class Signature:
             if parameter.name not in hints:
                 raise UnusableError(f"{name}: {parameter.name} has no type hint")
             hint = hints[parameter.name]
-            if hint is CallContext:
+            # Optional or annotated, too: the model must not be able to say who calls.
+            if hint is CallContext or CallContext in typing.get_args(hint):
                 self._context.append(parameter.name)
                 continue
             default = ... if parameter.default is parameter.empty else parameter.default

@@ -35,6 +35,7 @@ def book(
     schema: list[Guest] | None = None,
     *,
     call: CallContext,
+    same: CallContext | None = None,
 ) -> str:
     """Book a table.
 
@@ -80,6 +81,7 @@ def test_arguments_become_values_of_the_hinted_types_and_the_context_is_filled_i
         "note": "",
         "schema": [Guest(name="Ann")],
         "call": CONTEXT,
+        "same": CONTEXT,
     }
 
 
