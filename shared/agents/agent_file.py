@@ -85,6 +85,8 @@ class AgentFile(msgspec.Struct, frozen=True):
     silence: SilenceRules = SilenceRules()
     # 0: as long as the caller wants.
     max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
+    # toolbox/config.py reads and checks it.
+    tools: dict[str, Any] = {}
 
 
 _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
