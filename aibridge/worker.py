@@ -8,9 +8,10 @@ import random
 import time
 from typing import Any, Final
 
+import msgspec
 import zmq
 
-from shared import bus, liveness
+from shared import bus, liveness, messages
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
 from shared.clock import unix_ms
@@ -23,16 +24,21 @@ from shared.messages import (
     PacerToBridge,
 )
 from shared.metrics import Page
+from shared.plan import CallPlan
 from shared.settings import Settings
 
 from .agents import rules_of
 from .core.agent import Agent, Agents
 from .core.calls import Calls, Setup
+from .core.commands import CallTool
 from .core.shell import Timed
+from .core.tools import ToolRule
 from .models.port import Numbers, Receiver
 from .models.realtime.session import Session
+from .models.realtime.session_config import function
 from .models.realtime.sessions import Sessions
 from .speech_link import SpeechLink
+from .tools_link import ToolsLink
 
 log = logging.getLogger("aibridge")
 
@@ -95,11 +101,23 @@ class Worker:
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )
+        self._tools_link = ToolsLink(
+            context,
+            bus.toolbox_url(settings.bus),
+            name=self._name,
+            on_answer=self._tool_answered,
+            on_tools=lambda _: self._functions.clear(),
+            dropped=dropped,
+            undecodable=undecodable,
+        )
+        # The tools of each agent as its sessions have them.
+        self._functions: dict[str, list[dict[str, Any]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._gateway_link.start()
         self._pacer_link.start()
+        self._tools_link.start()
         self._courier.start()
         loops = (self._hello(), self._report(), self._probe())
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
@@ -130,10 +148,13 @@ class Worker:
                 timer.cancel()
             self._gateway_link.close()
             self._pacer_link.close()
+            self._tools_link.close()
 
     async def _hello(self) -> None:
         while True:
             self._pacer_link.hello(self._name)
+            if any(agent.tools for agent in (self._calls.agents.default, *self._calls.agents.by_name.values())):
+                self._tools_link.hello()
             self._calls.tell_stories()
             await asyncio.sleep(liveness.HELLO_S)
 
@@ -155,6 +176,7 @@ class Worker:
         known = {agent.version for agent in self._calls.agents.by_name.values()}
         self._calls.agents = agents
         self._sessions.use(agents)
+        self._functions.clear()
         self._asking = asyncio.create_task(self._sessions.probe_others(known))
 
     def _tell_states(self) -> None:
@@ -189,7 +211,38 @@ class Worker:
         self._courier.note(fact)
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
-        return self._sessions.dial(call_sid, agent, numbers, receiver)
+        return self._sessions.dial(call_sid, agent, self._functions_of(agent), numbers, receiver)
+
+    def _functions_of(self, agent: Agent) -> list[dict[str, Any]]:
+        functions = self._functions.get(agent.name)
+        if functions is None:
+            functions = self._functions[agent.name] = [
+                function(tool.name, tool.description, msgspec.json.decode(tool.parameters))
+                for tool in self._tools_link.tools(agent.name)
+            ]
+        return functions
+
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
+        filler_ns = int(agent.filler_after_s * 1e9)
+        return {
+            tool.name: ToolRule(tool.deadline_ms * 1_000_000, tool.on_interruption == "cancel", filler_ns)
+            for tool in self._tools_link.tools(agent.name)
+        }
+
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
+        self._tools_link.call(
+            messages.CallTool(call_sid, str(command.tool_call), agent, command.name, command.arguments, plan)
+        )
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self._tools_link.cancel(call_sid, str(tool_call))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        self._tools_link.cancel(call_sid, hung_up=True)
+
+    def _tool_answered(self, answer: messages.ToolAnswered) -> None:
+        # The link answers at once when toolbox is away, and the conversation is in the middle of an event then.
+        self._loop.call_soon(self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output)
 
     def plan(self, call: Timed) -> None:
         timer = self._due.pop(call, None)

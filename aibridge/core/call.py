@@ -312,7 +312,7 @@ class Call:
                 self._session, self._coming = self._coming, None
             case CallTool():
                 self.tell_memory()  # before toolbox begins: a successor asks for the answer, and does not call again
-                self._shell.call_tool(self.call_sid, self.conversation.plan, command)
+                self._shell.call_tool(self.call_sid, self.agent.name, self.conversation.plan, command)
             case CancelTool(tool_call):
                 self._shell.cancel_tool(self.call_sid, tool_call)
             case EndCall(order, after_utterance, reason):

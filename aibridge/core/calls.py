@@ -291,7 +291,7 @@ class Calls:
             numbers=dialled.numbers,
             plan=plan,
             agent=agent.told(),
-            tools=self._shell.tools(agent.name),
+            tools=self._shell.tools(agent),
         )
         reporter = Reporter(
             self._shell,
@@ -354,6 +354,8 @@ class Calls:
             self._tell_gateways(CallOver(call_sid, call.end_call.order))
         if reason != "moved":
             self._shell.to_pacer(CloseLine(number))
+            if any(call.conversation.tools.running()):
+                self._shell.cancel_tools(call_sid)
         call.close()
         self._shell.ended(number)
         call.reporter.ended(self._shell.now_ns, reason)

@@ -58,13 +58,16 @@ class Shell(Protocol):
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Model:
         """Open a session of this agent for a call."""
 
-    def tools(self, agent: str) -> Mapping[str, ToolRule]:
+    def tools(self, agent: Agent) -> Mapping[str, ToolRule]:
         """The tools of an agent that toolbox carries out, by name."""
 
-    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         """Let toolbox carry out a tool. Its answer, or an error instead, comes back exactly once."""
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None: ...
+
+    def cancel_tools(self, call_sid: str) -> None:
+        """The caller hung up: cancel all tools of the call that may be."""
 
     def plan(self, call: Timed) -> None:
         """Call `advance` at `due_ns`, which has changed; None: never."""

@@ -112,10 +112,10 @@ class VirtualWorker(Process):
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> VirtualSession:
         return self._model.dial(self, call_sid, agent, numbers, receiver)
 
-    def tools(self, agent: str) -> dict[str, ToolRule]:
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
         return {name: tool.rule for name, tool in self._toolbox.tools.items()}
 
-    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         def answered(output: str) -> None:
             self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output))
 
@@ -123,6 +123,9 @@ class VirtualWorker(Process):
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._toolbox.cancel((call_sid, tool_call))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        pass
 
     def plan(self, call: Timed) -> None:
         due_ns = call.due_ns

@@ -85,6 +85,8 @@ class AgentFile(msgspec.Struct, frozen=True):
     silence: SilenceRules = SilenceRules()
     # 0: as long as the caller wants.
     max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
+    # While a tool works and nobody speaks, the model says so after this; 0: it does not.
+    filler_after_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 3.0
     # toolbox/config.py reads and checks it.
     tools: dict[str, Any] = {}
 

@@ -90,14 +90,17 @@ class FakeShell:
         self.receivers.append(receiver)
         return self.models[-1]
 
-    def tools(self, agent: str) -> dict[str, ToolRule]:
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
         return self.rules
 
-    def call_tool(self, call_sid: str, plan: CallPlan, command: CallTool) -> None:
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         self.called.append((call_sid, command))
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self.called.append((call_sid, CancelTool(tool_call)))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        self.called.append((call_sid, CancelTool(0)))
 
     def plan(self, call: Timed) -> None:
         pass
