@@ -24,8 +24,8 @@ HOLD_NS: Final = 20_000 * _MS
 # start value is a guess, and a caller on a clean path should not pay for it.
 FALL_NS: Final = 2_000 * _MS
 FIRST_FALL_NS: Final = 500 * _MS
-# TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip. The lead is a
-# tick of 10 ms shorter at times.
+# TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip. At times the
+# lead is shorter by a tick of 10 ms.
 REPAIR_NS: Final = 45 * _MS
 # A gap of this length is mostly concealed by the caller's phone, and not worth a longer lead for everybody.
 CONCEALED_NS: Final = 30 * _MS
