@@ -15,7 +15,6 @@ from typing import Final
 
 from aibridge.worker import rules_of
 from shared.process import run
-from shared.settings import Settings
 from simulator.voice import clip
 
 from .cell.cell import Cell, Result, default_agent
@@ -29,17 +28,12 @@ from .verdict import TOLERANCE_MS
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 
-def settings_of(env: dict[str, str]) -> Settings:
-    values = {name.lower(): value for name, value in env.items()}
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
-
-
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     """One call of the scenario, in virtual time."""
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
-    cell = Cell(agent=default_agent(fields), rules=rules_of(settings_of(scenario.env)), seed=seed)
+    cell = Cell(agent=default_agent(fields), rules=rules_of(scenario.settings), seed=seed)
     phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
