@@ -79,6 +79,11 @@ class FarEar:
         self.missing = 0
         self.strange = 0
 
+    @property
+    def way_ns(self) -> int | None:
+        """How long the way there and back takes when nothing delays it; None: nothing was seen yet."""
+        return self._least_ping_ns if self._base_ns is None else self._base_ns
+
     def begin(self) -> None:
         """The silent ear begins to play again: no lag outlives silence."""
         self._cause_ns = 0
