@@ -17,6 +17,7 @@ from typing import Final
 from shared.liveness import CLEAR_ECHO_S, ns
 
 from .ear import Ear
+from .far_ear import FarEar, Talkspurt
 from .reports import Cut
 from .utterance import Playing
 
@@ -27,12 +28,13 @@ Settled = tuple[Cut, deque[Playing]]
 
 
 class Clear:
-    """`ear` as it was when the utterances up to `through` were withdrawn, before frame `end_seq`."""
+    """`ear` and `spurt` as they were when the utterances up to `through` were withdrawn, before frame `end_seq`."""
 
-    __slots__ = ("_asked_ns", "_through", "ear", "end_seq", "mark_seq", "sent_ns")
+    __slots__ = ("_asked_ns", "_through", "ear", "end_seq", "mark_seq", "sent_ns", "spurt")
 
-    def __init__(self, ear: Ear, *, end_seq: int, mark_seq: int, through: int, asked_ns: int) -> None:
+    def __init__(self, ear: Ear, spurt: Talkspurt, *, end_seq: int, mark_seq: int, through: int, asked_ns: int) -> None:
         self.ear = ear
+        self.spurt = spurt
         self.end_seq = end_seq
         # The number in the name of its mark, which no other mark before it has.
         self.mark_seq = mark_seq
@@ -44,7 +46,8 @@ class Clear:
     def settle(self, stopped_ns: int | None = None) -> Settled:
         """The ear stopped at `stopped_ns`, unless it had played everything before. None: nobody knows."""
         is_estimate = stopped_ns is None
-        stopped_ns = max(stopped_ns or 0, self.sent_ns or self._asked_ns)
+        if stopped_ns is None:
+            stopped_ns = self.sent_ns or self._asked_ns
         end_ns = self.ear.end_ns(self.end_seq)
         self.ear.cut(self.end_seq, stopped_ns)
         heard = tuple((p.number, p.paced_bytes) for p in self.ear.playing if p.number <= self._through)
@@ -77,15 +80,13 @@ class Clears:
         for clear in self._waiting:
             clear.ear.wire_late(seq, wire_ns, clear.end_seq, None)
 
-    def echoed(self, seq: int, stopped_ns: int) -> list[Settled]:
-        """The mark of `seq` was echoed, which would mean that the ear stopped at `stopped_ns`.
-
-        Echoes come in order: those of earlier `clear`s are missing.
-        """
+    def echoed(self, seq: int, at_ns: int, far: FarEar) -> list[Settled]:
+        """The mark of `seq` was echoed at `at_ns`. Echoes come in order: those of earlier `clear`s are missing."""
         settled = []
         while self._waiting and self._waiting[0].mark_seq <= seq:
             first = self._waiting.popleft()
-            settled.append(first.settle(stopped_ns if first.mark_seq == seq else None))
+            stopped_ns = far.stopped_ns(first.spurt, first.sent_ns, at_ns) if first.mark_seq == seq else None
+            settled.append(first.settle(stopped_ns))
         return settled
 
     def next_due_ns(self) -> int | None:

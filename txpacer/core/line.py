@@ -173,8 +173,8 @@ class Line:
             self.seq += 1
         self._ear = Ear(lead_ns=cut.lead_ns, grid_ns=cut.grid_ns)
         self._ear.restore(self.seq, min(cut.end_ns(end_seq), now_ns))
-        self._clears.add(Clear(cut, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns))
-        self._far.cleared()
+        spurt = self._far.cleared(self.seq, now_ns)
+        self._clears.add(Clear(cut, spurt, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns))
         if self._far.way_ns is None or not (is_waiting or cut.playing):
             self.settle()
 
@@ -221,7 +221,7 @@ class Line:
 
     def echoed(self, seq: int, at_ns: int) -> None:
         """Twilio echoed the mark before frame `seq`: if its ear lags, correct ear and deadlines."""
-        if self._clears and (settled := self._clears.echoed(seq, at_ns - (self._far.way_ns or 0))):
+        if self._clears and (settled := self._clears.echoed(seq, at_ns, self._far)):
             self._answer(settled)
             return
         lag = self._far.echo(seq, at_ns)
@@ -235,7 +235,7 @@ class Line:
 
     def pinged(self, delay_ns: int, now_ns: int) -> None:
         """A ping among the frames was answered after `delay_ns`."""
-        self.lead.delayed(self._far.ping(delay_ns), now_ns)
+        self.lead.delayed(self._far.ping(delay_ns, now_ns, self._ear.lead_ns), now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead
 
@@ -294,7 +294,7 @@ class Line:
                 if self._starved and available < REBUFFER_BYTES and not head.ended:
                     self._waiting = True
                     break
-                self._far.begin()
+                self._far.begin(self.seq, now_ns)
                 self._mark_seq = self.seq
                 report = ear.begin(self.seq, now_ns, head, meant=self._resumed)
                 if report is not None:

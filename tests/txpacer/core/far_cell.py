@@ -50,7 +50,7 @@ class FarCell:
         self.pacer.open(CALL, "gateway", "bridge", self.now_ns)
 
     def say(self, utterance: int, ms: int, *, end: bool = True) -> None:
-        self.pacer.speech(CALL, utterance, b"\x55" * (ms * BYTES_PER_MS), self.now_ns)
+        self.pacer.speech(CALL, utterance, bytes([utterance]) * (ms * BYTES_PER_MS), self.now_ns)
         if end:
             self.pacer.end(CALL, utterance, self.now_ns)
 
@@ -134,6 +134,22 @@ class FarCell:
         self.run(2_000)
         record = self.ear.record()
         return (record.play_start_ns[-1] + record.size_bytes[-1] * 125_000 - withdrawn_ns - self.back_ns) / MS
+
+    def clear(self, through: int) -> None:
+        self.pacer.withdraw(CALL, through, True, self.now_ns)
+
+    def heard_ms(self, utterance: int) -> float:
+        """What the caller heard of an utterance, which has no padding."""
+        record = self.ear.record()
+        at = heard = 0
+        for size, played in zip(record.size_bytes, record.heard_bytes, strict=True):
+            heard += played if record.audio[at] == utterance else 0
+            at += size
+        return heard / BYTES_PER_MS
+
+    def answers(self) -> list[Withdrawn]:
+        """The answers to withdrawals, as far as they came."""
+        return [each for each in self.reports if isinstance(each, Withdrawn)]
 
     def withdrawn(self) -> Withdrawn:
         return next(each for each in reversed(self.reports) if isinstance(each, Withdrawn))
