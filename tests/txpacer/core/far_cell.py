@@ -14,6 +14,8 @@ from txpacer.core.pacer import Pacer
 MS = 1_000_000
 T0 = 1_000_000 * MS
 CALL = 7
+# A frame is 280 bytes on the wire. Frames that are written together share segments of 1,448 bytes.
+SEGMENT_BYTES = 5 * FRAME_BYTES
 
 
 class FarCell:
@@ -64,8 +66,8 @@ class FarCell:
         now_ns = self.now_ns
         for _, frames in self.pacer.tick(now_ns):
             for _, seq, audio, mark in frames.entries:
-                for at in range(0, len(audio), FRAME_BYTES):
-                    self.stream.send(b"A" + audio[at : at + FRAME_BYTES], now_ns)
+                for at in range(0, len(audio), SEGMENT_BYTES):
+                    self.stream.send(b"A" + audio[at : at + SEGMENT_BYTES], now_ns)
                 if mark == CLEAR:
                     self.stream.send(b"C", now_ns)
                 elif mark:
