@@ -32,7 +32,17 @@ from .core.commands import (
     ToWorker,
 )
 from .core.hangup import Close, Event
-from .core.media_streams import Dtmf, Mark, MediaStream, Outbound, Start, Stop, Violation, ViolationError
+from .core.media_streams import (
+    Dtmf,
+    Mark,
+    MediaStream,
+    Outbound,
+    Start,
+    Stop,
+    Violation,
+    ViolationError,
+    parse_probe,
+)
 from .core.metrics import Metrics
 from .links import Links
 from .phone.feeds import Feeds
@@ -66,6 +76,17 @@ class MediaSocket:
         self.closing: asyncio.Task[None] | None = None
         # The call is over.
         self.is_released = False
+
+    def probe(self, now_ns: int) -> None:
+        """Ask the peer for an answer, after what was written so far.
+
+        A browser answers pings by itself. What its page simulates delays only messages, so a phone is asked by a mark.
+        """
+        payload = self.path.ping(now_ns)
+        if self.call.followed:
+            self.connection.send_now(self.outbound.probe(payload))
+        else:
+            self.connection.ping_now(payload)
 
 
 class MediaSockets:
@@ -160,6 +181,11 @@ class MediaSockets:
                 socket.bridge.audio(socket.call.number, message)
             return None
         assert isinstance(message, Mark | Dtmf | Stop)  # the table of MediaStream allows nothing else here
+        if socket.call.followed and isinstance(message, Mark):
+            payload = parse_probe(message.mark.name)
+            if payload is not None:
+                self._answered(socket, payload)
+                return None
         self.carry_out(self._calls.received(socket.call, message, monotonic_ns()))
         return True if isinstance(message, Stop) else None
 

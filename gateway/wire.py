@@ -100,7 +100,7 @@ class Wire:
             connection.send_all(map(socket.outbound.media, each))
         wire_ns = monotonic_ns()
         if wire_ns >= socket.path.next_ns:
-            connection.ping_now(socket.path.ping(wire_ns))
+            socket.probe(wire_ns)
         if frames.written(seq, count, deadline_ns, wire_ns):
             self._media.carry_out(self._calls.first_frame(socket.call, wire_ns))
         return wire_ns

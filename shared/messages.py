@@ -194,7 +194,7 @@ class CallNote(Message, frozen=True, array_like=True, tag=22):
     """Sent by aibridge to gateway when something happened in a followed call. It is dropped when there is no room."""
 
     call: int
-    note: bytes  # a JSON object; aibridge/follower.py lists them
+    note: bytes  # a JSON object; aibridge/core/follower.py lists them
 
 
 # --- aibridge and txpacer -------------------------------------------------------------------------------------------

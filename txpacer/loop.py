@@ -20,24 +20,13 @@ from shared.channel import Channel
 from shared.isolation import context
 from shared.liveness import FORGET_S, ns
 from shared.messages import (
-    BridgeHello,
     BridgeToPacer,
-    CloseLine,
     Frames,
-    GatewayHello,
     GatewayToPacer,
     Header,
     Message,
-    OpenLine,
     PacerState,
-    PathSeen,
-    PauseLine,
-    RestoreLine,
-    ResumeLine,
-    Speech,
-    SpeechEnd,
     UndecodableError,
-    Withdraw,
     decode,
     encode,
     encode_into,
@@ -72,9 +61,9 @@ class Loop:
             min_ns=least_ms * 1_000_000,
             max_ns=most_ms * 1_000_000,
             metrics=metrics,
+            # A new epoch tells the other processes that all lines are lost.
+            epoch=bus.draw_epoch(),
         )
-        # Drawn at each start: a new epoch tells the other processes that all lines are lost.
-        self._epoch = bus.draw_epoch()
         self._faults = bus.Faults(metrics.undecodable)
         # To each aibridge and gateway, by name.
         self._channels: dict[str, Channel] = {}
@@ -97,8 +86,8 @@ class Loop:
             while not self._stopping:
                 self._tick()
                 due_ns = self._pacer.next_due_ns()
-                more = self._drain(self._frames, GatewayToPacer, self._from_gateway, due_ns)
-                more |= self._drain(self._speech, BridgeToPacer, self._from_bridge, due_ns)
+                more = self._drain(self._frames, GatewayToPacer, self._pacer.from_gateway, due_ns)
+                more |= self._drain(self._speech, BridgeToPacer, self._pacer.from_bridge, due_ns)
                 if more:  # the next turn carries out what the messages ask, and sends the reports
                     continue
                 due_ns = self._pacer.next_due_ns()
@@ -133,7 +122,7 @@ class Loop:
         late_ns = -1 if due_ns is None else time.monotonic_ns() - due_ns
         if late_ns > GRID_NS:
             # This process was frozen. Read the gateways' acknowledgements first, or the gateways would seem stalled.
-            self._drain(self._frames, GatewayToPacer, self._from_gateway, None)
+            self._drain(self._frames, GatewayToPacer, self._pacer.from_gateway, None)
         if late_ns >= 0:
             for gateway, frames in pacer.tick(time.monotonic_ns()):
                 self._send_frames(gateway, frames)
@@ -178,9 +167,8 @@ class Loop:
                 return
             channel.sent(batch, now_ns)
 
-    def _answer(self, sock: zmq.Socket[Any], peer: str) -> None:
+    def _answer(self, sock: zmq.Socket[Any], peer: str, state: PacerState) -> None:
         """Answer a hello. A peer that has sent no header yet understands none."""
-        state = PacerState(self._epoch, len(self._pacer))
         channel = self._channels.get(peer)
         if not self._try(sock, peer, encode((state,) if channel is None else (channel.hello(), state))):
             self._metrics.dropped.inc()
@@ -218,63 +206,14 @@ class Loop:
                 messages = self._accept(sock, name, messages, now_ns)
             for message in messages:
                 try:
-                    handle(name, message, now_ns)
+                    answer = handle(name, message, now_ns)
                 except Exception as exc:
                     self._faults.note(message, exc)
+                else:
+                    if answer is not None:
+                        self._answer(sock, name, answer)
             if due_ns is not None and now_ns >= due_ns:
                 break
             if not int(sock.getsockopt(zmq.EVENTS)) & bus.POLLIN:
                 break
         return True
-
-    def _from_bridge(self, bridge: str, message: Any, now_ns: int) -> None:
-        pacer = self._pacer
-        if type(message) is Speech and pacer.belongs_to(message.call, bridge):  # nearly every message
-            pacer.speech(message.call, message.utterance, message.data, now_ns)
-            return
-        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not pacer.belongs_to(message.call, bridge):
-            # The worker was stalled and given up; another worker owns its calls now.
-            self._metrics.foreign.inc()
-            return
-        match message:
-            case SpeechEnd(call, utterance):
-                pacer.end(call, utterance, now_ns)
-            case Withdraw(call, through, clear):
-                pacer.withdraw(call, through, clear, now_ns)
-            case PauseLine(call):
-                pacer.pause(call)
-            case ResumeLine(call):
-                pacer.resume(call, now_ns)
-            case OpenLine(call, gateway, handover, ask):
-                pacer.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
-            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
-                if epoch == self._epoch:
-                    pacer.restore(
-                        call,
-                        gateway,
-                        bridge,
-                        now_ns,
-                        seq=seq,
-                        utterance=utterance,
-                        paced_bytes=paced_bytes,
-                        ear_ns=ear_ns,
-                        handover=handover,
-                        ask=ask,
-                    )
-            case CloseLine(call):
-                pacer.close(call)
-            case BridgeHello():
-                self._answer(self._speech, bridge)
-
-    def _from_gateway(self, gateway: str, message: Any, now_ns: int) -> None:
-        pacer = self._pacer
-        match message:
-            case CloseLine(call):
-                pacer.close(call)
-            case GatewayHello():
-                pacer.hello(gateway, now_ns)
-                self._answer(self._frames, gateway)
-            case PathSeen(echoes, pings):
-                pacer.path_seen(echoes, pings, now_ns)
-            case _:
-                pacer.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)

@@ -291,4 +291,13 @@ class Model(Protocol):
     def close(self) -> None: ...
 
 
+class Receiver(Protocol):
+    """Who gets the events of a session."""
+
+    def event(self, event: ModelEvent | SessionReady) -> None: ...
+
+    def gone(self, *, refused: bool) -> None:
+        """The session ended without `close`, or did not come; `refused`: a retry would fail, too. Nothing follows."""
+
+
 HANG_UP_TOOL: Final = "hang_up"

@@ -270,6 +270,10 @@ class Outbound:
         """After `generation` clears, at the end of `utterance` (0: of none), before frame `seq`."""
         return b'%b%d.%d.%d"}}' % (self._mark_prefix, generation, utterance, seq)
 
+    def probe(self, payload: bytes) -> bytes:
+        """A mark in place of a ping, for a browser phone only: its page echoes the mark on arrival."""
+        return b'%bprobe.%b"}}' % (self._mark_prefix, payload)
+
 
 _MARK_NAME: Final = re.compile(r"(\d{1,9})\.(\d{1,18})\.(\d{1,18})", re.ASCII)
 
@@ -278,3 +282,12 @@ def parse_mark(name: str) -> tuple[int, int, int] | None:
     """`(generation, utterance, seq)` of a name that `Outbound.mark` made; None for any other name."""
     match = _MARK_NAME.fullmatch(name)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+_PROBE_NAME: Final = re.compile(r"probe\.(\d{1,20})", re.ASCII)
+
+
+def parse_probe(name: str) -> bytes | None:
+    """The payload of a name that `Outbound.probe` made; None for any other name."""
+    match = _PROBE_NAME.fullmatch(name)
+    return match[1].encode() if match else None

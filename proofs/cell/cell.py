@@ -207,7 +207,7 @@ class Cell:
         self._send(self.hops.bridge_ms, worker, partial(worker.from_gateway, name, message, count))
 
     def _worker_to_gateway(self, number: int, name: str, message: Message) -> None:
-        if isinstance(message, EndCall) and (call := self.workers[number].calls.get(message.call)):
+        if isinstance(message, EndCall) and (call := self.workers[number].calls.by_number.get(message.call)):
             self.talks[call.call_sid].end_call = message
         acknowledged = self.workers[number].acknowledged.get(name, 0)
         for gateway in self.gateways:

@@ -8,7 +8,7 @@ from typing import Final
 
 MS: Final = 1_000_000
 START_NS: Final = 1_000_000 * MS
-Do = Callable[[], None]
+Do = Callable[[], object]
 
 
 class Clock:

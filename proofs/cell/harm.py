@@ -58,6 +58,8 @@ def _holds(cell: Cell, process: Process, phone: Phone) -> bool:
     if process in cell.gateways:
         return phone.socket is None or phone.socket.gateway is process
     holders = [
-        worker for worker in cell.workers if any(call.call_sid == phone.call_sid for call in worker.calls.values())
+        worker
+        for worker in cell.workers
+        if any(call.call_sid == phone.call_sid for call in worker.calls.by_number.values())
     ]
     return not holders or process in holders

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from openai.types.realtime import RealtimeClientEventParam
 
 from aibridge.agent import Agent
-from aibridge.models.port import HearAudio, ModelCommand, ModelEvent, Numbers, SessionReady
+from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
 from aibridge.models.realtime.session_config import phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
@@ -22,13 +22,6 @@ _VOICE: Final = Voice()
 # Handshakes that are refused for good: a retry would not help.
 _REFUSED: Final = frozenset(("key", "model"))
 NAME: Final = "gpt-realtime-2.1"
-
-
-class Receiver(Protocol):
-    """A worker's handlers of a session's events; `gone` comes at most once, and last."""
-
-    def event(self, session: VirtualSession, event: ModelEvent | SessionReady) -> None: ...
-    def gone(self, session: VirtualSession, *, refused: bool) -> None: ...
 
 
 class VirtualModel:
@@ -99,7 +92,7 @@ class VirtualSession:
         self._call_sid = call_sid
         self._number = 0
         self._behaviour = behaviour
-        self._receiver: Receiver = receiver
+        self._receiver = receiver
         self._translator = Translator(numbers, phrases(model.agent))
         self._is_closed = False
         self._armed_ns: int | None = None
@@ -192,11 +185,11 @@ class VirtualSession:
             self._send({"type": "session.update", "session": session_config(self._model.agent, NAME)})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)
-            self._receiver.event(self, self.ready)
+            self._receiver.event(self.ready)
         for each in self._translator.events(event):
-            self._receiver.event(self, each)
+            self._receiver.event(each)
 
     def _gone(self, *, refused: bool) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._receiver.gone(self, refused=refused)
+            self._receiver.gone(refused=refused)

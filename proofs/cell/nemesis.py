@@ -58,8 +58,8 @@ def _left(cell: Cell) -> Iterator[str]:
         if gateway.core.by_number:
             yield f"{gateway.name} still has {len(gateway.core.by_number)} calls"
     for worker in cell.workers:
-        if worker.calls:
-            yield f"{worker.name} still has {len(worker.calls)} calls"
+        if worker.calls.by_number:
+            yield f"{worker.name} still has {len(worker.calls.by_number)} calls"
     if len(cell.pacer.core):
         yield f"txpacer still has {len(cell.pacer.core)} lines"
     for call_sid, sessions in cell.model.sessions.items():

@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from shared.messages import (
-    BridgeHello,
-    CloseLine,
-    Frames,
-    GatewayHello,
-    Message,
-    OpenLine,
-    PacerState,
-    PathSeen,
-    PauseLine,
-    RestoreLine,
-    ResumeLine,
-    Speech,
-    SpeechEnd,
-    WireAck,
-    Withdraw,
-)
+from shared.messages import Frames, Message, PacerState
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.pacer import Pacer
@@ -53,59 +36,20 @@ class VirtualPacer(Process):
         self.started()
 
     def started(self) -> None:
-        self.core = Pacer(lead_ns=self._lead_ns, metrics=self.metrics)
         self.epoch += 1
+        self.core = Pacer(lead_ns=self._lead_ns, metrics=self.metrics, epoch=self.epoch)
         self._armed_ns = None
 
     def from_gateway(self, gateway: str, message: Message) -> None:
-        match message:
-            case PathSeen(echoes, pings):
-                self.core.path_seen(echoes, pings, self.now_ns)
-            case WireAck(batch, wire_ns, late):
-                self.core.acknowledge(gateway, batch, wire_ns, late, self.now_ns)
-            case GatewayHello():
-                self.core.hello(gateway, self.now_ns)
-                self._to_gateway(gateway, PacerState(self.epoch, len(self.core)))
-            case CloseLine(call):
-                self.core.close(call)
+        state = self.core.from_gateway(gateway, message, self.now_ns)
+        if state is not None:
+            self._to_gateway(gateway, state)
         self.arm()
 
-    def from_worker(self, worker: str, message: Any) -> None:
-        core, now_ns = self.core, self.now_ns
-        if isinstance(message, BridgeHello):
-            self._to_worker(worker, PacerState(self.epoch, len(core)))
-            return
-        if not isinstance(message, OpenLine | RestoreLine) and not core.belongs_to(message.call, worker):
-            return  # of a stalled worker that has resumed
-        match message:
-            case Speech(call, utterance, data):
-                core.speech(call, utterance, data, now_ns)
-            case SpeechEnd(call, utterance):
-                core.end(call, utterance, now_ns)
-            case Withdraw(call, through, clear):
-                core.withdraw(call, through, clear, now_ns)
-            case PauseLine(call):
-                core.pause(call)
-            case ResumeLine(call):
-                core.resume(call, now_ns)
-            case CloseLine(call):
-                core.close(call)
-            case OpenLine(call, gateway, handover, ask):
-                core.open(call, gateway, worker, now_ns, handover=handover, ask=ask)
-            case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
-                if epoch == self.epoch:
-                    core.restore(
-                        call,
-                        gateway,
-                        worker,
-                        now_ns,
-                        seq=seq,
-                        utterance=utterance,
-                        paced_bytes=paced_bytes,
-                        ear_ns=ear_ns,
-                        handover=handover,
-                        ask=ask,
-                    )
+    def from_worker(self, worker: str, message: Message) -> None:
+        state = self.core.from_bridge(worker, message, self.now_ns)
+        if state is not None:
+            self._to_worker(worker, state)
         self.take_reports()
         self.arm()
 

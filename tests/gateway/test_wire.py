@@ -14,6 +14,7 @@ from shared.messages import (
     CallEnded,
     FirstFrameSent,
     MarkHeard,
+    PathSeen,
 )
 
 from .conftest import FRAME, received
@@ -167,5 +168,18 @@ def test_a_lost_socket_ends_its_call_once_and_costs_no_other_call_a_frame(run):
                 ended.append((message.call, message.reason))
         assert ended == [(gone.call, "lost"), (started.call, "lost")]
         assert cell.gateway.calls.by_number == {}
+
+    run(scenario)
+
+
+def test_twilio_is_asked_for_its_delay_by_a_ping_among_the_frames(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
+            await cell.ack()
+            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            assert (call, delay_ns > 0) == (started.call, True)
+            cell.frames(monotonic_ns(), (started.call, 1, FRAME, 0))
+            assert [(await received(socket))["event"] for _ in range(2)] == ["media", "media"]
 
     run(scenario)

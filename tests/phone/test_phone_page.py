@@ -18,8 +18,9 @@ Microphone = Callable[[Sequence[tuple[float, str]], float], str]
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
-# Seconds of the microphone's recording, which begins with the call: the greeting takes six.
-TURN_S = 7.0
+# Seconds of the microphone's recording, which begins with the call.
+GREETING_S = 6.0
+TURN_S = GREETING_S + 1
 INTERRUPTION_S = 10.5
 
 STOP_MS = 200
@@ -58,6 +59,7 @@ def test_a_call_from_the_browser_is_heard_interrupted_and_transcribed(
         expect(struck).not_to_be_empty()
         expect(page.locator("#f-stop dd")).to_contain_text("ms", timeout=5_000)
         found = measures(page)
+        greeting_cuts = page.locator("#transcript li.ai").first.locator("em, del").count()
         gaps_shown = page.locator("#f-gaps dd").inner_text()
         print(json.dumps(found))
         page.get_by_role("button", name="Hang up").click()
@@ -65,9 +67,49 @@ def test_a_call_from_the_browser_is_heard_interrupted_and_transcribed(
         assert not errors
     (stop,) = found["stops"]
     assert 0 < stop["ms"] <= STOP_MS
+    assert not greeting_cuts
+    # Two marks for each second of speech. Nothing stood between socket and ear.
+    assert found["heard"]["echoes"]["number"] >= 2 * GREETING_S
+    assert found["delayed"] == 0
     # The figure includes gaps of this machine's own audio thread, so its value is not judged here.
     assert gaps_shown == str(len(found["gaps"]))
     _no_call_is_left(stack)
+
+
+def test_the_sliders_make_gaps_that_page_and_server_count_alike(
+    stack: Stack, launch: Launch, microphone: Microphone
+) -> None:
+    with launch(microphone([], GREETING_S + 6)) as browser:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{stack.gateway_port}/")
+        page.locator("#network summary").click()
+        page.get_by_role("button", name="Far away").click()
+        for name, value in (("roundTripMs", "300"), ("lossPercent", "2")):
+            page.locator(f"input[name={name}]").fill(value)
+        expect(page.locator("#network summary")).to_contain_text("round trip 300 ms, jitter up to 10 ms, loss 2 %")
+        before = _server_gaps(stack)
+        page.get_by_role("button", name="Call").click()
+        expect(page.locator("#status")).to_contain_text("Connected", timeout=10_000)
+        expect(page.locator("#lane-ai")).to_have_class("lane speaking", timeout=5_000)
+        page.wait_for_timeout(1_000 * (GREETING_S + 1))
+        found = measures(page)
+        page.get_by_role("button", name="Hang up").click()
+        after = _server_gaps(stack)
+    page_ms, (number, server_ms) = found["heard"]["gaps"]["ms"], (after[0] - before[0], after[1] - before[1])
+    print(json.dumps({"page": found["heard"]["gaps"], "server": [number, server_ms]}))
+    assert found["delayed"] > 0
+    # One lost message delays by 340 ms, and the lead is at most 180 ms.
+    assert found["heard"]["gaps"]["longestMs"] > 100
+    assert number > 0
+    assert abs(server_ms - page_ms) < max(40, 0.2 * page_ms)
+
+
+def _server_gaps(stack: Stack) -> tuple[float, float]:
+    """How many gaps the cell counted at its ears, and their sum, ms."""
+    name = "twentyms_pacer_ear_gap_seconds"
+    lines = [line.rsplit(" ", 1) for line in _metrics(stack).splitlines()]
+    count, seconds = (sum(float(v) for k, v in lines if k.startswith(f"{name}_{part}")) for part in ("count", "sum"))
+    return count, 1_000 * seconds
 
 
 def _no_call_is_left(stack: Stack) -> None:

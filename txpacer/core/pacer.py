@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.liveness import GATEWAY_GONE_S, ns
 from shared.messages import (
+    BridgeHello,
+    CloseLine,
     Frames,
+    GatewayHello,
     LineState,
     Message,
+    OpenLine,
+    PacerState,
+    PathSeen,
+    PauseLine,
     PlayoutFinished,
     PlayoutShifted,
     PlayoutStarted,
+    RestoreLine,
+    ResumeLine,
+    Speech,
+    SpeechEnd,
+    Withdraw,
     Withdrawn,
 )
 
@@ -44,11 +57,14 @@ class _Call:
 class Pacer:
     """Lines, ticks and acknowledgements; no clock, no socket. Times are ns of one monotonic clock.
 
-    `lead_ns` must be a multiple of GRID_NS.
+    `lead_ns` must be a multiple of GRID_NS. `epoch` is another one at each start: all lines before it are lost.
     """
 
-    def __init__(self, *, lead_ns: int, metrics: PacerMetrics, min_ns: int = 0, max_ns: int = 0) -> None:
+    def __init__(
+        self, *, lead_ns: int, metrics: PacerMetrics, epoch: int = 1, min_ns: int = 0, max_ns: int = 0
+    ) -> None:
         """Leads start at `lead_ns` and adapt between `min_ns` and `max_ns` (0: fixed)."""
+        self._epoch = epoch
         self._lead_ns = lead_ns
         self._min_ns = min_ns or lead_ns
         self._max_ns = max_ns or lead_ns
@@ -70,6 +86,51 @@ class Pacer:
     def reservoir_bytes(self) -> int:
         """Speech that is not paced yet, of all lines."""
         return sum(call.line.reservoir_bytes for call in self._calls.values())
+
+    # --- messages ---
+
+    def from_bridge(self, bridge: str, message: Any, now_ns: int) -> PacerState | None:
+        """Carry out a message of BridgeToPacer. Returns the answer to a hello."""
+        if type(message) is Speech and self._belongs_to(message.call, bridge):  # nearly every message
+            self.speech(message.call, message.utterance, message.data, now_ns)
+            return None
+        if not isinstance(message, (BridgeHello, OpenLine, RestoreLine)) and not self._belongs_to(message.call, bridge):
+            # The worker was stalled and given up; another worker owns its calls now.
+            self._metrics.foreign.inc()
+            return None
+        match message:
+            case SpeechEnd(call, utterance):
+                self.end(call, utterance, now_ns)
+            case Withdraw(call, through, clear):
+                self.withdraw(call, through, clear, now_ns)
+            case PauseLine(call):
+                self.pause(call)
+            case ResumeLine(call):
+                self.resume(call, now_ns)
+            case OpenLine(call, gateway, handover, ask):
+                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+            case RestoreLine(epoch=epoch):
+                if epoch == self._epoch:
+                    self.restore(message, bridge, now_ns)
+            case CloseLine(call):
+                self.close(call)
+            case BridgeHello():
+                return PacerState(self._epoch, len(self))
+        return None
+
+    def from_gateway(self, gateway: str, message: Any, now_ns: int) -> PacerState | None:
+        """Carry out a message of GatewayToPacer. Returns the answer to a hello."""
+        match message:
+            case CloseLine(call):
+                self.close(call)
+            case GatewayHello():
+                self._outlet(gateway).hello(now_ns)
+                return PacerState(self._epoch, len(self))
+            case PathSeen(echoes, pings):
+                self.path_seen(echoes, pings, now_ns)
+            case _:
+                self.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)
+        return None
 
     # --- what aibridge asks ---
 
@@ -105,37 +166,24 @@ class Pacer:
         known = self._calls[call] = _Call(line, self._outlet(gateway), bridge)
         return known
 
-    def belongs_to(self, call: int, bridge: str) -> bool:
+    def _belongs_to(self, call: int, bridge: str) -> bool:
         """Whether `bridge` owns the call's line: it opened the line last, or there is no line."""
         known = self._calls.get(call)
         return known is None or known.bridge == bridge
 
-    def restore(
-        self,
-        call: int,
-        gateway: str,
-        bridge: str,
-        now_ns: int,
-        *,
-        seq: int,
-        utterance: int,
-        paced_bytes: int,
-        ear_ns: int,
-        handover: int = 0,
-        ask: int = 0,
-    ) -> None:
+    def restore(self, asked: RestoreLine, bridge: str, now_ns: int) -> None:
         """Continue a call whose line, or media socket, is lost: a new line begins where the ear stopped.
 
         A line that is here stays: the message came twice, or the line was opened before its loss was known. A stalled
         worker, which had the call before, does not know where the ear is, and is ignored.
         """
-        known = self._calls.get(call)
-        if known is None or handover > known.handover:
-            self.close(call)
-            line = self._new(call, gateway, bridge).line
-            line.restore(seq=seq, utterance=utterance, paced_bytes=paced_bytes, ear_ns=ear_ns)
+        known = self._calls.get(asked.call)
+        if known is None or asked.handover > known.handover:
+            self.close(asked.call)
+            line = self._new(asked.call, asked.gateway, bridge).line
+            line.restore(seq=asked.seq, utterance=asked.utterance, paced_bytes=asked.paced_bytes, ear_ns=asked.ear_ns)
             self._metrics.restored.inc()
-        self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+        self.open(asked.call, asked.gateway, bridge, now_ns, handover=asked.handover, ask=asked.ask)
 
     def speech(self, call: int, utterance: int, data: bytes, now_ns: int) -> None:
         known = self._calls.get(call)
@@ -186,9 +234,6 @@ class Pacer:
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
 
     # --- what the gateway says ---
-
-    def hello(self, gateway: str, now_ns: int) -> None:
-        self._outlet(gateway).hello(now_ns)
 
     def acknowledge(self, gateway: str, batch: int, wire_ns: int, late: Sequence[tuple[int, int]], now_ns: int) -> None:
         """The gateway wrote `batch` and those before it; `late` names calls and their frames that left late."""

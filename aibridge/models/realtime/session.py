@@ -207,7 +207,11 @@ class Session:
             self._send(event)
 
     def close(self) -> None:
-        """End `run` and the socket: at once if the server answers the closing handshake, else within 1 s."""
+        """End `run` and the socket: at once if the server answers the closing handshake, else within 1 s.
+
+        No event follows. The session lets go of its call here, or a cycle would keep all of the call.
+        """
+        self._on_event = _ignore
         if self.task is not None:
             self.task.cancel()
 
@@ -215,6 +219,10 @@ class Session:
         """The caller's next audio, raw mu-law. Only once `ready`."""
         if self._websocket is not None:
             self._websocket.send_now(encode_append(audio))
+
+
+def _ignore(_event: ModelEvent | SessionReady) -> None:
+    pass
 
 
 async def probe(

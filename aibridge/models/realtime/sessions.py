@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
-from shared import liveness
 from shared.gather import Gather
 from shared.metrics import Page
 from shared.process import ConfigError
@@ -18,7 +16,7 @@ from shared.settings import Settings
 
 from ... import agent as agents
 from ...agent import Agent
-from ..port import Model, ModelEvent, Numbers, SessionReady
+from ..port import Numbers, Receiver
 from .session import ModelRefusedError, Session, probe, tls_context
 from .session_config import phrases, session_config
 from .translator import ABILITIES
@@ -27,28 +25,6 @@ log = logging.getLogger("aibridge")
 
 # Between tries to reach the model at the start.
 PROBE_RETRY_S: Final = 5.0
-
-
-class Caller(Protocol):
-    """The call of a session."""
-
-    def model_event(self, session: Model, event: ModelEvent | SessionReady) -> None: ...
-
-    def model_gone(self, session: Model, *, refused: bool) -> None: ...
-
-
-@dataclass
-class Dialled:
-    """A session and the numbers of its call; `call` is set once the media socket is there."""
-
-    session: Session
-    numbers: Numbers
-    # Twilio returned with a call whose media socket was lost.
-    resumed: bool
-    call: Caller | None = None
-    # The session does not come: True when no other would, False when a retry may help; None while it may still come.
-    refused: bool | None = None
-    expiry: asyncio.TimerHandle | None = None
 
 
 class Sessions:
@@ -68,8 +44,6 @@ class Sessions:
         self._phrases = phrases(agent)
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
-        # By CallSid, until the media socket comes.
-        self._offers: dict[str, Dialled] = {}
         self._open = page.gauge("bridge_sessions_open")
 
     async def probe(self) -> None:
@@ -99,51 +73,8 @@ class Sessions:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
-    # --- dialled ahead ---
-
-    @property
-    def offers(self) -> int:
-        return len(self._offers)
-
-    def offer(self, call_sid: str, *, resumed: bool) -> None:
-        """Dial for a call whose webhook was answered. Twilio may repeat a webhook."""
-        dialled = self._offers.get(call_sid)
-        if dialled is None:
-            dialled = self._offers[call_sid] = self._dial(call_sid, Numbers(), resumed=resumed)
-        elif dialled.expiry is not None:
-            dialled.expiry.cancel()
-        dialled.expiry = asyncio.get_running_loop().call_later(liveness.TOKEN_S, self.withdraw, call_sid)
-
-    def withdraw(self, call_sid: str) -> None:
-        """The call does not come, or came to another worker."""
-        dialled = self._take(call_sid)
-        if dialled is not None:
-            self._count("unused")
-            dialled.session.close()
-
-    def take(self, call_sid: str) -> Dialled:
-        """The session of a call that begins. Without an offer, the worker was restarted after the webhook: dial now."""
-        return self._take(call_sid) or self._dial(call_sid, Numbers(), resumed=True)
-
-    def _take(self, call_sid: str) -> Dialled | None:
-        dialled = self._offers.pop(call_sid, None)
-        if dialled is not None and dialled.expiry is not None:
-            dialled.expiry.cancel()
-        return dialled
-
-    def dial_again(self, call_sid: str, numbers: Numbers, call: Caller) -> Session:
-        """Another session for a call that lost its own, or whose own grows old."""
-        dialled = self._dial(call_sid, numbers, resumed=True)
-        dialled.call = call
-        return dialled.session
-
-    # --- each session ---
-
-    def _dial(self, call_sid: str, numbers: Numbers, *, resumed: bool) -> Dialled:
-        def on_event(event: ModelEvent | SessionReady) -> None:
-            if dialled.call is not None:
-                dialled.call.model_event(session, event)
-
+    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Session:
+        """Open a session; `receiver` gets its events."""
         session = Session(
             self._client,
             model=self.model,
@@ -151,27 +82,26 @@ class Sessions:
             phrases=self._phrases,
             numbers=numbers,
             request_id=call_sid,
-            on_event=on_event,
+            on_event=receiver.event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
             tls=self._tls,
             gather=self.gather,
         )
-        dialled = Dialled(session, numbers, resumed)
-        session.task = asyncio.create_task(self._hold(dialled, call_sid))
+        session.task = asyncio.create_task(self._hold(session, receiver, call_sid))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
-        return dialled
+        return session
 
-    async def _hold(self, dialled: Dialled, call_sid: str) -> None:
+    async def _hold(self, session: Session, receiver: Receiver, call_sid: str) -> None:
         """Keep one session until it ends, and say how."""
         self._open.inc()
         self._count("opened")
         outcome = "lost"
         try:
-            await dialled.session.run()
+            await session.run()
         except asyncio.CancelledError:
             # Ours, and the task's end. Raised on, it would hang on the task in a cycle that keeps all of the call.
-            outcome, dialled.call = "closed", None
+            outcome = "closed"
         except ModelRefusedError as exc:
             outcome = "refused"
             advice = "check OPENAI_API_KEY and the model"
@@ -185,10 +115,8 @@ class Sessions:
         finally:
             self._open.inc(-1)
             self._count(outcome)
-        dialled.refused = outcome == "refused"
-        if dialled.call is not None:
-            dialled.call.model_gone(dialled.session, refused=dialled.refused)
-            dialled.call = None
+        if outcome != "closed":
+            receiver.gone(refused=outcome == "refused")
 
     def _count(self, outcome: str) -> None:
         self._page.counter("bridge_sessions", outcome).inc()

@@ -1,8 +1,11 @@
 // The page: buttons, figures, transcript. The audio is in line.js and telephone.js, in threads of their own, so slow
 // drawing is inaudible.
 
-import { Waves } from "/phone/waves.js";
-import { Transcript } from "/phone/transcript.js";
+import { Heard } from "./heard.js";
+import { Network } from "./network.js";
+import { isClean } from "./path.js";
+import { Transcript } from "./transcript.js";
+import { Waves } from "./waves.js";
 
 const $ = (id) => document.getElementById(id);
 const ROUND_TRIP_EVERY_MS = 2000;
@@ -12,10 +15,13 @@ const STOP_WITHIN_S = 5;
 
 const waves = new Waves({ caller: $("wave-caller"), ai: $("wave-ai"), buffer: $("wave-buffer") });
 const transcript = new Transcript($("transcript"), $("hint"));
+const network = new Network($("network"), (behaviour) => {
+  if (call && call.line) call.line.postMessage({ network: { behaviour } });
+});
 
 // The state of one call. `measures` holds the page's own measurements, for the browser's console.
 let call = null;
-const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 } });
+const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
 
 function state(name, text) {
   measures.state = name;
@@ -70,12 +76,13 @@ function started(context) {
 async function dial() {
   problem("");
   state("calling", "Calling …");
-  Object.assign(measures, { gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 } });
+  Object.assign(measures, { gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
   transcript.clear();
   waves.clear();
   for (const [id, note] of [["f-stop", "when you interrupt"], ["f-answer", "when you pause"]]) figure(id, "–", note);
   figure("f-gaps", "0", "0 ms");
-  const mine = (call = { lowest: null, aiOn: false });
+  figure("f-echo", "–", "longest –");
+  const mine = (call = { aiOn: false });
   try {
     mine.context = new AudioContext({ latencyHint: "interactive" });
     mine.stream = await microphone();
@@ -84,7 +91,7 @@ async function dial() {
     mine.telephone = new AudioWorkletNode(mine.context, "telephone", { outputChannelCount: [1] });
     mine.source = mine.context.createMediaStreamSource(mine.stream);
     mine.source.connect(mine.telephone).connect(mine.context.destination);
-    mine.telephone.port.onmessage = ({ data }) => call === mine && heard(mine, data);
+    mine.telephone.port.onmessage = ({ data }) => call === mine && measured(mine, data);
     const response = await fetch("/phone/call", { method: "POST" });
     const offer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(offer.error || `The gateway refused the call (${response.status}).`);
@@ -99,13 +106,13 @@ function connect(mine, offer) {
   mine.feed = new EventSource(`/phone/events/${offer.callSid}`);
   mine.feed.onmessage = ({ data }) => call === mine && told(mine, JSON.parse(data));
   mine.feed.addEventListener("over", () => mine.feed.close());
-  mine.line = new Worker("/phone/line.js");
+  mine.line = new Worker("/phone/line.js", { type: "module" });
   const { port1, port2 } = new MessageChannel();
   mine.telephone.port.postMessage({ line: port1 }, [port1]);
   mine.line.postMessage({ telephone: port2 }, [port2]);
   mine.line.onmessage = ({ data }) => call === mine && onLine(mine, data);
   const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${offer.media}`;
-  mine.line.postMessage({ call: { ...offer, url } });
+  mine.line.postMessage({ call: { ...offer, url }, network: { behaviour: network.behaviour, seed: network.seed } });
   mine.callSid = measures.callSid = offer.callSid;
 }
 
@@ -119,6 +126,12 @@ function onLine(mine, message) {
   } else if (message.wire !== undefined) {
     measures.wire.frames += 1;
     measures.wire.worst = Math.max(measures.wire.worst, message.wire);
+  } else if (message.echo !== undefined) {
+    const { heard } = measures;
+    heard.echo(message.echo);
+    const { echoes } = heard;
+    measures.delayed = message.delayed;
+    figure("f-echo", `${echoes.lastMs.toFixed(0)} ms`, `longest ${echoes.longestMs.toFixed(0)} ms`);
   } else if (message.closed !== undefined) {
     const refused = measures.state === "calling";
     if (refused) end("failed", "No call", "The gateway refused the media socket. Reload the page and call again.");
@@ -162,24 +175,27 @@ async function roundTrip() {
     return figure("f-trip", "–", "the gateway does not answer", true);
   }
   measures.roundTripMs = performance.now() - begun;
-  figure("f-trip", `${measures.roundTripMs.toFixed(0)} ms`, "to the gateway");
+  const simulatedMs = network.behaviour.roundTripMs;
+  const note = isClean(network.behaviour) ? "to the gateway" : `${simulatedMs} ms of it simulated`;
+  figure("f-trip", `${(measures.roundTripMs + simulatedMs).toFixed(0)} ms`, note);
 }
 
 // --- what the telephone measured ---
 
-function heard(mine, event) {
+function measured(mine, event) {
+  const { heard } = measures;
   if (event.columns) {
-    waves.add(event);
-    if (event.lowest !== null && mine.aiOn) {
-      mine.lowest = Math.min(mine.lowest ?? Infinity, event.lowest);
-    }
-    const lowest = mine.lowest === null ? "–" : `${mine.lowest.toFixed(0)} ms`;
-    figure("f-buffer", mine.aiOn ? `${event.held.toFixed(0)} ms` : "–", `lowest ${lowest}`);
+    heard.buffer(event.columns.filter((_, n) => n % 3 === 2).map((bytes) => bytes / 8), mine.aiOn ? event.lowest : null);
+    waves.add(event, heard.leadMs);
+    const lowest = heard.lowestMs === null ? "–" : `${heard.lowestMs.toFixed(0)} ms`;
+    const lead = heard.leadMs === null ? "–" : `${heard.leadMs.toFixed(0)} ms`;
+    figure("f-buffer", mine.aiOn ? `${event.held.toFixed(0)} ms` : "–", `lowest ${lowest}, lead ${lead}`);
   } else if (event.gap) {
+    heard.gap(event.gap.ms);
+    const { gaps } = heard;
     measures.gaps.push(event.gap);
-    const sum = measures.gaps.reduce((total, gap) => total + gap.ms, 0);
-    figure("f-gaps", String(measures.gaps.length), `${sum.toFixed(0)} ms in all`, true);
-    waves.mark("gap", event.gap.at, event.gap.ms / 1000);
+    figure("f-gaps", String(gaps.number), `${gaps.ms.toFixed(0)} ms, longest ${gaps.longestMs.toFixed(0)} ms`, true);
+    waves.mark("gap", event.gap.at - event.gap.ms / 1000, event.gap.ms / 1000);
   } else if (event.voice) {
     speaking("caller", event.voice.on);
     if (event.voice.on) mine.onset = event.voice.onset;
@@ -190,7 +206,7 @@ function heard(mine, event) {
     if (event.ai.on) answered(mine, event.ai.at);
     else {
       mine.lastHeard = event.ai.at;
-      mine.lowest = null;
+      heard.silence();
       stopped(mine);
     }
   }
@@ -264,6 +280,8 @@ $("keys").addEventListener("click", () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const types = event.target instanceof HTMLInputElement; // into the seed
+  if (types && event.key !== "Escape") return;
   if (event.key.toLowerCase() === "m" && !$("mute").disabled) $("mute").click();
   else if (event.key.toLowerCase() === "k" && !$("keys").disabled) $("keys").click();
   else if (/^[0-9*#]$/.test(event.key)) press(event.key);

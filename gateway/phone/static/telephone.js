@@ -1,14 +1,13 @@
-// The telephone set, in the audio thread: microphone to mu-law frames, mu-law to the ear, and measurements at the ear.
+// The telephone set, in the audio thread: microphone to mu-law frames, mu-law to the ear (ear.js), and measurements.
 //
-// It models Twilio's end of the line. The playout buffer plays audio in the order of arrival, without a jitter buffer, and
-// a mark returns when the audio before it has been played. Times are seconds of the audio context's clock, which counts
-// samples, so a busy page does not distort a measurement.
+// Times are seconds of the audio context's clock, which counts samples, so a busy page does not distort a measurement.
+
+import { Ear } from "./ear.js";
 
 const LINE_HZ = 8000;
 const FRAME = 160; // samples of the line: 20 ms
 const ZEROS = 8; // zero crossings of the resampling kernel on either side
 const PHASES = 128; // of the kernel between two samples
-const BUFFER = 600 * LINE_HZ; // Twilio keeps ten minutes
 const COLUMN = 80; // samples of the line in one column of the picture: 10 ms
 
 // The caller's voice: twice the noise around, and louder than -46 dBFS, for two frames; over after 300 ms of less.
@@ -97,17 +96,13 @@ class Telephone extends AudioWorkletProcessor {
     super();
     this.line = null; // a MessagePort to the worker that holds the socket
     this.muted = false;
-    // The ear.
-    this.buffer = new Uint8Array(1 << 16);
-    this.received = 0; // bytes, ever
-    this.played = 0;
-    this.marks = []; // {name, at}: due when `at` bytes are played
-    this.closedAt = 0; // no utterance is open at this byte: a mark follows it
-    this.dryAt = null; // when the ear ran dry inside an utterance, line samples
-    this.clock = 0; // line samples, ever
-    this.hearing = false;
+    this.ear = new Ear({
+      played: (name) => this.line.postMessage({ played: name }),
+      sound: (on) => this.tell({ ai: { on, at: currentTime } }),
+      gap: (ms) => this.tell({ gap: { at: currentTime, ms } }),
+    });
     this.lowest = Infinity; // the lowest level of the buffer since the last report, bytes
-    this.ear = new Resampler(LINE_HZ / sampleRate);
+    this.speaker = new Resampler(LINE_HZ / sampleRate);
     this.pull = () => this.playOne();
     // The microphone.
     this.frame = new Uint8Array(FRAME);
@@ -135,78 +130,20 @@ class Telephone extends AudioWorkletProcessor {
   }
 
   onLine(message) {
-    if (message.audio) this.hear(message.audio);
-    else if (message.mark !== undefined) this.mark(message.mark);
-    else if (message.clear) this.clear();
-  }
-
-  // --- the ear ---
-
-  hear(audio) {
-    const held = this.received - this.played;
-    if (held + audio.length > BUFFER) return; // Twilio's error 31931
-    while (held + audio.length > this.buffer.length) this.grow();
-    if (this.dryAt !== null) {
-      this.tell({ gap: { at: currentTime, ms: (this.clock - this.dryAt) / (LINE_HZ / 1000) } });
-      this.dryAt = null;
-    }
-    for (let n = 0; n < audio.length; n++) this.buffer[(this.received + n) % this.buffer.length] = audio[n];
-    this.received += audio.length;
-    if (!this.hearing) {
-      this.hearing = true;
-      this.tell({ ai: { on: true, at: currentTime } });
-    }
-  }
-
-  grow() {
-    const grown = new Uint8Array(2 * this.buffer.length);
-    for (let n = this.played; n < this.received; n++) grown[n % grown.length] = this.buffer[n % this.buffer.length];
-    this.buffer = grown;
-  }
-
-  mark(name) {
-    this.closedAt = this.received;
-    this.dryAt = null;
-    this.marks.push({ name, at: this.received });
-    this.echo();
-  }
-
-  clear() {
-    this.played = this.closedAt = this.received;
-    this.dryAt = null;
-    this.echo();
-    this.fallSilent();
-  }
-
-  echo() {
-    while (this.marks.length && this.marks[0].at <= this.played) this.line.postMessage({ played: this.marks.shift().name });
+    if (message.audio) this.ear.hear(message.audio);
+    else if (message.mark !== undefined) this.ear.mark(message.mark);
+    else if (message.clear) this.ear.clear();
   }
 
   playOne() {
-    this.clock += 1;
-    let value = 0;
-    if (this.played < this.received) {
-      value = DECODED[this.buffer[this.played % this.buffer.length]];
-      this.played += 1;
-      if (this.marks.length) this.echo();
-      if (this.played === this.received) {
-        if (this.closedAt !== this.received) this.dryAt = this.clock;
-        this.fallSilent();
-      }
-    }
+    const value = DECODED[this.ear.next()];
     this.peaks[1] = Math.max(this.peaks[1], Math.abs(value));
     if (++this.columnFill === COLUMN) {
-      this.columns.push(this.peaks[0], this.peaks[1], this.received - this.played);
+      this.columns.push(this.peaks[0], this.peaks[1], this.ear.heldBytes);
       this.peaks = [0, 0];
       this.columnFill = 0;
     }
     return value;
-  }
-
-  fallSilent() {
-    if (!this.hearing) return;
-    this.hearing = false;
-    this.tell({ ai: { on: false, at: currentTime } });
   }
 
   // --- the microphone ---
@@ -254,9 +191,9 @@ class Telephone extends AudioWorkletProcessor {
   process(inputs, outputs) {
     const microphone = inputs[0] && inputs[0][0];
     const speaker = outputs[0][0];
-    this.lowest = this.hearing ? Math.min(this.lowest, this.received - this.played) : this.lowest;
+    if (this.ear.isAudible) this.lowest = Math.min(this.lowest, this.ear.heldBytes);
     for (let n = 0; n < speaker.length; n++) {
-      speaker[n] = this.ear.next(this.pull);
+      speaker[n] = this.speaker.next(this.pull);
       // Without a microphone (still opening, or unplugged) the line sends silence.
       this.microphone.feed(microphone ? microphone[n] : 0, this.emit);
     }
@@ -270,7 +207,7 @@ class Telephone extends AudioWorkletProcessor {
     this.tell({
       columns: this.columns,
       at: currentTime,
-      held: (this.received - this.played) / 8,
+      held: this.ear.heldBytes / 8,
       lowest: this.lowest === Infinity ? null : this.lowest / 8,
     });
     this.columns = [];

@@ -3,7 +3,7 @@
 const SECONDS = 12;
 const PER_SECOND = 100;
 const KEPT = SECONDS * PER_SECOND;
-const BUFFER_TOP_MS = 240;
+const BUFFER_TOP_MS = 240; // at least
 // Columns come every 40 ms; drawing more often would waste power.
 const DRAW_MS = 40;
 
@@ -21,13 +21,16 @@ export class Waves {
     this.caller = [];
     this.ai = [];
     this.buffer = [];
+    this.leadMs = null;
     this.until = 0;
     this.marks = [];
     this.changed = true;
   }
 
   // `columns` are triples: the caller's peak, the AI's, and the bytes in the buffer; `at` is when the last one ended.
-  add({ columns, at }) {
+  // `leadMs`: the lead, as seen from the buffer.
+  add({ columns, at }, leadMs) {
+    this.leadMs = leadMs;
     for (let n = 0; n < columns.length; n += 3) {
       this.caller.push(columns[n]);
       this.ai.push(columns[n + 1]);
@@ -98,13 +101,20 @@ export class Waves {
     const { pen, width, height } = this.prepare(canvas);
     const step = width / KEPT;
     const first = width - held.length * step;
+    const top = Math.max(BUFFER_TOP_MS, ...held);
+    const level = (ms) => (ms / top) * (height - 2);
+    this.shade(pen, width, height, colour);
     pen.fillStyle = colour("soft");
     pen.globalAlpha = 0.45;
     for (let n = 0; n < held.length; n++) {
-      const y = Math.min(1, held[n] / BUFFER_TOP_MS) * (height - 2);
+      const y = level(held[n]);
       if (y > 0) pen.fillRect(first + n * step, height - y, Math.max(step, 0.8), y);
     }
     pen.globalAlpha = 1;
+    if (this.leadMs !== null) {
+      pen.fillStyle = colour("ai");
+      pen.fillRect(0, height - level(this.leadMs), width, 1);
+    }
     pen.fillStyle = colour("line");
     pen.fillRect(0, height - 1, width, 1);
   }

@@ -23,6 +23,7 @@ from gateway.core.media_streams import (
     Violation,
     ViolationError,
     parse_mark,
+    parse_probe,
 )
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
@@ -262,3 +263,9 @@ def test_the_name_of_a_mark_of_ours_is_parsed(generation, utterance, seq):
 )
 def test_other_mark_names_are_not_parsed(name):
     assert parse_mark(name) is None
+
+
+def test_a_probes_name_is_told_apart_from_a_marks():
+    name = json.loads(Outbound("MZ1").probe(b"123"))["mark"]["name"]
+    assert (parse_probe(name), parse_mark(name)) == (b"123", None)
+    assert [parse_probe(other) for other in ("1.2.3", "probe.", "probe.\u0661", "probe.1x")] == [None] * 4

@@ -12,7 +12,10 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.core.phone_access import KEY_COOKIE, mint_key, phone_key
 from gateway.phone.phone import is_on
-from shared.messages import CallEnded, CallNote, CallOffered, CallStarted, FollowCall
+from shared.audio import FRAME_BYTES
+from shared.messages import CallEnded, CallNote, CallOffered, CallStarted, FollowCall, PathSeen
+
+from ..conftest import received
 
 AUTH_TOKEN = "twilio-auth-token-of-the-tests"
 PUBLIC = {"public_url": "https://voice.example.com", "phone_page": "on"}
@@ -152,6 +155,31 @@ def test_a_phones_socket_opens_once_with_its_ticket_and_its_call_is_followed(run
         assert 'data: {"speech":"started"}' in body
         assert "turn" not in body
         assert "event: over" in body
+
+    run(scenario, **PUBLIC)
+
+
+def test_a_phone_is_asked_for_its_delay_by_marks_in_place_of_pings(run):
+    async def scenario(cell):
+        said, ticket = await offer(cell)
+        await cell.bridge.next(CallOffered)
+        url = f"ws://127.0.0.1:{cell.twilio.port}/twilio/media"
+        async with connect(url, origin="https://voice.example.com", additional_headers={"Cookie": ticket}) as socket:
+            await socket.send('{"event":"connected","protocol":"Call","version":"1.0.0"}')
+            await socket.send(cell.twilio.start_text(said["callSid"], said["parameters"]))
+            started = await cell.bridge.next(CallStarted)
+            cell.frames(time.monotonic_ns(), (started.call, 0, bytes(FRAME_BYTES), 0))
+            assert (await received(socket))["event"] == "media"
+            name = (await received(socket))["mark"]["name"]
+            assert name.startswith("probe.")
+            await cell.ack()
+            await asyncio.sleep(0.05)
+            for echo in ("probe.1", name):
+                await socket.send(cell.twilio.text("mark", mark={"name": echo}))
+            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            assert call == started.call
+            assert delay_ns >= 50_000_000
+            assert cell.gateway.metrics.marks_unknown.value == 0
 
     run(scenario, **PUBLIC)
 

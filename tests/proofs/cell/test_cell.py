@@ -33,7 +33,7 @@ def harmed(kind: str, target: str, seconds: float = 0.0) -> tuple[Cell, Phone]:
     assert phone.socket is not None
     owner = {
         "gateway": cell.gateways.index(phone.socket.gateway),
-        "aibridge": next(worker.number for worker in cell.workers if worker.calls),
+        "aibridge": next(int(worker.name[-1]) for worker in cell.workers if worker.calls.by_number),
     }
     deed = harm(cell, Act(HARM_MS / 1e3, kind, target, owner.get(target, 0), seconds))
     assert deed.victims == (phone.call_sid,)
@@ -83,7 +83,7 @@ def test_another_worker_goes_on_with_the_call_of_a_killed_one() -> None:
     cell = Cell(gateways=1, workers=2)
     phone = cell.call((Say("hello", AfterAnswer(ms=14_000)), HangUp(AiHeard(ms=2_000))), (Behaviour(answer_ms=6_000),))
     cell.run(HARM_MS)
-    (busy,) = [worker for worker in cell.workers if worker.calls]
+    (busy,) = [worker for worker in cell.workers if worker.calls.by_number]
     busy.kill()
     cell.run_out()
     found = verdict(cell, phone)

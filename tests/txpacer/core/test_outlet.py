@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.audio import BYTE_NS, FRAME_BYTES
-from shared.messages import PlayoutFinished, PlayoutShifted
+from shared.messages import GatewayHello, PlayoutFinished, PlayoutShifted
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.outlet import GRID_NS
@@ -89,7 +89,7 @@ def test_a_restarted_gateway_releases_the_lines_that_waited_for_lost_batches() -
     cell.inbox.clear()
     for _ in range(2):
         assert cell.metrics.lost_batches.value == 0
-        cell.pacer.hello("gateway", cell.now_ns)
+        cell.pacer.from_gateway("gateway", GatewayHello("gateway"), cell.now_ns)
     assert cell.metrics.lost_batches.value == lost
     assert cell.pacer.next_due_ns() is not None
 
@@ -98,7 +98,7 @@ def test_a_gateway_that_says_hello_before_it_reads_its_backlog_loses_no_batch() 
     cell = written(talking(20_000))
     cell.stop_gateway(3_000)
     cell.run(2_999)
-    cell.pacer.hello("gateway", cell.now_ns)
+    cell.pacer.from_gateway("gateway", GatewayHello("gateway"), cell.now_ns)
     cell.run()
     assert cell.metrics.lost_batches.value == 0
     assert cell.gap_ms(1) == 3_000 - LEAD_MS
@@ -115,7 +115,7 @@ def test_a_gateway_that_is_gone_is_forgotten_with_its_batches() -> None:
         pacer.open(call, name, "bridge", T0)
         pacer.refused(name, frames)
     cell.run(10_000)
-    pacer.hello("another", cell.now_ns)
+    pacer.from_gateway("another", GatewayHello("another"), cell.now_ns)
     pacer.measure(cell.now_ns)
     assert metrics.lost_batches.value == 0  # its call has not ended
     pacer.close(1)

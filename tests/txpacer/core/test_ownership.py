@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.messages import LineState
+from shared.messages import LineState, RestoreLine
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS, PacerMetrics
 from txpacer.core.pacer import Pacer
@@ -19,9 +19,7 @@ def make() -> Pacer:
 
 
 def restore(pacer: Pacer, bridge: str, handover: int, ask: int = 1) -> None:
-    pacer.restore(
-        1, "gateway", bridge, T0, seq=50, utterance=3, paced_bytes=800, ear_ns=T0 - 1, handover=handover, ask=ask
-    )
+    pacer.restore(RestoreLine(1, "gateway", 1, 50, 3, 800, T0 - 1, handover, ask), bridge, T0)
 
 
 def states(pacer: Pacer) -> list[tuple[str, LineState]]:
@@ -61,9 +59,8 @@ def test_a_worker_that_was_stalled_during_a_handover_neither_takes_nor_keeps_a_l
     restore(pacer, "successor", 1)
     pacer.open(1, "gateway", "sleeper", T0)
     restore(pacer, "sleeper", 0)
-    assert pacer.belongs_to(1, "successor")
-    (_, state) = states(pacer)[-1]
-    assert [number for number, *_ in state.unheard] == [3]
+    told = [(bridge, [number for number, *_ in state.unheard]) for bridge, state in states(pacer)]
+    assert told == [("sleeper", []), ("successor", [3])]
 
 
 def frames_at(pacer: Pacer, now_ns: int) -> list[tuple[str, int]]:

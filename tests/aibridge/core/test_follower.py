@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from aibridge.core.follower import Follower
 from aibridge.core.history import History, Interruption
 from aibridge.core.utterances import Utterance
-from aibridge.follower import Follower
 from aibridge.models.port import CallerSilent, CallerSpeaks, ResponseBegan, ResponseEnded
 
 MS = 1_000_000

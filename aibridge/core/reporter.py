@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from shared.audio import BYTE_NS, ms_of
-from shared.clock import unix_ms
 from shared.facts import (
     ConversationBegan,
     ConversationEnded,
-    Fact,
     Interruption,
     ModelUsage,
 )
 from shared.facts import Turn as TurnFact
 
-from .core.history import History, Turn
+from .history import History, Turn
+from .shell import Shell
 
 
 class Reporter:
-    """The facts of one call. `note` takes facts and never waits. Times are ns of the monotonic clock.
+    """The facts of one call.
 
     No fact is noted before `first_frame`, so that nothing slow can begin; until then the history keeps everything.
     """
 
     def __init__(
         self,
+        shell: Shell,
         *,
         call: int,
         call_sid: str,
@@ -34,8 +32,8 @@ class Reporter:
         record: bool,
         resumed: bool,
         history: History,
-        note: Callable[[Fact], None],
     ) -> None:
+        self._shell = shell
         self._call = call
         self._call_sid = call_sid
         self._stream_sid = stream_sid
@@ -43,7 +41,6 @@ class Reporter:
         self._record = record
         self._resumed = resumed
         self._history = history
-        self._note = note
         # When the first frame was written; 0: not yet.
         self._began_ns = 0
         # Turns that changed and have not ended.
@@ -62,8 +59,10 @@ class Reporter:
             self._note_beginning(record=record)
 
     def _note_beginning(self, *, record: bool) -> None:
-        began_ms = unix_ms(self._began_ns)
-        self._note(ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms))
+        began_ms = self._shell.unix_ms(self._began_ns)
+        self._shell.note(
+            ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms)
+        )
 
     def name_model(self, model: str) -> None:
         """The model's own name, which may differ from the requested one."""
@@ -84,12 +83,14 @@ class Reporter:
         self._open = {number: turn for number, turn in changed.items() if turn.ended_ns is None}
         for number, turn in changed.items():
             if number not in self._open:
-                self._note(self._turn(turn, turn.heard_bytes or 0, turn.heard_text))
+                self._shell.note(self._turn(turn, turn.heard_bytes or 0, turn.heard_text))
         new = self._history.interruptions[self._interruptions :]
         self._interruptions += len(new)
         for each in new:
             silent_ms = max(0, each.silent_ns - each.at_ns) // 1_000_000
-            self._note(Interruption(self._call_sid, unix_ms(each.at_ns), silent_ms, each.protected, each.cancelled))
+            self._shell.note(
+                Interruption(self._call_sid, self._shell.unix_ms(each.at_ns), silent_ms, each.protected, each.cancelled)
+            )
 
     def ended(self, at_ns: int, reason: str) -> None:
         """The call is over. A call without a first frame is noted now, and is not recorded."""
@@ -97,10 +98,10 @@ class Reporter:
         self.sweep()
         if reason != "moved":  # else the worker that has the call now tells how they end
             for turn in self._open.values():
-                self._note(self._cut_off(turn, at_ns))
+                self._shell.note(self._cut_off(turn, at_ns))
         usage = self._history.usage
-        at_ms = unix_ms(at_ns)
-        self._note(
+        at_ms = self._shell.unix_ms(at_ns)
+        self._shell.note(
             ModelUsage(
                 self._call_sid,
                 self._call,
@@ -115,7 +116,7 @@ class Reporter:
             )
         )
         gap_us = self._ear_gap_ns // 1_000
-        self._note(ConversationEnded(self._call_sid, self._stream_sid, reason, self._ear_gaps, gap_us, at_ms))
+        self._shell.note(ConversationEnded(self._call_sid, self._stream_sid, reason, self._ear_gaps, gap_us, at_ms))
 
     def _cut_off(self, turn: Turn, at_ns: int) -> TurnFact:
         """A turn that the end of the call cut off: the ear's clock says how much of it was heard."""
@@ -131,8 +132,8 @@ class Reporter:
             turn.key,
             turn.number,
             turn.role,
-            unix_ms(turn.started_ns) if turn.started_ns else 0,
-            unix_ms(turn.ended_ns) if turn.ended_ns else 0,
+            self._shell.unix_ms(turn.started_ns) if turn.started_ns else 0,
+            self._shell.unix_ms(turn.ended_ns) if turn.ended_ns else 0,
             turn.text,
             heard_text,
             ms_of(turn.received_bytes),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from aibridge.core.history import History, Interruption
+from aibridge.core.reporter import Reporter
 from aibridge.core.utterances import Utterance
-from aibridge.reporter import Reporter
 from shared import facts
+
+from .fake_shell import FakeShell
 
 S = 1_000_000_000
 
 
 def reporter(record=True):
-    noted = []
+    shell = FakeShell()
     history = History()
     one = Reporter(
+        shell,
         call=7,
         call_sid="CA1",
         stream_sid="MZ1",
@@ -21,9 +24,8 @@ def reporter(record=True):
         record=record,
         resumed=False,
         history=history,
-        note=noted.append,
     )
-    return one, history, noted
+    return one, history, shell.noted
 
 
 def say(history, *, ended_ns=2 * S, text="one two three four", heard=16_000):

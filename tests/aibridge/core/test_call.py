@@ -3,89 +3,45 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
 import pytest
 
-from aibridge.call import Call
 from aibridge.core import story
-from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import ConversationMetrics
-from aibridge.core.rules import Rules, Script
-from aibridge.metrics import DEFINITIONS
+from aibridge.core.rules import Rules
 from aibridge.models.port import (
     CallerSpeaks,
-    ModelCommand,
     ModelEvent,
     ResponseBegan,
     ResponseEnded,
-    SessionReady,
     Speech,
     ToolCalled,
     Words,
 )
+from shared.facts import ConversationBegan
 from shared.messages import CallMemory, CallNote, EndCall, LineState, OpenLine, PauseLine, PlayoutFinished, ResumeLine
-from shared.metrics import Page
-from shared.plan import CallPlan, HangUp
+from shared.plan import HangUp
 
-MS = 1_000_000
-T0 = 1_000_000 * MS
-PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
+from .fake_shell import MS, PLAN, T0, FakeModel, FakeShell, make_call
 
 
-class Model:
-    """A session that is there and takes everything."""
-
-    ready = SessionReady("the-model")
-
-    def tell(self, command: ModelCommand) -> None:
-        pass
-
-    def hear(self, audio: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Desk:
+class Desk(FakeShell):
     """A call, and what it said to both sides."""
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.now_ns = T0
-        self.model = Model()
-        self.models: list[str] = []
-        self.to_gateway: list[Any] = []
-        self.to_pacer: list[Any] = []
-        self.call = Call(
-            call=1,
-            call_sid="CA1",
-            gateway="gw",
-            conversation=Conversation(
-                script=Script(),
-                rules=rules or Rules(),
-                metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
-                rng=random.Random(1),
-                plan=PLAN,
-            ),
-            to_pacer=self.to_pacer.append,
-            to_gateway=self.to_gateway.append,
-            dial=lambda _: self.model,
-            on_due=lambda _: None,
-            on_model=self.models.append,
-            clock=lambda: self.now_ns,
-        )
+        super().__init__()
+        self.model = FakeModel()
+        self.call = make_call(self, rules=rules)
 
     def say(self, *events: ModelEvent) -> None:
         for event in events:
             self.call.model_event(self.model, event)
 
     def notes(self) -> list[Any]:
-        return [json.loads(each.note) for each in self.to_gateway if isinstance(each, CallNote)]
+        return [json.loads(each.note) for each in self.of(CallNote)]
 
     def memory(self) -> bytes:
-        return [each.memory for each in self.to_gateway if isinstance(each, CallMemory)][-1]
+        return self.of(CallMemory)[-1].memory
 
 
 @pytest.fixture
@@ -107,7 +63,8 @@ def succeed(desk: Desk, *unheard: tuple[int, int, int, bool, int], is_followed: 
 
 
 def test_the_model_of_a_call_is_what_its_session_says(desk: Desk) -> None:
-    assert desk.models == ["the-model"]
+    desk.call.reporter.first_frame(T0)
+    assert [fact.model for fact in desk.noted if isinstance(fact, ConversationBegan)] == ["the-model"]
 
 
 def test_somebody_who_asks_repeatedly_to_follow_a_call_is_told_each_thing_once(desk: Desk) -> None:
@@ -131,10 +88,10 @@ def test_the_story_with_the_gateway_holds_the_plan_and_changes_only_with_the_cal
     desk.call.tell_memory()
     told, _ = story.decode(desk.memory())
     assert told.plan == PLAN
-    before = len(desk.to_gateway)
+    before = len(desk.told)
     desk.now_ns += 5_000 * MS
     desk.call.tell_memory()
-    assert len(desk.to_gateway) == before
+    assert len(desk.told) == before
 
 
 def test_a_line_that_was_paused_when_its_worker_died_is_resumed_by_the_next_one() -> None:
@@ -142,21 +99,21 @@ def test_a_line_that_was_paused_when_its_worker_died_is_resumed_by_the_next_one(
     desk.call.start(desk.model)
     desk.call.line_state(LineState(1, (), 1))
     desk.say(ResponseBegan(1), Speech(1, 1, bytes(40_000)), ResponseEnded(1), CallerSpeaks(1))
-    assert PauseLine(1) in desk.to_pacer
+    assert PauseLine(1) in desk.said
     after = succeed(desk, (1, 40_000, 8_000, True, T0))
-    assert [type(each) for each in after.to_pacer] == [OpenLine, ResumeLine]
+    assert [type(each) for each in after.said] == [OpenLine, ResumeLine]
 
 
 def test_a_goodbye_that_a_worker_died_with_is_said_and_carried_out_by_the_next_one(desk: Desk) -> None:
     desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"))
     after = succeed(desk, (1, 8_000, 800, True, T0))
-    assert not [each for each in after.to_gateway if isinstance(each, EndCall)]
+    assert not after.of(EndCall)
     after.call.playout(PlayoutFinished(1, 1, T0))
-    assert [each for each in after.to_gateway if isinstance(each, EndCall)] == [EndCall(1, HangUp(), 1)]
+    assert after.of(EndCall) == [EndCall(1, HangUp(), 1)]
 
 
 def test_an_end_that_a_worker_had_ordered_is_ordered_again_by_the_next_one(desk: Desk) -> None:
     desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"), ResponseEnded(1))
     desk.call.playout(PlayoutFinished(1, 1, T0))
     after = succeed(desk)
-    assert [each.order for each in after.to_gateway if isinstance(each, EndCall)] == [HangUp()]
+    assert [each.order for each in after.of(EndCall)] == [HangUp()]

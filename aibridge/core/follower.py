@@ -21,8 +21,8 @@ import msgspec
 
 from shared.audio import ms_of
 
-from .core.history import History, Turn
-from .models.port import CallerSilent, CallerSpeaks, ModelEvent, ResponseBegan, ResponseEnded
+from ..models.port import CallerSilent, CallerSpeaks, ModelEvent, ResponseBegan, ResponseEnded
+from .history import History, Turn
 
 
 class Follower:

@@ -6,7 +6,6 @@ answered, it is unknown whether the line exists, and speech waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from msgspec import structs
@@ -15,7 +14,6 @@ from shared.audio import BYTE_NS
 from shared.messages import (
     LineLost,
     LineState,
-    Message,
     OpenLine,
     PauseLine,
     PlayoutFinished,
@@ -27,9 +25,10 @@ from shared.messages import (
     Withdrawn,
 )
 
-from .core.commands import EndSpeech, PauseSpeech, ResumeSpeech, WithdrawSpeech
-from .core.conversation import Conversation
-from .core.line_lost import given, heard_until
+from .commands import EndSpeech, PauseSpeech, ResumeSpeech, WithdrawSpeech
+from .conversation import Conversation
+from .line_lost import given, heard_until
+from .shell import Shell
 
 # Speech is kept for this long after the ear has passed it: longer than the estimated ear can be wrong. The last speech
 # of an unfinished utterance is kept, too: a line may hold it back while the model is slow.
@@ -39,22 +38,14 @@ LineCommand = EndSpeech | WithdrawSpeech | PauseSpeech | ResumeSpeech
 
 
 class CallLine:
-    """`to_pacer` takes messages and never waits; `clock` gives ns, monotonic."""
+    """What the worker asks of txpacer for one call, and knows of its answers."""
 
-    def __init__(
-        self,
-        call: int,
-        gateway: str,
-        conversation: Conversation,
-        to_pacer: Callable[[Message], None],
-        clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, shell: Shell, call: int, gateway: str, conversation: Conversation) -> None:
         self.call = call
         self.gateway = gateway
         self.handover = 0
         self._conversation = conversation
-        self._to_pacer = to_pacer
-        self._clock = clock
+        self._shell = shell
         # How often the line was requested, and since when txpacer owes an answer (ns; 0: it owes none).
         self._asks = 0
         self.asked_ns = 0
@@ -67,26 +58,26 @@ class CallLine:
 
     def speak(self, utterance: int, data: bytes) -> None:
         if self._is_there:
-            self._to_pacer(Speech(self.call, utterance, data))
+            self._shell.to_pacer(Speech(self.call, utterance, data))
 
     def carry_out(self, command: LineCommand) -> None:
         match command:
             case EndSpeech(utterance):
                 if self._is_there:
-                    self._to_pacer(SpeechEnd(self.call, utterance))
+                    self._shell.to_pacer(SpeechEnd(self.call, utterance))
             case WithdrawSpeech(through, clear):
-                self._to_pacer(Withdraw(self.call, through, clear))
+                self._shell.to_pacer(Withdraw(self.call, through, clear))
             case PauseSpeech():
-                self._to_pacer(PauseLine(self.call))
+                self._shell.to_pacer(PauseLine(self.call))
             case ResumeSpeech():
-                self._to_pacer(ResumeLine(self.call))
+                self._shell.to_pacer(ResumeLine(self.call))
 
     # --- asking ---
 
     def ask(self) -> None:
         """Request the line. The answer says what the line holds."""
         self._count_ask()
-        self._to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks))
+        self._shell.to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks))
 
     def ask_again(self, epoch: int) -> list[PlayoutFinished | Withdrawn]:
         """txpacer has not answered. Its epoch is `epoch` now: it was restarted, or its answer is late."""
@@ -100,7 +91,7 @@ class CallLine:
 
     def _count_ask(self) -> None:
         self._asks += 1
-        self.asked_ns = self._clock()
+        self.asked_ns = self._shell.now_ns
 
     def answered(self, state: LineState) -> bool:
         """txpacer has the line. Returns False for the answer to an earlier request, which is stale."""
@@ -117,16 +108,16 @@ class CallLine:
         sizes = {number: size for number, size, *_ in state.unheard}
         playout = self._conversation.playout
         if playout.is_paused:
-            self._to_pacer(PauseLine(self.call))
+            self._shell.to_pacer(PauseLine(self.call))
         for utterance in self._conversation.utterances.open():
             number = utterance.number
             if playout.awaits_truth() and number <= playout.withdrawing_through:
                 continue
             speech = utterance.rest(sizes.get(number, 0))
             if speech:
-                self._to_pacer(Speech(self.call, number, speech))
+                self._shell.to_pacer(Speech(self.call, number, speech))
             if utterance.ended:
-                self._to_pacer(SpeechEnd(self.call, number))
+                self._shell.to_pacer(SpeechEnd(self.call, number))
 
     # --- losses ---
 
@@ -165,10 +156,10 @@ class CallLine:
         self._is_there = False
         self._count_ask()
         epoch, seq = self._lost.epoch, self._lost.seq
-        self._to_pacer(
+        self._shell.to_pacer(
             RestoreLine(self.call, self.gateway, epoch, seq, head, offset, ear_ns, self.handover, self._asks)
         )
-        now_ns = self._clock()
+        now_ns = self._shell.now_ns
         reports: list[PlayoutFinished | Withdrawn] = [
             PlayoutFinished(self.call, u.number, now_ns) for u in gone if u.number > withdrawing
         ]

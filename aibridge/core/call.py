@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import structs
@@ -15,17 +13,29 @@ from shared.messages import (
     CallNote,
     LineLost,
     LineState,
-    MarkHeard,
-    Message,
     PlayoutFinished,
     PlayoutShifted,
     PlayoutStarted,
     Withdrawn,
 )
 
+from ..models.port import (
+    CallerSpeaks,
+    DialFailed,
+    Fault,
+    Model,
+    ModelCommand,
+    ModelEvent,
+    Numbers,
+    ResponseEnded,
+    SessionLost,
+    SessionReady,
+    ToolCalled,
+    TurnTaken,
+)
+from . import story, successor
 from .call_line import CallLine
-from .core import story, successor
-from .core.commands import (
+from .commands import (
     Command,
     DialModel,
     EndCall,
@@ -37,23 +47,10 @@ from .core.commands import (
     UseSession,
     WithdrawSpeech,
 )
-from .core.conversation import Conversation
+from .conversation import Conversation
 from .follower import Follower
-from .models.port import (
-    CallerSpeaks,
-    DialFailed,
-    Fault,
-    Model,
-    ModelCommand,
-    ModelEvent,
-    ResponseEnded,
-    SessionLost,
-    SessionReady,
-    ToolCalled,
-    TurnTaken,
-)
-
-log = logging.getLogger("aibridge")
+from .reporter import Reporter
+from .shell import Shell
 
 _LINE_COMMANDS: Final = (EndSpeech, WithdrawSpeech, PauseSpeech, ResumeSpeech)
 # All but Speak.
@@ -73,40 +70,21 @@ _TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled)
 
 
 class Call:
-    """From CallStarted to CallEnded. `to_pacer` and `to_gateway` take messages and never wait; `clock` gives ns.
-
-    `dial` opens another session for the call. `on_due` is called whenever `due_ns` changed, `on_model` with the model's
-    own name.
-    """
+    """From CallStarted to CallEnded."""
 
     def __init__(
-        self,
-        *,
-        call: int,
-        call_sid: str,
-        gateway: str,
-        conversation: Conversation,
-        to_pacer: Callable[[Message], None],
-        to_gateway: Callable[[Message], None],
-        dial: Callable[[Call], Model],
-        on_due: Callable[[Call], None],
-        on_model: Callable[[str], None] = lambda _: None,
-        clock: Callable[[], int] = time.monotonic_ns,
-        wall_clock: Callable[[], int] = time.time_ns,
+        self, shell: Shell, *, call: int, call_sid: str, gateway: str, conversation: Conversation, reporter: Reporter
     ) -> None:
         self.call = call
         self.call_sid = call_sid
         self.gateway = gateway
         self.conversation = conversation
+        self.reporter = reporter
         self.due_ns: int | None = None
-        self.line = CallLine(call, gateway, conversation, to_pacer, clock)
-        self._to_gateway = to_gateway
-        self._dial = dial
-        self._on_due = on_due
-        self._on_model = on_model
-        self._clock = clock
+        self.line = CallLine(shell, call, gateway, conversation)
+        self._shell = shell
         # The wall time at 0 of the monotonic clock: taken once, so that jitter between the clocks changes no story.
-        self._epoch_ns = wall_clock() - clock()
+        self._epoch_ns = shell.unix_ms(0) * 1_000_000
         # The call's session; None before the first one is ready, and between two.
         self._session: Model | None = None
         # The session that is being dialled, or is ready and waits for its turn.
@@ -125,9 +103,10 @@ class Call:
     def follow(self) -> None:
         """A browser phone follows this call: send notes to its gateway from now on. The gateway may repeat this."""
         if self._follower is None:
-            self._follower = Follower(
-                self.conversation.history, lambda note: self._to_gateway(CallNote(self.call, note))
-            )
+            self._follower = Follower(self.conversation.history, self._send_note)
+
+    def _send_note(self, note: bytes) -> None:
+        self._shell.to_gateway(self.gateway, CallNote(self.call, note))
 
     # --- the beginning ---
 
@@ -135,7 +114,7 @@ class Call:
         """The media socket is open. `coming` is the session dialled ahead; None: that failed, or never happened."""
         self.line.ask()
         self._coming = coming
-        self._carry_out(self.conversation.start(self._clock()))
+        self._carry_out(self.conversation.start(self._shell.now_ns))
         self._meet_session()
 
     def resume(self, coming: Model, memory: bytes, handover: int) -> None:
@@ -154,7 +133,7 @@ class Call:
         self.line.base = line.base
         speech = (*state.speech, *(b"" for _ in state.unheard[len(state.speech) :]))
         in_line = list(zip(state.unheard, speech, strict=False))
-        now_ns = self._clock()
+        now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
         self._meet_session()
 
@@ -167,7 +146,7 @@ class Call:
 
     def _session_ready(self, ready: SessionReady) -> None:
         if ready.model:
-            self._on_model(ready.model)
+            self.reporter.name_model(ready.model)
         self._receive(ready)
 
     # --- losses ---
@@ -179,7 +158,7 @@ class Call:
         memory = story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
         if hash(memory) != self._kept:
             self._kept = hash(memory)
-            self._to_gateway(CallMemory(self.call, memory))
+            self._shell.to_gateway(self.gateway, CallMemory(self.call, memory))
 
     def line_lost(self, lost: LineLost) -> None:
         """txpacer was restarted."""
@@ -188,11 +167,9 @@ class Call:
         else:
             self._report_all(self.line.lost(lost))
 
-    def move(
-        self, call: int, gateway: str, to_gateway: Callable[[Message], None], *, epoch: int, handover: int = 0
-    ) -> None:
+    def move(self, call: int, gateway: str, *, epoch: int, handover: int = 0) -> None:
         """The call returned on another media socket: continue there where the caller's ear stopped."""
-        self.call, self.gateway, self._to_gateway = call, gateway, to_gateway
+        self.call, self.gateway = call, gateway
         self.line.call, self.line.gateway, self.line.handover = call, gateway, handover
         self._kept = 0  # this gateway has nothing of it yet
         if self._memory is not None:
@@ -200,7 +177,7 @@ class Call:
         else:
             self._report_all(self.line.moved(epoch, self.caller_heard_ns))
         if self.end_call is not None:
-            self._to_gateway(structs.replace(self.end_call, call=call))
+            self._shell.to_gateway(self.gateway, structs.replace(self.end_call, call=call))
 
     def ask_again(self, epoch: int) -> None:
         """txpacer has not answered the request of the line. Its epoch is `epoch` now."""
@@ -213,7 +190,7 @@ class Call:
     # --- what happens ---
 
     def caller_audio(self, data: bytes) -> None:
-        self.caller_heard_ns = self._clock()
+        self.caller_heard_ns = self._shell.now_ns
         self.conversation.caller.take(data)
         if self._session is not None:
             self._session.hear(data)
@@ -223,8 +200,10 @@ class Call:
             if type(event) is Fault and not self._logged_error:
                 self._logged_error = True
                 # Log the code only: a message can quote the caller.
-                log.warning("call %s: the model answered with an error (%s); going on", self.call_sid, event.code)
-            commands = self.conversation.receive(event, self._clock())
+                self._shell.log.warning(
+                    "call %s: the model answered with an error (%s); going on", self.call_sid, event.code
+                )
+            commands = self.conversation.receive(event, self._shell.now_ns)
             if self._follower is not None and not isinstance(event, SessionReady):
                 self._follower.event(event)
             self._carry_out(commands)
@@ -244,10 +223,12 @@ class Call:
             self._receive(SessionLost())
 
     def _receive(self, event: SessionReady | SessionLost | DialFailed) -> None:
-        self._carry_out(self.conversation.receive(event, self._clock()))
+        self._carry_out(self.conversation.receive(event, self._shell.now_ns))
 
     def playout(self, report: PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn) -> None:
-        self._carry_out(self.conversation.report(report, self._clock()))
+        if isinstance(report, PlayoutShifted) and report.audible:
+            self.reporter.gap(report.gap_ns, continued=report.continued)
+        self._carry_out(self.conversation.report(report, self._shell.now_ns))
         if isinstance(report, Withdrawn):
             self.tell_memory()  # else a successor takes for heard what was made
 
@@ -255,20 +236,19 @@ class Call:
         for report in reports:
             self.playout(report)
 
-    def mark(self, mark: MarkHeard) -> None:
-        self.conversation.mark(mark)
-
     def advance(self) -> None:
         """The time `due_ns` has come."""
         self.due_ns = None
-        self._carry_out(self.conversation.advance(self._clock()))
+        self._carry_out(self.conversation.advance(self._shell.now_ns))
 
     def close(self) -> None:
-        """The call is over: close its sessions."""
+        """The call is over: close its sessions, and stop its timer."""
         for session in (self._session, self._coming):
             if session is not None:
                 session.close()
         self._session = self._coming = None
+        self.due_ns = None
+        self._shell.plan(self)
 
     # --- what is to be done ---
 
@@ -279,11 +259,11 @@ class Call:
             else:
                 self._do(command)
         if self._follower is not None:
-            self._follower.look(self._clock())
+            self._follower.look(self._shell.now_ns)
         due_ns = self.conversation.next_due_ns()
         if due_ns != self.due_ns:
             self.due_ns = due_ns
-            self._on_due(self)
+            self._shell.plan(self)
 
     def _do(self, command: RareCommand) -> None:
         if isinstance(command, _LINE_COMMANDS):
@@ -295,7 +275,9 @@ class Call:
             case DialModel():
                 if self._coming is not None:
                     self._coming.close()
-                self._coming = self._dial(self)
+                self._coming = Dialled(
+                    self._shell, self.call_sid, self.conversation.numbers, resumed=True, call=self
+                ).session
             case LeaveSession():
                 if self._session is not None:
                     self._session.close()
@@ -305,10 +287,36 @@ class Call:
                     self._session.close()
                 self._session, self._coming = self._coming, None
             case EndCall(order, after_utterance, reason):
-                log.info("call %s: ending (%s)", self.call_sid, reason)
+                self._shell.log.info("call %s: ending (%s)", self.call_sid, reason)
                 self.end_call = messages.EndCall(self.call, order, after_utterance)
-                self._to_gateway(self.end_call)
+                self._shell.to_gateway(self.gateway, self.end_call)
                 self.tell_memory()
             case _:
                 if self._session is not None:
                     self._session.tell(command)
+
+
+class Dialled:
+    """A session from dialling to its end. Its events go to `call`, once the media socket of that is there."""
+
+    def __init__(
+        self, shell: Shell, call_sid: str, numbers: Numbers, *, resumed: bool, call: Call | None = None
+    ) -> None:
+        self.numbers = numbers
+        # Twilio returned with a call whose media socket was lost.
+        self.resumed = resumed
+        self.call = call
+        # The session does not come: True when no other would, False when a retry may help; None while it may still
+        # come.
+        self.refused: bool | None = None
+        self.session = shell.dial(call_sid, numbers, self)
+
+    def event(self, event: ModelEvent | SessionReady) -> None:
+        if self.call is not None:
+            self.call.model_event(self.session, event)
+
+    def gone(self, *, refused: bool) -> None:
+        self.refused = refused
+        call, self.call = self.call, None
+        if call is not None:
+            call.model_gone(self.session, refused=refused)

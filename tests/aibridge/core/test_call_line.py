@@ -15,7 +15,7 @@ from aibridge.models.port import (
     Words,
 )
 from aibridge.models.port import Speech as ModelSpeech
-from tests.aibridge.call_line_cell import MS, SPEECH, Cell, padded, talking
+from tests.aibridge.core.call_line_cell import MS, SPEECH, Cell, padded, talking
 
 
 def test_a_lost_line_continues_with_the_next_byte() -> None:
@@ -59,7 +59,7 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_the_next_on
 def test_a_line_whose_request_was_lost_is_requested_again_and_gets_all_speech() -> None:
     cell = Cell()
     cell.says(30_000)
-    cell.pipe.clear()
+    cell.said.clear()
     cell.run(500)
     assert cell.wire == b""
     cell.call.ask_again(cell.epoch)

@@ -3,83 +3,36 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from aibridge.call import Call
-from aibridge.core.conversation import Conversation
-from aibridge.core.metrics import ConversationMetrics
-from aibridge.core.rules import Rules, Script
-from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import (
-    ModelCommand,
-    ModelEvent,
-    ResponseBegan,
-    ResponseEnded,
-    SessionReady,
-    Tell,
-    Untell,
-)
+from aibridge.core.call import Call
+from aibridge.core.rules import Rules
+from aibridge.models.port import ModelEvent, ResponseBegan, ResponseEnded
 from aibridge.models.port import Speech as ModelSpeech
 from aibridge.models.port import SpeechEnded as ModelSpeechEnded
 from shared.audio import FRAME_BYTES, SILENCE
-from shared.messages import (
-    CallMemory,
-    CloseLine,
-    LineLost,
-    LineState,
-    OpenLine,
-    PauseLine,
-    RestoreLine,
-    ResumeLine,
-    Speech,
-    SpeechEnd,
-    Withdraw,
-)
+from shared.messages import CallMemory, CloseLine, LineLost, LineState, Message
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS as PACER_DEFINITIONS
 from txpacer.core.metrics import PacerMetrics
 from txpacer.core.pacer import Pacer
 
-MS = 1_000_000
-T0 = 1_000_000 * MS
+from .fake_shell import MS, FakeModel, FakeShell, make_call
+
 # 10 s.
 SPEECH = random.Random(3).randbytes(80_000)
 
 
-class FakeModel:
-    """A session that is ready and accepts everything."""
-
-    ready = SessionReady()
-
-    def __init__(self) -> None:
-        # The words that it was told and that were not taken back, by number.
-        self.told: dict[int, str] = {}
-
-    def tell(self, command: ModelCommand) -> None:
-        if isinstance(command, Tell):
-            self.told[command.number] = command.text
-        elif isinstance(command, Untell):
-            del self.told[command.number]
-
-    def hear(self, audio: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Cell:
+class Cell(FakeShell):
     """One call, one pacer at a time, and a gateway that writes all frames. Messages to txpacer wait for `deliver`."""
 
     def __init__(self, rules: Rules | None = None) -> None:
+        super().__init__()
         self.rules = rules or Rules()
-        self.now_ns = T0
         self.number = 1
         self.epoch = 1
-        self.pipe: list[Any] = []
         self.memory = b""
         self.metrics = PacerMetrics(Page.in_memory(PACER_DEFINITIONS))
-        self.pacer = Pacer(lead_ns=120 * MS, metrics=self.metrics)
+        self.pacer = Pacer(lead_ns=120 * MS, metrics=self.metrics, epoch=self.epoch)
         # Of this media socket: what was written to it, and what the gateway counts.
         self.wire = b""
         self.marks: list[tuple[int, int]] = []
@@ -90,25 +43,9 @@ class Cell:
         self.sent = 0
 
     def worker(self) -> Call:
-        conversation = Conversation(
-            script=Script(),
-            rules=self.rules,
-            metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
-            rng=random.Random(1),
-        )
-        return Call(
-            call=self.number,
-            call_sid="CA1",
-            gateway="gateway",
-            conversation=conversation,
-            to_pacer=self.pipe.append,
-            to_gateway=self.from_call,
-            dial=lambda _: self.model,
-            on_due=lambda _: None,
-            clock=lambda: self.now_ns,
-        )
+        return make_call(self, call=self.number, rules=self.rules)
 
-    def from_call(self, message: Any) -> None:
+    def to_gateway(self, gateway: str, message: Message) -> None:
         if isinstance(message, CallMemory):
             self.memory = message.memory
 
@@ -132,38 +69,9 @@ class Cell:
     # --- txpacer and the gateway ---
 
     def deliver(self) -> None:
-        messages, self.pipe[:] = list(self.pipe), []
-        pacer, now_ns = self.pacer, self.now_ns
+        messages, self.said[:] = list(self.said), []
         for message in messages:
-            match message:
-                case OpenLine(call, gateway, handover, ask):
-                    pacer.open(call, gateway, "bridge", now_ns, handover=handover, ask=ask)
-                case RestoreLine(call, gateway, epoch, seq, utterance, paced_bytes, ear_ns, handover, ask):
-                    if epoch == self.epoch:
-                        pacer.restore(
-                            call,
-                            gateway,
-                            "bridge",
-                            now_ns,
-                            seq=seq,
-                            utterance=utterance,
-                            paced_bytes=paced_bytes,
-                            ear_ns=ear_ns,
-                            handover=handover,
-                            ask=ask,
-                        )
-                case Speech(call, utterance, data):
-                    pacer.speech(call, utterance, data, now_ns)
-                case SpeechEnd(call, utterance):
-                    pacer.end(call, utterance, now_ns)
-                case Withdraw(call, through, clear):
-                    pacer.withdraw(call, through, clear, now_ns)
-                case PauseLine(call):
-                    pacer.pause(call)
-                case ResumeLine(call):
-                    pacer.resume(call, now_ns)
-                case CloseLine(call):
-                    pacer.close(call)
+            self.pacer.from_bridge("bridge", message, self.now_ns)
         self.report()
 
     def report(self) -> None:
@@ -191,7 +99,7 @@ class Cell:
                     if mark > 0:
                         self.marks.append((mark, self.frames))
                         self.frames = 0
-                self.pacer.acknowledge("gateway", batch.batch, self.now_ns, (), self.now_ns)
+                self.pacer.acknowledge("gw", batch.batch, self.now_ns, (), self.now_ns)
             self.report()
             self.now_ns += 10 * MS
             self.call.caller_audio(SILENCE * 80)
@@ -199,9 +107,9 @@ class Cell:
                 self.call.forget_heard(self.now_ns)
 
     def pacer_dies(self, *, is_noticed: bool = True) -> None:
-        self.pipe.clear()
+        self.said.clear()
         self.epoch += 1
-        self.pacer = Pacer(lead_ns=120 * MS, metrics=self.metrics)
+        self.pacer = Pacer(lead_ns=120 * MS, metrics=self.metrics, epoch=self.epoch)
         if is_noticed:
             self.gateway_notices()
 
@@ -210,17 +118,17 @@ class Cell:
 
     def socket_dies(self, *, epoch: int | None = None) -> None:
         """The media socket is lost and replaced. `epoch`: of the txpacer that the worker knows."""
-        self.pipe.append(CloseLine(self.number))
+        self.said.append(CloseLine(self.number))
         self.number += 1
         self.wire, self.marks, self.frames, self.seq = b"", [], 0, 0
-        self.call.move(self.number, "gateway", self.from_call, epoch=epoch or self.epoch)
+        self.call.move(self.number, "gw", epoch=epoch or self.epoch)
         self.call.tell_memory()
 
     def worker_dies(self, *, remembers: bool = True) -> None:
         """The worker dies and another takes over. `remembers`: it left its memory just before."""
         if remembers:
             self.call.tell_memory()
-        self.pipe.clear()
+        self.said.clear()
         self.call = self.worker()
         self.call.resume(self.model, self.memory, 1)
 

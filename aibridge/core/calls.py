@@ -1,0 +1,377 @@
+"""All calls of one worker: which session each gets, who else may have it, and when it is given up.
+
+A call outlives its media socket: while its gateway is lost or silent it is parked, and Twilio returns with it. It may
+also move to another worker, or come from one. The conversation itself is in call.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from shared import liveness
+from shared.liveness import ns
+from shared.messages import (
+    CallAdopted,
+    CallEnded,
+    CallerAudio,
+    CallOffered,
+    CallOver,
+    CallStarted,
+    CallTaken,
+    CloseLine,
+    EndCall,
+    FirstFrameSent,
+    FollowCall,
+    GatewayHello,
+    LineLost,
+    LineState,
+    MarkHeard,
+    Message,
+    PacerState,
+    RefuseCall,
+    WorkerState,
+)
+from shared.metrics import Page
+from shared.plan import CallOrder
+
+from ..models.port import Abilities, Numbers
+from .call import Call, Dialled
+from .conversation import Conversation
+from .metrics import ConversationMetrics
+from .reporter import Reporter
+from .rules import Rules, Script
+from .shell import Shell
+
+# The statechart of each kind of model.
+STATECHARTS: Final = {"half_duplex": Conversation}
+# Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
+CALLS_ROUND: Final = 10
+# Stream tokens, and orders of calls that ended here, that stay known: minutes of a busy cell.
+REMEMBERED_MAX: Final = 10_000
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all calls of a worker have in common. `model` is the requested model's name."""
+
+    number: int
+    script: Script
+    rules: Rules
+    abilities: Abilities
+    model: str
+    is_recorded: bool = False
+
+
+@dataclass(frozen=True)
+class _Gateway:
+    seen_ns: int
+    is_draining: bool
+
+
+@dataclass
+class _Offer:
+    dialled: Dialled
+    # When the stream token expires.
+    until_ns: int
+
+
+class Calls:
+    """Messages of gateways and txpacer in; what follows goes to `shell`. Call `sweep` once a second."""
+
+    def __init__(self, shell: Shell, setup: Setup, page: Page, rng: random.Random) -> None:
+        self.by_number: dict[int, Call] = {}
+        self.gateways: dict[str, _Gateway] = {}
+        self._shell = shell
+        self._setup = setup
+        self._page = page
+        self._metrics = ConversationMetrics(page)
+        # Draws the pauses before retries; one for all calls, because each has 2.5 kB of state.
+        self._random = rng
+        self._by_sid: dict[str, Call] = {}
+        # By CallSid: sessions dialled ahead, until the media socket comes.
+        self._offers: dict[str, _Offer] = {}
+        # Calls without a media socket, and when each is given up, ns; of these, the calls of silent gateways.
+        self._parked: dict[int, int] = {}
+        self._silenced: set[int] = set()
+        # Calls taken over from another worker.
+        self._adopted: set[str] = set()
+        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
+        self._tokens: OrderedDict[str, int] = OrderedDict()
+        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
+        self._pacer_epoch: int | None = None
+        # When it last answered, ns.
+        self._pacer_seen_ns = 0
+        self._hellos = 0
+
+    def has(self, call_sid: str) -> bool:
+        return call_sid in self._by_sid
+
+    def state(self, gateway: str, *, is_ready: bool, epoch: int) -> WorkerState:
+        """The answer to a gateway's hello."""
+        lately_ns = self._shell.now_ns - ns(liveness.GATEWAY_LIVES_S)
+        others = sum(
+            other.seen_ns > lately_ns and not other.is_draining and name != gateway
+            for name, other in self.gateways.items()
+        )
+        return WorkerState(self._setup.number, is_ready, len(self.by_number) + len(self._offers), epoch, others)
+
+    # --- messages ---
+
+    def from_gateway(self, gateway: str, message: Any) -> None:
+        if type(message) is CallerAudio:  # nearly every one
+            known = self.by_number.get(message.call)
+            if known is not None:
+                known.caller_audio(message.data)
+            return
+        match message:
+            case CallOffered():
+                self._offered(message)
+            case CallTaken(call_sid):
+                self._withdraw_offer(call_sid)
+            case CallStarted():
+                self._started(message)
+            case GatewayHello(draining=is_draining):
+                if gateway not in self.gateways:
+                    for call_sid in self._adopted:
+                        self._shell.to_gateway(gateway, CallAdopted(call_sid))
+                self.gateways[gateway] = _Gateway(self._shell.now_ns, is_draining)
+                self._shell.tell_state(gateway)
+            case MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
+                known = self.by_number.get(message.call)
+                if known is not None:
+                    self._about_call(known, message)
+
+    def _about_call(self, call: Call, message: MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded) -> None:
+        match message:
+            case MarkHeard():
+                call.conversation.mark(message)
+            case FirstFrameSent(at_ns=at_ns):
+                call.reporter.first_frame(at_ns)
+            case FollowCall():
+                call.follow()
+            case LineLost():
+                call.line_lost(message)
+            case CallEnded(reason="lost"):
+                self._silenced.discard(call.call)
+                self._park(call)
+            case CallEnded(reason="moved"):
+                # While this worker was stalled, the call was given to another worker: forget it without ending it.
+                call.end_call = None
+                self._end(call, "moved")
+            case CallEnded(reason=reason):
+                self._end(call, reason)
+
+    def from_pacer(self, message: Any) -> None:
+        if isinstance(message, PacerState):
+            self._pacer_answered(message.epoch)
+            return
+        call = self.by_number.get(message.call)
+        if call is None:
+            return
+        if isinstance(message, LineState):
+            call.line_state(message)
+        else:
+            call.playout(message)
+
+    def _pacer_answered(self, epoch: int) -> None:
+        self._pacer_seen_ns = self._shell.now_ns
+        if epoch == self._pacer_epoch:
+            return
+        if self._pacer_epoch is not None:
+            self._page.counter("bridge_pacer_restarts").inc()
+            self._shell.log.warning(
+                "txpacer was restarted; its lines continue where the gateways report that they stopped"
+            )
+        self._pacer_epoch = epoch
+        for call in list(self.by_number.values()):
+            if call.line.asked_ns:
+                call.ask_again(epoch)
+
+    # --- sessions dialled ahead ---
+
+    def _offered(self, offered: CallOffered) -> None:
+        """A webhook was answered. Twilio may repeat a webhook."""
+        call_sid = offered.call_sid
+        if call_sid in self._by_sid or call_sid in self._orders:
+            return  # this worker has the conversation and its session
+        until_ns = self._shell.now_ns + ns(liveness.TOKEN_S)
+        if call_sid in self._offers:
+            self._offers[call_sid].until_ns = until_ns
+        else:
+            dialled = Dialled(self._shell, call_sid, Numbers(), resumed=offered.resumed)
+            self._offers[call_sid] = _Offer(dialled, until_ns)
+
+    def _withdraw_offer(self, call_sid: str) -> None:
+        """The call does not come, or came to another worker."""
+        offer = self._offers.pop(call_sid, None)
+        if offer is not None:
+            self._page.counter("bridge_sessions", "unused").inc()
+            offer.dialled.session.close()
+
+    def _take_offer(self, call_sid: str) -> Dialled:
+        """The session of a call that begins. Without an offer, the worker was restarted after the webhook: dial now."""
+        offer = self._offers.pop(call_sid, None)
+        return offer.dialled if offer else Dialled(self._shell, call_sid, Numbers(), resumed=True)
+
+    # --- the life of a call ---
+
+    def _started(self, started: CallStarted) -> None:
+        if started.call in self.by_number:
+            return
+        call_sid, gateway, shell = started.call_sid, started.gateway, self._shell
+        # A gateway knows its own tokens; the worker knows all tokens of a call.
+        if remember(self._tokens, started.token_id, started.call) != started.call:
+            shell.log.warning("call %s: refused, its stream token was used before, at another gateway", call_sid)
+            shell.to_gateway(gateway, RefuseCall(started.call))
+            return
+        self._tell_gateways(CallTaken(call_sid), but=gateway)
+        if call_sid in self._orders:
+            shell.to_gateway(gateway, EndCall(started.call, self._orders[call_sid], 0))
+        elif call_sid in self._by_sid:
+            self._returned(self._by_sid[call_sid], started)
+        else:
+            self._begin(started)
+
+    def _begin(self, started: CallStarted) -> None:
+        setup, call_sid = self._setup, started.call_sid
+        dialled = self._take_offer(call_sid)
+        conversation = STATECHARTS[setup.abilities.kind](
+            script=setup.script,
+            rules=setup.rules,
+            metrics=self._metrics,
+            rng=self._random,
+            numbers=dialled.numbers,
+            plan=started.plan,
+        )
+        reporter = Reporter(
+            self._shell,
+            call=started.call,
+            call_sid=call_sid,
+            stream_sid=started.stream_sid,
+            model=setup.model,
+            record=setup.is_recorded and not started.handover,
+            resumed=dialled.resumed,
+            history=conversation.history,
+        )
+        call = dialled.call = self.by_number[started.call] = self._by_sid[call_sid] = Call(
+            self._shell,
+            call=started.call,
+            call_sid=call_sid,
+            gateway=started.gateway,
+            conversation=conversation,
+            reporter=reporter,
+        )
+        self._count()
+        if started.handover:
+            self._adopted.add(call_sid)
+            self._tell_gateways(CallAdopted(call_sid))
+            reporter.first_frame(self._shell.now_ns)
+            call.resume(dialled.session, started.memory, started.handover)
+        else:
+            call.start(dialled.session)
+        if dialled.refused is not None:
+            # It failed while the phone was still ringing.
+            call.model_gone(dialled.session, refused=dialled.refused)
+
+    def _returned(self, call: Call, started: CallStarted) -> None:
+        """A caller whose media socket was lost returned on another one, at the same gateway or another."""
+        before = call.call
+        del self.by_number[before]
+        self.by_number[started.call] = call
+        self._silenced.discard(before)
+        self._parked.pop(before, None)
+        self._shell.to_pacer(CloseLine(before))
+        self._page.counter("bridge_calls_back").inc()
+        self._shell.log.info("call %s: back on another media socket", call.call_sid)
+        call.move(started.call, started.gateway, epoch=self._pacer_epoch or 0, handover=started.handover)
+        call.tell_memory()
+
+    def _park(self, call: Call) -> None:
+        """Keep a conversation whose media socket is lost: Twilio is about to return with the call."""
+        self._parked.setdefault(call.call, self._shell.now_ns + ns(liveness.GRACE_S))
+
+    def _end(self, call: Call, reason: str) -> None:
+        number, call_sid = call.call, call.call_sid
+        del self.by_number[number], self._by_sid[call_sid]
+        self._silenced.discard(number)
+        self._parked.pop(number, None)
+        self._adopted.discard(call_sid)
+        if call.end_call is not None:
+            remember(self._orders, call_sid, call.end_call.order)
+            self._tell_gateways(CallOver(call_sid, call.end_call.order))
+        if reason != "moved":
+            self._shell.to_pacer(CloseLine(number))
+        call.close()
+        self._shell.ended(number)
+        call.reporter.ended(self._shell.now_ns, reason)
+        self._count()
+        self._page.counter("bridge_caller_bytes_dropped").inc(call.conversation.caller.dropped_bytes)
+        self._shell.log.info("call %s: over (%s)", call_sid, reason)
+
+    def _count(self) -> None:
+        self._page.gauge("bridge_calls").set(len(self.by_number))
+
+    def _tell_gateways(self, message: Message, *, but: str = "") -> None:
+        for gateway in self.gateways:
+            if gateway != but:
+                self._shell.to_gateway(gateway, message)
+
+    # --- time ---
+
+    def tell_stories(self) -> None:
+        """Leave the stories of a part of the calls with their gateways, and forget what the ear has passed."""
+        self._hellos += 1
+        for call in list(self.by_number.values()):
+            if call.call % CALLS_ROUND == self._hellos % CALLS_ROUND:
+                call.tell_memory()
+                call.forget_heard(self._pacer_seen_ns)
+
+    def sweep(self) -> list[str]:
+        """Give up what was waited for in vain. Returns the gateways that are gone for good."""
+        now_ns = self._shell.now_ns
+        for call_sid in [call_sid for call_sid, offer in self._offers.items() if now_ns >= offer.until_ns]:
+            self._withdraw_offer(call_sid)
+        for number in [number for number, until_ns in self._parked.items() if now_ns >= until_ns]:
+            self._end(self.by_number[number], "lost")
+        gone_ns = now_ns - ns(liveness.GATEWAY_SILENT_S + liveness.GRACE_S)
+        gone = [name for name, gateway in self.gateways.items() if gateway.seen_ns < gone_ns]
+        for name in gone:
+            del self.gateways[name]
+        for call in self.by_number.values():
+            call.reporter.sweep()
+            self._look_for_gateway(call, now_ns - ns(liveness.GATEWAY_SILENT_S))
+        return gone
+
+    def _look_for_gateway(self, call: Call, silent_ns: int) -> None:
+        """Park a call of a silent gateway, and release that of a gateway that has resumed."""
+        gateway = self.gateways.get(call.gateway)
+        if gateway is None or gateway.seen_ns < silent_ns:
+            if call.call not in self._parked:
+                self._silenced.add(call.call)
+                self._park(call)
+        elif call.call in self._silenced:
+            self._silenced.discard(call.call)
+            del self._parked[call.call]
+
+    def tell_all_stories(self) -> None:
+        """Leave the calls to other workers."""
+        for call in self.by_number.values():
+            call.tell_memory()
+
+    def stopped(self) -> None:
+        """The process ends: note how far the conversations came."""
+        for call in self.by_number.values():
+            call.reporter.ended(self._shell.now_ns, "stopped")
+
+
+def remember(table: OrderedDict[str, Value], key: str, value: Value) -> Value:
+    """Enter `value` unless `key` has one, and drop the oldest entry beyond REMEMBERED_MAX. Returns the key's value."""
+    known = table.setdefault(key, value)
+    if len(table) > REMEMBERED_MAX:
+        table.popitem(last=False)
+    return known

@@ -1,0 +1,111 @@
+"""The process around a worker's calls, as a test sees it: what they send is kept, and the clock moves by hand."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+from aibridge.core.call import Call
+from aibridge.core.conversation import Conversation
+from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.reporter import Reporter
+from aibridge.core.rules import Rules, Script
+from aibridge.core.shell import Timed
+from aibridge.metrics import DEFINITIONS
+from aibridge.models.port import ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
+from shared.facts import Fact
+from shared.messages import Message
+from shared.metrics import Page
+from shared.plan import CallPlan
+
+MS = 1_000_000
+T0 = 1_000_000 * MS
+PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
+
+
+class FakeModel:
+    """A session that is ready and accepts everything."""
+
+    ready = SessionReady("the-model")
+
+    def __init__(self) -> None:
+        # The words that it was told and that were not taken back, by number.
+        self.told: dict[int, str] = {}
+        self.is_closed = False
+
+    def tell(self, command: ModelCommand) -> None:
+        if isinstance(command, Tell):
+            self.told[command.number] = command.text
+        elif isinstance(command, Untell):
+            del self.told[command.number]
+
+    def hear(self, audio: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeShell:
+    """`said` holds the messages to txpacer, `told` those to each gateway."""
+
+    log = logging.getLogger("aibridge")
+
+    def __init__(self) -> None:
+        self.now_ns = T0
+        self.said: list[Any] = []
+        self.told: list[tuple[str, Any]] = []
+        self.noted: list[Any] = []
+        self.models: list[FakeModel] = []
+
+    def unix_ms(self, at_ns: int) -> int:
+        return at_ns // MS
+
+    def to_pacer(self, message: Message) -> None:
+        self.said.append(message)
+
+    def to_gateway(self, gateway: str, message: Message) -> None:
+        self.told.append((gateway, message))
+
+    def tell_state(self, gateway: str) -> None:
+        pass
+
+    def note(self, fact: Fact) -> None:
+        self.noted.append(fact)
+
+    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> FakeModel:
+        self.models.append(FakeModel())
+        return self.models[-1]
+
+    def plan(self, call: Timed) -> None:
+        pass
+
+    def ended(self, call: int) -> None:
+        pass
+
+    def of(self, kind: type[Any], gateway: str = "") -> list[Any]:
+        """The messages of a kind to the gateways, or to one of them."""
+        return [message for name, message in self.told if isinstance(message, kind) and gateway in ("", name)]
+
+
+def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) -> Call:
+    """A call of the gateway "gw", which has not begun."""
+    conversation = Conversation(
+        script=Script(),
+        rules=rules or Rules(),
+        metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
+        rng=random.Random(1),
+        plan=PLAN,
+    )
+    reporter = Reporter(
+        shell,
+        call=call,
+        call_sid="CA1",
+        stream_sid="MZ1",
+        model="m",
+        record=True,
+        resumed=False,
+        history=conversation.history,
+    )
+    return Call(shell, call=call, call_sid="CA1", gateway="gw", conversation=conversation, reporter=reporter)
