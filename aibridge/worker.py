@@ -63,7 +63,7 @@ class Worker:
                 protect_ns=settings.greeting_protect_ms * 1_000_000,
                 barge_in=settings.barge_in,
                 confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
-                lead_ns=settings.tx_lead_ms * 1_000_000,
+                lead_ns=settings.lead_ms * 1_000_000,
                 reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
                 renew_ns=int(settings.model_session_minutes * 60e9),
             ),

@@ -38,7 +38,7 @@ def rules_of(env: dict[str, str]) -> Rules:
         protect_ns=settings.greeting_protect_ms * MS,
         barge_in=settings.barge_in,
         confirm_ns=settings.barge_in_confirm_ms * MS,
-        lead_ns=settings.tx_lead_ms * MS,
+        lead_ns=settings.lead_ms * MS,
         reconnect_ns=settings.model_reconnect_seconds * 1_000 * MS,
         renew_ns=int(settings.model_session_minutes * 60e9),
     )

@@ -35,8 +35,8 @@ LATE_S: Final = 0.3
 RETRY_S: Final = 0.02
 # txpacer forgets its channel to a peer after this silence: longer than any time-out of the peer's calls.
 FORGET_S: Final = 60.0
-# txpacer waits this long for Twilio's echo to a `clear`, before it answers with an estimate: the longest round trip that
-# a conversation bears, and a lost segment on the way there and on the way back.
+# txpacer waits this long for Twilio's echo to a `clear`, before it answers with an estimate: the longest round trip
+# that a conversation bears, and a lost segment each way.
 CLEAR_ECHO_S: Final = 1.0
 # txpacer answers a withdrawal within its tick of 10 ms, or after CLEAR_ECHO_S, unless it is frozen. After this, the
 # ear's clock gives the answer.

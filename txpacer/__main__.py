@@ -26,14 +26,14 @@ def main() -> None:
     with process.sole(run_dir, "txpacer", standby=standby):
         page = pages.create(config.metrics_dir, "txpacer", DEFINITIONS)
         metrics = PacerMetrics(page)
-        metrics.lead.set(config.tx_lead_ms / 1e3)
+        metrics.lead.set(config.lead_ms / 1e3)
         try:
             loop = Loop(config, metrics, take_priority(config, metrics))
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
         settle(metrics)
         CollectorPauses(page).start()
-        logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.tx_lead_ms)
+        logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.lead_ms)
         loop.run()
 
 

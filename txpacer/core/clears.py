@@ -5,7 +5,7 @@ So the line sends a mark before it, which Twilio echoes when the `clear` throws 
 before). The time of the echo, less the way there and back, is when the ear stopped, on the line's own clock.
 
 Until then the ear that is cut is kept apart, because new speech may begin meanwhile. Answers keep their order. Each
-`clear` is answered once: by its echo, by the echo of a later mark, after CLEAR_ECHO_S, or when the line's owner changes.
+`clear` is answered once: by its echo, by the echo of a later mark, after CLEAR_ECHO_S, or when the line changes hands.
 Without its echo, a `clear` is taken to have acted as soon as it was sent, which is exact on a path without delays.
 """
 

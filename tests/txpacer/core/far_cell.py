@@ -19,7 +19,8 @@ SEGMENT_BYTES = 5 * FRAME_BYTES
 
 
 class FarCell:
-    """`run` moves the clock. `echo_late_ms`: Twilio's own lateness with echoes; `drop_echoes`: it sends none.
+    """`run` moves the clock. Twilio's echoes are punctual, unless they are late by `echo_late_ms`, missing
+    (`drop_echoes`), doubled (`double_echoes`) or held back until the next multiple of `burst_ms`.
 
     `answers_pings`: the peer answers WebSocket pings, which go out with frames, `ping_ms` apart.
     """
@@ -41,7 +42,8 @@ class FarCell:
         self.stream = TcpStream(Path(behaviour, seed=seed, began_ns=T0), return_ns=self.back_ns)
         self.ear = Ear()
         self.echo_late_ms = 0
-        self.drop_echoes = False
+        self.drop_echoes = self.double_echoes = False
+        self.burst_ms = 1
         self.ping_ms = ping_ms
         self.answers_pings = answers_pings
         self.reports: list[Message] = []
@@ -78,8 +80,7 @@ class FarCell:
             self.pacer.acknowledge("gateway", frames.batch, now_ns, (), now_ns)
         for data in self.stream.advance(now_ns):
             self._arrive(data)
-        names = [] if self.drop_echoes else self.ear.advance(now_ns)
-        self._echo(names)
+        self._echo(self.ear.advance(now_ns))
         echoes = tuple((CALL, seq, at) for seq, at in self._echoes if at <= now_ns)
         self._echoes = [each for each in self._echoes if each[1] > now_ns]
         pings = tuple((CALL, at - sent) for sent, at in self._pongs if at <= now_ns)
@@ -102,8 +103,11 @@ class FarCell:
             self._pongs.append((int(rest), self.now_ns + self.back_ns))
 
     def _echo(self, names: list[str]) -> None:
-        at_ns = self.now_ns + self.back_ns + self.echo_late_ms * MS
-        self._echoes += [(int(name), at_ns) for name in names]
+        if self.drop_echoes:
+            return
+        sent_ns = -(-(self.now_ns + self.echo_late_ms * MS) // (self.burst_ms * MS)) * self.burst_ms * MS
+        for name in names:
+            self._echoes += [(int(name), sent_ns + self.back_ns)] * (2 if self.double_echoes else 1)
 
     # --- what was heard ---
 
@@ -152,6 +156,3 @@ class FarCell:
     def answers(self) -> list[Withdrawn]:
         """The answers to withdrawals, as far as they came."""
         return [each for each in self.reports if isinstance(each, Withdrawn)]
-
-    def withdrawn(self) -> Withdrawn:
-        return next(each for each in reversed(self.reports) if isinstance(each, Withdrawn))
