@@ -8,12 +8,12 @@ and whatever an echo takes longer is how far the ear lags, or how late the echo 
 Three facts tell the two apart.
 
 - Inside a talkspurt a lag never shrinks: the buffer plays without a break once it has audio. So the smaller one of two
-  consecutive echoes' delays bounds the lag, and one late echo means nothing.
+  consecutive echoes' delays bounds the lag, and one late echo means nothing. Echoes that come at once were held back.
 - A lag has a cause: something held frames up for longer than the lead hides, or it held up the first ones. WebSocket
   pings travel among the frames and are answered at once, so their delays show such a cause. A lag is believed as far as
   the pings of the same talkspurt explain it.
 - Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
-  believed.
+  believed, and no more than the time that no ping saw.
 
 Believing a lag that is none costs a gap; not believing a true one costs a longer tail after a barge-in, until the AI is
 silent next. That is why doubt wins.
@@ -54,6 +54,7 @@ class Talkspurt:
 
     __slots__ = (
         "began_ns",
+        "blind_ns",
         "cause_ns",
         "cut_echoes",
         "first_delay_ns",
@@ -72,10 +73,12 @@ class Talkspurt:
         # A ping of it was answered. The most by which pings can explain a lag.
         self.is_pinged = False
         self.cause_ns = 0
+        # The longest time between two pings that were answered.
+        self.blind_ns = 0
         # The lag by which a ping was late, and since when no echo has shown how much of that is true.
         self.late_ns = self.late_since_ns = 0
         # The delays of its first echo and of its last one. A silence before the first is none inside the talkspurt.
-        self.first_delay_ns = 0
+        self.first_delay_ns: int | None = None
         self.previous_ns: int | None = None
         # The echo before showed a lag, and some echo did: the line moved its belief.
         self.was_lag = False
@@ -90,15 +93,20 @@ class Talkspurt:
         """
         hidden_ns = lead_ns if self.is_pinged else 0
         self.is_pinged = True
+        self.blind_ns = max(self.blind_ns, unseen_ns)
         if excess_ns >= NOISE_NS:
             self.cause_ns = max(self.cause_ns, excess_ns + unseen_ns - hidden_ns)
         if excess_ns > hidden_ns:
             self.late_ns = max(self.late_ns, excess_ns + min(unseen_ns, DOUBT_NS) // 2 - hidden_ns)
             self.late_since_ns = now_ns
 
-    def believable_ns(self, lag_ns: int, habit_ns: int) -> int:
-        """How much of a lag is to be believed, if echoes were late by `habit_ns` before."""
-        return max(0, min(lag_ns - habit_ns, self.cause_ns), lag_ns - DOUBT_NS)
+    def believable_ns(self, lag_ns: int, habit_ns: int, blind_ns: int) -> int:
+        """How much of a lag is to be believed, if echoes were late by `habit_ns` before.
+
+        `blind_ns`: the time since the last ping that was answered.
+        """
+        unexplained_ns = min(lag_ns - DOUBT_NS, max(self.blind_ns, blind_ns))
+        return max(0, min(lag_ns - habit_ns, self.cause_ns), unexplained_ns)
 
 
 class FarEar:
@@ -106,6 +114,7 @@ class FarEar:
 
     __slots__ = (
         "_base_ns",
+        "_echoed_ns",
         "_former",
         "_habit_ns",
         "_least_ping_ns",
@@ -124,6 +133,8 @@ class FarEar:
         self._least_ping_ns: int | None = None
         # By how much the echoes were late lately, without a cause.
         self._habit_ns = 0
+        # When the last echo came.
+        self._echoed_ns = 0
         # When the last ping that was answered had been sent.
         self._pinged_ns = 0
         # The talkspurt that is paced, or was last; and the one before, whose echoes may still come.
@@ -180,11 +191,16 @@ class FarEar:
         if spurt is not self._spurt:
             return None
         previous_ns, spurt.previous_ns, spurt.late_ns = spurt.previous_ns, delay_ns, 0
-        if previous_ns is None:
+        at_once, self._echoed_ns = at_ns - self._echoed_ns < AT_ONCE_NS, at_ns
+        if at_once and (previous_ns is None or delay_ns + NOISE_NS < previous_ns):
+            spurt.previous_ns = None  # held back until now, for an unknown time
+            return None
+        if spurt.first_delay_ns is None:
             spurt.first_delay_ns = delay_ns
+        if previous_ns is None:
             return None
         lag_ns = min(previous_ns, delay_ns) - base_ns
-        believed_ns = spurt.believable_ns(lag_ns, self._habit_ns)
+        believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
         self._habit_ns = lag_ns - believed_ns
         continued, spurt.was_lag = spurt.was_lag, believed_ns >= NOISE_NS
         if believed_ns < NOISE_NS:
@@ -243,5 +259,6 @@ class FarEar:
                     cut.late_ns = 0
         lag_ns = cut.late_ns
         if cut.previous_ns is not None and self._base_ns is not None:
-            lag_ns = max(lag_ns, cut.believable_ns(cut.previous_ns - self._base_ns, self._habit_ns))
+            late_ns = cut.previous_ns - self._base_ns
+            lag_ns = max(lag_ns, cut.believable_ns(late_ns, self._habit_ns, at_ns - self._pinged_ns))
         return max(sent_ns, at_ns - (self.way_ns or 0) - self._habit_ns) - lag_ns
