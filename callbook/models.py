@@ -72,10 +72,13 @@ class Call(Base):
     status: Mapped[str] = mapped_column(default="")
     duration_s: Mapped[int | None]
     model: Mapped[str] = mapped_column(default="")
+    # The name of its agent's file.
+    agent: Mapped[str] = mapped_column(default="", server_default="")
 
     streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
     turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)
     interruptions: Mapped[list[Interruption]] = relationship(order_by="Interruption.at", passive_deletes=True)
+    path: Mapped[list[PathSamples]] = relationship(order_by="PathSamples.began_at", passive_deletes=True)
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
@@ -104,6 +107,18 @@ class Stream(Base):
     late_frames: Mapped[int | None]
     ear_gaps: Mapped[int | None]
     ear_gap_us: Mapped[int | None]
+
+
+class PathSamples(Base):
+    """Up to a minute of one media stream's lead and path. Most minutes of a calm path have no row."""
+
+    __tablename__ = "path_samples"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    stream_sid: Mapped[str] = mapped_column(primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(primary_key=True)
+    # JSON, as in shared/facts.py:StreamPath
+    samples: Mapped[str]
 
 
 class Turn(Base):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -45,6 +45,7 @@ def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
         return None
     return summary(call) | {
         "streams": [_columns(each, "call_sid", "source") for each in call.streams],
+        "path": [sample for each in call.path for sample in _samples(each)],
         "turns": [_columns(each, "call_sid") for each in call.turns],
         "interruptions": [_columns(each, "call_sid") for each in call.interruptions],
         "usage": [_columns(each, "call_sid", "conversation") for each in call.usage],
@@ -67,6 +68,12 @@ def summary(call: models.Call) -> dict[str, Any]:
             "ear_gap_ms": _sum(None if each.ear_gap_us is None else each.ear_gap_us / 1000 for each in streams),
         },
     }
+
+
+def _samples(row: models.PathSamples) -> Iterator[dict[str, Any]]:
+    for after_ms, lead_ms, least_ms, delay_ms, gap_ms in json.loads(row.samples):
+        at = _plain(row.began_at + timedelta(milliseconds=after_ms))
+        yield {"at": at, "lead_ms": lead_ms, "least_ms": least_ms, "delay_ms": delay_ms, "gap_ms": gap_ms}
 
 
 def _sum(values: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
@@ -22,6 +23,7 @@ from shared.facts import (
     RecordingStatus,
     StreamBegan,
     StreamEnded,
+    StreamPath,
     Turn,
 )
 
@@ -99,6 +101,8 @@ class Records:
                 self._stream_began(session, fact, source)
             case StreamEnded():
                 self._stream_ended(session, fact)
+            case StreamPath():
+                self._stream_path(session, rows, fact)
             case CallStatus():
                 self._call_status(session, fact)
             case RecordingStatus():
@@ -142,6 +146,16 @@ class Records:
         stream.stalls, stream.late_frames = fact.stalls, fact.late_frames
         self._ended(session, call, _time(fact.ended_ms), fact.reason)
 
+    def _stream_path(self, session: Session, rows: _Rows, fact: StreamPath) -> None:
+        _call(session, fact.call_sid, fact.began_ms)
+        rows.put(
+            models.PathSamples,
+            call_sid=fact.call_sid,
+            stream_sid=fact.stream_sid,
+            began_at=_time(fact.began_ms),
+            samples=json.dumps(fact.samples, separators=(",", ":")),
+        )
+
     def _call_status(self, session: Session, fact: CallStatus) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)
         call.account_sid = call.account_sid or fact.account_sid
@@ -164,7 +178,8 @@ class Records:
             session.add(models.Delivery(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
 
     def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
-        _call(session, fact.call_sid, fact.at_ms).model = fact.model
+        call = _call(session, fact.call_sid, fact.at_ms)
+        call.model, call.agent = fact.model, fact.agent
         if fact.record:
             self._recording(session, fact.call_sid, fact.at_ms)
 
@@ -276,7 +291,7 @@ def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
     call = session.get(models.Call, call_sid)
     if call is None:
         call = models.Call(call_sid=call_sid, began_at=_time(at_ms), ended_at=None, end_reason="", status="")
-        call.account_sid = call.from_number = call.to_number = call.model = ""
+        call.account_sid = call.from_number = call.to_number = call.model = call.agent = ""
         session.add(call)
         session.flush()
     return call

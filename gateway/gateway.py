@@ -9,11 +9,12 @@ import socket
 from time import monotonic_ns
 from typing import Final
 
+from shared.agents.choice import Directory
 from shared.bus import callbook_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
-from shared.messages import Frames, Message, PacerState
+from shared.messages import Frames, Message, PacerState, PathSamples
 from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -54,6 +55,7 @@ class Gateway:
         page: Page,
         index: int = 0,
         io_priority: int | None = None,
+        agents: Directory | None = None,
     ) -> None:
         # The high bits of call numbers, drawn at every start: 31 bits keep the numbers below 2**63.
         epoch = secrets.randbits(31)
@@ -68,6 +70,7 @@ class Gateway:
             unserved_s=settings.model_reconnect_seconds,
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
+        self.use(agents)
         self._links = Links(
             settings, self.name, metrics, io_priority, on_pacer=self._from_pacer, on_worker=self._from_worker
         )
@@ -124,6 +127,10 @@ class Gateway:
             await asyncio.sleep(0.01)
         await self._port.start()
 
+    def use(self, agents: Directory | None) -> None:
+        """Let these agents answer new calls; None: aibridge has one agent."""
+        self.calls.offers.agents = agents
+
     async def drain(self, seconds: float) -> None:
         """Offer no further call, and give offered and live calls `seconds` to finish.
 
@@ -172,9 +179,11 @@ class Gateway:
         self.media.sweep()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
 
-    def _from_pacer(self, message: Frames | PacerState) -> None:
+    def _from_pacer(self, message: Frames | PacerState | PathSamples) -> None:
         if isinstance(message, Frames):
             self._wire.write(message)
+        elif isinstance(message, PathSamples):
+            self.calls.path_seen(message, monotonic_ns())
         else:
             self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
 

@@ -20,6 +20,7 @@ from shared.messages import (
     Message,
     PacerState,
     PacerToGateway,
+    PathSamples,
     PathSeen,
     WireAck,
     WorkerState,
@@ -47,7 +48,7 @@ class Links:
         metrics: Metrics,
         io_priority: int | None,
         *,
-        on_pacer: Callable[[Frames | PacerState], None],
+        on_pacer: Callable[[Frames | PacerState | PathSamples], None],
         on_worker: Callable[[int, Message], None],
     ) -> None:
         self._name = name

@@ -85,12 +85,19 @@ class Web:
         call_sid = fields.get("CallSid", "")
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
-        plan = inbound(fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
+        now_ns = monotonic_ns()
+        plan = inbound(
+            fields.get("AccountSid", ""),
+            fields.get("From", ""),
+            fields.get("To", ""),
+            unix_ms(now_ns),
+            self._calls.offers.agents,
+        )
         query = request.query_params
         answer = self._calls.offers.take(
             call_sid,
             plan,
-            monotonic_ns(),
+            now_ns,
             resumed=query.get("resume") == "1",
             after_order=query.get("after") == "order",
             worker=_WORKERS.get(query.get("worker", "")),

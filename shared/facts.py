@@ -39,6 +39,19 @@ class StreamEnded(Message, frozen=True, array_like=True, tag=71):
     late_frames: int  # more than 20 ms after their deadline
 
 
+class StreamPath(Message, frozen=True, array_like=True, tag=80):
+    """Sent by gateway during a media stream and at its end: lead and path to the caller, when one of them changed.
+
+    A sample is `(after_ms, lead_ms, least_ms, delay_ms, gap_ms)`: the beginning of a second, as time since `began_ms`,
+    and what PathSamples says of it. It holds until the next one.
+    """
+
+    call_sid: str
+    stream_sid: str
+    began_ms: int
+    samples: tuple[tuple[int, int, int, int, int], ...]
+
+
 class CallStatus(Message, frozen=True, array_like=True, tag=72):
     """Sent by gateway when Twilio's status callback came."""
 
@@ -72,6 +85,7 @@ class ConversationBegan(Message, frozen=True, array_like=True, tag=74):
     record: bool  # by RECORDING and the agent's own setting
     resumed: bool  # a recording may have begun with an earlier stream
     at_ms: int
+    agent: str = ""  # its name
 
 
 class Turn(Message, frozen=True, array_like=True, tag=75):
@@ -116,7 +130,7 @@ class ModelUsage(Message, frozen=True, array_like=True, tag=77):
 
 
 class ConversationEnded(Message, frozen=True, array_like=True, tag=78):
-    """Sent by aibridge when a call is over there, with the gaps at the ear."""
+    """Sent by aibridge when a call is over there, with the gaps that the caller heard, wherever they arose."""
 
     call_sid: str
     stream_sid: str
@@ -140,6 +154,7 @@ class RecordingMove(Message, frozen=True, array_like=True, tag=79):
 Fact = (
     StreamBegan
     | StreamEnded
+    | StreamPath
     | CallStatus
     | RecordingStatus
     | ConversationBegan

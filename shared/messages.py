@@ -213,6 +213,8 @@ class OpenLine(Message, frozen=True, array_like=True, tag=31):
     gateway: str
     handover: int = 0  # CallStarted's; a lower number comes from a stalled worker, and is dropped
     ask: int = 0  # LineState repeats it
+    # Where the lead of a new line starts, and its bounds, ms; None: as txpacer's settings say.
+    lead_ms: tuple[int, int, int] | None = None
 
 
 class Speech(Message, frozen=True, array_like=True, tag=32):
@@ -271,6 +273,7 @@ class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     ear_ns: int  # when the ear had played them; 0: it has not begun
     handover: int = 0  # as OpenLine's
     ask: int = 0  # LineState repeats it
+    lead_ms: tuple[int, int, int] | None = None  # as OpenLine's
 
 
 class PacerState(Message, frozen=True, array_like=True, tag=40):
@@ -382,6 +385,16 @@ class PathSeen(Message, frozen=True, array_like=True, tag=52):
     pings: tuple[tuple[int, int], ...]
 
 
+class PathSamples(Message, frozen=True, array_like=True, tag=53):
+    """Sent by txpacer to gateway once a second: calls whose lead, or path to the caller, changed in that second.
+
+    A sample is `(call, lead_ms, least_ms, delay_ms, gap_ms)`: the lead, the least round trip of the call so far (0: no
+    ping was answered), the longest delay beyond it and the gaps that the caller heard, both since the last second.
+    """
+
+    samples: tuple[tuple[int, int, int, int, int], ...]
+
+
 GatewayToBridge = (
     GatewayHello
     | CallOffered
@@ -400,7 +413,7 @@ BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )
 PacerToBridge = PacerState | LineState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
-PacerToGateway = PacerState | Frames
+PacerToGateway = PacerState | Frames | PathSamples
 GatewayToPacer = GatewayHello | WireAck | PathSeen | CloseLine
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -1,13 +1,15 @@
 """Try everything that a call needs, and say what to do about what is missing.
 
 The model is asked for a word, the webhook is called over the public address with a signature, and the media socket is
-opened as Twilio opens it. No call begins, and no secret is printed. Exit status: 0 when nothing has to be done.
+opened as Twilio opens it. Then a test call over the public address measures the path: it says hello, hears the answer,
+and costs what such a call costs. No secret is printed. Exit status: 0 when nothing has to be done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import logging
 import os
 import time
@@ -22,15 +24,18 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from aibridge import agent
+from aibridge import agents
+from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
 from shared.isolation import PACER_PRIORITY
 from shared.process import ConfigError
 from shared.settings import Settings, misspelt
+from simulator.carrier.caller import AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import place_call
 
-from . import here
+from . import here, path_advice
 from .arguments import Parser
 
 TIMEOUT_S: Final = 10.0
@@ -38,6 +43,11 @@ TIMEOUT_S: Final = 10.0
 CLOCK_S: Final = 5.0
 # Callers say "hello?" when the model takes longer than this to its first sound.
 SLOW_MS: Final = 1_500
+# The test call: long enough for a few dozen pings. It is cut off after CALL_S.
+SCRIPT: Final = (Say("hello", AiSilent(ms=600)), HangUp(AiSilent(ms=1_500)))
+CALL_S: Final = 30.0
+# From the end of a call to its record: a second, or more where the database is slow.
+RECORD_S: Final = 10.0
 TWILIO_API: Final = "https://api.twilio.com"
 
 # The gateway refuses this CallSid with 400, so no call begins.
@@ -59,20 +69,23 @@ class Finding:
 
 def main(arguments: Sequence[str]) -> int:
     """Print each finding at once. The exit status: 1 when something is bad."""
-    Parser("doctor", __doc__).parse_args(arguments)
+    parser = Parser("doctor", __doc__)
+    parser.add_argument("--no-call", action="store_true", help="place no test call")
+    options = parser.parse_args(arguments)
     try:
         settings = here.settings()
     except ConfigError as exc:
         print(f"BAD   settings       {exc}")
         return 1
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    return asyncio.run(_examine(settings))
+    return asyncio.run(_examine(settings, may_call=not options.no_call))
 
 
-async def _examine(settings: Settings) -> int:
+async def _examine(settings: Settings, *, may_call: bool) -> int:
     outcomes = set()
     checks: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
-        names, keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock
+        names, keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock,
+        *([path] if may_call else []),
     )  # fmt: skip
     for check in checks:
         for found in await check(settings):
@@ -168,10 +181,12 @@ async def model(settings: Settings) -> list[Finding]:
     if not settings.openai_api_key:
         return []
     client = AsyncOpenAI(api_key=settings.openai_api_key, base_url=settings.openai_base_url or None)
-    name = settings.openai_realtime_model
     try:
+        known = agents.load(settings, here.directory())
+        chosen = known.default
+        client = Servers(client).of(chosen, known.keys).client
         async with asyncio.timeout(2 * TIMEOUT_S):
-            return await _ask(client, name, session_config(agent.load(settings.agent_file), name))
+            return await _ask(client, chosen.model, session_config(chosen, chosen.model))
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:
@@ -204,14 +219,14 @@ async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
                 advice = "look at platform.openai.com: quota, billing, access to the model"
                 return [Finding("bad", "model", f"{name} does not answer: {reason}", advice)]
             elif event.type == "error":
-                advice = "compare AGENT_FILE with aibridge/agent.toml"
+                advice = "compare the agent's file with aibridge/agent.toml"
                 return [Finding("bad", "model", f"refuses the agent's session: {event.error.code}", advice)]
     round_trip_ms = (configured - opened) * 1e3
     first_ms = (spoke - configured) * 1e3
     text = f"{name} answers: open {(opened - begun) * 1e3:.0f} ms, round trip {round_trip_ms:.0f} ms, "
     text += f"first sound {first_ms:.0f} ms"
     if first_ms > SLOW_MS:
-        advice = "callers wait for it at every turn: lower reasoning_effort in AGENT_FILE, or take a smaller model"
+        advice = "callers wait for it at every turn: lower the agent's reasoning_effort, or take a smaller model"
         return [Finding("note", "model", text, advice)]
     return [Finding("ok", "model", text)]
 
@@ -310,6 +325,46 @@ async def clock(settings: Settings) -> list[Finding]:
             Finding("bad", "clock", f"off by {off_s:+.0f} s", "switch time synchronisation on: timedatectl set-ntp 1")
         ]
     return [Finding("note", "clock", "neither Twilio nor OpenAI could be reached to compare it with")]
+
+
+async def path(settings: Settings) -> list[Finding]:
+    """Place a call over the public address, and say which settings the path needs by what the call showed."""
+    if not settings.public_url:
+        return [Finding("note", "path", "not measured: without PUBLIC_URL, a test call does not leave this machine")]
+    if (await _get(f"http://127.0.0.1:{settings.gateway_port}/readyz"))[0] != 200:
+        return []
+    account = {"account_sid": settings.twilio_account_sid} if settings.twilio_account_sid else {}
+    call = await place_call(
+        settings.origin + VOICE_PATH,
+        settings.twilio_auth_token,
+        caller=Caller(SCRIPT, seed=1),
+        limit_s=CALL_S,
+        **account,
+    )
+    if not call.started_ns:
+        reason = call.warnings[0].text if call.warnings else call.outcome
+        return [Finding("bad", "path", f"the test call was not connected: {reason}", "see PUBLIC_URL above")]
+    record = await _record(settings, call.call_sid)
+    if record is None:
+        return [Finding("note", "path", "not measured: the test call left no record", "start callbook with the others")]
+    seen = path_advice.figures(record["path"])
+    if seen is None:
+        return [Finding("note", "path", "not measured: nothing answered a WebSocket ping", "let the proxy pass them")]
+    advice = path_advice.advice(seen, settings)
+    return [Finding("note" if advice else "ok", "path", path_advice.describe(seen), advice)]
+
+
+async def _record(settings: Settings, call_sid: str) -> dict[str, Any] | None:
+    """A call that has ended, as callbook keeps it."""
+    deadline = time.monotonic() + RECORD_S
+    while time.monotonic() < deadline:
+        status, text = await _get(f"http://127.0.0.1:{settings.metrics_port}/api/calls/{call_sid}")
+        if status == 200:
+            record: dict[str, Any] = json.loads(text)
+            if record["ended_at"] is not None:
+                return record
+        await asyncio.sleep(0.2)
+    return None
 
 
 async def _get(url: str, *, auth: tuple[str, str] | None = None) -> tuple[int, str]:

@@ -1,4 +1,7 @@
-"""Draw one call as a PNG: who spoke when, what was heard of it, interruptions, gaps. /calls/CALL shows the same."""
+"""Draw one call as a PNG: who spoke when, what was heard of it, interruptions, gaps; below, lead and path over time.
+
+/calls/CALL shows the same.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,14 @@ def draw(call: dict[str, Any], path: Path) -> None:
     ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"])) if text]
     length_s = max([1.0, *ends]) + 0.5
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": "#1d2430"}):
-        figure, axes = plt.subplots(figsize=(min(32.0, max(12.0, length_s * 0.45)), 4.6), layout="constrained")
+        width = min(32.0, max(12.0, length_s * 0.45))
+        if call["path"]:
+            layout: dict[str, Any] = {"height_ratios": (3, 1), "sharex": True}
+            figure, (axes, below) = plt.subplots(2, figsize=(width, 6.2), layout="constrained", **layout)
+            _path(below, call["path"], at, length_s)
+        else:
+            figure, axes = plt.subplots(figsize=(width, 4.6), layout="constrained")
+            below = axes
         letters_per_s = figure.get_figwidth() / length_s / 0.075
         for each in call["interruptions"]:
             start = at(each["at"])
@@ -79,7 +89,7 @@ def draw(call: dict[str, Any], path: Path) -> None:
         axes.set_xlim(0, length_s)
         axes.set_ylim(-0.55, 2.65)
         axes.set_yticks(list(_LANES.values()), ["caller", "AI, heard", "model, line"], fontweight="bold")
-        axes.set_xlabel("seconds since the call began")
+        below.set_xlabel("seconds since the call began")
         axes.grid(axis="x", color="#e3e7ed", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
@@ -91,6 +101,31 @@ def draw(call: dict[str, Any], path: Path) -> None:
         axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
         figure.savefig(path, dpi=110, facecolor="white", format="png")
         plt.close(figure)
+
+
+def _path(axes: Axes, path: list[dict[str, Any]], at: Any, length_s: float) -> None:
+    """The lead, and the delay of the path below or above it; each value holds until the next sample."""
+    times = [*(at(sample["at"]) for sample in path), length_s]
+    leads = [*(sample["lead_ms"] for sample in path), path[-1]["lead_ms"]]
+    delays = [*(sample["delay_ms"] for sample in path), path[-1]["delay_ms"]]
+    axes.fill_between(times, delays, step="post", color=_COLOURS["warn"], alpha=0.45, linewidth=0, label="path delay")
+    axes.step(times, leads, where="post", color=_COLOURS["ai"], linewidth=1.6, label="lead")
+    top_ms = 1.25 * max(*leads, *delays, 100)
+    for sample in path:
+        if sample["gap_ms"]:
+            at_s = at(sample["at"])
+            axes.axvline(at_s, color=_COLOURS["bad"], linewidth=1.4)
+            text = f" {sample['gap_ms']} ms gap"
+            axes.text(at_s, 0.98 * top_ms, text, color=_COLOURS["bad"], va="top", fontsize=7.5, clip_on=True)
+    least = min((sample["least_ms"] for sample in path if sample["least_ms"]), default=0)
+    axes.set_ylim(0, top_ms)
+    axes.set_ylabel("ms")
+    axes.set_title(f"least round trip {least} ms", loc="right", fontsize=8.5, color=_COLOURS["soft"])
+    axes.grid(color="#e3e7ed", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.legend(loc="upper left", ncols=2, frameon=False, fontsize=8, borderaxespad=0.2)
 
 
 def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_per_s: float) -> None:

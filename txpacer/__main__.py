@@ -26,7 +26,6 @@ def main() -> None:
     with process.sole(run_dir, "txpacer", standby=standby):
         page = pages.create(config.metrics_dir, "txpacer", DEFINITIONS)
         metrics = PacerMetrics(page)
-        metrics.lead.set(config.lead_ms / 1e3)
         try:
             loop = Loop(config, metrics, take_priority(config, metrics))
         except zmq.ZMQError as exc:

@@ -94,7 +94,9 @@ class Loop:
                 now_ns = time.monotonic_ns()
                 if now_ns - self._measured_ns >= MEASURE_NS:
                     self._measured_ns = now_ns
-                    self._pacer.measure(now_ns)
+                    for gateway, samples in self._pacer.measure(now_ns):
+                        # A gateway that refuses them misses a second of a diagram.
+                        self._try(self._frames, gateway, encode((samples,)))
                     self._forget_silent_peers(now_ns)
                 wake_ns = self._measured_ns + MEASURE_NS
                 if due_ns is not None and due_ns < wake_ns:

@@ -34,6 +34,7 @@ from ..models.port import (
     TurnTaken,
 )
 from . import story, successor
+from .agent import Agent
 from .call_line import CallLine
 from .commands import (
     Command,
@@ -73,11 +74,20 @@ class Call:
     """From CallStarted to CallEnded."""
 
     def __init__(
-        self, shell: Shell, *, call: int, call_sid: str, gateway: str, conversation: Conversation, reporter: Reporter
+        self,
+        shell: Shell,
+        *,
+        call: int,
+        call_sid: str,
+        gateway: str,
+        agent: Agent,
+        conversation: Conversation,
+        reporter: Reporter,
     ) -> None:
         self.call = call
         self.call_sid = call_sid
         self.gateway = gateway
+        self.agent = agent
         self.conversation = conversation
         self.reporter = reporter
         self.due_ns: int | None = None
@@ -110,8 +120,8 @@ class Call:
 
     # --- the beginning ---
 
-    def start(self, coming: Model | None) -> None:
-        """The media socket is open. `coming` is the session dialled ahead; None: that failed, or never happened."""
+    def start(self, coming: Model) -> None:
+        """The media socket is open. `coming` is the session dialled for it."""
         self.line.ask()
         self._coming = coming
         self._carry_out(self.conversation.start(self._shell.now_ns))
@@ -276,7 +286,7 @@ class Call:
                 if self._coming is not None:
                     self._coming.close()
                 self._coming = Dialled(
-                    self._shell, self.call_sid, self.conversation.numbers, resumed=True, call=self
+                    self._shell, self.call_sid, self.agent, self.conversation.numbers, resumed=True, call=self
                 ).session
             case LeaveSession():
                 if self._session is not None:
@@ -300,8 +310,9 @@ class Dialled:
     """A session from dialling to its end. Its events go to `call`, once the media socket of that is there."""
 
     def __init__(
-        self, shell: Shell, call_sid: str, numbers: Numbers, *, resumed: bool, call: Call | None = None
+        self, shell: Shell, call_sid: str, agent: Agent, numbers: Numbers, *, resumed: bool, call: Call | None = None
     ) -> None:
+        self.agent = agent
         self.numbers = numbers
         # Twilio returned with a call whose media socket was lost.
         self.resumed = resumed
@@ -309,7 +320,7 @@ class Dialled:
         # The session does not come: True when no other would, False when a retry may help; None while it may still
         # come.
         self.refused: bool | None = None
-        self.session = shell.dial(call_sid, numbers, self)
+        self.session = shell.dial(call_sid, agent, numbers, self)
 
     def event(self, event: ModelEvent | SessionReady) -> None:
         if self.call is not None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from shared import liveness
+from shared.agents.agent_file import AgentRules
 from shared.liveness import ns
 from shared.messages import (
     CallAdopted,
@@ -35,14 +37,16 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page
-from shared.plan import CallOrder
+from shared.plan import CallOrder, CallPlan
 
 from ..models.port import Abilities, Numbers
+from . import story
+from .agent import Agent, Agents
 from .call import Call, Dialled
 from .conversation import Conversation
 from .metrics import ConversationMetrics
 from .reporter import Reporter
-from .rules import Rules, Script
+from .rules import Rules
 from .shell import Shell
 
 # The statechart of each kind of model.
@@ -57,14 +61,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Setup:
-    """What all calls of a worker have in common. `model` is the requested model's name."""
+    """What all calls of a worker have in common. `recording` is the setting; an agent may have its own."""
 
     number: int
-    script: Script
-    rules: Rules
+    rules_of: Callable[[AgentRules], Rules]
     abilities: Abilities
-    model: str
-    is_recorded: bool = False
+    recording: Literal["off", "on"] = "off"
+    fallback_ends_call: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class _Gateway:
 @dataclass
 class _Offer:
     dialled: Dialled
+    plan: CallPlan
     # When the stream token expires.
     until_ns: int
 
@@ -83,8 +87,10 @@ class _Offer:
 class Calls:
     """Messages of gateways and txpacer in; what follows goes to `shell`. Call `sweep` once a second."""
 
-    def __init__(self, shell: Shell, setup: Setup, page: Page, rng: random.Random) -> None:
+    def __init__(self, shell: Shell, setup: Setup, agents: Agents, page: Page, rng: random.Random) -> None:
         self.by_number: dict[int, Call] = {}
+        # The agents of new calls. A live call keeps its own.
+        self.agents = agents
         self.gateways: dict[str, _Gateway] = {}
         self._shell = shell
         self._setup = setup
@@ -203,8 +209,9 @@ class Calls:
         if call_sid in self._offers:
             self._offers[call_sid].until_ns = until_ns
         else:
-            dialled = Dialled(self._shell, call_sid, Numbers(), resumed=offered.resumed)
-            self._offers[call_sid] = _Offer(dialled, until_ns)
+            agent = self._agent(call_sid, offered.plan)
+            dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=offered.resumed)
+            self._offers[call_sid] = _Offer(dialled, offered.plan, until_ns)
 
     def _withdraw_offer(self, call_sid: str) -> None:
         """The call does not come, or came to another worker."""
@@ -213,10 +220,26 @@ class Calls:
             self._page.counter("bridge_sessions", "unused").inc()
             offer.dialled.session.close()
 
-    def _take_offer(self, call_sid: str) -> Dialled:
-        """The session of a call that begins. Without an offer, the worker was restarted after the webhook: dial now."""
+    def _agent(self, call_sid: str, plan: CallPlan) -> Agent:
+        agent = self.agents.of_plan(plan)
+        if agent is None:
+            self._page.counter("bridge_agents_unknown").inc()
+            advice = "the default agent answers; send SIGHUP to aibridge"
+            self._shell.log.error("call %s: there is no agent %s here, so %s", call_sid, plan.agent, advice)
+            agent = self.agents.default.in_call(plan)
+        return agent
+
+    def _take_offer(self, call_sid: str, plan: CallPlan, told: Agent | None) -> Dialled:
+        """The session of a call that begins; `told`: the agent of a predecessor's story.
+
+        Without an offer, the worker was restarted after the webhook: dial now.
+        """
         offer = self._offers.pop(call_sid, None)
-        return offer.dialled if offer else Dialled(self._shell, call_sid, Numbers(), resumed=True)
+        if offer is not None:
+            if told is None and offer.plan == plan:
+                return offer.dialled
+            offer.dialled.session.close()
+        return Dialled(self._shell, call_sid, told or self._agent(call_sid, plan), Numbers(), resumed=True)
 
     # --- the life of a call ---
 
@@ -239,22 +262,31 @@ class Calls:
 
     def _begin(self, started: CallStarted) -> None:
         setup, call_sid = self._setup, started.call_sid
-        dialled = self._take_offer(call_sid)
+        plan, told = started.plan, None
+        if started.memory:
+            predecessor, _ = story.decode(started.memory)
+            told = self.agents.of_story(predecessor.agent)
+            plan = predecessor.plan if told is not None else plan
+        dialled = self._take_offer(call_sid, plan, told)
+        agent = dialled.agent
+        is_recorded = agent.is_recorded(setup.recording)
         conversation = STATECHARTS[setup.abilities.kind](
-            script=setup.script,
-            rules=setup.rules,
+            script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
+            rules=setup.rules_of(agent.rules),
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
-            plan=started.plan,
+            plan=plan,
+            agent=agent.told(),
         )
         reporter = Reporter(
             self._shell,
             call=started.call,
             call_sid=call_sid,
             stream_sid=started.stream_sid,
-            model=setup.model,
-            record=setup.is_recorded and not started.handover,
+            agent=agent.name,
+            model=agent.model,
+            record=is_recorded and not started.handover,
             resumed=dialled.resumed,
             history=conversation.history,
         )
@@ -263,6 +295,7 @@ class Calls:
             call=started.call,
             call_sid=call_sid,
             gateway=started.gateway,
+            agent=agent,
             conversation=conversation,
             reporter=reporter,
         )

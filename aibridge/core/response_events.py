@@ -99,7 +99,7 @@ class ResponseEvents(SessionEvents):
         self.responses.end(response, event.cut_short)
         commands += self._truth.tell(response)
         if event.usage is not None:
-            self.history.usage.add(event.usage)
+            self.history.count_usage(event.usage)
         if event.outcome == "completed" and (spoke or response.purpose != "notice"):
             self.asking.failures = 0
         if event.outcome == "fatal":

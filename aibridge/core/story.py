@@ -43,6 +43,8 @@ class Story(msgspec.Struct, frozen=True):
     """Everything that a successor needs, on any machine."""
 
     plan: CallPlan = CallPlan()
+    # The agent as the call began with it; aibridge/agent.py reads it.
+    agent: bytes = b""
     turns: tuple[Said, ...] = ()
     # The name of each region's state, by the region's name.
     states: dict[str, str] = {}
@@ -67,7 +69,11 @@ class LineMemory(msgspec.Struct, frozen=True):
 
 def encode(story: Story, line: LineMemory) -> bytes:
     """Both in one: what `decode` takes."""
-    told = {"version": VERSION, "story": msgspec.to_builtins(story), "line": msgspec.to_builtins(line)}
+    told = {
+        "version": VERSION,
+        "story": msgspec.to_builtins(story, builtin_types=(bytes,)),
+        "line": msgspec.to_builtins(line),
+    }
     encoded: bytes = msgpack.packb(told)
     return encoded
 

@@ -6,7 +6,6 @@ the speech that the line still has, and then handles the loss of its predecessor
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -48,6 +47,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
+        agent=talk.agent,
         turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
         purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",
@@ -153,7 +153,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
     response = talk.responses.add(talk.numbers.next_response(), purpose, Truth.TOLD)
     response.utterances.append(number)
     utterance.response = response.number
-    utterance.kept = deque((speech,) if speech else ())
+    utterance.kept = [speech] if speech else []
     turn = talk.history.of_utterance(number)
     if turn is None or turn.speech is None:
         turn = talk.history.begin_utterance(utterance)

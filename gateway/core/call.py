@@ -9,7 +9,7 @@ from shared.plan import CallOrder, CallPlan
 from .hangup import MARK_NS, Stage
 from .heard import Heard
 from .limits import AudioRate
-from .path import PathProbe
+from .path import PathLog, PathProbe
 from .stalls import FrameLog
 
 
@@ -27,9 +27,10 @@ class Call:
     # A browser phone follows the call.
     followed: bool
     frames: FrameLog
+    path: PathProbe
+    path_log: PathLog
     heard: Heard = field(default_factory=Heard)
     audio_rate: AudioRate = field(default_factory=AudioRate)
-    path: PathProbe = field(default_factory=PathProbe)
     stage: Stage = Stage.TALKING
     # The last CallMemory, and how often the call was handed over.
     memory: bytes = b""

@@ -28,6 +28,7 @@ from shared.messages import (
     MarkHeard,
     Message,
     PacerState,
+    PathSamples,
     RefuseCall,
     WorkerState,
 )
@@ -43,6 +44,7 @@ from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
 from .metrics import Metrics
 from .neighbours import Neighbours
 from .offers import Offers
+from .path import PathLog, PathProbe
 from .pulse import Pulse
 from .rules import Rules
 from .stalls import FrameLog
@@ -123,6 +125,8 @@ class Calls:
             accepted.worker,
             followed,
             FrameLog(self._metrics, self._pulse),
+            PathProbe(self._metrics),
+            PathLog(call_sid, start.stream_sid),
         )
         self.by_number[call.number] = self._by_sid[call_sid] = call
         self.chronicle.stream_began(
@@ -230,6 +234,13 @@ class Calls:
         self._metrics.pacer_restarts.inc()
         return [handover.line_lost(call, state.epoch) for call in self.by_number.values()]
 
+    def path_seen(self, seen: PathSamples, now_ns: int) -> None:
+        """What txpacer made of the paths of some calls in the last second."""
+        for number, lead_ms, least_ms, delay_ms, gap_ms in seen.samples:
+            call = self.by_number.get(number)
+            if call is not None and call.frames.last_wire_ns:
+                call.path_log.add(lead_ms, least_ms, delay_ms, gap_ms, now_ns)
+
     # --- time ---
 
     def sweep(self, now_ns: int, sockets: Mapping[int, SocketState]) -> list[Command]:
@@ -244,6 +255,8 @@ class Calls:
         silent = self._no_pacer.swept(is_missing=not pacer_is_there)
         commands: list[Command] = []
         for call in list(self.by_number.values()):
+            if call.path_log.is_due(now_ns):
+                commands += map(Note, call.path_log.take(self._unix_ms))
             for event in self._due(call, sockets[call.number], now_ns, unserved=unserved, silent=silent):
                 commands += self.happened(call, event, now_ns)
         return commands
@@ -304,6 +317,7 @@ class Calls:
         metrics.calls_ended[reason].inc()
         if event in (Event.SOCKET_IDLE, Event.SOCKET_UNREAD):
             metrics.calls_cut["idle" if event is Event.SOCKET_IDLE else "unread"].inc()
+        call.path.ended(now_ns)
         if frames.last_wire_ns:
             metrics.call_largest_gap.observe(frames.largest_gap_ns / 1e9)
         ended = StreamEnded(
@@ -322,6 +336,7 @@ class Calls:
             Release(call.number, call.worker),
             ToWorker(call.worker, CallEnded(call.number, reason)),
             ToPacer(CloseLine(call.number)),
+            *map(Note, call.path_log.take(self._unix_ms)),
             *map(Note, self.chronicle.stream_ended(ended)),
             Log(f"call ended call_sid={call.call_sid} call={call.number:x} reason={reason} seconds={seconds:.1f}"),
         ]

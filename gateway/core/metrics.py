@@ -26,6 +26,7 @@ from .tokens import REASONS
 
 # Around the 20 ms of a frame, the lead (120 ms) and the stall (300 ms).
 _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_ROUND_TRIP = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 _GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 ENDS: Final = ("stop", "lost", "hung-up")
@@ -88,6 +89,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "About 50: frames that followed another of their utterance, by the time between them, over 10 s",
     ),
     counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
+    histogram("gateway_ping_seconds", "Round trips of WebSocket pings among the frames", _ROUND_TRIP),
+    counter("gateway_pings_unanswered", "Pings that a media socket never answered"),
     counter("gateway_slow_sends", "Writes to a socket that had not taken an earlier one for over 50 ms"),
     counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
     counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
@@ -137,6 +140,8 @@ class Metrics:
         self.call_largest_gap = page.histogram("gateway_call_largest_gap_seconds")
         self.frame_rate = page.gauge("gateway_frames_per_second_per_speaking_call")
         self.wire_late = page.counter("gateway_wire_late")
+        self.ping = page.histogram("gateway_ping_seconds")
+        self.pings_unanswered = page.counter("gateway_pings_unanswered")
         self.slow_sends = page.counter("gateway_slow_sends")
         self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
         self.bus_lost = _family(page, "gateway_bus_lost", PEERS)

@@ -48,12 +48,6 @@ class Orders:
                 assert_never(order)
         return str(response)
 
-    def call_update(self, order: CallOrder, worker: int | None) -> dict[str, str]:
-        """The form of `POST .../Calls/{CallSid}.json` that carries the order out on a live call."""
-        if isinstance(order, HangUp):
-            return {"Status": "completed"}
-        return {"Twiml": self.twiml(order, worker)}
-
     def _dial(self, response: VoiceResponse, worker: int | None, **attributes: object) -> DialVerb:
         action = resume_url(self.origin, worker, after_order=True)
         dial: DialVerb = response.dial(action=action, method="POST", **attributes)

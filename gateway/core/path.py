@@ -1,4 +1,5 @@
-"""What one call's path to the caller shows: how long a WebSocket ping among its frames takes to be answered.
+"""What one call's path to the caller shows: how long a WebSocket ping among its frames takes to be answered, and what
+txpacer makes of it.
 
 Pings tell what echoes of marks cannot: a delay that the playout buffer hides, and whether a late echo has a cause. Each
 follows frames onto the socket, because only then does it wait where frames wait.
@@ -7,7 +8,12 @@ follows frames onto the socket, because only then does it wait where frames wait
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
+
+from shared.facts import StreamPath
+
+from .metrics import Metrics
 
 _MS: Final = 1_000_000
 # Between two pings while frames flow, on a path that shows no delays, and on one that lately did. A ping and its answer
@@ -19,14 +25,21 @@ DELAYED_NS: Final = 30 * _MS
 WATCH_NS: Final = 30_000 * _MS
 # Pings that wait for an answer. A peer that answers none costs no more than that.
 PENDING_MAX: Final = 64
+# A ping that waits for longer than this when the call ends was not answered.
+UNANSWERED_NS: Final = 1_000 * _MS
+# A fact holds this many samples at most, and none that is older than this: what a lost gateway takes along.
+SAMPLES_MAX: Final = 60
+KEPT_NS: Final = 60_000 * _MS
+SECOND_NS: Final = 1_000 * _MS
 
 
 class PathProbe:
     """`next_ns` is when the next ping may follow a frame. Times are ns, monotonic."""
 
-    __slots__ = ("_least_ns", "_pending", "_watch_until_ns", "next_ns")
+    __slots__ = ("_least_ns", "_metrics", "_pending", "_watch_until_ns", "next_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self.next_ns = 0
         self._pending: deque[int] = deque(maxlen=PENDING_MAX)
         self._least_ns: int | None = None
@@ -34,6 +47,8 @@ class PathProbe:
 
     def ping(self, now_ns: int) -> bytes:
         """The payload of a ping that is sent now."""
+        if len(self._pending) == PENDING_MAX:
+            self._metrics.pings_unanswered.inc()
         self._pending.append(now_ns)
         self.next_ns = now_ns + (WATCHFUL_NS if now_ns < self._watch_until_ns else CALM_NS)
         return b"%d" % now_ns
@@ -46,8 +61,9 @@ class PathProbe:
         if sent_ns not in self._pending:
             return None
         while self._pending.popleft() != sent_ns:
-            pass
+            self._metrics.pings_unanswered.inc()
         delay_ns = now_ns - sent_ns
+        self._metrics.ping.observe(delay_ns / 1e9)
         if self._least_ns is None or delay_ns < self._least_ns:
             self._least_ns = delay_ns
         if delay_ns - self._least_ns > DELAYED_NS:
@@ -58,3 +74,39 @@ class PathProbe:
         """The path shows delays: ping more often for a while."""
         self._watch_until_ns = now_ns + WATCH_NS
         self.next_ns = min(self.next_ns, now_ns + WATCHFUL_NS)
+
+    def ended(self, now_ns: int) -> None:
+        """The call is over."""
+        self._metrics.pings_unanswered.inc(sum(now_ns - sent_ns > UNANSWERED_NS for sent_ns in self._pending))
+
+
+class PathLog:
+    """The samples of one media stream (see PathSamples), which reach callbook a minute at a time. Times are ns."""
+
+    __slots__ = ("_began_ns", "_call_sid", "_samples", "_stream_sid")
+
+    def __init__(self, call_sid: str, stream_sid: str) -> None:
+        self._call_sid = call_sid
+        self._stream_sid = stream_sid
+        # Since `_began_ns`.
+        self._samples: list[tuple[int, int, int, int, int]] = []
+        self._began_ns = 0
+
+    def add(self, lead_ms: int, least_ms: int, delay_ms: int, gap_ms: int, now_ns: int) -> None:
+        """A sample of the second that ends now."""
+        second_ns = now_ns - SECOND_NS
+        if not self._samples:
+            self._began_ns = second_ns
+        self._samples.append(((second_ns - self._began_ns) // _MS, lead_ms, least_ms, delay_ms, gap_ms))
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether the samples should go to callbook now."""
+        samples = self._samples
+        return len(samples) >= SAMPLES_MAX or (bool(samples) and now_ns - self._began_ns >= KEPT_NS)
+
+    def take(self, unix_ms: Callable[[int], int]) -> list[StreamPath]:
+        """A fact of the samples since the last time, if there are any."""
+        if not self._samples:
+            return []
+        samples, self._samples = self._samples, []
+        return [StreamPath(self._call_sid, self._stream_sid, unix_ms(self._began_ns), tuple(samples))]

@@ -186,7 +186,7 @@ class VirtualGateway(Process):
         worker = query.get("worker", "")
         answer = self.core.offers.take(
             call_sid,
-            inbound(fields["AccountSid"], fields["From"], fields["To"]),
+            inbound(fields["AccountSid"], fields["From"], fields["To"], self.now_ns // MS),
             self.now_ns,
             resumed=query.get("resume") == "1",
             after_order=query.get("after") == "order",

@@ -24,6 +24,7 @@ from shared.facts import (
     RecordingStatus,
     StreamBegan,
     StreamEnded,
+    StreamPath,
     Turn,
 )
 
@@ -96,6 +97,25 @@ def test_a_call_is_read_back_whole(engine, records):
     assert call["interruptions"][0]["silent_ms"] == 120
     assert call["usage"][0]["audio_out"] == 300
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
+
+
+def test_lead_and_path_are_read_back_in_order_and_an_hour_of_them_is_small(engine, records):
+    minute = tuple((1_000 * n, 120 + n % 7 * 10, 40, 180 - n, n % 2 * 30) for n in range(60))
+    hour = [StreamPath(SID, "MZ1", T0 + 60_000 * n, minute) for n in range(60)]
+    batch = noted([*facts_of(), *reversed(hour)])
+    write(engine, records, batch)
+    write(engine, records, noted(hour, source=2))
+    path = read(engine)["path"]
+    assert len(path) == 3_600
+    assert path[61] == {
+        "at": "2026-09-21T14:14:21.000Z",
+        "lead_ms": 130,
+        "least_ms": 40,
+        "delay_ms": 179,
+        "gap_ms": 30,
+    }
+    with Session(engine) as session:
+        assert sum(map(len, session.scalars(select(models.PathSamples.samples)))) < 100_000
 
 
 def test_a_fact_that_is_delivered_twice_is_written_once(engine, records):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,3 +34,64 @@ def test_a_model_that_cannot_be_reached_is_named_by_its_address(home, monkeypatc
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (found,) = asyncio.run(doctor.model(load()))
     assert found.text.startswith("127.0.0.1:9 cannot be reached")
+
+
+def sample(lead_ms, least_ms, delay_ms, gap_ms):
+    return {"at": "", "lead_ms": lead_ms, "least_ms": least_ms, "delay_ms": delay_ms, "gap_ms": gap_ms}
+
+
+def path_finding(monkeypatch, samples, **call):
+    """What the doctor finds when its test call leaves these samples."""
+
+    async def placed(*_, **__):
+        return SimpleNamespace(**({"call_sid": "CA1", "started_ns": 1, "warnings": (), "outcome": ""} | call))
+
+    async def answer(url, **_):
+        return 200, json.dumps({"ended_at": "now", "path": samples}) if "/api/calls/CA1" in url else ""
+
+    monkeypatch.setattr(doctor, "place_call", placed)
+    monkeypatch.setattr(doctor, "_get", answer)
+    monkeypatch.setenv("PUBLIC_URL", "https://voice.example.com")
+    (found,) = asyncio.run(doctor.path(load()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "settings", "outcome", "advice"),
+    [
+        (45, {}, "ok", ""),
+        (95, {"TX_LEAD_MAX_MS": "120"}, "ok", ""),
+        (130, {"TX_LEAD_MAX_MS": "120"}, "note", "set TX_LEAD_MAX_MS=180"),
+        (231, {}, "note", "set BARGE_IN=clear and TX_LEAD_MAX_MS=260"),
+        (500, {"TX_LEAD_MAX_MS": "400", "BARGE_IN": "clear"}, "note", "set TX_LEAD_MAX_MS=520"),
+        (2_500, {}, "note", "no lead hides it"),
+    ],
+)
+def test_the_path_of_the_test_call_decides_which_setting_is_recommended(
+    delay_ms, settings, outcome, advice, home, monkeypatch
+):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    found = path_finding(monkeypatch, [sample(120, 52, 0, 0), sample(120, 48, delay_ms, 0), sample(180, 48, 12, 0)])
+    assert (found.outcome, found.advice[: len(advice)]) == (outcome, advice)
+    assert bool(found.advice) == bool(advice)
+    assert f"least round trip 48 ms, longest delay beyond it {delay_ms} ms" in found.text
+
+
+def test_gaps_that_the_caller_of_the_test_call_heard_are_named(home, monkeypatch):
+    found = path_finding(monkeypatch, [sample(120, 48, 200, 60), sample(180, 48, 0, 20)])
+    assert found.text.endswith("the caller heard 80 ms of gaps")
+
+
+def test_a_path_without_an_answered_ping_is_not_judged(home, monkeypatch):
+    assert path_finding(monkeypatch, []).text.startswith("not measured")
+
+
+def test_a_test_call_that_is_not_connected_is_a_problem(home, monkeypatch):
+    found = path_finding(monkeypatch, [], started_ns=0, outcome="rejected")
+    assert (found.outcome, found.text) == ("bad", "the test call was not connected: rejected")
+
+
+def test_no_test_call_is_placed_without_a_public_address(home, monkeypatch):
+    (found,) = asyncio.run(doctor.path(load()))
+    assert found.text.startswith("not measured: without PUBLIC_URL")

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
 from twentyms.timeline import draw
+
+AT = "2026-01-02T03:04:{:06.3f}Z".format
+TURN = {"text": "one two", "heard_text": "one", "interrupted": True, "spoken_ms": 4_000, "heard_ms": 2_000}
+CALL = {
+    "began_at": AT(5),
+    "ended_at": AT(20),
+    "from_number": "",
+    "to_number": "+1555",
+    "transmission": {"ear_gaps": 1},
+    "turns": [
+        {**TURN, "role": "ai", "began_at": AT(6), "ended_at": AT(8)},
+        {**TURN, "role": "caller", "began_at": AT(7.9), "ended_at": AT(9)},
+        {**TURN, "role": "ai", "began_at": AT(10), "ended_at": None},
+        {**TURN, "role": "ai", "began_at": None, "ended_at": None},
+    ],
+    "interruptions": [{"at": AT(7.9), "silent_ms": 120}],
+    "streams": [{"first_frame_at": AT(5.3), "ended_at": AT(20), "end_reason": "lost", "ear_gaps": 1}],
+    "path": [],
+}
 
 
 def test_the_timeline_is_a_png(tmp_path):
-    at = "2026-01-02T03:04:{:06.3f}Z".format
-    turn = {"text": "one two", "heard_text": "one", "interrupted": True, "spoken_ms": 4_000, "heard_ms": 2_000}
-    call = {
-        "began_at": at(5),
-        "ended_at": at(20),
-        "from_number": "",
-        "to_number": "+1555",
-        "transmission": {"ear_gaps": 1},
-        "turns": [
-            {**turn, "role": "ai", "began_at": at(6), "ended_at": at(8)},
-            {**turn, "role": "caller", "began_at": at(7.9), "ended_at": at(9)},
-            {**turn, "role": "ai", "began_at": at(10), "ended_at": None},
-            {**turn, "role": "ai", "began_at": None, "ended_at": None},
-        ],
-        "interruptions": [{"at": at(7.9), "silent_ms": 120}],
-        "streams": [{"first_frame_at": at(5.3), "ended_at": at(20), "end_reason": "lost", "ear_gaps": 1}],
-    }
-    draw(call, tmp_path / "call.png")
+    draw(CALL, tmp_path / "call.png")
     assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lead_and_path_delay_are_drawn_over_time_with_the_gaps_that_were_heard(tmp_path, monkeypatch):
+    mpl.use("Agg")
+    drawn = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    samples = [(6, 120, 40, 0, 0), (9, 180, 38, 260, 80), (12, 170, 38, 0, 0)]
+    names = ("lead_ms", "least_ms", "delay_ms", "gap_ms")
+    path = [{"at": AT(at), **dict(zip(names, rest, strict=True))} for at, *rest in samples]
+    draw(CALL | {"path": path}, tmp_path / "call.png")
+    monkeypatch.undo()
+    below = drawn[0].axes[1]
+    (lead,) = (line for line in below.lines if line.get_label() == "lead")
+    assert [tuple(point) for point in lead.get_xydata()] == [(1, 120), (4, 180), (7, 170), (15.5, 170)]
+    assert [text.get_text().strip() for text in below.texts] == ["80 ms gap"]
+    assert below.get_title(loc="right") == "least round trip 38 ms"
+    plt.close("all")

@@ -15,6 +15,10 @@ Three facts tell the two apart.
 - Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
   believed, and no more than the time that no ping saw.
 
+A path may get longer, for minutes or for good: another route, or a download that fills a queue. Then every ping is
+late, and every echo, too, without any lag: in this talkspurt by the longer way back, and from the next one on by both
+ways. Pings that stay late show it.
+
 Believing a lag that is none costs a gap; not believing a true one costs a longer tail after a barge-in, until the AI is
 silent next. That is why doubt wins.
 """
@@ -30,6 +34,10 @@ _MS: Final = 1_000_000
 DOUBT_NS: Final = 100 * _MS
 # Less than this is the jitter of two ways and two event loops.
 NOISE_NS: Final = 10 * _MS
+# Pings that are late by at least LONGER_NS for LONGER_AFTER_NS show a longer path. After a stall, all late pings are
+# answered at the same time, and the next one is quick. A wrong guess costs little: the first quick ping corrects it.
+LONGER_NS: Final = 30 * _MS
+LONGER_AFTER_NS: Final = 2_000 * _MS
 # Marks without an echo, at most: half a minute of speech. Twilio echoes in order, so an echo settles all before it.
 PENDING_MAX: Final = 64
 # Twilio echoes all marks that a `clear` throws away at once. Echoes this close together may be those.
@@ -64,6 +72,7 @@ class Talkspurt:
         "late_ns",
         "late_since_ns",
         "previous_ns",
+        "towards_ns",
         "was_lag",
     )
 
@@ -85,6 +94,8 @@ class Talkspurt:
         self.is_moved = False
         # A `clear` cut it: the echoes since then, (when, delay). Some of them may be of marks that were thrown away.
         self.cut_echoes: list[tuple[int, int]] | None = None
+        # By how much the way to the ear had got longer in it when it was cut.
+        self.towards_ns = 0
 
     def explain(self, excess_ns: int, unseen_ns: int, lead_ns: int, now_ns: int) -> None:
         """A ping took `excess_ns` longer than the least. Frames of the time before, `unseen_ns`, may have taken longer.
@@ -117,10 +128,13 @@ class FarEar:
         "_echoed_ns",
         "_former",
         "_habit_ns",
+        "_late_pings_ns",
+        "_late_since_ns",
         "_least_ping_ns",
         "_marks",
         "_pinged_ns",
         "_spurt",
+        "_towards_ns",
         "missing",
         "strange",
     )
@@ -131,6 +145,11 @@ class FarEar:
         # The least delay of an echo, and of a ping, in this call; None: there was none yet.
         self._base_ns: int | None = None
         self._least_ping_ns: int | None = None
+        # By how much all pings were late since that instant (None: the last one was quick).
+        self._late_pings_ns = 0
+        self._late_since_ns: int | None = None
+        # By how much the way to the ear got longer in this talkspurt: echoes of the next one are as late.
+        self._towards_ns = 0
         # By how much the echoes were late lately, without a cause.
         self._habit_ns = 0
         # When the last echo came.
@@ -150,6 +169,10 @@ class FarEar:
 
     def begin(self, seq: int, now_ns: int) -> None:
         """The silent ear begins to play again, with frame `seq`: no lag outlives silence."""
+        self._settle_path()
+        if self._base_ns is not None:
+            self._base_ns += self._towards_ns
+        self._towards_ns = 0
         if seq != self._spurt.first_seq:
             self._former = self._spurt
         self._spurt = Talkspurt(seq, now_ns)
@@ -166,15 +189,34 @@ class FarEar:
         self._marks = deque((seq, played + by_ns if seq > from_seq else played) for seq, played in self._marks)
 
     def ping(self, delay_ns: int, now_ns: int, lead_ns: int) -> int:
-        """A ping and its answer took `delay_ns`. Returns how much longer than the least of the call that was."""
+        """A ping and its answer took `delay_ns`. Returns how much longer than the least of this path that was."""
         if self._least_ping_ns is None or delay_ns < self._least_ping_ns:
             self._least_ping_ns = delay_ns
         excess_ns = delay_ns - self._least_ping_ns
         sent_ns = now_ns - delay_ns
         spurt = self._spurt if sent_ns >= self._spurt.began_ns else self._former
+        if excess_ns < LONGER_NS:
+            self._late_since_ns, self._late_pings_ns = None, 0
+        elif self._late_since_ns is None:
+            self._late_since_ns, self._late_pings_ns = now_ns, excess_ns
+        else:
+            self._late_pings_ns = min(self._late_pings_ns, excess_ns)
+            if now_ns - self._late_since_ns >= LONGER_AFTER_NS:
+                excess_ns -= self._late_pings_ns
+                self._settle_path()
+                spurt.cause_ns = spurt.late_ns = 0
         spurt.explain(excess_ns, max(0, sent_ns - max(self._pinged_ns, spurt.began_ns)), lead_ns, now_ns)
         self._pinged_ns = sent_ns
         return excess_ns
+
+    def _settle_path(self) -> None:
+        """Take the delay of all late pings for the path's; half of it for the way back."""
+        longer_ns, back_ns = self._late_pings_ns, self._late_pings_ns // 2
+        if longer_ns and self._least_ping_ns is not None and self._base_ns is not None:
+            self._least_ping_ns += longer_ns
+            self._base_ns += back_ns
+            self._towards_ns += longer_ns - back_ns
+        self._late_since_ns, self._late_pings_ns = None, 0
 
     def echo(self, seq: int, at_ns: int) -> Lag | None:
         """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
@@ -199,7 +241,7 @@ class FarEar:
             spurt.first_delay_ns = delay_ns
         if previous_ns is None:
             return None
-        lag_ns = min(previous_ns, delay_ns) - base_ns
+        lag_ns = max(0, min(previous_ns, delay_ns) - base_ns - self._late_pings_ns // 2)
         believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
         self._habit_ns = lag_ns - believed_ns
         continued, spurt.was_lag = spurt.was_lag, believed_ns >= NOISE_NS
@@ -242,7 +284,7 @@ class FarEar:
     def cleared(self, seq: int, now_ns: int) -> Talkspurt:
         """A `clear` leaves before frame `seq`. Returns the talkspurt that it cuts, for `stopped_ns`."""
         cut = self._spurt
-        cut.cut_echoes = []
+        cut.cut_echoes, cut.towards_ns = [], self._towards_ns
         self.begin(seq, now_ns)
         return cut
 
@@ -261,4 +303,4 @@ class FarEar:
         if cut.previous_ns is not None and self._base_ns is not None:
             late_ns = cut.previous_ns - self._base_ns
             lag_ns = max(lag_ns, cut.believable_ns(late_ns, self._habit_ns, at_ns - self._pinged_ns))
-        return max(sent_ns, at_ns - (self.way_ns or 0) - self._habit_ns) - lag_ns
+        return max(sent_ns, at_ns - (self.way_ns or 0) + cut.towards_ns - self._habit_ns) - lag_ns

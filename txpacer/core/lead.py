@@ -28,36 +28,39 @@ FIRST_FALL_NS: Final = 500 * _MS
 class Lead:
     """The target lead of one line. Times are ns, monotonic; `step_ns` divides all of them."""
 
-    __slots__ = ("_falls_ns", "_is_proven", "_max_ns", "_min_ns", "needed_ns", "step_ns", "target_ns")
+    __slots__ = ("_falls_ns", "_held_ns", "_held_until_ns", "_min_ns", "max_ns", "needed_ns", "step_ns", "target_ns")
 
     def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int) -> None:
         self._min_ns = min_ns
-        self._max_ns = max_ns
+        self.max_ns = max_ns
         self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
-        # The lead that would have hidden every delay so far, whatever the maximum; 0: none was seen.
+        # The lead that would have hidden every delay since the owner last set it to 0, whatever the bounds. 0: nothing
+        # was seen.
         self.needed_ns = 0
-        # A need was seen: from now on the target falls slowly.
-        self._is_proven = False
+        # The longest need lately, below which the target does not fall, and until when. 0: none was seen yet.
+        self._held_ns = 0
+        self._held_until_ns = 0
         # When the target may fall by one step; 0: nothing was seen yet.
         self._falls_ns = 0
 
     def delayed(self, delay_ns: int, now_ns: int) -> None:
         """A frame or a probe took `delay_ns` longer than the path's least delay; 0 is evidence, too."""
         need_ns = delay_ns + MARGIN_NS
-        if need_ns > self._min_ns:
-            self.needed_ns = max(self.needed_ns, need_ns)
+        self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
-        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
-        if wanted_ns >= self.target_ns and need_ns > self._min_ns:
-            self.target_ns = wanted_ns
-            self._is_proven = True
-            self._falls_ns = now_ns + HOLD_NS
-        elif not self._falls_ns:
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
+        if need_ns > self._min_ns and (wanted_ns >= self._held_ns or now_ns >= self._held_until_ns):
+            self._held_ns, self._held_until_ns = wanted_ns, now_ns + HOLD_NS
+            if wanted_ns >= self.target_ns:
+                self.target_ns = wanted_ns
+                self._falls_ns = now_ns + HOLD_NS
+        if not self._falls_ns:
             self._falls_ns = now_ns + FIRST_FALL_NS
         elif now_ns >= self._falls_ns:
-            self.target_ns = max(self._min_ns, wanted_ns, self.target_ns - self.step_ns)
-            self._falls_ns = now_ns + (FALL_NS if self._is_proven else FIRST_FALL_NS)
+            least_ns = self._held_ns if now_ns < self._held_until_ns else self._min_ns
+            self.target_ns = max(least_ns, self.target_ns - self.step_ns)
+            self._falls_ns = now_ns + (FALL_NS if self._held_ns else FIRST_FALL_NS)
 
 
 def start_lead(targets: Sequence[int], default_ns: int) -> int:

@@ -233,11 +233,18 @@ class Line:
         self.reports += self._ear.far_late(seq, lag.lag_ns, self._head(), audible=lag.audible, continued=lag.continued)
         self._far.moved(seq, lag.lag_ns)
 
-    def pinged(self, delay_ns: int, now_ns: int) -> None:
-        """A ping among the frames was answered after `delay_ns`."""
-        self.lead.delayed(self._far.ping(delay_ns, now_ns, self._ear.lead_ns), now_ns)
+    def pinged(self, round_trip_ns: int, now_ns: int) -> int:
+        """A ping among the frames was answered. Returns how much longer than the least of its path that took."""
+        delay_ns = self._far.ping(round_trip_ns, now_ns, self._ear.lead_ns)
+        self.lead.delayed(delay_ns, now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead
+        return delay_ns
+
+    @property
+    def odd_echoes(self) -> tuple[int, int]:
+        """Marks that were never echoed, and echoes of no known mark, so far."""
+        return self._far.missing, self._far.strange
 
     @property
     def lead_ns(self) -> int:

@@ -13,11 +13,24 @@ LATENESS_BUCKETS: Final = (
 # From no gap at all to a spoilt call.
 CALL_GAP_BUCKETS: Final = (0.0, 0.02, 0.06, 0.12, 0.3, 1.0, 3.0, 10.0)
 GAP_BUCKETS: Final = (0.02, 0.06, 0.12, 0.3, 0.5, 1.0, 2.0, 5.0)
+# Where the frames of a gap were late: when they left this machine, or on the path to the caller.
+PLACES: Final = ("machine", "path")
+# Around TX_LEAD_MIN_MS, TX_LEAD_MS and TX_LEAD_MAX_MS, up to the longest lead with BARGE_IN=clear.
+LEAD_BUCKETS: Final = (0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.25, 0.4, 0.6, 1.0)
+DELAY_BUCKETS: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.16, 0.25, 0.4, 0.6, 1.0)
+# The shortest, the median and the longest lead of the live calls.
+LEADS: Final = ("least", "median", "most")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_frames", "Frames emitted"),
     histogram("pacer_lateness_seconds", "How long after its deadline a frame was emitted", LATENESS_BUCKETS),
-    histogram("pacer_ear_gap_seconds", "Gaps inside an utterance at the estimated ear", GAP_BUCKETS),
+    histogram(
+        "pacer_ear_gap_seconds",
+        "Gaps that callers heard inside an utterance, by where the frames were late",
+        GAP_BUCKETS,
+        "where",
+        PLACES,
+    ),
     counter("pacer_starved", "Deadlines that passed because the model had not produced the speech yet"),
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
     counter("pacer_reanchored", "Times a line restored its lead after the ear had run dry inside an utterance"),
@@ -27,8 +40,20 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
     histogram(
-        "pacer_call_ear_gap_seconds", "Estimated gaps at the ear in a whole call, observed at its end", CALL_GAP_BUCKETS
+        "pacer_call_ear_gap_seconds",
+        "Gaps that the caller of a whole call heard, observed at its end",
+        CALL_GAP_BUCKETS,
     ),
+    histogram("pacer_path_delay_seconds", "Round trips of pings beyond the least of their call", DELAY_BUCKETS),
+    counter("pacer_gaps_avoided", "Delays of the path beyond TX_LEAD_MIN_MS that a longer lead hid"),
+    histogram(
+        "pacer_lead_needed_seconds",
+        "The lead that would have hidden every delay of a call, or of five minutes of a long one",
+        LEAD_BUCKETS,
+    ),
+    counter("pacer_lead_short", "Of those calls and five minutes, the ones that needed more than TX_LEAD_MAX_MS"),
+    counter("pacer_marks_unechoed", "Marks that Twilio never echoed"),
+    counter("pacer_echoes_strange", "Echoes of marks that were not pending: doubled, or sent before a `clear`"),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
     counter("pacer_foreign", "Messages of an aibridge worker about a call that another worker has taken over"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
@@ -37,7 +62,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("pacer_reservoir_bytes", "Speech that is not paced yet, of all lines (8,000 bytes are 1 s)"),
     gauge("pacer_held_lines", "Lines that wait for their gateway to acknowledge"),
     gauge("pacer_unacknowledged_batches", "Batches that gateways have not acknowledged"),
-    gauge("pacer_lead_seconds", "How far ahead of real time lines are paced (TX_LEAD_MS)"),
+    gauge(
+        "pacer_lead_seconds", "Targets of the live calls' leads; without a call, where the next one starts", "of", LEADS
+    ),
+    gauge("pacer_lead_max_seconds", "The longest lead that a call may have (TX_LEAD_MAX_MS)"),
     gauge("pacer_memory_locked", "1 when the memory of txpacer is locked"),
     REALTIME,
     GC_PAUSE,
@@ -50,7 +78,7 @@ class PacerMetrics:
     def __init__(self, page: Page) -> None:
         self.frames = page.counter("pacer_frames")
         self.lateness = page.histogram("pacer_lateness_seconds")
-        self.ear_gap = page.histogram("pacer_ear_gap_seconds")
+        self.ear_gap = {place: page.histogram("pacer_ear_gap_seconds", place) for place in PLACES}
         self.starved = page.counter("pacer_starved")
         self.caught_up = page.counter("pacer_caught_up")
         self.reanchored = page.counter("pacer_reanchored")
@@ -68,6 +96,13 @@ class PacerMetrics:
         self.reservoir_bytes = page.gauge("pacer_reservoir_bytes")
         self.held_lines = page.gauge("pacer_held_lines")
         self.unacknowledged = page.gauge("pacer_unacknowledged_batches")
-        self.lead = page.gauge("pacer_lead_seconds")
+        self.path_delay = page.histogram("pacer_path_delay_seconds")
+        self.gaps_avoided = page.counter("pacer_gaps_avoided")
+        self.lead_needed = page.histogram("pacer_lead_needed_seconds")
+        self.lead_short = page.counter("pacer_lead_short")
+        self.marks_unechoed = page.counter("pacer_marks_unechoed")
+        self.echoes_strange = page.counter("pacer_echoes_strange")
+        self.leads = {which: page.gauge("pacer_lead_seconds", which) for which in LEADS}
+        self.lead_max = page.gauge("pacer_lead_max_seconds")
         self.memory_locked = page.gauge("pacer_memory_locked")
         self.realtime = page.gauge(REALTIME.name)

@@ -17,6 +17,7 @@ from shared.messages import (
     Message,
     OpenLine,
     PacerState,
+    PathSamples,
     PathSeen,
     PauseLine,
     PlayoutFinished,
@@ -30,15 +31,18 @@ from shared.messages import (
     Withdrawn,
 )
 
+from .call_path import CallPath
 from .lead import Lead, start_lead
 from .line import Line
-from .metrics import PacerMetrics
+from .metrics import LEADS, PacerMetrics
 from .outlet import GRID_NS, Outlet
 from .reports import CaughtUp, Cut, Finished, Report, Shifted, Started, Starved
 
 GONE_NS = ns(GATEWAY_GONE_S)
 # A new line starts from the leads of the live lines and of as many former ones.
 FORMER_LINES = 8
+# How often the lead that a long call would have needed is observed.
+NEEDED_NS = 300_000_000_000
 
 
 @dataclass(eq=False)
@@ -48,10 +52,18 @@ class _Call:
     line: Line
     outlet: Outlet
     bridge: str
+    path: CallPath
+    # Since when the line's lead remembers what it would have needed.
+    needed_since_ns: int
+    # Its agent has a lead of its own, which says nothing about the path of other callers.
+    has_own_lead: bool = False
     # How often the call had changed hands when `bridge` got it.
     handover: int = 0
-    # Gaps at the ear so far.
+    # The gaps so far, and where the frames of the last one were late.
     ear_gap_ns: int = 0
+    gap_place: str = ""
+    # Marks that were never echoed, and echoes of no known mark, as far as they are counted.
+    odd_echoes: tuple[int, int] = (0, 0)
 
 
 class Pacer:
@@ -71,6 +83,7 @@ class Pacer:
         # The targets of lines that ended lately.
         self._former: deque[int] = deque(maxlen=FORMER_LINES)
         self._metrics = metrics
+        metrics.lead_max.set(self._max_ns / 1e9)
         self._calls: dict[int, _Call] = {}
         self._outlets: dict[str, Outlet] = {}
         # Gaps that may yet prove longer, ns, and as they were at the last `measure`.
@@ -107,8 +120,8 @@ class Pacer:
                 self.pause(call)
             case ResumeLine(call):
                 self.resume(call, now_ns)
-            case OpenLine(call, gateway, handover, ask):
-                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+            case OpenLine(call, gateway, handover, ask, lead_ms):
+                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
             case RestoreLine(epoch=epoch):
                 if epoch == self._epoch:
                     self.restore(message, bridge, now_ns)
@@ -134,14 +147,25 @@ class Pacer:
 
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str, now_ns: int, *, handover: int = 0, ask: int = 0) -> None:
+    def open(
+        self,
+        call: int,
+        gateway: str,
+        bridge: str,
+        now_ns: int,
+        *,
+        handover: int = 0,
+        ask: int = 0,
+        lead_ms: tuple[int, int, int] | None = None,
+    ) -> None:
         """A call started, or another worker took it over: `gateway` gets its frames now, `bridge` its reports.
 
         Opening a line again does no harm, and is answered again. A successor knows of no pause, so it ends one.
+        `lead_ms` is OpenLine's, for a new line.
         """
         known = self._calls.get(call)
         if known is None:
-            known = self._new(call, gateway, bridge)
+            known = self._new(call, gateway, bridge, lead_ms, now_ns)
         elif handover < known.handover:
             self._metrics.foreign.inc()
             return
@@ -158,13 +182,20 @@ class Pacer:
         speech = tuple(line.unpaced()) if handover else ()
         self._report(known, LineState(call, tuple(line.unheard()), ask, speech))
 
-    def _new(self, call: int, gateway: str, bridge: str) -> _Call:
-        targets = [each.line.lead.target_ns for each in self._calls.values()]
-        start_ns = start_lead([*targets, *self._former], self._lead_ns)
-        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+    def _new(self, call: int, gateway: str, bridge: str, lead_ms: tuple[int, int, int] | None, now_ns: int) -> _Call:
+        default_ns, min_ns, max_ns = self._lead_ns, self._min_ns, self._max_ns
+        if lead_ms is not None:
+            default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
+        start_ns = start_lead([*self._targets(), *self._former], default_ns)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS)
         line = Line(lead, grid_ns=GRID_NS, call=call)
-        known = self._calls[call] = _Call(line, self._outlet(gateway), bridge)
+        known = self._calls[call] = _Call(
+            line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None
+        )
         return known
+
+    def _targets(self) -> list[int]:
+        return [each.line.lead.target_ns for each in self._calls.values() if not each.has_own_lead]
 
     def _belongs_to(self, call: int, bridge: str) -> bool:
         """Whether `bridge` owns the call's line: it opened the line last, or there is no line."""
@@ -180,7 +211,7 @@ class Pacer:
         known = self._calls.get(asked.call)
         if known is None or asked.handover > known.handover:
             self.close(asked.call)
-            line = self._new(asked.call, asked.gateway, bridge).line
+            line = self._new(asked.call, asked.gateway, bridge, asked.lead_ms, now_ns).line
             line.restore(seq=asked.seq, utterance=asked.utterance, paced_bytes=asked.paced_bytes, ear_ns=asked.ear_ns)
             self._metrics.restored.inc()
         self.open(asked.call, asked.gateway, bridge, now_ns, handover=asked.handover, ask=asked.ask)
@@ -229,9 +260,13 @@ class Pacer:
             known.line.settle()
             self._collect(known)
             known.outlet.remove(known.line)
-            self._former.append(known.line.lead.target_ns)
+            if not known.has_own_lead:
+                self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
+            self._metrics.gaps_avoided.inc(known.path.ended())
+            self._observe_path(known)
+            self._observe_needed(known)
 
     # --- what the gateway says ---
 
@@ -251,16 +286,19 @@ class Pacer:
 
     def path_seen(self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int]], now_ns: int) -> None:
         """What the path of some calls showed; see PathSeen."""
-        for call, delay_ns in pings:
+        for call, round_trip_ns in pings:
             known = self._calls.get(call)
             if known is not None:
-                known.line.pinged(delay_ns, now_ns)
+                lead_ns = known.line.lead_ns
+                delay_ns = known.line.pinged(round_trip_ns, now_ns)
+                self._metrics.path_delay.observe(delay_ns / 1e9)
+                self._metrics.gaps_avoided.inc(known.path.pinged(round_trip_ns, delay_ns, lead_ns))
         for call, seq, at_ns in echoes:
             known = self._calls.get(call)
             if known is not None:
                 known.line.echoed(seq, at_ns)
                 if known.line.steady is None:
-                    self._collect(known)
+                    self._collect(known, place="path")
                     known.outlet.place(known.line, now_ns)
 
     def refused(self, gateway: str, frames: Frames) -> None:
@@ -307,8 +345,11 @@ class Pacer:
         self._reports = {}
         return taken
 
-    def measure(self, now_ns: int) -> None:
-        """Bring the gauges up to date and forget gateways that are gone; for once a second."""
+    def measure(self, now_ns: int) -> list[tuple[str, PathSamples]]:
+        """Bring the gauges up to date and forget gateways that are gone; for once a second.
+
+        Returns what changed on the paths of the calls, for the gateway of each.
+        """
         metrics = self._metrics
         for call, gap_ns in self._gaps_before.items():
             if self._gaps.get(call) == gap_ns:
@@ -322,12 +363,43 @@ class Pacer:
                     outlet.lose_batches()
                     del self._outlets[outlet.name]
         outlets = self._outlets.values()
+        targets = sorted(self._targets()) or [start_lead(self._former, self._lead_ns)]
+        for which, target_ns in zip(LEADS, (targets[0], targets[len(targets) // 2], targets[-1]), strict=True):
+            metrics.leads[which].set(target_ns / 1e9)
         metrics.lines.set(len(self._calls))
         metrics.reservoir_bytes.set(self.reservoir_bytes)
         metrics.held_lines.set(sum(outlet.held_lines for outlet in outlets))
         metrics.unacknowledged.set(sum(outlet.unacknowledged for outlet in outlets))
+        return [(gateway, PathSamples(tuple(samples))) for gateway, samples in self._sample(now_ns).items()]
 
     # --- inside ---
+
+    def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
+        """The samples of the calls' paths by gateway."""
+        found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        for number, call in self._calls.items():
+            self._observe_path(call)
+            if now_ns - call.needed_since_ns >= NEEDED_NS:
+                call.needed_since_ns = now_ns
+                self._observe_needed(call)
+            sample = call.path.sample(call.line.lead_ns)
+            if sample is not None:
+                found.setdefault(call.outlet.name, []).append((number, *sample))
+        return found
+
+    def _observe_path(self, call: _Call) -> None:
+        odd = call.line.odd_echoes
+        if odd != call.odd_echoes:
+            self._metrics.marks_unechoed.inc(odd[0] - call.odd_echoes[0])
+            self._metrics.echoes_strange.inc(odd[1] - call.odd_echoes[1])
+            call.odd_echoes = odd
+
+    def _observe_needed(self, call: _Call) -> None:
+        lead = call.line.lead
+        if lead.needed_ns:
+            self._metrics.lead_needed.observe(lead.needed_ns / 1e9)
+            self._metrics.lead_short.inc(lead.needed_ns > lead.max_ns)
+            lead.needed_ns = 0
 
     def _outlet(self, gateway: str) -> Outlet:
         outlet = self._outlets.get(gateway)
@@ -336,11 +408,11 @@ class Pacer:
             self._outlets[gateway] = outlet
         return outlet
 
-    def _collect(self, call: _Call) -> None:
-        """Count what the line reports, and pass on what its aibridge has to know."""
+    def _collect(self, call: _Call, *, place: str = "machine") -> None:
+        """Count what the line reports, and pass on what its aibridge has to know. `place`: of a gap among it."""
         number = call.line.call
         for report in call.line.reports:
-            self._count(call, report)
+            self._count(call, report, place)
             if isinstance(report, Started):
                 self._report(call, PlayoutStarted(number, report.utterance, report.ear_ns))
             elif isinstance(report, Shifted):
@@ -352,13 +424,16 @@ class Pacer:
                 self._report(call, Withdrawn(number, report.through, report.heard_bytes, report.silent_ns))
         call.line.reports.clear()
 
-    def _count(self, call: _Call, report: Report) -> None:
+    def _count(self, call: _Call, report: Report, place: str) -> None:
         metrics = self._metrics
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
+            call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()
+            if call not in self._gaps:
+                call.gap_place = place
             self._gaps[call] = self._gaps.get(call, 0) + report.gap_ns
         elif isinstance(report, Starved):
             metrics.starved.inc()
@@ -370,7 +445,7 @@ class Pacer:
     def _end_gap(self, call: _Call) -> None:
         gap_ns = self._gaps.pop(call, 0)
         if gap_ns:
-            self._metrics.ear_gap.observe(gap_ns / 1e9)
+            self._metrics.ear_gap[call.gap_place].observe(gap_ns / 1e9)
 
     def _report(self, call: _Call, message: Message) -> None:
         self._reports.setdefault(call.bridge, []).append(message)

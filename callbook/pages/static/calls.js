@@ -105,6 +105,7 @@ function figures(call) {
   const all = [
     ["Length", length(call)],
     ["Gaps at the ear", line.ear_gaps === null ? "–" : String(line.ear_gaps), line.ear_gaps > 0],
+    ["Longest path delay", call.path.length ? ms(Math.max(...call.path.map((sample) => sample.delay_ms))) : "–"],
     ["Longest wire gap", ms(line.wire_gap_max_ms), line.stalls > 0],
     ["First frame after", ms(pick)],
     ["Interruptions", String(call.interruptions.length)],

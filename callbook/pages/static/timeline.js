@@ -1,7 +1,9 @@
-// One call on a canvas: caller, AI, and the events of model and line. Times are seconds since the call began.
+// One call on a canvas: caller, AI, the events of model and line, and lead and path. Times are seconds since the call
+// began.
 
-const LANES = { caller: 60, ai: 150, events: 258 };
+const LANES = { caller: 60, ai: 150, events: 258, path: 376 };
 const HALF = 38;
+const PATH_HEIGHT = 80;
 const LEFT = 96;
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
 const FONT = "12px system-ui, 'DejaVu Sans', sans-serif";
@@ -14,6 +16,7 @@ export class Timeline {
     this.origin = Date.parse(call.began_at);
     const ends = [call.ended_at, ...call.turns.map((turn) => turn.ended_at)].filter(Boolean).map((text) => this.at(text));
     this.length = Math.max(1, ...ends) + 0.5;
+    canvas.classList.toggle("with-path", call.path.length > 0);
     this.from = 0;
     this.to = this.length;
     this.audio = null;
@@ -157,10 +160,13 @@ export class Timeline {
     call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1], this.nextOf(n)));
     if (this.peaks) this.voices(pen);
     this.events(pen);
+    if (call.path.length) this.path(pen);
     this.hand(pen, height);
     pen.restore();
     pen.font = `600 ${FONT}`;
-    for (const [name, y] of [["Caller", LANES.caller], ["AI, heard", LANES.ai], ["Model, line", LANES.events]]) {
+    const names = [["Caller", LANES.caller], ["AI, heard", LANES.ai], ["Model, line", LANES.events]];
+    if (call.path.length) names.push(["Path, lead", LANES.path - PATH_HEIGHT / 2]);
+    for (const [name, y] of names) {
       pen.fillStyle = this.colour("ink");
       pen.fillText(name, 12, y + 4);
     }
@@ -290,6 +296,39 @@ export class Timeline {
       pen.fillRect(x, y - 9, 2, 13);
       pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
     }
+  }
+
+  // The lead as a line, the delay of the path as an area, and the gaps that the caller heard. A sample holds until the
+  // next one.
+  path(pen) {
+    const { path } = this.call;
+    const top = Math.max(100, ...path.map((sample) => Math.max(sample.lead_ms, sample.delay_ms)));
+    const y = (ms) => LANES.path - (ms / top) * PATH_HEIGHT;
+    const starts = path.map((sample) => this.at(sample.at));
+    path.forEach((sample, n) => {
+      const [x, to] = [this.x(starts[n]), this.x(starts[n + 1] ?? this.length)];
+      pen.fillStyle = this.colour("warn");
+      pen.globalAlpha = 0.45;
+      pen.fillRect(x, y(sample.delay_ms), to - x, LANES.path - y(sample.delay_ms));
+      pen.globalAlpha = 1;
+      pen.fillStyle = this.colour("ai");
+      pen.fillRect(x, y(sample.lead_ms), to - x, 2);
+    });
+    path.forEach((sample, n) => {
+      const x = this.x(starts[n]);
+      if (sample.gap_ms) {
+        pen.fillStyle = this.colour("bad");
+        pen.fillRect(x, LANES.path - PATH_HEIGHT, 2, PATH_HEIGHT);
+        pen.fillText(`${sample.gap_ms} ms gap`, x + 5, LANES.path - PATH_HEIGHT + 10);
+      } else if (n === 0 || sample.lead_ms !== path[n - 1].lead_ms) {
+        pen.fillStyle = this.colour("soft");
+        const room = this.x(starts[n + 1] ?? this.length) - x;
+        const text = `lead ${sample.lead_ms} ms`;
+        if (pen.measureText(text).width < room) pen.fillText(text, x + 3, y(sample.lead_ms) - 5);
+      }
+    });
+    pen.fillStyle = this.colour("line");
+    pen.fillRect(LEFT, LANES.path, this.canvas.clientWidth, 1);
   }
 
   hand(pen, height) {

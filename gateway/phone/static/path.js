@@ -11,7 +11,7 @@ const FRAME_MS = 20;
 // A repair that is lost, too, waits for a timer: Linux's shortest, doubled each time.
 const TIMEOUT_MS = 200;
 const TIMEOUT_MAX_MS = 3200;
-// A proxy that stalls does so once in this time.
+// A proxy that stalls does so once in this time, first after half of it.
 export const STALL_EVERY_MS = 8000;
 
 export const CLEAN = Object.freeze({ roundTripMs: 0, jitterMs: 0, lossPercent: 0, burst: 1, stallMs: 0 });
@@ -40,7 +40,7 @@ export function randomFrom(seed) {
 }
 
 export class Path {
-  // `beganMs`: the first stall comes one period later.
+  // `beganMs`: when the first period of stalls begins.
   constructor(seed, beganMs) {
     // One sequence for each, so moving one slider leaves the other's sequence alone.
     this.losses = randomFrom(seed);
@@ -90,8 +90,9 @@ export class Path {
 
   // The instant itself, or the end of the stall that it falls into.
   afterStall(atMs) {
-    const since = atMs - this.beganMs;
+    const { stallMs } = this.behaviour;
+    const since = atMs - this.beganMs + STALL_EVERY_MS / 2;
     const into = since % STALL_EVERY_MS;
-    return since >= STALL_EVERY_MS && into < this.behaviour.stallMs ? atMs - into + this.behaviour.stallMs : atMs;
+    return since >= STALL_EVERY_MS && into < stallMs ? atMs - into + stallMs : atMs;
   }
 }

@@ -6,6 +6,7 @@ import logging
 import random
 from typing import Any
 
+from aibridge.core.agent import Agent
 from aibridge.core.call import Call
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
@@ -29,7 +30,8 @@ class FakeModel:
 
     ready = SessionReady("the-model")
 
-    def __init__(self) -> None:
+    def __init__(self, agent: Agent = Agent(instructions="x")) -> None:  # noqa: B008  # it never changes
+        self.agent = agent
         # The words that it was told and that were not taken back, by number.
         self.told: dict[int, str] = {}
         self.is_closed = False
@@ -58,6 +60,7 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
+        self.receivers: list[Receiver] = []
 
     def unix_ms(self, at_ns: int) -> int:
         return at_ns // MS
@@ -74,8 +77,9 @@ class FakeShell:
     def note(self, fact: Fact) -> None:
         self.noted.append(fact)
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> FakeModel:
-        self.models.append(FakeModel())
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> FakeModel:
+        self.models.append(FakeModel(agent))
+        self.receivers.append(receiver)
         return self.models[-1]
 
     def plan(self, call: Timed) -> None:
@@ -103,9 +107,13 @@ def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) ->
         call=call,
         call_sid="CA1",
         stream_sid="MZ1",
+        agent="sales",
         model="m",
         record=True,
         resumed=False,
         history=conversation.history,
     )
-    return Call(shell, call=call, call_sid="CA1", gateway="gw", conversation=conversation, reporter=reporter)
+    agent = Agent(instructions="x")
+    return Call(
+        shell, call=call, call_sid="CA1", gateway="gw", agent=agent, conversation=conversation, reporter=reporter
+    )

@@ -8,7 +8,7 @@ from gateway.core.commands import CloseSocket, MoveAudio, Note, Release, ShowNot
 from gateway.core.fallback import FallbackCause
 from gateway.core.hangup import Close, Stage
 from gateway.core.media_streams import Dtmf, DtmfFields, Stop
-from shared.facts import StreamBegan, StreamEnded
+from shared.facts import StreamBegan, StreamEnded, StreamPath
 from shared.liveness import IDLE_S, MARK_S, PACER_GONE_S, PEER_SILENT_S, UNREAD_S
 from shared.messages import (
     CallAdopted,
@@ -26,6 +26,7 @@ from shared.messages import (
     FollowCall,
     LineLost,
     MarkHeard,
+    PathSamples,
     RefuseCall,
     WorkerState,
 )
@@ -74,6 +75,25 @@ def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
     assert (bench.taken(MarkHeard), bench.metrics.marks_unknown.value) == ([], 1)
     bench.says(call.worker, CallNote(call.number, b"{}"))
     assert bench.taken(ShowNote) == [ShowNote(call.number, b"{}")]
+
+
+def test_what_txpacer_sees_of_a_path_reaches_callbook_within_a_minute_and_at_the_end_and_never_before_a_frame():
+    bench = Bench()
+    call = bench.call()
+    bench.calls.path_seen(PathSamples(((call.number, 120, 0, 0, 0), (99, 60, 0, 0, 0))), bench.now_ns)
+    bench.speaks(call)
+    bench.taken(Note)
+    began_ms = bench.now_ns // 1_000_000 - 1_000
+    bench.calls.path_seen(PathSamples(((call.number, 110, 40, 15, 0),)), bench.now_ns)
+    bench.wait(58)
+    assert bench.taken(Note) == []
+    bench.wait(1.5)
+    assert bench.taken(Note) == [Note(StreamPath("CA1", "MZ1", began_ms, ((0, 110, 40, 15, 0),)))]
+    bench.calls.path_seen(PathSamples(((call.number, 180, 40, 260, 80),)), bench.now_ns)
+    bench.commands += bench.calls.received(call, Stop("MZ1"), bench.now_ns)
+    last, ended = (note.fact for note in bench.taken(Note))
+    assert last.samples == ((0, 180, 40, 260, 80),)
+    assert isinstance(ended, StreamEnded)
 
 
 # --- the end that aibridge orders ---

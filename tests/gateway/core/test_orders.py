@@ -58,13 +58,3 @@ def test_a_conference_is_entered_by_name_and_the_call_comes_back_to_the_agent():
 def test_an_order_comes_back_without_a_worker_where_none_is_known():
     (dial,) = rendered(Conference("room"), worker=None)
     assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1&after=order"
-
-
-@pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room"), Fallback()])
-def test_over_rest_an_order_is_sent_as_the_same_twiml(order):
-    orders = Orders(ORIGIN, "Sorry", "")
-    assert orders.call_update(order, 3) == {"Twiml": orders.twiml(order, 3)}
-
-
-def test_over_rest_a_hang_up_completes_the_call():
-    assert Orders(ORIGIN, "", "").call_update(HangUp(), 3) == {"Status": "completed"}

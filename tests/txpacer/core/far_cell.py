@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shared.audio import BYTES_PER_MS, FRAME_BYTES
 from shared.messages import CLEAR, Message, PlayoutShifted, Withdrawn
 from shared.metrics import Page
@@ -39,7 +41,8 @@ class FarCell:
         self.now_ns = T0
         behaviour = behaviour or PathBehaviour(delay_ms=30)
         self.back_ns = int(behaviour.delay_ms * MS)
-        self.stream = TcpStream(Path(behaviour, seed=seed, began_ns=T0), return_ns=self.back_ns)
+        self.path = Path(behaviour, seed=seed, began_ns=T0)
+        self.stream = TcpStream(self.path, return_ns=self.back_ns)
         self.ear = Ear()
         self.echo_late_ms = 0
         self.drop_echoes = self.double_echoes = False
@@ -63,6 +66,12 @@ class FarCell:
         while self.now_ns < end_ns:
             self.now_ns += step_ms * MS
             self._step()
+
+    def lengthen_path(self, *, towards_ms: int, back_ms: int) -> None:
+        """From now on, everything takes so much longer to the ear, and back from it."""
+        behaviour = self.path.behaviour
+        self.path.behaviour = replace(behaviour, delay_ms=behaviour.delay_ms + towards_ms)
+        self.back_ns += back_ms * MS
 
     def _step(self) -> None:
         now_ns = self.now_ns

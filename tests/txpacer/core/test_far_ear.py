@@ -57,6 +57,22 @@ def test_echoes_that_are_late_by_themselves_for_a_minute_make_no_gap():
     assert cell.counted_gaps_ms() == []
 
 
+@pytest.mark.parametrize(("towards_ms", "back_ms"), [(75, 75), (150, 150), (150, 0), (0, 150)])
+def test_a_path_that_gets_longer_makes_no_gap_in_the_sentences_that_follow(towards_ms, back_ms):
+    cell = FarCell()
+    cell.say(1, 15_000)
+    cell.run(5_000)
+    cell.lengthen_path(towards_ms=towards_ms, back_ms=back_ms)
+    cell.run(15_000)
+    gaps = len(cell.gaps_ms())
+    assert gaps <= 2
+    for utterance in range(2, 10):
+        cell.say(utterance, 5_000)
+        cell.run(9_000)
+    assert len(cell.gaps_ms()) == gaps
+    assert cell.leads_ms[-1] == 60
+
+
 @pytest.mark.parametrize("echoes", [{"double_echoes": True}, {"drop_echoes": True}, {"burst_ms": 1_500}])
 def test_echoes_that_are_doubled_missing_or_in_bursts_for_a_minute_make_no_gap(echoes):
     cell = FarCell()
@@ -100,6 +116,7 @@ def known_path() -> FarEar:
     far.mark(20, T0 + 400 * MS)
     far.begin(20, T0 + 1_000 * MS)
     far.ping(360 * MS, T0 + 1_360 * MS, 120 * MS)
+    far.ping(60 * MS, T0 + 1_360 * MS, 120 * MS)
     return far
 
 

@@ -44,6 +44,15 @@ def test_after_a_delay_the_target_holds_and_then_falls_step_by_step():
     assert targets[-1][1] == 60
 
 
+def test_a_delay_that_the_lead_hides_keeps_it_from_falling_below_what_hides_the_next_one():
+    own = lead()
+    targets = set()
+    for ms in range(0, 30_000, 100):
+        own.delayed((85 if ms % 4_000 == 0 else 0) * MS, T0 + ms * MS)
+        targets.add(own.target_ns // MS)
+    assert min(targets) == own.target_ns // MS == 110
+
+
 def test_on_a_path_that_never_showed_a_delay_the_target_falls_quickly():
     own = lead()
     for ms in range(0, 4_000, 100):

@@ -28,7 +28,7 @@ def test_a_pacer_that_stops_is_heard_only_beyond_the_lead_and_loses_nothing(stal
     assert cell.gap_ms(1) == max(0, stall_ms - LEAD_MS)
     assert bytes(cell.wire[1]) == speech(20_000)
     cell.pacer.close(1)
-    assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == (stall_ms > LEAD_MS)
+    assert cell.metrics.ear_gap["machine"].count == cell.metrics.reanchored.value == (stall_ms > LEAD_MS)
     # The pacer was late, so it blames no gateway.
     assert cell.metrics.held.value == 0
     late = histogram(cell.metrics.lateness)
@@ -48,9 +48,9 @@ def test_a_gap_that_grows_is_observed_once_and_whole_after_it_ended() -> None:
     for _ in range(4):
         cell.run(500)
         cell.pacer.measure(cell.now_ns)
-        seen.append(cell.metrics.ear_gap.count)
+        seen.append(cell.metrics.ear_gap["machine"].count)
     assert seen == [0, 0, 0, 1]
-    assert histogram(cell.metrics.ear_gap)[-1] == pytest.approx(1.0, abs=0.02)
+    assert histogram(cell.metrics.ear_gap["machine"])[-1] == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_pause_counts_as_a_gap_nowhere() -> None:
@@ -67,7 +67,7 @@ def test_a_pause_counts_as_a_gap_nowhere() -> None:
         (False, False)
     ]
     cell.pacer.close(1)
-    assert cell.metrics.ear_gap.count == cell.metrics.reanchored.value == 0
+    assert cell.metrics.ear_gap["machine"].count == cell.metrics.reanchored.value == 0
 
 
 def test_starvation_at_any_point_of_an_utterance_loses_no_byte_and_the_ear_position_stays_correct() -> None:
