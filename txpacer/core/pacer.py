@@ -89,6 +89,8 @@ class Pacer:
         # Gaps that may yet prove longer, ns, and as they were at the last `measure`.
         self._gaps: dict[_Call, int] = {}
         self._gaps_before: dict[_Call, int] = {}
+        # Calls whose path showed something since the last `measure`.
+        self._news: dict[int, _Call] = {}
         # Reports by aibridge name, until they are taken.
         self._reports: dict[str, list[Message]] = {}
 
@@ -256,6 +258,7 @@ class Pacer:
     def close(self, call: int) -> None:
         """The call is over, and its speech is dropped. Closing it again is harmless."""
         known = self._calls.pop(call, None)
+        self._news.pop(call, None)
         if known is not None:
             known.line.settle()
             self._collect(known)
@@ -265,7 +268,7 @@ class Pacer:
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
             self._metrics.gaps_avoided.inc(known.path.ended())
-            self._observe_path(known)
+            self._observe_echoes(known)
             self._observe_needed(known)
 
     # --- what the gateway says ---
@@ -292,11 +295,14 @@ class Pacer:
                 lead_ns = known.line.lead_ns
                 delay_ns = known.line.pinged(round_trip_ns, now_ns)
                 self._metrics.path_delay.observe(delay_ns / 1e9)
-                self._metrics.gaps_avoided.inc(known.path.pinged(round_trip_ns, delay_ns, lead_ns))
+                if known.path.pinged(round_trip_ns, delay_ns, lead_ns):
+                    self._metrics.gaps_avoided.inc()
+                self._news[call] = known
         for call, seq, at_ns in echoes:
             known = self._calls.get(call)
             if known is not None:
                 known.line.echoed(seq, at_ns)
+                self._news[call] = known
                 if known.line.steady is None:
                     self._collect(known, place="path")
                     known.outlet.place(known.line, now_ns)
@@ -375,19 +381,20 @@ class Pacer:
     # --- inside ---
 
     def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
-        """The samples of the calls' paths by gateway."""
+        """The samples of the paths that showed something, by gateway."""
         found: dict[str, list[tuple[int, int, int, int, int]]] = {}
-        for number, call in self._calls.items():
-            self._observe_path(call)
+        for number, call in self._news.items():
+            self._observe_echoes(call)
             if now_ns - call.needed_since_ns >= NEEDED_NS:
                 call.needed_since_ns = now_ns
                 self._observe_needed(call)
             sample = call.path.sample(call.line.lead_ns)
             if sample is not None:
                 found.setdefault(call.outlet.name, []).append((number, *sample))
+        self._news.clear()
         return found
 
-    def _observe_path(self, call: _Call) -> None:
+    def _observe_echoes(self, call: _Call) -> None:
         odd = call.line.odd_echoes
         if odd != call.odd_echoes:
             self._metrics.marks_unechoed.inc(odd[0] - call.odd_echoes[0])
@@ -429,6 +436,7 @@ class Pacer:
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
             call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
+            self._news[call.line.call] = call
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()

@@ -101,9 +101,10 @@ def test_a_path_that_needs_more_than_the_longest_lead_is_counted_at_the_end_and_
     cell = FarCell(LONG)
     metrics = cell.pacer._metrics
     assert metrics.lead_max.value == 0.18
-    cell.say(1, 20_000)
+    cell.say(1, 30_000)
     second_by_second(cell, 20)
     assert metrics.lead_needed.count == 0
+    cell.run(900)
     cell.pacer.measure(cell.now_ns + NEEDED_NS)
     assert (metrics.lead_needed.count, metrics.lead_short.value) == (1, 1)
     assert histogram(metrics.lead_needed)[-1] > 0.3
