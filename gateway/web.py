@@ -24,7 +24,7 @@ from .core import twiml
 from .core.calls import Calls
 from .core.commands import Commands, Note
 from .core.metrics import Metrics
-from .core.orders import Orders
+from .core.orders import Orders, dial_end
 from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
@@ -99,7 +99,7 @@ class Web:
             plan,
             now_ns,
             resumed=query.get("resume") == "1",
-            after_order=query.get("after") == "order",
+            returned=dial_end(query, fields),
             worker=_WORKERS.get(query.get("worker", "")),
         )
         self._carry_out(answer.commands)

@@ -69,13 +69,13 @@ class Offers:
         now_ns: int,
         *,
         resumed: bool = False,
-        after_order: bool = False,
+        returned: str = "",
         worker: int | None = None,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
-        `plan` counts at the first webhook of a call. `worker` holds the conversation of a returning call; if that
-        worker is gone, another one takes the call.
+        `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
+        ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
         """
         plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
@@ -91,7 +91,7 @@ class Offers:
             call_sid,
             source=source,
             resumed=resumed,
-            after_order=after_order,
+            after_order=bool(returned),
             ready=worker is not None,
             late=self.lateness.is_full(now_ns),
             cell_calls=self._neighbours.calls(now_ns),
@@ -104,13 +104,20 @@ class Offers:
             return Answer(order, holder, {})
         packed = plans.pack(plan)
         token, token_id = self._tokens.mint(
-            worker, call_sid, plan.account_sid, now_ns, packed_plan=packed, resumed=resumed, source=source
+            worker,
+            call_sid,
+            plan.account_sid,
+            now_ns,
+            packed_plan=packed,
+            resumed=resumed,
+            returned=returned,
+            source=source,
         )
         self.admission.offered(call_sid, worker, now_ns, source)
         self._plans[call_sid] = plan
         if len(self._plans) > PLANS_MAX:
             self._plans.popitem(last=False)
-        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed))]
+        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed, returned))]
         if worker != dials_already:
             self._neighbours.offered(worker)
             commands += self.withdraw(call_sid, dials_already)

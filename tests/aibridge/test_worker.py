@@ -166,7 +166,7 @@ def test_a_call_that_ends_while_its_model_is_dialled_leaves_no_session() -> None
         async with cell(Behaviour(handshake_ms=300)) as under_test:
             under_test.start(1, "unknown", "CA1")
             await until(lambda: under_test.sessions("opened") == 1)
-            under_test.say(CallerAudio(1, bytes(160)), CallEnded(1, "stop"))
+            under_test.say(CallerAudio(1, bytes(160), 0), CallEnded(1, "stop"))
             await until(lambda: under_test.sessions("closed") == 1)
             await until(lambda: under_test.model.open_sessions == 0)
 
@@ -203,7 +203,7 @@ def test_a_call_without_a_model_gets_the_fallback(refuse: Any) -> None:
 def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            under_test.gateway.post((CallerAudio(7, b"of no call here", 0),))
             channel = under_test.gateway.channel()
             assert channel.waiting == 1
             under_test.gateway.hello(hints=(GatewayHello("gw"),))

@@ -188,6 +188,10 @@ class FarEar:
         """The line believes now that frames from `from_seq` on are played later by `by_ns`."""
         self._marks = deque((seq, played + by_ns if seq > from_seq else played) for seq, played in self._marks)
 
+    @property
+    def has_pinged(self) -> bool:
+        return self._least_ping_ns is not None
+
     def ping(self, delay_ns: int, now_ns: int, lead_ns: int) -> int:
         """A ping and its answer took `delay_ns`. Returns how much longer than the least of this path that was."""
         if self._least_ping_ns is None or delay_ns < self._least_ping_ns:

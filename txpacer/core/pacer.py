@@ -189,7 +189,8 @@ class Pacer:
         if lead_ms is not None:
             default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
         start_ns = start_lead([*self._targets(), *self._former], default_ns)
-        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS)
+        is_known = bool(self._former)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS, is_known=is_known)
         line = Line(lead, grid_ns=GRID_NS, call=call)
         known = self._calls[call] = _Call(
             line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
 
 ORIGIN = "https://voice.example.com"
@@ -58,3 +58,9 @@ def test_a_conference_is_entered_by_name_and_the_call_comes_back_to_the_agent():
 def test_an_order_comes_back_without_a_worker_where_none_is_known():
     (dial,) = rendered(Conference("room"), worker=None)
     assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1&after=order"
+
+
+@pytest.mark.parametrize(("status", "end"), [("busy", "busy"), ("", "over"), ("x.1", "over")])
+def test_twilio_says_how_an_order_ended_and_other_words_are_not_repeated(status, end):
+    assert dial_end({"after": "order"}, {"DialCallStatus": status}) == end
+    assert dial_end({}, {"DialCallStatus": status}) == ""
