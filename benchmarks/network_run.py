@@ -50,7 +50,7 @@ SYSTEMS: Final = {
     for each in (
         _fixed(120),
         System("adaptive-180", "lead adaptive to 180 ms"),
-        System("clear-600", "`clear`, lead adaptive to 600 ms", {"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600"}),
+        System("clear-600", "`clear`, lead up to 600 ms", {"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600"}),
         _peer("unpaced"),
         _peer("agent-connect"),
         _fixed(180),
