@@ -208,6 +208,19 @@ def test_an_interruption_during_the_restoration_of_a_line_is_answered_with_what_
     assert cell.heard_bytes == len(cell.wire)
 
 
+def test_a_line_that_is_lost_with_a_clear_counts_as_heard_what_preceded_the_clear() -> None:
+    cell = Cell(Rules(barge_in="clear"))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(3_000)
+    cell.event(CallerSpeaks(1))
+    cell.pacer_dies()
+    cell.run(500)
+    assert not cell.call.conversation.playout.awaits_truth()
+    assert cell.heard_bytes == pytest.approx(3_000 * 8, abs=320)
+    assert len(cell.wire) > 3_050 * 8
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_pause_that_ends_during_the_request_of_a_line_does_not_last(is_new: bool) -> None:
     cell = Cell(Rules(confirm_ns=300 * MS))
