@@ -40,6 +40,8 @@ class Toolbox:
         self._settings = settings
         self._env = env
         self._loop = asyncio.get_running_loop()
+        # Names this incarnation to all workers.
+        self._epoch = bus.draw_epoch()
         self._calls = Calls()
         # The calls that pools have, by number, and the name of the tool in its pool.
         self._asks: dict[int, tuple[CallTool, str]] = {}
@@ -134,7 +136,7 @@ class Toolbox:
         self._link = ChannelLink(
             bus.router(context, bus.toolbox_url(self._settings.bus), hwm=bus.TOOLS_HWM),
             types=BridgeToToolbox,
-            make=lambda: Channel(bus.draw_epoch(), max_weight=bus.TOOLS_HWM),
+            make=lambda: Channel(self._epoch, max_weight=bus.TOOLS_HWM),
             on_message=self._on_message,
             refused=metrics.dropped,
             lost=metrics.dropped,
@@ -230,7 +232,11 @@ class Toolbox:
             return self._calls.ask(worker, ask, None, now_ns, refusal=("unavailable", TEXTS["unavailable"]))
         if len(ask.arguments) > ARGUMENT_CHARS_MAX:
             return self._calls.ask(worker, ask, None, now_ns, refusal=("refused", TOO_LONG))
-        return self._calls.ask(worker, ask, self._tools.get(ask.agent, {}).get(ask.tool), now_ns)
+        tool = self._tools.get(ask.agent, {}).get(ask.tool)
+        if ask.asked_of not in (0, self._epoch) and tool is not None and tool.spec.side_effect:
+            # Both the worker and the toolbox that had the call are gone.
+            return self._calls.ask(worker, ask, None, now_ns, refusal=("unknown", TEXTS["unknown"]))
+        return self._calls.ask(worker, ask, tool, now_ns)
 
     def run(self, number: int) -> RunTool:
         ask, tool = self._asks[number]

@@ -311,6 +311,7 @@ def test_a_toolbox_that_is_killed_takes_its_children_along_and_its_calls_are_ans
             await until(lambda: "begun Ann" in notes(toolbox))
             children = toolbox.children()
             assert children
+            first = asking.link.epoch
             toolbox.restart()
             _, answer = await asking.answer(booking)
             assert answer.outcome == "unknown"
@@ -318,7 +319,14 @@ def test_a_toolbox_that_is_killed_takes_its_children_along_and_its_calls_are_ans
             await until(lambda: not any(alive(pid) for pid in children))
             await works(asking)
             assert len(asking.answers[booking]) == 1
-            assert notes(toolbox) == ["begun Ann"]
+            # Nor for a worker that takes over and does not know that toolbox was restarted.
+            async with worker(toolbox, "aibridge-1") as successor:
+                for known, outcome in ((first, "unknown"), (successor.link.epoch, "done")):
+                    other = successor.ask("charges", asked_of=known, seconds=0)
+                    assert (await successor.answer(other))[1].outcome == outcome
+                looked_up = successor.ask("opening_hours", asked_of=first, day="Sunday")
+                assert (await successor.answer(looked_up))[1].outcome == "done"
+            assert notes(toolbox) == ["begun Ann", "charged"]
             # One that is asked to end stops its calls, and answers them before it goes.
             leaving = asking.ask("books", name="Bob", seconds=20)
             await until(lambda: "begun Bob" in notes(toolbox))
