@@ -91,6 +91,11 @@ class ToolsLink:
         return self._tools.get(agent, ())
 
     @property
+    def epoch(self) -> int:
+        """The incarnation of toolbox that was heard last. A successor that asks again tells it (CallTool.asked_of)."""
+        return self._link.channel().peer_epoch
+
+    @property
     def is_there(self) -> bool:
         """Whether toolbox was heard lately."""
         return self._is_there(monotonic_ns())

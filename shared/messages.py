@@ -423,6 +423,9 @@ class CallTool(Message, frozen=True, array_like=True, tag=81):
     tool: str
     arguments: str  # JSON, as the model wrote it
     plan: CallPlan
+    # The incarnation of toolbox (aibridge/tools_link.py:ToolsLink.epoch) that a worker has asked before; 0: none has.
+    # Another incarnation does not know whether the call was begun.
+    asked_of: int = 0
 
 
 class CancelTool(Message, frozen=True, array_like=True, tag=82):

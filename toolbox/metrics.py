@@ -23,6 +23,7 @@ _COUNTED: Final = {
     "timeout": "timeouts",
     "cancelled": "cancelled",
     "crashed": "crashed",
+    "unknown": "crashed",
 }
 
 
@@ -44,7 +45,7 @@ def definitions(tools: tuple[str, ...]) -> tuple[Definition, ...]:
         counter("tool_busy", "Calls that were not begun: no room, or the tool is not available", "tool", tools),
         counter("tool_timeouts", "Calls that were stopped at their deadline", "tool", tools),
         counter("tool_cancelled", "Calls that were stopped because nobody needed the answer", "tool", tools),
-        counter("tool_crashed", "Calls whose process ended: it crashed or took too much memory", "tool", tools),
+        counter("tool_crashed", "Calls whose process ended, or that a former toolbox may have begun", "tool", tools),
         gauge("toolbox_calls", "Calls of tools that wait or run"),
         gauge("toolbox_children", "Processes that run tools"),
         counter("toolbox_kills", "Processes that were killed: they did not stop in time"),

@@ -14,11 +14,11 @@ import zmq
 from shared import bus
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
-from shared.messages import AgentTools, BridgeToToolbox, CallTool, CancelTool, ToolAnswered, ToolboxHello, ToolSpec
+from shared.messages import AgentTools, BridgeToToolbox, CallTool, CancelTool, ToolboxHello, ToolSpec
 from shared.settings import Settings
 
-from .config import RESERVED, AgentSources
-from .core.answers import TEXTS
+from .config import NAME, RESERVED, AgentSources
+from .core.answers import TEXTS, TOO_LONG
 from .core.calls import Calls, Tool
 from .core.commands import CallCommand, Enqueue, Note, Reply, Withdraw
 from .metrics import Metrics
@@ -27,8 +27,8 @@ from .pools import Children
 
 logger = logging.getLogger("toolbox")
 
-# The arguments of a call. A model writes a few hundred bytes.
-ARGUMENT_BYTES_MAX: Final = 65_536
+# The arguments of a call. A model writes a few hundred characters.
+ARGUMENT_CHARS_MAX: Final = 65_536
 # At the end, children may end by themselves for this long.
 LEAVE_S: Final = 2.0
 
@@ -40,6 +40,8 @@ class Toolbox:
         self._settings = settings
         self._env = env
         self._loop = asyncio.get_running_loop()
+        # Names this incarnation to all workers.
+        self._epoch = bus.draw_epoch()
         self._calls = Calls()
         # The calls that pools have, by number, and the name of the tool in its pool.
         self._asks: dict[int, tuple[CallTool, str]] = {}
@@ -49,7 +51,7 @@ class Toolbox:
         self._is_leaving = False
         self._metrics: Metrics | None = None
         self._link: ChannelLink | None = None
-        # By worker, the incarnation that was told the tools; and when each was heard last.
+        # By worker, the incarnation that was told the tools.
         self._told: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
@@ -81,6 +83,7 @@ class Toolbox:
                     )
         for pool in self._pools.values():
             pool.tick()
+        self.offers_changed()
         self._plan()
 
     async def settled(self, timeout_s: float) -> bool:
@@ -111,9 +114,10 @@ class Toolbox:
                 if not offer.name.startswith(prefix):
                     continue
                 name = offer.name.removeprefix(prefix)
-                if name in found or name in RESERVED:
+                if name in found or name in RESERVED or not NAME.fullmatch(name):
+                    why = "taken" if name in found or name in RESERVED else "not one of letters, digits, _ and -"
                     logger.error(
-                        "agent %s has two tools with the name %s; %s's is left out", agent.agent, name, source.label
+                        "agent %s lacks the tool %s of %s: its name is %s", agent.agent, name, source.label, why
                     )
                     continue
                 deadline_ms = round(offer.deadline_s * 1_000)
@@ -132,7 +136,7 @@ class Toolbox:
         self._link = ChannelLink(
             bus.router(context, bus.toolbox_url(self._settings.bus), hwm=bus.TOOLS_HWM),
             types=BridgeToToolbox,
-            make=lambda: Channel(bus.draw_epoch(), max_weight=bus.TOOLS_HWM),
+            make=lambda: Channel(self._epoch, max_weight=bus.TOOLS_HWM),
             on_message=self._on_message,
             refused=metrics.dropped,
             lost=metrics.dropped,
@@ -171,13 +175,8 @@ class Toolbox:
                     self._told[worker] = self._link.channel(worker).peer_epoch
                     self._tell(worker)
                 self._link.hello(worker)
-            case CallTool(call_sid, call_id) if self._is_leaving:
-                self._link.post((ToolAnswered(call_sid, call_id, "unavailable", TEXTS["unavailable"]),), worker)
             case CallTool():
-                tool = self._tools.get(message.agent, {}).get(message.tool)
-                if len(message.arguments) > ARGUMENT_BYTES_MAX:
-                    tool = None
-                self._do(self._calls.ask(worker, message, tool, monotonic_ns()))
+                self._do(self._ask(worker, message, monotonic_ns()))
             case CancelTool(call_sid, call_id, hung_up):
                 self._do(self._calls.cancel(call_sid, call_id, monotonic_ns(), hung_up=hung_up))
 
@@ -227,6 +226,17 @@ class Toolbox:
         logger.log(
             level, "call %s: tool %s: %s after %.2f s", note.call_sid, note.tool or "?", note.outcome, note.seconds
         )
+
+    def _ask(self, worker: str, ask: CallTool, now_ns: int) -> list[CallCommand]:
+        if self._is_leaving:
+            return self._calls.ask(worker, ask, None, now_ns, refusal=("unavailable", TEXTS["unavailable"]))
+        if len(ask.arguments) > ARGUMENT_CHARS_MAX:
+            return self._calls.ask(worker, ask, None, now_ns, refusal=("refused", TOO_LONG))
+        tool = self._tools.get(ask.agent, {}).get(ask.tool)
+        if ask.asked_of not in (0, self._epoch) and tool is not None and tool.spec.side_effect:
+            # Both the worker and the toolbox that had the call are gone.
+            return self._calls.ask(worker, ask, None, now_ns, refusal=("unknown", TEXTS["unknown"]))
+        return self._calls.ask(worker, ask, tool, now_ns)
 
     def run(self, number: int) -> RunTool:
         ask, tool = self._asks[number]

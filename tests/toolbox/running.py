@@ -94,10 +94,10 @@ class Worker:
     def tools(self) -> set[str]:
         return {spec.name for spec in self.link.tools("agent")}
 
-    def ask(self, tool: str, *, call_id: str = "", call_sid: str = "CA1", **arguments: Any) -> str:
+    def ask(self, tool: str, *, call_id: str = "", call_sid: str = "CA1", asked_of: int = 0, **arguments: Any) -> str:
         """Ask for a call, and return its id."""
         call_id = call_id or uuid.uuid4().hex
-        self.link.call(CallTool(call_sid, call_id, "agent", tool, json.dumps(arguments), PLAN))
+        self.link.call(CallTool(call_sid, call_id, "agent", tool, json.dumps(arguments), PLAN, asked_of))
         return call_id
 
     async def answer(self, call_id: str) -> tuple[float, ToolAnswered]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,8 @@ def test_a_tool_answers_and_knows_who_calls_which_the_model_does_not(toolbox: To
             assert answer.output == '{"from":"+15550001111","to":"+15550002222","agent":"agent"}'
             (spec,) = (spec for spec in asking.link.tools("agent") if spec.name == "who")
             assert '"properties": {}' in spec.parameters
+            _, answer = await asking.call("opening_hours", day="x" * 100_000)
+            assert (answer.outcome, answer.output) == ("refused", "The arguments are too long. It was not carried out.")
             _, answer = await asking.call("full", day="Sunday")
             assert (answer.outcome, answer.output) == ("failed", "No table is free on Sunday.")
 
@@ -308,6 +311,7 @@ def test_a_toolbox_that_is_killed_takes_its_children_along_and_its_calls_are_ans
             await until(lambda: "begun Ann" in notes(toolbox))
             children = toolbox.children()
             assert children
+            first = asking.link.epoch
             toolbox.restart()
             _, answer = await asking.answer(booking)
             assert answer.outcome == "unknown"
@@ -315,7 +319,19 @@ def test_a_toolbox_that_is_killed_takes_its_children_along_and_its_calls_are_ans
             await until(lambda: not any(alive(pid) for pid in children))
             await works(asking)
             assert len(asking.answers[booking]) == 1
-        assert notes(toolbox) == ["begun Ann"]
+            # Nor for a worker that takes over and does not know that toolbox was restarted.
+            async with worker(toolbox, "aibridge-1") as successor:
+                for known, outcome in ((first, "unknown"), (successor.link.epoch, "done")):
+                    other = successor.ask("charges", asked_of=known, seconds=0)
+                    assert (await successor.answer(other))[1].outcome == outcome
+                looked_up = successor.ask("opening_hours", asked_of=first, day="Sunday")
+                assert (await successor.answer(looked_up))[1].outcome == "done"
+            assert notes(toolbox) == ["begun Ann", "charged"]
+            # One that is asked to end stops its calls, and answers them before it goes.
+            leaving = asking.ask("books", name="Bob", seconds=20)
+            await until(lambda: "begun Bob" in notes(toolbox))
+            toolbox.process.send_signal(signal.SIGTERM)
+            assert (await asking.answer(leaving))[1].outcome == "cancelled"
 
     scenario()
     toolbox.stop()

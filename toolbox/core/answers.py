@@ -38,6 +38,7 @@ HARMLESS_TEXTS: Final = {
 }
 CANCELLED_UNBEGUN: Final = f"The tool was not needed any more. {_NOT_DONE}"
 NO_SUCH_TOOL: Final = f"There is no tool of this name. {_NOT_DONE}"
+TOO_LONG: Final = f"The arguments are too long. {_NOT_DONE}"
 TOO_MANY: Final = f"Too many tools are running for this caller. Wait for their answers first. {_NOT_DONE}"
 
 

@@ -111,7 +111,16 @@ class Calls:
     def due_ns(self) -> int | None:
         return min((call.due_ns for call in self._calls.values() if call.state is not State.STOPPING), default=None)
 
-    def ask(self, asker: str, ask: CallTool, tool: Tool | None, now_ns: int) -> list[CallCommand]:
+    def ask(
+        self,
+        asker: str,
+        ask: CallTool,
+        tool: Tool | None,
+        now_ns: int,
+        *,
+        refusal: tuple[str, str] = ("refused", answers.NO_SUCH_TOOL),
+    ) -> list[CallCommand]:
+        """`tool` None: answer a new call with `refusal`, its outcome and its text."""
         key = (ask.call_sid, ask.call_id)
         answered = self._memory.find(key)
         if answered is not None:
@@ -120,7 +129,7 @@ class Calls:
             self._calls[self._by_key[key]].asker = asker
             return []
         if tool is None:
-            return self._refuse(asker, ask, "refused", answers.NO_SUCH_TOOL)
+            return self._refuse(asker, ask, *refusal)
         if sum(call_sid == ask.call_sid for call_sid, _ in self._by_key) >= PER_CALLER_MAX:
             return self._refuse(asker, ask, "busy", answers.TOO_MANY)
         at = (tool.pool, tool.inner)

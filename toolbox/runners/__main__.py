@@ -16,6 +16,7 @@ from typing import Final
 from shared.process import die_with_parent
 
 from ..pipe import CannotStart, Frames, Setup, ToChild, frame
+from .limits import end_first
 
 MODULES: Final = {"python": "python_tools", "http": "http_tools", "mcp": "mcp_server"}
 
@@ -24,6 +25,7 @@ def main() -> None:
     kind, descriptor = sys.argv[1:]
     # User code may ignore any other signal.
     die_with_parent(signal.SIGKILL)
+    end_first()
     # Ctrl-C reaches toolbox, which ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.set_inheritable(int(descriptor), False)

@@ -122,8 +122,9 @@ async def connected(server: McpServer) -> AsyncIterator[Client]:
 
 async def _serve(sock: socket.socket, setup: Setup) -> None:
     config = msgspec.json.decode(setup.config, type=McpServer)
-    limit_memory(setup.memory_mb)
     async with connected(config) as client:
+        # Not before: a server that was started would inherit it, and Node.js maps more than it uses.
+        limit_memory(setup.memory_mb)
         server = Server(client, config)
         serving = Serving(sock, server.run)
         offers = await server.offers()

@@ -12,7 +12,6 @@ import importlib.util
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal
@@ -30,7 +29,7 @@ _DONE: Final = "Done."
 
 
 class CannotLoadError(Exception):
-    """A file of tools cannot be used; the text is one line."""
+    """A file of tools cannot be used; the text says where, and why."""
 
 
 def load(files: list[str]) -> dict[str, Signature]:
@@ -121,7 +120,7 @@ class Child:
             place = f" at {Path(where[-1].filename).name}:{where[-1].lineno}" if where else ""
             print(f"{run.tool} raised {type(exc).__name__}{place}", file=sys.stderr, flush=True)
             outcome, output = "failed", f"The tool failed ({type(exc).__name__})."
-        return Ended(run.number, outcome, cut(output), self._is_spent)
+        return Ended(run.number, outcome, cut(output).encode("utf-8", "replace").decode(), self._is_spent)
 
     def _run_async(self, signature: Signature, values: dict[str, Any]) -> Any:
         if self._runner is None:
@@ -153,21 +152,14 @@ class Child:
 def _text(value: Any) -> str:
     if value is None:
         return _DONE
-    text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
-    return cut(text).encode("utf-8", "replace").decode()
-
-
-@contextlib.contextmanager
-def _reported(sock: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except CannotLoadError as exc:
-        sock.sendall(frame(CannotStart(cut(str(exc), 500))))
-        sys.exit(1)
+    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
 def main(sock: socket.socket, setup: Setup) -> None:
-    with _reported(sock):
+    try:
         tools = load(msgspec.json.decode(setup.config, type=list[str]))
+    except CannotLoadError as exc:
+        sock.sendall(frame(CannotStart(" ".join(str(exc).split())[:500])))
+        sys.exit(1)
     limit_memory(setup.memory_mb)
     Child(sock, tools).run()

@@ -124,6 +124,17 @@ def test_an_unknown_tool_is_refused_at_once() -> None:
     assert answer.outcome == "refused"
 
 
+def test_a_toolbox_that_leaves_refuses_new_calls_and_still_answers_those_that_it_runs() -> None:
+    calls = Calls()
+    (enqueue,) = only(Enqueue, calls.ask("w0", ask("a"), tool(), 0))
+    calls.began(enqueue.number, 0)
+    assert calls.ask("w1", ask("a"), None, 0, refusal=("unavailable", "")) == []
+    assert [answer.outcome for answer in answers(calls.ask("w1", ask("b"), None, 0, refusal=("unavailable", "")))] == [
+        "unavailable"
+    ]
+    assert [answer.outcome for answer in answers(calls.cancel_all(0))] == ["cancelled"]
+
+
 @pytest.mark.parametrize(("began", "words"), [(True, "not known"), (False, "not carried out")])
 def test_a_cancelled_call_is_answered_at_once_and_stopped(began: bool, words: str) -> None:
     calls = Calls()
