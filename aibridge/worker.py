@@ -44,6 +44,8 @@ log = logging.getLogger("aibridge")
 
 # How often callbook is told what happened in the calls.
 REPORT_S: Final = 1.0
+# toolbox imports the agents' files while aibridge asks the model. Without toolbox, calls begin after this, without tools.
+TOOLS_S: Final = 10.0
 
 
 class Worker:
@@ -60,6 +62,7 @@ class Worker:
         context: zmq.Context[Any],
     ) -> None:
         self._name = f"aibridge-{number}"
+        self._began = time.monotonic()
         self._sessions = sessions
         setup = Setup(
             number=number,
@@ -153,7 +156,7 @@ class Worker:
     async def _hello(self) -> None:
         while True:
             self._pacer_link.hello(self._name)
-            if any(agent.tools for agent in (self._calls.agents.default, *self._calls.agents.by_name.values())):
+            if self._agents_with_tools():
                 self._tools_link.hello()
             self._calls.tell_stories()
             await asyncio.sleep(liveness.HELLO_S)
@@ -204,7 +207,8 @@ class Worker:
 
     def tell_state(self, gateway: str) -> None:
         epoch = self._gateway_link.channel(gateway).epoch
-        state = self._calls.state(gateway, is_ready=self._sessions.is_ready, epoch=epoch)
+        is_ready = self._sessions.is_ready and self._knows_tools()
+        state = self._calls.state(gateway, is_ready=is_ready, epoch=epoch)
         self._gateway_link.hello(gateway, (state,))
 
     def note(self, fact: Fact) -> None:
@@ -212,6 +216,16 @@ class Worker:
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
         return self._sessions.dial(call_sid, agent, self._functions_of(agent), numbers, receiver)
+
+    def _agents_with_tools(self) -> list[str]:
+        agents = self._calls.agents
+        return [agent.name for agent in (agents.default, *agents.by_name.values()) if agent.tools]
+
+    def _knows_tools(self) -> bool:
+        """Whether sessions get their tools: toolbox has told all of them, or does not tell them in time."""
+        if time.monotonic() > self._began + TOOLS_S:
+            return True
+        return all(self._tools_link.tools(name) for name in self._agents_with_tools())
 
     def _functions_of(self, agent: Agent) -> list[dict[str, Any]]:
         functions = self._functions.get(agent.name)
@@ -229,10 +243,13 @@ class Worker:
             for tool in self._tools_link.tools(agent.name)
         }
 
+    @property
+    def toolbox_epoch(self) -> int:
+        return self._tools_link.epoch
+
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
-        self._tools_link.call(
-            messages.CallTool(call_sid, str(command.tool_call), agent, command.name, command.arguments, plan)
-        )
+        number, name, arguments = str(command.tool_call), command.name, command.arguments
+        self._tools_link.call(messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of))
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._tools_link.cancel(call_sid, str(tool_call))

@@ -311,6 +311,9 @@ class Call:
                     self._session.close()
                 self._session, self._coming = self._coming, None
             case CallTool():
+                call = self.conversation.tools.get(command.tool_call)
+                if call is not None and not call.asked_of:
+                    call.asked_of = self._shell.toolbox_epoch
                 self.tell_memory()  # before toolbox begins: a successor asks for the answer, and does not call again
                 self._shell.call_tool(self.call_sid, self.agent.name, self.conversation.plan, command)
             case CancelTool(tool_call):

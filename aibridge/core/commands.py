@@ -68,11 +68,15 @@ class ResumeSpeech:
 
 @dataclass(frozen=True)
 class CallTool:
-    """Carry out a tool. `tool_call` names the call within the conversation; `arguments` is JSON."""
+    """Carry out a tool. `tool_call` names the call within the conversation; `arguments` is JSON.
+
+    `asked_of`: the incarnation of toolbox that a predecessor asked; 0: none.
+    """
 
     tool_call: int
     name: str
     arguments: str
+    asked_of: int = 0
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class Shell(Protocol):
     def tools(self, agent: Agent) -> Mapping[str, ToolRule]:
         """The tools of an agent that toolbox carries out, by name."""
 
+    @property
+    def toolbox_epoch(self) -> int:
+        """The incarnation of toolbox that was heard last; 0: none."""
+
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         """Let toolbox carry out a tool. Its answer, or an error instead, comes back exactly once."""
 

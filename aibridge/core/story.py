@@ -40,6 +40,8 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     # The tool's: `text` is its answer.
     name: str = ""
     arguments: str = ""
+    # The incarnation of toolbox that was asked.
+    asked_of: int = 0
 
 
 class Story(msgspec.Struct, frozen=True):

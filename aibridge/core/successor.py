@@ -96,7 +96,15 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
     if turn.tool is not None:
         tool = turn.tool
         return Said(
-            turn.number, "tool", tool.number, text, began_ms, ended_ms, name=tool.name, arguments=tool.arguments
+            turn.number,
+            "tool",
+            tool.number,
+            text,
+            began_ms,
+            ended_ms,
+            name=tool.name,
+            arguments=tool.arguments,
+            asked_of=tool.asked_of,
         )
     if speech is None:
         return Said(turn.number, "caller", turn.turn, text, began_ms, ended_ms)

@@ -65,7 +65,7 @@ class ToolEvents(Regions):
     def call_again(self) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
         self._plan_overdue()
-        return [CallTool(call.number, call.name, call.arguments) for call in self.tools.running()]
+        return [CallTool(call.number, call.name, call.arguments, call.asked_of) for call in self.tools.running()]
 
     def on_tool_answered(self, number: int, output: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""

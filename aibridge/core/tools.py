@@ -120,6 +120,8 @@ class ToolCall:
     overdue_ns: int
     ends_at_speech: bool = False
     output: str = ""
+    # The incarnation of toolbox that was asked; 0: none yet.
+    asked_of: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -163,8 +165,10 @@ class Tools:
     def recall(self, said: Said, now_ns: int, rule: ToolRule) -> ToolCall | None:
         """A call of the predecessor; without an answer it still runs."""
         call = self.begin(said.ref, said.name, said.arguments, rule, now_ns, response=0)
-        if call is not None and said.ended_ms:
-            call.output, call.chart.state = said.text, Tool.OVER
+        if call is not None:
+            call.asked_of = said.asked_of
+            if said.ended_ms:
+                call.output, call.chart.state = said.text, Tool.OVER
         return call
 
     @property

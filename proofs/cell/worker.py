@@ -115,6 +115,8 @@ class VirtualWorker(Process):
     def tools(self, agent: Agent) -> dict[str, ToolRule]:
         return {name: tool.rule for name, tool in self._toolbox.tools.items()}
 
+    toolbox_epoch = 1
+
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         def answered(output: str) -> None:
             self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output))

@@ -65,7 +65,7 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
-        self.rules: dict[str, ToolRule] = {}
+        self.rules = {"look": ToolRule(1_000 * MS)}
         # What toolbox is asked for.
         self.called: list[tuple[str, CallTool | CancelTool]] = []
         self.receivers: list[Receiver] = []
@@ -92,6 +92,8 @@ class FakeShell:
 
     def tools(self, agent: Agent) -> dict[str, ToolRule]:
         return self.rules
+
+    toolbox_epoch = 7
 
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         self.called.append((call_sid, command))
@@ -121,6 +123,7 @@ def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) ->
         metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
         rng=random.Random(1),
         plan=PLAN,
+        tools=shell.rules,
     )
     reporter = Reporter(
         shell,
