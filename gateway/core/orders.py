@@ -15,7 +15,7 @@ from typing import assert_never
 from twilio.twiml.voice_response import Dial as DialVerb
 from twilio.twiml.voice_response import VoiceResponse
 
-from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
+from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp, Reject
 
 from .twiml import resume_url
 
@@ -34,6 +34,8 @@ class Orders:
         match order:
             case HangUp():
                 response.hangup()
+            case Reject(reason):
+                response.reject(reason=reason)
             case Dial(to, caller_id, timeout_s):
                 dial = self._dial(response, worker, caller_id=caller_id or None, timeout=timeout_s)
                 if to.startswith(("sip:", "sips:")):
