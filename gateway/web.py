@@ -24,7 +24,7 @@ from .core import twiml
 from .core.calls import Calls
 from .core.commands import Commands, Note
 from .core.metrics import Metrics
-from .core.orders import Orders
+from .core.orders import Orders, dial_end
 from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
@@ -105,18 +105,19 @@ class Web:
             plan,
             now_ns,
             resumed=query.get("resume") == "1",
-            after_order=query.get("after") == "order",
+            returned=dial_end(query, fields),
             worker=_WORKERS.get(query.get("worker", "")),
             asks=bool(self._settings.call_config_url),
         )
         self._carry_out(answer.commands)
-        if answer.is_asked:
+        is_new = answer.is_asked
+        if is_new:
             if not self._calls.offers.is_configured(call_sid):
                 await self._webhooks.wait(call_sid, CONFIG_WAIT_S)
             answer = self._calls.offers.configured(call_sid, answer, monotonic_ns())
             self._carry_out(answer.commands)
         if answer.order is not None:
-            text = self._orders.twiml(answer.order, answer.worker)
+            text = self._orders.twiml(answer.order, answer.worker, is_new=is_new)
         else:
             text = twiml.connect(self._settings.origin, answer.parameters, answer.worker)
         return Response(text, media_type="text/xml")

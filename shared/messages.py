@@ -61,6 +61,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     call_sid: str
     plan: CallPlan
     resumed: bool  # the call returned through the <Redirect> after </Connect>
+    returned: str = ""  # CallStarted's
     asks: bool = False  # ask CALL_CONFIG_URL too, and answer with CallConfigured
 
 
@@ -78,6 +79,8 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     # CallMemory.
     handover: int = 0
     memory: bytes = b""
+    # The call is back from a Dial or a Conference: Twilio's word for how that ended; "": it is not.
+    returned: str = ""
 
 
 class CallerAudio(Message, frozen=True, array_like=True, tag=13):
@@ -85,6 +88,7 @@ class CallerAudio(Message, frozen=True, array_like=True, tag=13):
 
     call: int
     data: bytes
+    at_ns: int  # when the gateway began to gather it: no later than its last byte came, however late this is read
 
 
 class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
@@ -176,7 +180,10 @@ class CallConfigured(Message, frozen=True, array_like=True, tag=28):
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when an EndCall has ended a call: any gateway may get Twilio's next request."""
+    """Sent by aibridge to every gateway when an EndCall has ended a call: any gateway may get Twilio's next request.
+
+    Sent by gateway to a worker beside the call's, which may have died since its EndCall: that tells the other gateways.
+    """
 
     call_sid: str
     order: CallOrder  # EndCall's
@@ -416,6 +423,7 @@ GatewayToBridge = (
     | CallEnded
     | FollowCall
     | LineLost
+    | CallOver
 )
 BridgeToGateway = (
     WorkerState | CallConfigured | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote

@@ -161,11 +161,15 @@ class Call:
 
     # --- losses ---
 
+    def memory(self) -> bytes:
+        """What a successor needs."""
+        return story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+
     def tell_memory(self) -> None:
         """Leave the memory for a successor with the gateway, unless the gateway has it."""
         if self._memory is not None:
             return
-        memory = story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+        memory = self.memory()
         if hash(memory) != self._kept:
             self._kept = hash(memory)
             self._shell.to_gateway(self.gateway, CallMemory(self.call, memory))
@@ -199,8 +203,9 @@ class Call:
 
     # --- what happens ---
 
-    def caller_audio(self, data: bytes) -> None:
-        self.caller_heard_ns = self._shell.now_ns
+    def caller_audio(self, data: bytes, at_ns: int) -> None:
+        """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
+        self.caller_heard_ns = at_ns
         self.conversation.caller.take(data)
         if self._session is not None:
             self._session.hear(data)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from shared import liveness
 from shared.agents.agent_file import AgentRules
@@ -39,7 +39,7 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page
-from shared.plan import CallOrder, CallPlan
+from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
 from . import call_config, story
@@ -47,6 +47,7 @@ from .agent import Agent, Agents
 from .call import Call, Dialled
 from .call_config import CallConfigError
 from .conversation import Conversation
+from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
 from .reporter import Reporter
 from .rules import Rules
@@ -56,10 +57,6 @@ from .shell import Shell
 STATECHARTS: Final = {"half_duplex": Conversation}
 # Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
-# Stream tokens, and orders of calls that ended here, that stay known: minutes of a busy cell.
-REMEMBERED_MAX: Final = 10_000
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,9 @@ class Calls:
         self._silenced: set[int] = set()
         # Calls taken over from another worker.
         self._adopted: set[str] = set()
-        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
+        # Tokens of calls that began, and calls that were handed on: gateways do not share them.
         self._tokens: OrderedDict[str, int] = OrderedDict()
-        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
+        self._handed_on = HandedOn()
         self._pacer_epoch: int | None = None
         # When it last answered, ns.
         self._pacer_seen_ns = 0
@@ -138,7 +135,7 @@ class Calls:
         if type(message) is CallerAudio:  # nearly every one
             known = self.by_number.get(message.call)
             if known is not None:
-                known.caller_audio(message.data)
+                known.caller_audio(message.data, message.at_ns)
             return
         match message:
             case CallOffered():
@@ -147,6 +144,9 @@ class Calls:
                 self._withdraw_offer(call_sid)
             case CallStarted():
                 self._started(message)
+            case CallOver(call_sid, order):
+                self._handed_on.note(call_sid, order)
+                self._tell_gateways(message, but=gateway)
             case GatewayHello(draining=is_draining):
                 if gateway not in self.gateways:
                     for call_sid in self._adopted:
@@ -209,13 +209,14 @@ class Calls:
     def _offered(self, gateway: str, offered: CallOffered) -> None:
         """A webhook was answered. Twilio may repeat a webhook."""
         call_sid = offered.call_sid
-        if call_sid in self._by_sid or call_sid in self._orders:
-            return  # this worker has the conversation and its session
+        if not offered.returned and (call_sid in self._by_sid or self._handed_on.order(call_sid)):
+            return  # this worker has the conversation and its session, or the order
         until_ns = self._shell.now_ns + ns(liveness.TOKEN_S)
         if call_sid in self._offers:
             self._offers[call_sid].until_ns = until_ns
         else:
-            agent = self._agent(call_sid, offered.plan)
+            told = self.agents.of_story(self._handed_on.story(call_sid).agent) if offered.returned else None
+            agent = told or self._agent(call_sid, offered.plan)
             dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=offered.resumed)
             self._offers[call_sid] = _Offer(dialled, offered.plan, until_ns)
         if offered.asks:
@@ -285,7 +286,7 @@ class Calls:
         """
         offer = self._offers.pop(call_sid, None)
         if offer is not None:
-            if told is None and offer.plan == plan:
+            if offer.dialled.agent == told or (told is None and offer.plan == plan):
                 return offer.dialled
             offer.dialled.session.close()
         return Dialled(self._shell, call_sid, told or self._agent(call_sid, plan), Numbers(), resumed=True)
@@ -302,8 +303,12 @@ class Calls:
             shell.to_gateway(gateway, RefuseCall(started.call))
             return
         self._tell_gateways(CallTaken(call_sid), but=gateway)
-        if call_sid in self._orders:
-            shell.to_gateway(gateway, EndCall(started.call, self._orders[call_sid], 0))
+        live = self._by_sid.get(call_sid)
+        if started.returned and live is not None and live.end_call is not None:
+            self._end(live, "hung-up")  # the gateway that closed its socket says so later
+        order = None if started.returned else self._handed_on.order(call_sid)
+        if order is not None:
+            shell.to_gateway(gateway, EndCall(started.call, order, 0))
         elif call_sid in self._by_sid:
             self._returned(self._by_sid[call_sid], started)
         else:
@@ -311,9 +316,12 @@ class Calls:
 
     def _begin(self, started: CallStarted) -> None:
         setup, call_sid = self._setup, started.call_sid
-        plan, told = started.plan, None
-        if started.memory:
-            predecessor, _ = story.decode(started.memory)
+        plan, told, memory = started.plan, None, started.memory
+        is_back = bool(started.returned) and not started.handover
+        if is_back:
+            memory = self._handed_on.take_back(call_sid, plan, started.returned)
+        if memory:
+            predecessor, _ = story.decode(memory)
             told = self.agents.of_story(predecessor.agent)
             plan = predecessor.plan if told is not None else plan
         dialled = self._take_offer(call_sid, plan, told)
@@ -353,7 +361,8 @@ class Calls:
             self._adopted.add(call_sid)
             self._tell_gateways(CallAdopted(call_sid))
             reporter.first_frame(self._shell.now_ns)
-            call.resume(dialled.session, started.memory, started.handover)
+        if started.handover or is_back:
+            call.resume(dialled.session, memory, started.handover)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:
@@ -384,7 +393,7 @@ class Calls:
         self._parked.pop(number, None)
         self._adopted.discard(call_sid)
         if call.end_call is not None:
-            remember(self._orders, call_sid, call.end_call.order)
+            self._handed_on.note(call_sid, call.end_call.order, call.memory())
             self._tell_gateways(CallOver(call_sid, call.end_call.order))
         if reason != "moved":
             self._shell.to_pacer(CloseLine(number))
@@ -449,11 +458,3 @@ class Calls:
         """The process ends: note how far the conversations came."""
         for call in self.by_number.values():
             call.reporter.ended(self._shell.now_ns, "stopped")
-
-
-def remember(table: OrderedDict[str, Value], key: str, value: Value) -> Value:
-    """Enter `value` unless `key` has one, and drop the oldest entry beyond REMEMBERED_MAX. Returns the key's value."""
-    known = table.setdefault(key, value)
-    if len(table) > REMEMBERED_MAX:
-        table.popitem(last=False)
-    return known

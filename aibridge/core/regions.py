@@ -88,6 +88,8 @@ class Regions:
         self.notice_said: list[Utterance] = []
         # The order with which the goodbye hands the call on.
         self.order: CallOrder = HangUp()
+        # How the order ended from which the caller is back, until the model has spoken about it; "": there was none.
+        self.returned = ""
         # The caller's last turn in the model's conversation; 0: none.
         self._last_turn = 0
         # When the caller's last speech began, and when the unanswered turn ended (0: there is none).

@@ -88,6 +88,8 @@ class ResponseEvents(SessionEvents):
             self._metrics.illegal.inc()
             return []
         is_wanted, spoke = response.reaches_line, bool(response.utterances)
+        if spoke:
+            self.returned = ""
         for number in event.unspoken:
             utterance, _ = self.utterances.receive(event.response, number, 0)
             self.playout.silence(utterance)

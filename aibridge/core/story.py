@@ -53,6 +53,8 @@ class Story(msgspec.Struct, frozen=True):
     has_spoken: bool = False
     # What the goodbye hands the call on to.
     order: CallOrder = HangUp()
+    # How the order ended from which the caller came back, until the model has spoken about it; "": there was none.
+    returned: str = ""
 
 
 class LineMemory(msgspec.Struct, frozen=True):

@@ -74,14 +74,15 @@ class Offers:
         now_ns: int,
         *,
         resumed: bool = False,
-        after_order: bool = False,
+        returned: str = "",
         worker: int | None = None,
         asks: bool = False,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
-        `plan` counts at the first webhook of a call. `worker` holds the conversation of a returning call; if that
-        worker is gone, another one takes the call. `asks`: the worker of a new call asks CALL_CONFIG_URL.
+        `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
+        ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
+        `asks`: the worker of a new call asks CALL_CONFIG_URL.
         """
         plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
@@ -97,7 +98,7 @@ class Offers:
             call_sid,
             source=source,
             resumed=resumed,
-            after_order=after_order,
+            after_order=bool(returned),
             ready=worker is not None,
             late=self.lateness.is_full(now_ns),
             cell_calls=self._neighbours.calls(now_ns),
@@ -108,7 +109,7 @@ class Offers:
         if order is not None or worker is None:
             self._metrics.voice_answers[type(order)].inc()
             return Answer(order, holder, {})
-        parameters, token_id = self._parameters(call_sid, plan, worker, now_ns, resumed=resumed)
+        parameters, token_id = self._parameters(call_sid, plan, worker, now_ns, resumed=resumed, returned=returned)
         self.admission.offered(call_sid, worker, now_ns, source)
         remember(self._plans, call_sid, plan)
         is_asked = asks and not resumed
@@ -117,7 +118,8 @@ class Offers:
             remember(self._configs, call_sid, self._configs.get(call_sid))
         else:
             self._metrics.voice_answers[type(None)].inc()
-        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed, is_asked))]
+        offered = CallOffered(token_id, call_sid, plan, resumed, returned, is_asked)
+        commands: list[Command] = [ToWorker(worker, offered)]
         if worker != dials_already:
             self._neighbours.offered(worker)
             commands += self.withdraw(call_sid, dials_already)
@@ -146,11 +148,11 @@ class Offers:
         if order is not None:
             self.admission.withdrawn(call_sid)
             return Answer(order, None, {}, self.withdraw(call_sid, answer.worker))
-        parameters, _ = self._parameters(call_sid, config.plan, answer.worker, now_ns, resumed=False)
+        parameters, _ = self._parameters(call_sid, config.plan, answer.worker, now_ns)
         return Answer(None, answer.worker, parameters)
 
     def _parameters(
-        self, call_sid: str, plan: CallPlan, worker: int, now_ns: int, *, resumed: bool
+        self, call_sid: str, plan: CallPlan, worker: int, now_ns: int, *, resumed: bool = False, returned: str = ""
     ) -> tuple[Mapping[str, str], str]:
         """The `<Parameter>`s of a call, with a new stream token, and the token's public part."""
         packed = plans.pack(plan)
@@ -161,6 +163,7 @@ class Offers:
             now_ns,
             packed_plan=packed,
             resumed=resumed,
+            returned=returned,
             source=self._tokens.source(plan.from_number),
         )
         return plans.parameters(token, packed), token_id

@@ -167,7 +167,7 @@ def test_a_call_that_ends_while_its_model_is_dialled_leaves_no_session() -> None
         async with cell(Behaviour(handshake_ms=300)) as under_test:
             under_test.start(1, "unknown", "CA1")
             await until(lambda: under_test.sessions("opened") == 1)
-            under_test.say(CallerAudio(1, bytes(160)), CallEnded(1, "stop"))
+            under_test.say(CallerAudio(1, bytes(160), 0), CallEnded(1, "stop"))
             await until(lambda: under_test.sessions("closed") == 1)
             await until(lambda: under_test.model.open_sessions == 0)
 
@@ -204,7 +204,7 @@ def test_a_call_without_a_model_gets_the_fallback(refuse: Any) -> None:
 def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            under_test.gateway.post((CallerAudio(7, b"of no call here", 0),))
             channel = under_test.gateway.channel()
             assert channel.waiting == 1
             under_test.gateway.hello(hints=(GatewayHello("gw"),))
@@ -288,7 +288,7 @@ def test_call_config_url_changes_the_words_of_a_session_that_is_dialled() -> Non
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
             async with cell(call_config_url=url, webhook_secret="whsec_MDEyMzQ1Njc4OWFiY2RlZg==") as under_test:
-                under_test.say(CallOffered("token", "CA1", PLAN, False, True))
+                under_test.say(CallOffered("token", "CA1", PLAN, False, asks=True))
                 await until(lambda: any(isinstance(each, CallConfigured) for each in under_test.told))
                 (configured,) = [each for each in under_test.told if isinstance(each, CallConfigured)]
                 await until(lambda: [each["voice"] for each in under_test.model.records("CA1")] == ["cedar"])

@@ -36,7 +36,7 @@ from .lead import Lead, start_lead
 from .line import Line
 from .metrics import LEADS, PacerMetrics
 from .outlet import GRID_NS, Outlet
-from .reports import CaughtUp, Finished, Report, Shifted, Started, Starved
+from .reports import CaughtUp, Cut, Finished, Report, Shifted, Started, Starved
 
 GONE_NS = ns(GATEWAY_GONE_S)
 # A new line starts from the leads of the live lines and of as many former ones.
@@ -89,6 +89,8 @@ class Pacer:
         # Gaps that may yet prove longer, ns, and as they were at the last `measure`.
         self._gaps: dict[_Call, int] = {}
         self._gaps_before: dict[_Call, int] = {}
+        # Calls whose path showed something since the last `measure`.
+        self._news: dict[int, _Call] = {}
         # Reports by aibridge name, until they are taken.
         self._reports: dict[str, list[Message]] = {}
 
@@ -173,6 +175,8 @@ class Pacer:
             known.outlet.remove(known.line)
             if handover > known.handover:
                 known.line.resume()
+                known.line.settle()
+                self._collect(known)
             known.outlet, known.bridge = self._outlet(gateway), bridge
             known.outlet.place(known.line, now_ns)
         known.handover = handover
@@ -185,7 +189,8 @@ class Pacer:
         if lead_ms is not None:
             default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
         start_ns = start_lead([*self._targets(), *self._former], default_ns)
-        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS)
+        is_known = bool(self._former)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS, is_known=is_known)
         line = Line(lead, grid_ns=GRID_NS, call=call)
         known = self._calls[call] = _Call(
             line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None
@@ -235,8 +240,8 @@ class Pacer:
     def withdraw(self, call: int, through: int, clear: bool, now_ns: int) -> None:
         known = self._calls.get(call)
         if known is not None:
-            cut = known.line.withdraw(through, now_ns, clear=clear)
-            self._report(known, Withdrawn(call, through, cut.heard_bytes, cut.silent_ns))
+            known.line.withdraw(through, now_ns, clear=clear)
+            self._collect(known)
             self._metrics.withdrawn.inc()
             known.outlet.place(known.line, now_ns)
 
@@ -254,14 +259,17 @@ class Pacer:
     def close(self, call: int) -> None:
         """The call is over, and its speech is dropped. Closing it again is harmless."""
         known = self._calls.pop(call, None)
+        self._news.pop(call, None)
         if known is not None:
+            known.line.settle()
+            self._collect(known)
             known.outlet.remove(known.line)
             if not known.has_own_lead:
                 self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
             self._metrics.gaps_avoided.inc(known.path.ended())
-            self._observe_path(known)
+            self._observe_echoes(known)
             self._observe_needed(known)
 
     # --- what the gateway says ---
@@ -288,11 +296,14 @@ class Pacer:
                 lead_ns = known.line.lead_ns
                 delay_ns = known.line.pinged(round_trip_ns, now_ns)
                 self._metrics.path_delay.observe(delay_ns / 1e9)
-                self._metrics.gaps_avoided.inc(known.path.pinged(round_trip_ns, delay_ns, lead_ns))
+                if known.path.pinged(round_trip_ns, delay_ns, lead_ns):
+                    self._metrics.gaps_avoided.inc()
+                self._news[call] = known
         for call, seq, at_ns in echoes:
             known = self._calls.get(call)
             if known is not None:
                 known.line.echoed(seq, at_ns)
+                self._news[call] = known
                 if known.line.steady is None:
                     self._collect(known, place="path")
                     known.outlet.place(known.line, now_ns)
@@ -371,19 +382,20 @@ class Pacer:
     # --- inside ---
 
     def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
-        """The samples of the calls' paths by gateway."""
+        """The samples of the paths that showed something, by gateway."""
         found: dict[str, list[tuple[int, int, int, int, int]]] = {}
-        for number, call in self._calls.items():
-            self._observe_path(call)
+        for number, call in self._news.items():
+            self._observe_echoes(call)
             if now_ns - call.needed_since_ns >= NEEDED_NS:
                 call.needed_since_ns = now_ns
                 self._observe_needed(call)
             sample = call.path.sample(call.line.lead_ns)
             if sample is not None:
                 found.setdefault(call.outlet.name, []).append((number, *sample))
+        self._news.clear()
         return found
 
-    def _observe_path(self, call: _Call) -> None:
+    def _observe_echoes(self, call: _Call) -> None:
         odd = call.line.odd_echoes
         if odd != call.odd_echoes:
             self._metrics.marks_unechoed.inc(odd[0] - call.odd_echoes[0])
@@ -416,6 +428,8 @@ class Pacer:
                 self._report(call, PlayoutShifted(number, report.utterance, gap_ns, audible, continued))
             elif isinstance(report, Finished):
                 self._report(call, PlayoutFinished(number, report.utterance, report.ear_ns))
+            elif isinstance(report, Cut):
+                self._report(call, Withdrawn(number, report.through, report.heard_bytes, report.silent_ns))
         call.line.reports.clear()
 
     def _count(self, call: _Call, report: Report, place: str) -> None:
@@ -423,6 +437,7 @@ class Pacer:
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
             call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
+            self._news[call.line.call] = call
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()
@@ -433,6 +448,8 @@ class Pacer:
             metrics.starved.inc()
         elif isinstance(report, CaughtUp):
             metrics.caught_up.inc()
+        elif isinstance(report, Cut) and report.is_estimate:
+            metrics.clears_unanswered.inc()
 
     def _end_gap(self, call: _Call) -> None:
         gap_ns = self._gaps.pop(call, 0)

@@ -15,7 +15,7 @@ from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
+from aibridge.models.port import Ask, Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
 from shared.messages import Message
 from shared.metrics import Page
@@ -35,6 +35,7 @@ class FakeModel:
         self.agent = agent
         # The words that it was told and that were not taken back, by number.
         self.told: dict[int, str] = {}
+        self.asked: list[Ask] = []
         self.is_closed = False
 
     def tell(self, command: ModelCommand) -> None:
@@ -42,6 +43,8 @@ class FakeModel:
             self.told[command.number] = command.text
         elif isinstance(command, Untell):
             del self.told[command.number]
+        elif isinstance(command, Ask):
+            self.asked.append(command)
 
     def hear(self, audio: bytes) -> None:
         pass

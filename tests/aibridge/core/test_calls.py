@@ -12,6 +12,8 @@ from msgspec import structs
 from aibridge.core.agent import Agent, Agents
 from aibridge.core.call_config import CallConfigError
 from aibridge.core.calls import Calls, Setup
+from aibridge.core.goodbye_and_fallback import GoodbyeEvent
+from aibridge.core.handed_on import why_back
 from aibridge.core.rules import Rules
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.realtime.translator import ABILITIES
@@ -23,9 +25,11 @@ from shared.messages import (
     CallEnded,
     CallMemory,
     CallOffered,
+    CallOver,
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     GatewayHello,
     LineState,
     PacerState,
@@ -33,7 +37,7 @@ from shared.messages import (
     RestoreLine,
 )
 from shared.metrics import Page
-from shared.plan import CallPlan, Reject
+from shared.plan import CallOrder, CallPlan, Dial, HangUp, Reject
 
 from .fake_shell import PLAN, FakeShell
 
@@ -76,7 +80,7 @@ class Desk(FakeShell):
 
     def ask(self, gateway: str = "gw", token: str = "token") -> None:
         """A webhook whose answer waits for CALL_CONFIG_URL."""
-        self.hear(gateway, CallOffered(token, "CA1", PLAN, False, True))
+        self.hear(gateway, CallOffered(token, "CA1", PLAN, False, asks=True))
 
     def answer(self, **said: Any) -> CallConfigured:
         """CALL_CONFIG_URL answers: what the gateway gets."""
@@ -88,6 +92,14 @@ class Desk(FakeShell):
     def dialled(self) -> list[tuple[str, str]]:
         """The agent of each session, and its voice."""
         return [(model.agent.name, model.agent.voice) for model in self.models]
+
+    def hand_on(self, order: CallOrder) -> None:
+        """Everything was said, and the conversation hands call 1 on."""
+        talk = self.calls.by_number[1].conversation
+        talk.order = order
+        talk.goodbye.step(GoodbyeEvent.ORDERED)
+        self.calls.by_number[1].advance()
+        assert self.of(EndCall) == [EndCall(1, order, 0)]
 
     def others(self) -> int:
         return self.calls.state("gw", is_ready=True, epoch=1).others
@@ -190,6 +202,58 @@ def test_a_call_of_a_silent_gateway_is_kept_until_its_gateway_resumes_or_its_gra
     assert desk.calls.by_number
     desk.wait(GRACE_S + 2, *(["gw"] if resumes else []))
     assert bool(desk.calls.by_number) is resumes
+
+
+@pytest.mark.parametrize("is_told_late", [False, True])
+def test_a_call_that_comes_back_from_its_order_goes_on_and_the_model_knows_why(is_told_late: bool) -> None:
+    desk = Desk()
+    desk.start()
+    history = desk.calls.by_number[1].conversation.history
+    history.speech_started(1, desk.now_ns)
+    history.taken(1)
+    history.caller_words(1, "Connect me, please.")
+    desk.hand_on(Dial("+15005550009"))
+    if not is_told_late:
+        desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.hear("gw2", CallOffered("token-2", "CA1", PLAN, True, "busy"))
+    desk.hear("gw2", CallStarted(2, "gw2", "token-2", "CA1", "MZ2", 1, PLAN, returned="busy"))
+    desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.calls.from_pacer(LineState(2, (), 1))
+    assert len(desk.of(EndCall)) == 1
+    assert len(desk.models) == 2  # the second one was dialled ahead
+    words, note = desk.models[1].told.values()
+    assert words == "Connect me, please."
+    assert note == "The caller was connected to somebody else, and is back with you now. The line was busy."
+    assert [ask.purpose for ask in desk.models[1].asked] == ["answer"]
+    # Now it is a call like any other: its socket may be lost.
+    desk.hear("gw2", CallEnded(2, "lost"))
+    desk.start(3, "gw", "token-3")
+    assert list(desk.calls.by_number) == [3]
+
+
+def test_a_call_that_comes_back_to_another_worker_is_not_greeted_again(desk: Desk) -> None:
+    desk.hear("gw", CallStarted(1, "gw", "token", "CA1", "MZ1", 1, PLAN, returned="over"))
+    desk.calls.from_pacer(LineState(1, (), 1))
+    assert list(desk.models[0].told.values()) == [why_back("over")]
+    assert [ask.purpose for ask in desk.models[0].asked] == ["answer"]
+
+
+@pytest.mark.parametrize("order", [HangUp(), Dial("+15005550009")])
+def test_a_call_whose_gateway_does_not_know_its_order_gets_it_again(order: CallOrder) -> None:
+    desk = Desk()
+    desk.start()
+    desk.hand_on(order)
+    desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.start(2, "gw2", "token-2")
+    assert desk.of(EndCall, "gw2") == [EndCall(2, order, 0)]
+    assert not desk.calls.by_number
+
+
+def test_the_order_of_another_workers_call_is_told_to_the_other_gateways(desk: Desk) -> None:
+    desk.hear("gw", CallOver("CA1", HangUp()))
+    assert desk.of(CallOver) == desk.of(CallOver, "gw2") == [CallOver("CA1", HangUp())]
+    desk.start(2, "gw2")
+    assert desk.of(EndCall, "gw2") == [EndCall(2, HangUp(), 0)]
 
 
 def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once(desk: Desk) -> None:

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp, Reject
 
 ORIGIN = "https://voice.example.com"
@@ -60,7 +60,19 @@ def test_an_order_comes_back_without_a_worker_where_none_is_known():
     assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1&after=order"
 
 
+@pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room")])
+def test_a_call_that_had_no_conversation_comes_back_to_begin_one(order):
+    (dial,) = ElementTree.fromstring(Orders(ORIGIN, "", "").twiml(order, None, is_new=True))
+    assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1"
+
+
 @pytest.mark.parametrize("reason", ["rejected", "busy"])
 def test_a_rejected_call_is_not_answered(reason):
     (reject,) = rendered(Reject(reason))
     assert (reject.tag, reject.attrib) == ("Reject", {"reason": reason})
+
+
+@pytest.mark.parametrize(("status", "end"), [("busy", "busy"), ("", "over"), ("x.1", "over")])
+def test_twilio_says_how_an_order_ended_and_other_words_are_not_repeated(status, end):
+    assert dial_end({"after": "order"}, {"DialCallStatus": status}) == end
+    assert dial_end({}, {"DialCallStatus": status}) == ""
