@@ -128,11 +128,16 @@ def _ip(*arguments: str, namespace: str = "") -> None:
     subprocess.run(["ip", *(("-n", namespace) if namespace else ()), *arguments], check=True)
 
 
+def near_device(tag: int) -> str:
+    """The name of the device that stays in this namespace."""
+    return f"tms{tag}n"
+
+
 @contextmanager
 def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
     """Namespace, near and far address, and both descriptors, until the end. `tag` (0 to 255) tells paths apart."""
     namespace, near, far = f"twentyms-{tag}", f"10.213.{tag}.1", f"10.213.{tag}.2"
-    near_name, far_name = f"tms{tag}n", f"tms{tag}f"
+    near_name, far_name = near_device(tag), f"tms{tag}f"
     _ip("netns", "add", namespace)
     fds: list[int] = []
     try:
@@ -161,7 +166,7 @@ class Carried:
 class TunNetwork:
     """A context manager: the path is there inside. `near` and `far` are the addresses of its ends.
 
-    `carried` tells after the end what the path did.
+    `near_device` is the name of this side's device. `carried` tells after the end what the path did.
     """
 
     def __init__(self, behaviour: PathBehaviour, *, seed: int = 1, tag: int = 1) -> None:
@@ -169,6 +174,7 @@ class TunNetwork:
         self._command += ["--loss", str(behaviour.loss), "--burst", str(behaviour.burst_packets)]
         self._command += ["--seed", str(seed), "--tag", str(tag)]
         self.namespace = self.near = self.far = ""
+        self.near_device = near_device(tag)
         self.carried = Carried(0, 0, 0.0)
         self._process: subprocess.Popen[bytes] | None = None
 
