@@ -206,14 +206,16 @@ class Worker:
         session.configure(session_config(agent, agent.model), phrases(agent))
 
     def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
-        async def ask(config: CallConfig) -> None:
+        async def ask() -> None:
             try:
-                then(await config.ask(call_sid, question))
+                if self._config is None:
+                    raise CallConfigError("unreachable", "aibridge was started without it")
+                answer: bytes | CallConfigError = await self._config.ask(call_sid, question)
             except CallConfigError as exc:
-                then(exc)
+                answer = exc
+            then(answer)
 
-        assert self._config is not None  # gateways ask only with the setting
-        task = asyncio.create_task(ask(self._config))
+        task = asyncio.create_task(ask())
         self._questions.add(task)
         task.add_done_callback(self._questions.discard)
 
