@@ -20,6 +20,7 @@ from .connections import MediaConnection
 from .core.call import Call
 from .core.calls import Calls, SocketState
 from .core.commands import (
+    AnswerWebhook,
     CloseSocket,
     Commands,
     EarEcho,
@@ -46,6 +47,7 @@ from .core.media_streams import (
 from .core.metrics import Metrics
 from .links import Links
 from .phone.feeds import Feeds
+from .waiting import WaitingWebhooks
 
 logger = logging.getLogger("gateway")
 
@@ -104,7 +106,13 @@ class MediaSockets:
     """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
 
     def __init__(
-        self, calls: Calls, links: Links, note: Callable[[Fact], None], feeds: Feeds, metrics: Metrics
+        self,
+        calls: Calls,
+        links: Links,
+        note: Callable[[Fact], None],
+        feeds: Feeds,
+        webhooks: WaitingWebhooks,
+        metrics: Metrics,
     ) -> None:
         # By the call's number: live calls only.
         self.sockets: dict[int, MediaSocket] = {}
@@ -112,6 +120,7 @@ class MediaSockets:
         self._links = links
         self._note = note
         self._feeds = feeds
+        self._webhooks = webhooks
         self._metrics = metrics
         self._collector = QuietCollector()
 
@@ -243,6 +252,8 @@ class MediaSockets:
                     self._release(call, worker)
                 case ShowNote(call, note):
                     self._feeds.note(call, note)
+                case AnswerWebhook(call_sid):
+                    self._webhooks.answer(call_sid)
                 case Log(text):
                     logger.info(text)
 

@@ -62,6 +62,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     plan: CallPlan
     resumed: bool  # the call returned through the <Redirect> after </Connect>
     returned: str = ""  # CallStarted's
+    asks: bool = False  # ask CALL_CONFIG_URL too, and answer with CallConfigured
 
 
 class CallStarted(Message, frozen=True, array_like=True, tag=12):
@@ -168,6 +169,14 @@ class CallTaken(Message, frozen=True, array_like=True, tag=25):
     """
 
     call_sid: str
+
+
+class CallConfigured(Message, frozen=True, array_like=True, tag=28):
+    """Sent by aibridge to gateway when CALL_CONFIG_URL has answered for an offered call, or has failed."""
+
+    call_sid: str
+    plan: CallPlan  # the offer's, or a new one
+    order: CallOrder | None = None  # what happens in place of a conversation
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
@@ -418,7 +427,9 @@ GatewayToBridge = (
     | LineLost
     | CallOver
 )
-BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
+BridgeToGateway = (
+    WorkerState | CallConfigured | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
+)
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )
