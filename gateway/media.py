@@ -64,14 +64,25 @@ _CLOSED_FOR: Final[Mapping[int, Violation]] = {
 class MediaSocket:
     """The media socket of one live call."""
 
-    __slots__ = ("audio_rate", "bridge", "call", "closing", "connection", "frames", "is_released", "outbound", "path")
+    __slots__ = (
+        "audio_rate",
+        "bridge",
+        "call",
+        "closing",
+        "connection",
+        "frames",
+        "is_released",
+        "outbound",
+        "path",
+        "way_back",
+    )
 
     def __init__(self, call: Call, connection: MediaConnection, links: Links) -> None:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
         # The call's, held here because every frame and every message uses them.
-        self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
+        self.frames, self.audio_rate, self.path, self.way_back = call.frames, call.audio_rate, call.path, call.way_back
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
@@ -186,6 +197,7 @@ class MediaSockets:
                 if not socket.audio_rate.allows(len(message), socket.connection.heard_ns):
                     self._metrics.violations[Violation.FLOOD].inc()
                     return self._meaningless(socket.call)
+                socket.way_back.media, socket.way_back.media_ns = data, socket.connection.heard_ns
                 self._metrics.caller_audio_bytes.inc(len(message))
                 socket.bridge.audio(socket.call.number, message)
             return None

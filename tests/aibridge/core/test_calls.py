@@ -223,7 +223,7 @@ def test_a_call_that_comes_back_from_its_order_goes_on_and_the_model_knows_why(i
     assert len(desk.models) == 2  # the second one was dialled ahead
     words, note = desk.models[1].told.values()
     assert words == "Connect me, please."
-    assert note == "The caller was connected to somebody else, and is back with you now. The line was busy."
+    assert note == "The call was passed on to somebody else, and the caller is back with you now. The line was busy."
     assert [ask.purpose for ask in desk.models[1].asked] == ["answer"]
     # Now it is a call like any other: its socket may be lost.
     desk.hear("gw2", CallEnded(2, "lost"))
