@@ -53,7 +53,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     ),
     counter("pacer_lead_short", "Of those calls and five minutes, the ones that needed more than TX_LEAD_MAX_MS"),
     counter("pacer_marks_unechoed", "Marks that Twilio never echoed"),
-    counter("pacer_echoes_strange", "Echoes of marks that were not pending: doubled, or sent before a `clear`"),
+    counter("pacer_echoes_strange", "Echoes of no pending mark, and echoes sooner than the path allows"),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
     counter("pacer_foreign", "Messages of an aibridge worker about a call that another worker has taken over"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),
