@@ -384,6 +384,7 @@ class Pacer:
     def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
         """The samples of the paths that showed something, by gateway."""
         found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        ongoing: dict[int, _Call] = {}
         for number, call in self._news.items():
             self._observe_echoes(call)
             if now_ns - call.needed_since_ns >= NEEDED_NS:
@@ -392,7 +393,9 @@ class Pacer:
             sample = call.path.sample(call.line.lead_ns)
             if sample is not None:
                 found.setdefault(call.outlet.name, []).append((number, *sample))
-        self._news.clear()
+                if sample.delay_ms or sample.gap_ms:
+                    ongoing[number] = call  # so that its end makes a sample, even in silence
+        self._news = ongoing
         return found
 
     def _observe_echoes(self, call: _Call) -> None:
