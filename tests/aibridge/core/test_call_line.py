@@ -132,6 +132,7 @@ def test_the_part_of_a_frame_that_a_failed_worker_left_is_heard_without_a_gap_or
     assert cell.wire == padded(SPEECH[:8_050])[:n_bytes]
     assert cell.heard_bytes == min(n_bytes, 8_050)
     assert cell.gaps_ns == 0
+    assert not cell.call.conversation.history.turns[0].interrupted
     assert cell.call.conversation.asking.requested == "continue"
 
 
