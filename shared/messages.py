@@ -379,6 +379,7 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
     batch: int
     wire_ns: int
     late: tuple[tuple[int, int], ...]
+    stuck: bool = False  # they have not left yet: their sockets take nothing
 
 
 class PathSeen(Message, frozen=True, array_like=True, tag=52):
