@@ -390,6 +390,7 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
     batch: int
     wire_ns: int
     late: tuple[tuple[int, int], ...]
+    stuck: bool = False  # they have not left yet: their sockets take nothing
 
 
 class PathSeen(Message, frozen=True, array_like=True, tag=52):
@@ -406,8 +407,8 @@ class PathSeen(Message, frozen=True, array_like=True, tag=52):
 class PathSamples(Message, frozen=True, array_like=True, tag=53):
     """Sent by txpacer to gateway once a second: calls whose lead, or path to the caller, changed in that second.
 
-    A sample is `(call, lead_ms, least_ms, delay_ms, gap_ms)`: the lead, the least round trip of the call so far (0: no
-    ping was answered), the longest delay beyond it and the gaps that the caller heard, both since the last second.
+    A sample is `(call, lead_ms, least_ms, delay_ms, gap_ms)`: the lead, the least round trip of its path (0: no ping
+    was answered), the longest delay beyond it and the gaps that the caller heard, both since the last second.
     """
 
     samples: tuple[tuple[int, int, int, int, int], ...]
