@@ -50,8 +50,8 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
 
 def _one(path: Path) -> FoundAgent:
     found, problems = read_file(path, f"AGENT_FILE {path} is not an agent")
-    if found is None:
-        raise AgentsError([f"{problem}; compare it with {DEFAULT_FILE.name}" for problem in problems])
+    if found is None or problems:
+        raise AgentsError(problems)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.facts import Fact
 from shared.messages import Message
@@ -11,6 +11,7 @@ from shared.plan import CallPlan
 
 from ..models.port import Model, Numbers, Receiver
 from .agent import Agent
+from .call_config import OnAnswer
 from .commands import CallTool
 from .tools import ToolRule
 
@@ -72,6 +73,12 @@ class Shell(Protocol):
 
     def cancel_tools(self, call_sid: str) -> None:
         """The caller hung up: cancel all tools of the call that may be."""
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        """Give a session that has not spoken other words, or another voice, of its agent."""
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        """Ask CALL_CONFIG_URL, and call `then` with the body of its answer."""
 
     def plan(self, call: Timed) -> None:
         """Call `advance` at `due_ns`, which has changed; None: never."""

@@ -6,9 +6,10 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aibridge.core.agent import Agent, Agents
+from aibridge.core.call_config import OnAnswer
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
@@ -16,7 +17,7 @@ from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
 from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import Numbers, Receiver
+from aibridge.models.port import Model, Numbers, Receiver
 from aibridge.models.realtime.translator import ABILITIES
 from shared.facts import Fact
 from shared.liveness import HELLO_S
@@ -128,6 +129,12 @@ class VirtualWorker(Process):
 
     def cancel_tools(self, call_sid: str) -> None:
         pass
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        raise AssertionError("no virtual gateway asks CALL_CONFIG_URL")
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        raise AssertionError("no virtual gateway asks CALL_CONFIG_URL")
 
     def plan(self, call: Timed) -> None:
         due_ns = call.due_ns

@@ -8,6 +8,7 @@ from typing import Any
 
 from aibridge.core.agent import Agent
 from aibridge.core.call import Call
+from aibridge.core.call_config import OnAnswer
 from aibridge.core.commands import CallTool, CancelTool
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
@@ -16,7 +17,7 @@ from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
 from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import Ask, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
+from aibridge.models.port import Ask, Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
 from shared.messages import Message
 from shared.metrics import Page
@@ -68,6 +69,8 @@ class FakeShell:
         self.rules = {"look": ToolRule(1_000 * MS)}
         # What toolbox is asked for.
         self.called: list[tuple[str, CallTool | CancelTool]] = []
+        # What CALL_CONFIG_URL was asked, and what gets the answer.
+        self.questions: list[tuple[dict[str, Any], OnAnswer]] = []
         self.receivers: list[Receiver] = []
 
     def unix_ms(self, at_ns: int) -> int:
@@ -103,6 +106,13 @@ class FakeShell:
 
     def cancel_tools(self, call_sid: str) -> None:
         self.called.append((call_sid, CancelTool(0)))
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        assert isinstance(session, FakeModel)
+        session.agent = agent
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        self.questions.append((question, then))
 
     def plan(self, call: Timed) -> None:
         pass
