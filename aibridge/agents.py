@@ -80,6 +80,7 @@ def _complete(found: FoundAgent, settings: Settings) -> tuple[Agent, list[str]]:
         "base_url": file.base_url or settings.openai_base_url,
         # toolbox tells what became of them.
         "tools": {},
+        "has_tools": bool(file.tools),
     }
     return Agent(**fields, name=found.name, version=found.version, **audio), problems
 

@@ -228,7 +228,7 @@ class Worker:
 
     def _agents_with_tools(self) -> list[str]:
         agents = self._calls.agents
-        return [agent.name for agent in (agents.default, *agents.by_name.values()) if agent.tools]
+        return [agent.name for agent in (agents.default, *agents.by_name.values()) if agent.has_tools]
 
     def _knows_tools(self) -> bool:
         """Whether sessions get their tools: toolbox has told all of them, or does not tell them in time."""
