@@ -77,6 +77,8 @@ def _complete(found: FoundAgent, settings: Settings) -> tuple[Agent, list[str]]:
     fields = {name: getattr(file, name) for name in file.__struct_fields__} | {
         "model": file.model or settings.openai_realtime_model,
         "base_url": file.base_url or settings.openai_base_url,
+        # toolbox tells what became of them.
+        "tools": {},
     }
     return Agent(**fields, name=found.name, version=found.version, **audio), problems
 

@@ -77,6 +77,8 @@ class AgentFile(msgspec.Struct, frozen=True):
     variables: dict[str, str] = {}
     turn_detection: TurnDetection = TurnDetection()
     rules: AgentRules = AgentRules()
+    # toolbox/config.py reads and checks it.
+    tools: dict[str, Any] = {}
 
 
 _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {"turn_detection": TurnDetection, "rules": AgentRules}

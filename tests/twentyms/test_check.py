@@ -43,3 +43,11 @@ def test_check_does_not_print_a_secret(name, home, capsys):
     (home / ".env").write_text(f"{name}=sk-secret\nAGENT_FILE=/dev/null\n")
     check.main([])
     assert "sk-secret" not in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_tools_of_an_agent_is_a_line(home, capsys):
+    (home / "agent.toml").write_text('instructions = "x"\n[tools]\npython = ["missing.py"]\n')
+    (home / ".env").write_text("AGENT_FILE=agent.toml\n")
+    assert check.main([]) == 78
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "agent.toml: tools: there is no file missing.py beside it" in line
