@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run test prove lint types bench-pacing bench bench-peers lock clean
+.PHONY: install demo run test prove lint types bench-pacing bench bench-peers bench-network lock clean
 
 install: .venv/installed
 
@@ -41,6 +41,9 @@ bench: install  ## how many calls this machine carries, and what each costs
 
 bench-peers: install  ## the same callers against other bridges, each installed into out/peers
 	@$(BIN)/python -m benchmarks.peers
+
+bench-network: install  ## the same over bad networks: writes out/bench-network.md and .svg
+	@$(BIN)/python -m benchmarks.network
 
 lock: install  ## write constraints.txt again, with the newest versions
 	$(BIN)/python -m pip install --quiet uv

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+from collections.abc import Callable
+from functools import partial
 
 import uvloop
 import zmq
 from openai import AsyncOpenAI
 
 from shared import pages, process, settings
+from shared.agents.reload import Reload
 from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtime
 from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
-from . import agent
+from . import agents
+from .core.agent import Agents
 from .metrics import DEFINITIONS
 from .models.realtime.sessions import Sessions
 from .worker import Worker
@@ -22,18 +27,19 @@ from .worker import Worker
 
 def main() -> None:
     config = settings.load()
-    if not config.openai_api_key:
+    chosen = agents.load(config)
+    if not config.openai_api_key and not all(agent.api_key_env for agent in chosen.by_name.values()):
         raise process.ConfigError(
             "OPENAI_API_KEY is not set; put it into .env, or start with `make run`, which uses the simulated model then"
         )
-    chosen = agent.load(config.agent_file)
     run_dir = settings.prepare_run_dir(config)
     number = process.instance()
     if number >= config.aibridge_workers:
         raise process.ConfigError(
             f"this is aibridge number {number + 1}, but AIBRIDGE_WORKERS is {config.aibridge_workers}; make them agree"
         )
-    client = AsyncOpenAI(api_key=config.openai_api_key, base_url=config.openai_base_url or None)
+    # Without a key of the settings, each agent has its own.
+    client = AsyncOpenAI(api_key=config.openai_api_key or "-", base_url=config.openai_base_url or None)
     with process.sole(run_dir, f"aibridge-{number}"):
         page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
         # Its notice, where this is not permitted, is txpacer's.
@@ -43,20 +49,22 @@ def main() -> None:
             worker = Worker(
                 config,
                 number=number,
-                agent=chosen,
-                sessions=Sessions(config, chosen, client, page),
+                agents=chosen,
+                sessions=Sessions(chosen, client, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
             )
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
-        uvloop.run(serve(worker, page))
+        uvloop.run(serve(worker, page, partial(agents.load, config)))
 
 
-async def serve(worker: Worker, page: Page) -> None:
+async def serve(worker: Worker, page: Page, read_agents: Callable[[], Agents]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    reload = Reload(read_agents, worker.use, logging.getLogger("aibridge"))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
     freeze_collector()
     CollectorPauses(page).start()
     LoopLag(page).start()

@@ -42,6 +42,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_caller_bytes_dropped", "Caller audio that waited for a session and exceeded the bound"),
     counter("bridge_pacer_restarts", "New epochs of txpacer seen"),
     counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
+    counter("bridge_agents_unknown", "Calls of an agent that this worker does not have; the default answered"),
     counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
     counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
     counter("bridge_stalled_sessions", "Sessions given up because a response neither went on nor ended"),

@@ -25,9 +25,9 @@ from shared.messages import (
 from shared.metrics import Page
 from shared.settings import Settings
 
-from .agent import Agent
+from .agents import rules_of
+from .core.agent import Agent, Agents
 from .core.calls import Calls, Setup
-from .core.rules import Rules
 from .core.shell import Timed
 from .models.port import Numbers, Receiver
 from .models.realtime.session import Session
@@ -48,30 +48,23 @@ class Worker:
         settings: Settings,
         *,
         number: int,
-        agent: Agent,
+        agents: Agents,
         sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
     ) -> None:
         self._name = f"aibridge-{number}"
         self._sessions = sessions
-        is_recorded = agent.is_recorded(settings.recording)
         setup = Setup(
             number=number,
-            script=agent.script(recorded=is_recorded, fallback_ends_call=not settings.fallback_dial),
-            rules=Rules(
-                protect_ns=settings.greeting_protect_ms * 1_000_000,
-                barge_in=settings.barge_in,
-                confirm_ns=settings.barge_in_confirm_ms * 1_000_000,
-                lead_ns=settings.tx_lead_ms * 1_000_000,
-                reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
-                renew_ns=int(settings.model_session_minutes * 60e9),
-            ),
+            rules_of=lambda own: rules_of(own, settings),
             abilities=sessions.abilities,
-            model=sessions.model,
-            is_recorded=is_recorded,
+            recording=settings.recording,
+            fallback_ends_call=not settings.fallback_dial,
         )
-        self._calls = Calls(self, setup, page, random.Random())
+        self._calls = Calls(self, setup, agents, page, random.Random())
+        # Asks the models of agents that are new.
+        self._asking: asyncio.Task[None] | None = None
         self._due: dict[Timed, asyncio.TimerHandle] = {}
         dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
@@ -155,6 +148,14 @@ class Worker:
     async def _probe(self) -> None:
         await self._sessions.probe()
         self._tell_states()
+        await self._sessions.probe_others()
+
+    def use(self, agents: Agents) -> None:
+        """Let these agents answer new calls. A live call keeps its own."""
+        known = {agent.version for agent in self._calls.agents.by_name.values()}
+        self._calls.agents = agents
+        self._sessions.use(agents)
+        self._asking = asyncio.create_task(self._sessions.probe_others(known))
 
     def _tell_states(self) -> None:
         for gateway in self._calls.gateways:
@@ -187,8 +188,8 @@ class Worker:
     def note(self, fact: Fact) -> None:
         self._courier.note(fact)
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Session:
-        return self._sessions.dial(call_sid, numbers, receiver)
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
+        return self._sessions.dial(call_sid, agent, numbers, receiver)
 
     def plan(self, call: Timed) -> None:
         timer = self._due.pop(call, None)

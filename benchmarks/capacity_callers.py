@@ -53,8 +53,18 @@ class Callee:
     auth_token: str
 
 
-def carry(callee: Callee, calls: int, seconds: float, *, seed: int, at: Callable[[str], None]) -> list[CallRecord]:
+def carry(
+    callee: Callee,
+    calls: int,
+    seconds: float,
+    *,
+    seed: int,
+    at: Callable[[str], None],
+    connect_to: tuple[str, int] | None = None,
+) -> list[CallRecord]:
     """Carry `calls` calls, all of them live for `seconds` and longer. Returns their records.
+
+    `connect_to`: dial this host and port, whatever the URLs say.
 
     `at` is called with "begin" and "end" of those seconds, on the loop that carries the calls: it has to be quick.
     Afterwards it is called with "memory", in a thread, while all calls are still live.
@@ -65,13 +75,20 @@ def carry(callee: Callee, calls: int, seconds: float, *, seed: int, at: Callable
     thresholds = gc.get_threshold()
     gc.set_threshold(50_000, 50, 100)
     try:
-        return uvloop.run(_carry(callee, calls, seconds, seed, at))
+        return uvloop.run(_carry(callee, calls, seconds, seed, at, connect_to))
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 
-async def _carry(callee: Callee, calls: int, seconds: float, seed: int, at: Callable[[str], None]) -> list[CallRecord]:
+async def _carry(
+    callee: Callee,
+    calls: int,
+    seconds: float,
+    seed: int,
+    at: Callable[[str], None],
+    connect_to: tuple[str, int] | None,
+) -> list[CallRecord]:
     lasting_s = calls * RAMP_S + SETTLE_S + seconds + AFTER_S
     rng = random.Random(seed)
 
@@ -84,6 +101,7 @@ async def _carry(callee: Callee, calls: int, seconds: float, seed: int, at: Call
             caller=caller,
             limit_s=lasting_s - number * RAMP_S,
             connect_pause_s=CONNECT_PAUSE_S,
+            connect_to=connect_to,
         )
 
     async with Exchange(Gather()) as exchange:

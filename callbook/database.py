@@ -25,6 +25,9 @@ LOCK_S: Final = 5
 CONNECT_S: Final = 5
 # A statement takes milliseconds. A server that hangs is given up, and the statement is retried over a new connection.
 STATEMENT_S: Final = 30
+# To a file at once. One stays open; others, for readers beside the writer, are closed after use. As long as one is
+# open, SQLite keeps the descriptors of closed ones for the next ones (os_unix.c, setPendingFd): this bounds them, too.
+SQLITE_CONNECTIONS_MAX: Final = 5
 
 
 def url_of(settings: Settings) -> URL:
@@ -75,8 +78,13 @@ def reading(settings: Settings) -> Iterator[Session]:
 def open_engine(url: URL) -> Engine:
     """An engine that connects on demand, so this works while the database is down."""
     if url.get_backend_name() == "sqlite":
-        # One connection stays open. Others, for readers beside the writer, are closed after use: a file needs no pool.
-        engine = create_engine(url, hide_parameters=True, pool_size=1, max_overflow=4, connect_args={"timeout": LOCK_S})
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=1,
+            max_overflow=SQLITE_CONNECTIONS_MAX - 1,
+            connect_args={"timeout": LOCK_S},
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     return create_engine(

@@ -72,6 +72,8 @@ class Call(Base):
     status: Mapped[str] = mapped_column(default="")
     duration_s: Mapped[int | None]
     model: Mapped[str] = mapped_column(default="")
+    # The name of its agent's file.
+    agent: Mapped[str] = mapped_column(default="", server_default="")
 
     streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
     turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)

@@ -178,7 +178,8 @@ class Records:
             session.add(models.Delivery(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
 
     def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
-        _call(session, fact.call_sid, fact.at_ms).model = fact.model
+        call = _call(session, fact.call_sid, fact.at_ms)
+        call.model, call.agent = fact.model, fact.agent
         if fact.record:
             self._recording(session, fact.call_sid, fact.at_ms)
 
@@ -290,7 +291,7 @@ def _call(session: Session, call_sid: str, at_ms: int) -> models.Call:
     call = session.get(models.Call, call_sid)
     if call is None:
         call = models.Call(call_sid=call_sid, began_at=_time(at_ms), ended_at=None, end_reason="", status="")
-        call.account_sid = call.from_number = call.to_number = call.model = ""
+        call.account_sid = call.from_number = call.to_number = call.model = call.agent = ""
         session.add(call)
         session.flush()
     return call

@@ -7,10 +7,14 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 
 import uvloop
 
 from shared import pages, process
+from shared.agents.choice import Directory
+from shared.agents.directory import read_directory
+from shared.agents.reload import Reload
 from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
@@ -47,7 +51,12 @@ def check(settings: Settings) -> None:
             )
 
 
-async def serve(settings: Settings, listener: socket.socket, page: Page, index: int) -> None:
+def read_agents(settings: Settings) -> Directory | None:
+    """The agents of AGENTS_DIR; without it, aibridge has one. Raises AgentsError."""
+    return read_directory(settings.agents_dir) if settings.agents_dir is not None else None
+
+
+async def serve(settings: Settings, listener: socket.socket, page: Page, index: int, agents: Directory | None) -> None:
     """Run until SIGTERM or SIGINT. The first signal drains the gateway, the second one ends it at once."""
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
@@ -66,7 +75,9 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
     exact_timers()
     # Its notice, where this is not permitted, is txpacer's.
     refused = realtime(settings.tx_realtime, GATEWAY_PRIORITY)
-    gateway = Gateway(settings, listener, page, index, None if refused else GATEWAY_PRIORITY)
+    gateway = Gateway(settings, listener, page, index, None if refused else GATEWAY_PRIORITY, agents)
+    reload = Reload(partial(read_agents, settings), gateway.use, logger)
+    loop.add_signal_handler(signal.SIGHUP, reload.ask)
     gateway.metrics.realtime.set(not refused)
     await gateway.start()
     host, port = listener.getsockname()[:2]
@@ -92,6 +103,7 @@ def main() -> None:
     for line in misspelt():
         logger.warning(line)
     check(settings)
+    agents = read_agents(settings)
     run_dir = prepare_run_dir(settings)
     if settings.allow_unsigned == "on":
         logger.warning("ALLOW_UNSIGNED=on: signatures are not checked; anyone who reaches the port can place calls")
@@ -99,7 +111,8 @@ def main() -> None:
     name = f"gateway-{index}"
     with process.sole(run_dir, name):
         listener = listen(listen_host(settings), settings.gateway_port, shared=settings.gateways > 1)
-        uvloop.run(serve(settings, listener, pages.create(settings.metrics_dir, name, DEFINITIONS), index))
+        page = pages.create(settings.metrics_dir, name, DEFINITIONS)
+        uvloop.run(serve(settings, listener, page, index, agents))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,11 @@ from shared.liveness import REQUEST_S
 from shared.metrics import Counter
 from shared.websocket import DirectConnection
 
+from . import tcp_options
 from .core.limits import MessageRate
 
 # 100 new calls a second, with two requests each and a round trip of 2.5 s.
 HALF_OPEN_MAX: Final = 512
-# Unsent bytes that the kernel may hold: about two frames. Further frames stay in the transport's buffer, where the wire
-# sees that they have not left.
-NOT_SENT_BYTES: Final = 512
 # The first byte of a ping: a whole message of opcode 9 (RFC 6455, 5.2).
 _PING: Final = 0x89
 
@@ -152,8 +150,8 @@ class MediaConnection(DirectConnection, ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         raw: socket.socket | None = transport.get_extra_info("socket")
-        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+        if raw is not None:
+            tcp_options.tune(raw)
 
     def text_received(self, data: bytes) -> None:
         self.heard_ns = now_ns = monotonic_ns()

@@ -9,6 +9,7 @@ import socket
 from time import monotonic_ns
 from typing import Final
 
+from shared.agents.choice import Directory
 from shared.bus import callbook_url
 from shared.clock import unix_ms
 from shared.courier import Courier
@@ -54,6 +55,7 @@ class Gateway:
         page: Page,
         index: int = 0,
         io_priority: int | None = None,
+        agents: Directory | None = None,
     ) -> None:
         # The high bits of call numbers, drawn at every start: 31 bits keep the numbers below 2**63.
         epoch = secrets.randbits(31)
@@ -68,6 +70,7 @@ class Gateway:
             unserved_s=settings.model_reconnect_seconds,
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
+        self.use(agents)
         self._links = Links(
             settings, self.name, metrics, io_priority, on_pacer=self._from_pacer, on_worker=self._from_worker
         )
@@ -123,6 +126,10 @@ class Gateway:
                 break
             await asyncio.sleep(0.01)
         await self._port.start()
+
+    def use(self, agents: Directory | None) -> None:
+        """Let these agents answer new calls; None: aibridge has one agent."""
+        self.calls.offers.agents = agents
 
     async def drain(self, seconds: float) -> None:
         """Offer no further call, and give offered and live calls `seconds` to finish.

@@ -46,6 +46,8 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_patient = False
+        # When the audio that gathers began to come, ns.
+        self._began_ns = 0
         # Caller audio since the last send, by call; and while the worker's successor does not know its calls.
         self._audio: dict[int, bytes] = {}
         self._is_held = False
@@ -61,7 +63,8 @@ class Outbox:
         if self._is_held:
             self._audio[call] = self._bounded(self._audio[call])
         elif self._timer is None:
-            self._is_patient = self._channel.is_late(monotonic_ns())
+            self._began_ns = monotonic_ns()
+            self._is_patient = self._channel.is_late(self._began_ns)
             self._timer = self._loop.call_later(GATHER_LATE_S if self._is_patient else GATHER_S, self._send)
 
     def post(self, message: Message) -> None:
@@ -112,10 +115,11 @@ class Outbox:
 
     def _send(self, message: Message | None = None) -> None:
         audio: dict[int, bytes] = {}
+        at_ns = monotonic_ns() if self._timer is None else self._began_ns
         if not self._is_held:
             self.close()
             audio, self._audio = self._audio, audio
-        messages: list[Any] = [CallerAudio(call, data) for call, data in audio.items()]
+        messages: list[Any] = [CallerAudio(call, data, at_ns) for call, data in audio.items()]
         if message is not None:
             messages.append(message)
         if not messages:
@@ -124,13 +128,13 @@ class Outbox:
         if not self.link.post(messages):
             self._dropped_audio.inc(sum(map(len, audio.values())))
         elif audio:
-            self._unacknowledged.append(_Batch(number, monotonic_ns(), audio, messages))
+            self._unacknowledged.append(_Batch(number, at_ns, audio, messages))
 
     def _outdate(self, batch: _Batch) -> None:
         """Keep a batch no longer. Its numbers remain on the channel, without their audio."""
         for position, message in enumerate(batch.messages):
             if type(message) is CallerAudio:
-                batch.messages[position] = CallerAudio(message.call, b"")
+                batch.messages[position] = CallerAudio(message.call, b"", message.at_ns)
         if batch.number > self._channel.sent_through:
             self._dropped_audio.inc(sum(map(len, batch.audio.values())))
             return

@@ -24,7 +24,7 @@ from .core import twiml
 from .core.calls import Calls
 from .core.commands import Commands, Note
 from .core.metrics import Metrics
-from .core.orders import Orders
+from .core.orders import Orders, dial_end
 from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
@@ -85,14 +85,21 @@ class Web:
         call_sid = fields.get("CallSid", "")
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
-        plan = inbound(fields.get("AccountSid", ""), fields.get("From", ""), fields.get("To", ""))
+        now_ns = monotonic_ns()
+        plan = inbound(
+            fields.get("AccountSid", ""),
+            fields.get("From", ""),
+            fields.get("To", ""),
+            unix_ms(now_ns),
+            self._calls.offers.agents,
+        )
         query = request.query_params
         answer = self._calls.offers.take(
             call_sid,
             plan,
-            monotonic_ns(),
+            now_ns,
             resumed=query.get("resume") == "1",
-            after_order=query.get("after") == "order",
+            returned=dial_end(query, fields),
             worker=_WORKERS.get(query.get("worker", "")),
         )
         self._carry_out(answer.commands)

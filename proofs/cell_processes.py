@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from callbook.database import SQLITE_CONNECTIONS_MAX
+
 # The argument of `-m` in the command line.
 MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
 
@@ -37,6 +39,15 @@ class Process:
                 continue
             kinds[re.sub(r"\d+", "N", target)] += 1
         return kinds
+
+
+def excess(held: Counter[str], idle: Counter[str]) -> Counter[str]:
+    """The descriptors of a process beyond those that its kind held when it was idle.
+
+    A database's file may be open as often as connections were open at once: see SQLITE_CONNECTIONS_MAX.
+    """
+    databases = (kind for kind in held if kind.endswith("/calls.db"))
+    return held - (idle | Counter(dict.fromkeys(databases, SQLITE_CONNECTIONS_MAX)))
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,6 @@ class Inbound:
     repeated_bytes: int
     # Bytes that this call's caller never sent.
     invented_bytes: int
-    # Bytes that two sessions were given.
-    told_again_bytes: int
 
     @property
     def missing_ms(self) -> float:
@@ -96,9 +94,7 @@ def compare(call: CallRecord, inputs: Sequence[bytes], last_closed_ns: int | Non
     missing = tuple(
         Missing(call.sent_ns[begin // FRAME_BYTES], begin, end) for begin, end in _holes(heard, due) if begin < due
     )
-    covered = sum(end - begin for begin, end in _union(heard))
-    twice = sum(each.end - each.begin for each in heard) - covered - repeated
-    return Inbound(len(sent), tuple(heard), missing, repeated, invented, twice)
+    return Inbound(len(sent), tuple(heard), missing, repeated, invented)
 
 
 def _stretches(sent: bytes, received: bytes, expected: int) -> Iterator[tuple[int, int]]:

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
+from aibridge import agents
 from aibridge.core.rules import Rules
+from shared.agents.agent_file import AgentRules
 from shared.process import run
 from shared.settings import Settings
 from simulator.voice import clip
 
 from .cell.cell import Cell, Result, default_agent
-from .cell.clock import MS
 from .matrix_live import live
 from .matrix_rows import Row, row, table
 from .scenario import Scenario
@@ -34,14 +35,7 @@ def rules_of(env: dict[str, str]) -> Rules:
     """The conversation's rules under these settings, as aibridge's worker makes them."""
     values = {name.lower(): value for name, value in env.items()}
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
-    return Rules(
-        protect_ns=settings.greeting_protect_ms * MS,
-        barge_in=settings.barge_in,
-        confirm_ns=settings.barge_in_confirm_ms * MS,
-        lead_ns=settings.tx_lead_ms * MS,
-        reconnect_ns=settings.model_reconnect_seconds * 1_000 * MS,
-        renew_ns=int(settings.model_session_minutes * 60e9),
-    )
+    return agents.rules_of(AgentRules(), settings)
 
 
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:

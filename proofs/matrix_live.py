@@ -15,7 +15,8 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from shared.process import run
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say, Step
 from simulator.carrier.client import Exchange, sid
-from simulator.model.behaviour import Behaviour
+from simulator.model.behaviour import Behaviour, Behaviours
 from simulator.model.server import ModelServer
 from simulator.voice import VOICES
 from twentyms.stack import Stack
@@ -54,22 +55,6 @@ LOST: Final = (
 logging.getLogger("websockets.server").setLevel(logging.WARNING)
 
 
-class Behaviours:
-    """The behaviour of each session of a call: its list in order, then the last one for all further sessions."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, list[Behaviour]] = {}
-
-    def expect(self, call_sid: str, behaviours: Sequence[Behaviour]) -> None:
-        self._of[call_sid] = list(behaviours)
-
-    def __call__(self, request_id: str) -> Behaviour:
-        left = self._of.get(request_id)
-        if not left:
-            return Behaviour()  # the probe of a starting worker
-        return left.pop(0) if len(left) > 1 else left[0]
-
-
 def live(scenarios: Sequence[Scenario], *, tolerance_ms: int) -> list[Row]:
     """Carry every scenario once; those of equal settings through the same processes."""
     groups: dict[str, list[Scenario]] = defaultdict(list)
@@ -83,35 +68,44 @@ def live(scenarios: Sequence[Scenario], *, tolerance_ms: int) -> list[Row]:
     return [rows[scenario.name] for scenario in scenarios]
 
 
+@asynccontextmanager
+async def _running(
+    behaviours: Behaviours, env: Mapping[str, str]
+) -> AsyncIterator[tuple[ModelServer, Exchange, Stack]]:
+    """A cell, its model in this process, and the carrier of its calls."""
+    async with ModelServer(behaviour_for=behaviours, keeps_input=True) as model, Exchange() as exchange:
+        stack = Stack(env={**env, "OPENAI_BASE_URL": f"http://127.0.0.1:{model.port}/v1"}, log=LOG)
+        await asyncio.to_thread(stack.__enter__)
+        try:
+            yield model, exchange, stack
+        finally:
+            await asyncio.to_thread(stack.stop)
+
+
 async def _group(group: Sequence[Scenario], tolerance_ms: int) -> list[Row]:
     behaviours = Behaviours()
+    slots = asyncio.Semaphore(AT_ONCE)
     with tempfile.TemporaryDirectory() as directory:
         env = dict(group[0].env)
         if group[0].agent:
             env["AGENT_FILE"] = str(_agent_file(Path(directory), group[0].agent))
-        async with ModelServer(behaviour_for=behaviours, keeps_input=True) as model, Exchange() as exchange:
-            stack = Stack(env={**env, "OPENAI_BASE_URL": f"http://127.0.0.1:{model.port}/v1"}, log=LOG)
-            await asyncio.to_thread(stack.__enter__)
-            try:
-                slots = asyncio.Semaphore(AT_ONCE)
+        async with _running(behaviours, env) as (model, exchange, stack):
 
-                async def carry(scenario: Scenario, seed: int) -> Row:
-                    async with slots:
-                        for _ in range(TRIES):
-                            call_sid = sid("CA")
-                            behaviours.expect(call_sid, scenario.behaviours)
-                            caller = Caller(scenario.script, seed=seed, noise=True)
-                            record = await _place(exchange, stack, call_sid, caller)
-                            # All sockets of a call are closed 3 s after it; here they have one.
-                            await asyncio.sleep(1)
-                            found = row(scenario, record, model.records(call_sid), tolerance_ms=tolerance_ms)
-                            if not found.problems or found.verdict.lag_max_ms <= LAG_LIMIT_MS:
-                                break
-                        return found
+            async def carry(scenario: Scenario, seed: int) -> Row:
+                async with slots:
+                    for _ in range(TRIES):
+                        call_sid = sid("CA")
+                        behaviours.expect(call_sid, scenario.behaviours)
+                        caller = Caller(scenario.script, seed=seed, noise=True)
+                        record = await _place(exchange, stack, call_sid, caller)
+                        # All sockets of a call are closed 3 s after it; here they have one.
+                        await asyncio.sleep(1)
+                        found = row(scenario, record, model.records(call_sid), tolerance_ms=tolerance_ms)
+                        if not found.problems or found.verdict.lag_max_ms <= LAG_LIMIT_MS:
+                            break
+                    return found
 
-                return await asyncio.gather(*(carry(each, seed) for seed, each in enumerate(group, 1)))
-            finally:
-                await asyncio.to_thread(stack.stop)
+            return await asyncio.gather(*(carry(each, seed) for seed, each in enumerate(group, 1)))
 
 
 def _agent_file(directory: Path, fields: Mapping[str, Any]) -> Path:
@@ -198,22 +192,17 @@ async def _losses(calls: int) -> list[str]:
     behaviours = Behaviours()
     problems: list[str] = []
     silences: list[float] = []
-    async with ModelServer(behaviour_for=behaviours, keeps_input=True) as model, Exchange() as exchange:
-        stack = Stack(env={"OPENAI_BASE_URL": f"http://127.0.0.1:{model.port}/v1"}, log=LOG)
-        await asyncio.to_thread(stack.__enter__)
-        try:
-            sids = [sid("CA") for _ in range(calls)]
-            for call_sid in sids:
-                behaviours.expect(call_sid, (breaks, healthy))
-            records = await asyncio.gather(
-                *(_place(exchange, stack, each, Caller(script, seed=n, noise=True)) for n, each in enumerate(sids))
-            )
-            await asyncio.sleep(1)
-        finally:
-            await asyncio.to_thread(stack.stop)
-        for number, record in enumerate(records):
-            sessions: Sessions = model.records(record.call_sid)
-            problems += _after_loss(number, record, sessions, silences)
+    sids = [sid("CA") for _ in range(calls)]
+    for call_sid in sids:
+        behaviours.expect(call_sid, (breaks, healthy))
+    async with _running(behaviours, {}) as (model, exchange, stack):
+        records = await asyncio.gather(
+            *(_place(exchange, stack, each, Caller(script, seed=n, noise=True)) for n, each in enumerate(sids))
+        )
+        await asyncio.sleep(1)
+    for number, record in enumerate(records):
+        sessions: Sessions = model.records(record.call_sid)
+        problems += _after_loss(number, record, sessions, silences)
     if silences:
         print(
             f"{calls} calls lost their model in mid-sentence, at once: {len(silences)} went on; "

@@ -34,7 +34,7 @@ from twentyms.stack import Stack, get
 
 from .acts import Act, Deed
 from .cell import nemesis as virtual
-from .cell_processes import connections, descriptors, lives, pacing_pids, processes
+from .cell_processes import connections, descriptors, excess, lives, pacing_pids, processes
 from .nemesis_check import check, check_run
 from .schedule import QUIET_S, schedule, script
 
@@ -191,7 +191,7 @@ def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
     return [
         f"{each.name} {each.number} holds {count} of {kind} too many"
         for each in processes(stack.run_dir)
-        for kind, count in (each.descriptors() - idle[each.name]).items()
+        for kind, count in excess(each.descriptors(), idle[each.name]).items()
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import wave
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,22 +103,16 @@ def write_timeline(
     verdict: Verdict,
     path: Path,
     *,
-    problems: Sequence[str] | None = None,
     lead_ms: int = 120,
-    deadlines_ns: Mapping[int, int] | None = None,
 ) -> None:
-    """Draw the call: both voices, how far ahead each frame came, interruptions, gaps, and the verdict.
-
-    `problems` are those of the verdict for this lead unless given. `deadlines_ns` maps the arrival of a frame to
-    when the pacer wanted it to leave; with it, the third row shows lateness against that instead of against the ear.
-    """
+    """Draw the call: both voices, how far ahead each frame came, interruptions, gaps, and the verdict for this lead."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     spoken, _ = listen(call, read_sessions(sessions))
-    problems = verdict.problems(lead_ms=lead_ms) if problems is None else problems
+    problems = verdict.problems(lead_ms=lead_ms)
     seconds = max(1.0, (call.ended_ns - call.started_ns) / 1e9)
     with mpl.rc_context(
         {
@@ -134,7 +128,7 @@ def write_timeline(
         )
         _draw_caller(caller, call, sessions)
         _draw_ai(ai, call, spoken, verdict, lead_ms + FRAME_MS + TOLERANCE_MS)
-        _draw_wire(wire, call, spoken, lead_ms, deadlines_ns)
+        _draw_wire(wire, call, spoken, lead_ms)
         for axes in (caller, ai, wire):
             axes.set_xlim(0, seconds)
             axes.tick_params(colors=_INK, length=0)
@@ -241,34 +235,21 @@ def _write_notes(axes: Axes, notes: list[_Note], seconds: float) -> None:
         axes.text(at, -1.1 - 0.25 * row, f" {text}", fontsize=8, color=colour, va="top", fontweight="bold")
 
 
-def _draw_wire(
-    axes: Axes,
-    call: CallRecord,
-    spoken: Sequence[Spoken],
-    lead_ms: int,
-    deadlines_ns: Mapping[int, int] | None,
-) -> None:
-    if deadlines_ns:
-        points = [(at_ns, (at_ns - due_ns) / 1e6) for at_ns, due_ns in deadlines_ns.items()]
-        axes.set_ylabel("ms after due", fontsize=9)
-        low = 0
-    else:
-        points = list(lateness(spoken))
-        axes.set_ylabel("ms late for the ear", fontsize=9)
-        # A frame that is due fills the lead: its first sample lies a frame before the lead's end.
-        low = FRAME_MS - lead_ms
-        axes.axhline(low, color=_UNHEARD, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(0.003, low + 3, "due: the lead", transform=axes.get_yaxis_transform(), fontsize=7.5, color=_UNHEARD)
+def _draw_wire(axes: Axes, call: CallRecord, spoken: Sequence[Spoken], lead_ms: int) -> None:
+    points = list(lateness(spoken))
+    axes.set_ylabel("ms late for the ear", fontsize=9)
+    # A frame that is due fills the lead: its first sample lies a frame before the lead's end.
+    low = FRAME_MS - lead_ms
+    axes.axhline(low, color=_UNHEARD, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    axes.text(0.003, low + 3, "due: the lead", transform=axes.get_yaxis_transform(), fontsize=7.5, color=_UNHEARD)
     y = [ms for _, ms in points]
-    colours = [_BAD if ms > 0 and not deadlines_ns else _AI[0] for ms in y]
+    colours = [_BAD if ms > 0 else _AI[0] for ms in y]
     sizes = [16 if colour == _BAD else 3 for colour in colours]
     axes.axhline(0, color=_BAD, linewidth=0.8, zorder=1)
     axes.scatter(
         [(at_ns - call.started_ns) / 1e9 for at_ns, _ in points], y, s=sizes, c=colours, linewidths=0, zorder=2
     )
-    note = "each dot is a frame as it came in"
-    if not deadlines_ns:
-        note += "; above the red line it comes too late, and the caller hears a gap"
+    note = "each dot is a frame as it came in; above the red line it comes too late, and the caller hears a gap"
     axes.text(0.995, 0.97, note, transform=axes.transAxes, fontsize=7.5, color=_UNHEARD, ha="right", va="top")
     axes.set_ylim(min([low, *y]) - 20, max(40.0, max(y, default=0) + 30))
 

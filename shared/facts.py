@@ -85,6 +85,7 @@ class ConversationBegan(Message, frozen=True, array_like=True, tag=74):
     record: bool  # by RECORDING and the agent's own setting
     resumed: bool  # a recording may have begun with an earlier stream
     at_ms: int
+    agent: str = ""  # its name
 
 
 class Turn(Message, frozen=True, array_like=True, tag=75):

@@ -61,6 +61,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     call_sid: str
     plan: CallPlan
     resumed: bool  # the call returned through the <Redirect> after </Connect>
+    returned: str = ""  # CallStarted's
 
 
 class CallStarted(Message, frozen=True, array_like=True, tag=12):
@@ -77,6 +78,8 @@ class CallStarted(Message, frozen=True, array_like=True, tag=12):
     # CallMemory.
     handover: int = 0
     memory: bytes = b""
+    # The call is back from a Dial or a Conference: Twilio's word for how that ended; "": it is not.
+    returned: str = ""
 
 
 class CallerAudio(Message, frozen=True, array_like=True, tag=13):
@@ -84,6 +87,7 @@ class CallerAudio(Message, frozen=True, array_like=True, tag=13):
 
     call: int
     data: bytes
+    at_ns: int  # when the gateway began to gather it: no later than its last byte came, however late this is read
 
 
 class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
@@ -167,7 +171,10 @@ class CallTaken(Message, frozen=True, array_like=True, tag=25):
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
-    """Sent by aibridge to every gateway when an EndCall has ended a call: any gateway may get Twilio's next request."""
+    """Sent by aibridge to every gateway when an EndCall has ended a call: any gateway may get Twilio's next request.
+
+    Sent by gateway to a worker beside the call's, which may have died since its EndCall: that tells the other gateways.
+    """
 
     call_sid: str
     order: CallOrder  # EndCall's
@@ -213,6 +220,8 @@ class OpenLine(Message, frozen=True, array_like=True, tag=31):
     gateway: str
     handover: int = 0  # CallStarted's; a lower number comes from a stalled worker, and is dropped
     ask: int = 0  # LineState repeats it
+    # Where the lead of a new line starts, and its bounds, ms; None: as txpacer's settings say.
+    lead_ms: tuple[int, int, int] | None = None
 
 
 class Speech(Message, frozen=True, array_like=True, tag=32):
@@ -271,6 +280,7 @@ class RestoreLine(Message, frozen=True, array_like=True, tag=38):
     ear_ns: int  # when the ear had played them; 0: it has not begun
     handover: int = 0  # as OpenLine's
     ask: int = 0  # LineState repeats it
+    lead_ms: tuple[int, int, int] | None = None  # as OpenLine's
 
 
 class PacerState(Message, frozen=True, array_like=True, tag=40):
@@ -404,6 +414,7 @@ GatewayToBridge = (
     | CallEnded
     | FollowCall
     | LineLost
+    | CallOver
 )
 BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
 BridgeToPacer = (

@@ -20,8 +20,12 @@ class CallPlan(msgspec.Struct, frozen=True, array_like=True):
     to_number: str = ""
     # The name of the agent that answers; "" is the default agent.
     agent: str = ""
-    # Values for the placeholders in the agent's instructions and greeting.
+    # Values for the variables in the agent's instructions and greeting.
     variables: dict[str, str] = {}
+    # The version of the agent's file at the gateway.
+    agent_version: str = ""
+    # When the plan was made, ms of the Unix epoch.
+    made_ms: int = 0
 
 
 class HangUp(msgspec.Struct, frozen=True, array_like=True, tag="hang-up"):

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     openai_realtime_model: str = "gpt-realtime-2.1"
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
+    agents_dir: Path | None = None
 
     # On the grid of txpacer's ticks.
     tx_lead_ms: int = Field(default=120, ge=40, le=1_000, multiple_of=10)
@@ -112,6 +113,12 @@ class Settings(BaseSettings):
         return value.rstrip("/")
 
     @model_validator(mode="after")
+    def _one_source_of_agents(self) -> Self:
+        if self.agent_file and self.agents_dir:
+            raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+        return self
+
+    @model_validator(mode="after")
     def _leads_in_order(self) -> Self:
         start, (least, most) = self.tx_lead_ms, self.lead_bounds_ms
         if not least <= start <= most:
@@ -166,10 +173,15 @@ def load(directory: Path = Path()) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{name}{reason}; set it in .env or the environment") from None
     log_at(settings.log_level)
-    paths = {"data_dir": settings.data_dir, "agent_file": settings.agent_file, "run_dir": settings.run_dir}
+    paths = {name: getattr(settings, name) for name in ("data_dir", "agent_file", "agents_dir", "run_dir")}
     return settings.model_copy(
         update={name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()}
     )
+
+
+def secret(name: str, directory: Path = Path()) -> str:
+    """The value of a variable that a file names, such as an agent's key: from the environment or `.env`."""
+    return os.environ.get(name) or dotenv_values(directory / ".env").get(name) or ""
 
 
 def misspelt(directory: Path = Path()) -> list[str]:

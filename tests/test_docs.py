@@ -20,7 +20,12 @@ from shared.settings import Settings
 from twentyms.cli import VERBS
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = [*sorted(ROOT.glob("[!.]*/**/README.md")), ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What a bench installs into out/ has pages of its own.
+PAGES: Final = [
+    *sorted(page for page in ROOT.glob("[!.]*/**/README.md") if page.relative_to(ROOT).parts[0] != "out"),
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS: Final = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 ARCHITECTURE: Final = TEXTS["docs/architecture.md"]
 TOP: Final = {path.name for path in ROOT.iterdir()} - {"out", "data"}
@@ -146,7 +151,18 @@ def test_settings_exist_and_have_the_default_that_a_table_gives(page: str) -> No
 
 
 # Names in capitals that are not settings of twentyms: the kernel's, systemd's, a test's.
-ELSEWHERE: Final = ("CAP_", "RLIMIT_", "SCHED_", "SO_", "CONFIG_", "IPC_LOCK", "SYS_NICE", "CLOCK_", "ORDER_CALLS")
+ELSEWHERE: Final = (
+    "CAP_",
+    "RLIMIT_",
+    "SCHED_",
+    "SO_",
+    "CONFIG_",
+    "IPC_LOCK",
+    "SYS_NICE",
+    "CLOCK_",
+    "TCP_",
+    "ORDER_CALLS",
+)
 
 
 def is_default(text: str, default: Any) -> bool:

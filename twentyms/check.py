@@ -1,6 +1,7 @@
-"""Check the settings and the agent, without starting anything or asking anyone.
+"""Check the settings and the agents, without starting anything or asking anyone.
 
 A setting that cannot be used is named, and a name in .env that is nearly a setting's name is named with the setting.
+Each mistake in each agent's file is a line: the file, the key, what is wrong and what to do.
 Do it before you restart a process: a process that refuses a setting does not come back. Exit status: 0 or 78.
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aibridge import agent
+from aibridge import agents
 from callbook import __main__ as callbook
 from callbook.database import url_of
 from gateway import __main__ as gateway
+from shared.agents.directory import AgentsError
 from shared.process import EX_CONFIG, ConfigError
 from shared.settings import misspelt
 
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     Parser("check", __doc__).parse_args(arguments)
     settings = here.settings()
     checks: list[Callable[[], object]] = [
-        lambda: agent.load(settings.agent_file),
+        lambda: agents.load(settings, here.directory()),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
     ]
@@ -34,11 +36,13 @@ def main(arguments: Sequence[str]) -> int:
     for check in checks:
         try:
             check()
+        except AgentsError as exc:
+            problems += exc.problems
         except ConfigError as exc:
             problems.append(str(exc))
     for problem in problems:
         print(problem)
     if not problems:
         model = settings.openai_realtime_model if settings.openai_api_key else "the simulated model (no OPENAI_API_KEY)"
-        print(f"The settings and the agent can be used, with {model}.")
+        print(f"The settings and the agents can be used, with {model}.")
     return EX_CONFIG if problems else 0

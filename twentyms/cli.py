@@ -16,7 +16,7 @@ from .arguments import EX_USAGE, nearest
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("twentyms.demo", "carry one call through the whole pipeline, with the simulated model, and judge it"),
     "run": ("twentyms.run", "start all processes; without OPENAI_API_KEY, with the simulated model"),
-    "check": ("twentyms.check", "check settings and agent, without starting anything or asking anyone"),
+    "check": ("twentyms.check", "check settings and agents, without starting anything or asking anyone"),
     "doctor": ("twentyms.doctor", "try everything that a call needs, and say what to do about what is missing"),
     "call": ("twentyms.call", "place a call to the gateway of this machine, and judge what the caller heard"),
     "calls": ("twentyms.calls", "list the newest calls, or show one with its transcript"),

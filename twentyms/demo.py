@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     verdict = judge(call, sessions)
     write_wav(call, out / "call.wav")
     try:
-        write_timeline(call, sessions, verdict, out / "timeline.png")
+        write_timeline(call, sessions, verdict, out / "timeline.png", lead_ms=lead_ms)
         seen = f"and look at {out / 'timeline.png'}"
     except ModuleNotFoundError:
         seen = "and install matplotlib for a picture of it: pip install 'twentyms[pictures]'"

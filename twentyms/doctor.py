@@ -24,7 +24,8 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from aibridge import agent
+from aibridge import agents
+from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
@@ -180,10 +181,12 @@ async def model(settings: Settings) -> list[Finding]:
     if not settings.openai_api_key:
         return []
     client = AsyncOpenAI(api_key=settings.openai_api_key, base_url=settings.openai_base_url or None)
-    name = settings.openai_realtime_model
     try:
+        known = agents.load(settings, here.directory())
+        chosen = known.default
+        client = Servers(client).of(chosen, known.keys).client
         async with asyncio.timeout(2 * TIMEOUT_S):
-            return await _ask(client, name, session_config(agent.load(settings.agent_file), name))
+            return await _ask(client, chosen.model, session_config(chosen, chosen.model))
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:
@@ -216,14 +219,14 @@ async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
                 advice = "look at platform.openai.com: quota, billing, access to the model"
                 return [Finding("bad", "model", f"{name} does not answer: {reason}", advice)]
             elif event.type == "error":
-                advice = "compare AGENT_FILE with aibridge/agent.toml"
+                advice = "compare the agent's file with aibridge/agent.toml"
                 return [Finding("bad", "model", f"refuses the agent's session: {event.error.code}", advice)]
     round_trip_ms = (configured - opened) * 1e3
     first_ms = (spoke - configured) * 1e3
     text = f"{name} answers: open {(opened - begun) * 1e3:.0f} ms, round trip {round_trip_ms:.0f} ms, "
     text += f"first sound {first_ms:.0f} ms"
     if first_ms > SLOW_MS:
-        advice = "callers wait for it at every turn: lower reasoning_effort in AGENT_FILE, or take a smaller model"
+        advice = "callers wait for it at every turn: lower the agent's reasoning_effort, or take a smaller model"
         return [Finding("note", "model", text, advice)]
     return [Finding("ok", "model", text)]
 

@@ -45,9 +45,11 @@ def describe(seen: PathFigures) -> str:
 
 def advice(seen: PathFigures, settings: Settings) -> str:
     """What to set for this path; empty: nothing."""
-    _, most_ms = settings.lead_bounds_ms
+    least_ms, most_ms = settings.lead_bounds_ms
     if seen.needed_ms <= most_ms:
-        return ""
+        if not seen.gap_ms or seen.needed_ms <= least_ms:
+            return ""
+        return f"set TX_LEAD_MIN_MS={seen.needed_ms}: the lead had fallen below what the path needs when the gap came"
     if seen.needed_ms <= WITHDRAW_LEAD_MAX_MS:
         return f"set TX_LEAD_MAX_MS={WITHDRAW_LEAD_MAX_MS}: the lead then follows the path up to there"
     if seen.needed_ms <= LEAD_MAX_MS:

@@ -1,9 +1,10 @@
-"""Run one of the two ends that are not ours. Neither needs a running twentyms, nor its settings.
+"""Run what is not ours: one of the two ends, or the network. None needs a running twentyms, nor its settings.
 
   carrier   place calls as Twilio does, to the voice webhook of any server of Media Streams
   model     answer as OpenAI's Realtime API does, to any client: set OPENAI_BASE_URL to the address that it prints
+  network   a bad path to any server: `network proxy` stalls, everywhere; `network tun` loses packets (Linux, root)
 
-`twentyms simulate carrier --help` and `twentyms simulate model --help` explain each.
+`twentyms simulate carrier --help` and the same of the others explain each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import Caller
 from simulator.carrier.client import Exchange
 from simulator.model import server
+from simulator.network import proxy, tun
 
 from .arguments import EX_USAGE, Parser, nearest
 from .caller import SCRIPTS, Watched, script
@@ -40,21 +42,50 @@ MODEL: Final = """Answer as OpenAI's Realtime API does, with recorded sentences,
 
 /healthz says how many sessions are open, and /simulator/sessions?request_id=CALL what each saw and said.
 """
+PROXY: Final = """Stand in front of a server, and hand everything on late, in both directions, until Ctrl-C.
+
+  twentyms simulate network proxy --port 9001 --to 127.0.0.1:8080 --delay 30 --stall 400 --stall-every 8000
+  twentyms simulate carrier --url http://127.0.0.1:9001/twilio/voice
+
+The server's PUBLIC_URL must then name the proxy. Prints its address as JSON. Loses nothing: behind any proxy, a lost
+packet looks like a stall. `--tls` puts HAProxy on both sides of the stalls, and TLS in between.
+"""
+TUN: Final = """Make a network of two addresses with a bad path in between, until Ctrl-C. Needs Linux, root and `ip`.
+
+  twentyms simulate network tun --delay 60 --loss 0.01
+  ip netns exec twentyms-1 twentyms simulate carrier --url http://10.213.1.1:8080/twilio/voice
+
+What runs in the namespace reaches the machine under the near address, over real TCP that loses packets. Prints the
+namespace and both addresses as JSON; at the end, how many packets it carried and lost.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Raises ConfigError for a port that cannot be used, and for a recording that cannot be spoken."""
+    """Raises ConfigError for what this machine does not permit, and for a recording that cannot be spoken."""
     match list(arguments):
         case ["carrier", *rest]:
             return carrier(rest)
         case ["model", *rest]:
             server.main(rest, Parser("simulate model", MODEL))
             return 0
+        case ["network", "proxy", *rest]:
+            proxy.main(rest, Parser("simulate network proxy", PROXY))
+            return 0
+        case ["network", "tun", *rest]:
+            tun.main(rest, Parser("simulate network tun", TUN))
+            return 0
+        case ["network", "-h" | "--help"]:
+            print(f"usage: twentyms simulate network proxy|tun [...]\n\n{PROXY}\n{TUN}", end="")
+            return 0
+        case ["network", *_]:
+            advice = "network is either proxy or tun; see twentyms simulate network --help"
+            print(f"twentyms simulate: {advice}", file=sys.stderr)
         case [] | ["-h" | "--help", *_]:
-            print(f"usage: twentyms simulate carrier|model [...]\n\n{__doc__}", end="")
+            print(f"usage: twentyms simulate carrier|model|network [...]\n\n{__doc__}", end="")
             return 0
         case [wrong, *_]:
-            advice = f"unknown end {wrong}{nearest(wrong, ('carrier', 'model'))}; see twentyms simulate --help"
+            parts = ("carrier", "model", "network")
+            advice = f"there is no {wrong} to simulate{nearest(wrong, parts)}; see twentyms simulate --help"
             print(f"twentyms simulate: {advice}", file=sys.stderr)
     return EX_USAGE
 

@@ -119,13 +119,13 @@ def _path(axes: Axes, path: list[dict[str, Any]], at: Any, length_s: float) -> N
             axes.text(at_s, 0.98 * top_ms, text, color=_COLOURS["bad"], va="top", fontsize=7.5, clip_on=True)
     least = min((sample["least_ms"] for sample in path if sample["least_ms"]), default=0)
     axes.set_ylim(0, top_ms)
-    axes.set_ylabel("ms")
+    axes.yaxis.set_major_formatter("{x:.0f} ms")
     axes.set_title(f"least round trip {least} ms", loc="right", fontsize=8.5, color=_COLOURS["soft"])
     axes.grid(color="#e3e7ed", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.legend(loc="upper left", ncols=2, frameon=False, fontsize=8, borderaxespad=0.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8, borderaxespad=0.0)
 
 
 def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_per_s: float) -> None:

@@ -34,6 +34,7 @@ from ..models.port import (
     TurnTaken,
 )
 from . import story, successor
+from .agent import Agent
 from .call_line import CallLine
 from .commands import (
     Command,
@@ -73,11 +74,20 @@ class Call:
     """From CallStarted to CallEnded."""
 
     def __init__(
-        self, shell: Shell, *, call: int, call_sid: str, gateway: str, conversation: Conversation, reporter: Reporter
+        self,
+        shell: Shell,
+        *,
+        call: int,
+        call_sid: str,
+        gateway: str,
+        agent: Agent,
+        conversation: Conversation,
+        reporter: Reporter,
     ) -> None:
         self.call = call
         self.call_sid = call_sid
         self.gateway = gateway
+        self.agent = agent
         self.conversation = conversation
         self.reporter = reporter
         self.due_ns: int | None = None
@@ -110,8 +120,8 @@ class Call:
 
     # --- the beginning ---
 
-    def start(self, coming: Model | None) -> None:
-        """The media socket is open. `coming` is the session dialled ahead; None: that failed, or never happened."""
+    def start(self, coming: Model) -> None:
+        """The media socket is open. `coming` is the session dialled for it."""
         self.line.ask()
         self._coming = coming
         self._carry_out(self.conversation.start(self._shell.now_ns))
@@ -151,11 +161,15 @@ class Call:
 
     # --- losses ---
 
+    def memory(self) -> bytes:
+        """What a successor needs."""
+        return story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+
     def tell_memory(self) -> None:
         """Leave the memory for a successor with the gateway, unless the gateway has it."""
         if self._memory is not None:
             return
-        memory = story.encode(*successor.tell(self.conversation, self._epoch_ns, self.line.base))
+        memory = self.memory()
         if hash(memory) != self._kept:
             self._kept = hash(memory)
             self._shell.to_gateway(self.gateway, CallMemory(self.call, memory))
@@ -189,8 +203,9 @@ class Call:
 
     # --- what happens ---
 
-    def caller_audio(self, data: bytes) -> None:
-        self.caller_heard_ns = self._shell.now_ns
+    def caller_audio(self, data: bytes, at_ns: int) -> None:
+        """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
+        self.caller_heard_ns = at_ns
         self.conversation.caller.take(data)
         if self._session is not None:
             self._session.hear(data)
@@ -276,7 +291,7 @@ class Call:
                 if self._coming is not None:
                     self._coming.close()
                 self._coming = Dialled(
-                    self._shell, self.call_sid, self.conversation.numbers, resumed=True, call=self
+                    self._shell, self.call_sid, self.agent, self.conversation.numbers, resumed=True, call=self
                 ).session
             case LeaveSession():
                 if self._session is not None:
@@ -300,8 +315,9 @@ class Dialled:
     """A session from dialling to its end. Its events go to `call`, once the media socket of that is there."""
 
     def __init__(
-        self, shell: Shell, call_sid: str, numbers: Numbers, *, resumed: bool, call: Call | None = None
+        self, shell: Shell, call_sid: str, agent: Agent, numbers: Numbers, *, resumed: bool, call: Call | None = None
     ) -> None:
+        self.agent = agent
         self.numbers = numbers
         # Twilio returned with a call whose media socket was lost.
         self.resumed = resumed
@@ -309,7 +325,7 @@ class Dialled:
         # The session does not come: True when no other would, False when a retry may help; None while it may still
         # come.
         self.refused: bool | None = None
-        self.session = shell.dial(call_sid, numbers, self)
+        self.session = shell.dial(call_sid, agent, numbers, self)
 
     def event(self, event: ModelEvent | SessionReady) -> None:
         if self.call is not None:

@@ -44,6 +44,7 @@ class CallLine:
         self.call = call
         self.gateway = gateway
         self.handover = 0
+        self._lead_ms = conversation.rules.own_lead_ms
         self._conversation = conversation
         self._shell = shell
         # How often the line was requested, and since when txpacer owes an answer (ns; 0: it owes none).
@@ -77,7 +78,7 @@ class CallLine:
     def ask(self) -> None:
         """Request the line. The answer says what the line holds."""
         self._count_ask()
-        self._shell.to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks))
+        self._shell.to_pacer(OpenLine(self.call, self.gateway, self.handover, self._asks, self._lead_ms))
 
     def ask_again(self, epoch: int) -> list[PlayoutFinished | Withdrawn]:
         """txpacer has not answered. Its epoch is `epoch` now: it was restarted, or its answer is late."""
@@ -157,7 +158,9 @@ class CallLine:
         self._count_ask()
         epoch, seq = self._lost.epoch, self._lost.seq
         self._shell.to_pacer(
-            RestoreLine(self.call, self.gateway, epoch, seq, head, offset, ear_ns, self.handover, self._asks)
+            RestoreLine(
+                self.call, self.gateway, epoch, seq, head, offset, ear_ns, self.handover, self._asks, self._lead_ms
+            )
         )
         now_ns = self._shell.now_ns
         reports: list[PlayoutFinished | Withdrawn] = [

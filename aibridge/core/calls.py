@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal
 
 from shared import liveness
+from shared.agents.agent_file import AgentRules
 from shared.liveness import ns
 from shared.messages import (
     CallAdopted,
@@ -35,36 +37,34 @@ from shared.messages import (
     WorkerState,
 )
 from shared.metrics import Page
-from shared.plan import CallOrder
+from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
+from . import story
+from .agent import Agent, Agents
 from .call import Call, Dialled
 from .conversation import Conversation
+from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
 from .reporter import Reporter
-from .rules import Rules, Script
+from .rules import Rules
 from .shell import Shell
 
 # The statechart of each kind of model.
 STATECHARTS: Final = {"half_duplex": Conversation}
 # Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
-# Stream tokens, and orders of calls that ended here, that stay known: minutes of a busy cell.
-REMEMBERED_MAX: Final = 10_000
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all calls of a worker have in common. `model` is the requested model's name."""
+    """What all calls of a worker have in common. `recording` is the setting; an agent may have its own."""
 
     number: int
-    script: Script
-    rules: Rules
+    rules_of: Callable[[AgentRules], Rules]
     abilities: Abilities
-    model: str
-    is_recorded: bool = False
+    recording: Literal["off", "on"] = "off"
+    fallback_ends_call: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class _Gateway:
 @dataclass
 class _Offer:
     dialled: Dialled
+    plan: CallPlan
     # When the stream token expires.
     until_ns: int
 
@@ -83,8 +84,10 @@ class _Offer:
 class Calls:
     """Messages of gateways and txpacer in; what follows goes to `shell`. Call `sweep` once a second."""
 
-    def __init__(self, shell: Shell, setup: Setup, page: Page, rng: random.Random) -> None:
+    def __init__(self, shell: Shell, setup: Setup, agents: Agents, page: Page, rng: random.Random) -> None:
         self.by_number: dict[int, Call] = {}
+        # The agents of new calls. A live call keeps its own.
+        self.agents = agents
         self.gateways: dict[str, _Gateway] = {}
         self._shell = shell
         self._setup = setup
@@ -100,9 +103,9 @@ class Calls:
         self._silenced: set[int] = set()
         # Calls taken over from another worker.
         self._adopted: set[str] = set()
-        # Tokens of calls that began, and orders of calls that this worker ended: gateways do not share them.
+        # Tokens of calls that began, and calls that were handed on: gateways do not share them.
         self._tokens: OrderedDict[str, int] = OrderedDict()
-        self._orders: OrderedDict[str, CallOrder] = OrderedDict()
+        self._handed_on = HandedOn()
         self._pacer_epoch: int | None = None
         # When it last answered, ns.
         self._pacer_seen_ns = 0
@@ -126,7 +129,7 @@ class Calls:
         if type(message) is CallerAudio:  # nearly every one
             known = self.by_number.get(message.call)
             if known is not None:
-                known.caller_audio(message.data)
+                known.caller_audio(message.data, message.at_ns)
             return
         match message:
             case CallOffered():
@@ -135,6 +138,9 @@ class Calls:
                 self._withdraw_offer(call_sid)
             case CallStarted():
                 self._started(message)
+            case CallOver(call_sid, order):
+                self._handed_on.note(call_sid, order)
+                self._tell_gateways(message, but=gateway)
             case GatewayHello(draining=is_draining):
                 if gateway not in self.gateways:
                     for call_sid in self._adopted:
@@ -197,14 +203,16 @@ class Calls:
     def _offered(self, offered: CallOffered) -> None:
         """A webhook was answered. Twilio may repeat a webhook."""
         call_sid = offered.call_sid
-        if call_sid in self._by_sid or call_sid in self._orders:
-            return  # this worker has the conversation and its session
+        if not offered.returned and (call_sid in self._by_sid or self._handed_on.order(call_sid)):
+            return  # this worker has the conversation and its session, or the order
         until_ns = self._shell.now_ns + ns(liveness.TOKEN_S)
         if call_sid in self._offers:
             self._offers[call_sid].until_ns = until_ns
         else:
-            dialled = Dialled(self._shell, call_sid, Numbers(), resumed=offered.resumed)
-            self._offers[call_sid] = _Offer(dialled, until_ns)
+            told = self.agents.of_story(self._handed_on.story(call_sid).agent) if offered.returned else None
+            agent = told or self._agent(call_sid, offered.plan)
+            dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=offered.resumed)
+            self._offers[call_sid] = _Offer(dialled, offered.plan, until_ns)
 
     def _withdraw_offer(self, call_sid: str) -> None:
         """The call does not come, or came to another worker."""
@@ -213,10 +221,26 @@ class Calls:
             self._page.counter("bridge_sessions", "unused").inc()
             offer.dialled.session.close()
 
-    def _take_offer(self, call_sid: str) -> Dialled:
-        """The session of a call that begins. Without an offer, the worker was restarted after the webhook: dial now."""
+    def _agent(self, call_sid: str, plan: CallPlan) -> Agent:
+        agent = self.agents.of_plan(plan)
+        if agent is None:
+            self._page.counter("bridge_agents_unknown").inc()
+            advice = "the default agent answers; send SIGHUP to aibridge"
+            self._shell.log.error("call %s: there is no agent %s here, so %s", call_sid, plan.agent, advice)
+            agent = self.agents.default.in_call(plan)
+        return agent
+
+    def _take_offer(self, call_sid: str, plan: CallPlan, told: Agent | None) -> Dialled:
+        """The session of a call that begins; `told`: the agent of a predecessor's story.
+
+        Without an offer, the worker was restarted after the webhook: dial now.
+        """
         offer = self._offers.pop(call_sid, None)
-        return offer.dialled if offer else Dialled(self._shell, call_sid, Numbers(), resumed=True)
+        if offer is not None:
+            if offer.dialled.agent == told or (told is None and offer.plan == plan):
+                return offer.dialled
+            offer.dialled.session.close()
+        return Dialled(self._shell, call_sid, told or self._agent(call_sid, plan), Numbers(), resumed=True)
 
     # --- the life of a call ---
 
@@ -230,8 +254,12 @@ class Calls:
             shell.to_gateway(gateway, RefuseCall(started.call))
             return
         self._tell_gateways(CallTaken(call_sid), but=gateway)
-        if call_sid in self._orders:
-            shell.to_gateway(gateway, EndCall(started.call, self._orders[call_sid], 0))
+        live = self._by_sid.get(call_sid)
+        if started.returned and live is not None and live.end_call is not None:
+            self._end(live, "hung-up")  # the gateway that closed its socket says so later
+        order = None if started.returned else self._handed_on.order(call_sid)
+        if order is not None:
+            shell.to_gateway(gateway, EndCall(started.call, order, 0))
         elif call_sid in self._by_sid:
             self._returned(self._by_sid[call_sid], started)
         else:
@@ -239,22 +267,34 @@ class Calls:
 
     def _begin(self, started: CallStarted) -> None:
         setup, call_sid = self._setup, started.call_sid
-        dialled = self._take_offer(call_sid)
+        plan, told, memory = started.plan, None, started.memory
+        is_back = bool(started.returned) and not started.handover
+        if is_back:
+            memory = self._handed_on.take_back(call_sid, plan, started.returned)
+        if memory:
+            predecessor, _ = story.decode(memory)
+            told = self.agents.of_story(predecessor.agent)
+            plan = predecessor.plan if told is not None else plan
+        dialled = self._take_offer(call_sid, plan, told)
+        agent = dialled.agent
+        is_recorded = agent.is_recorded(setup.recording)
         conversation = STATECHARTS[setup.abilities.kind](
-            script=setup.script,
-            rules=setup.rules,
+            script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
+            rules=setup.rules_of(agent.rules),
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
-            plan=started.plan,
+            plan=plan,
+            agent=agent.told(),
         )
         reporter = Reporter(
             self._shell,
             call=started.call,
             call_sid=call_sid,
             stream_sid=started.stream_sid,
-            model=setup.model,
-            record=setup.is_recorded and not started.handover,
+            agent=agent.name,
+            model=agent.model,
+            record=is_recorded and not started.handover,
             resumed=dialled.resumed,
             history=conversation.history,
         )
@@ -263,6 +303,7 @@ class Calls:
             call=started.call,
             call_sid=call_sid,
             gateway=started.gateway,
+            agent=agent,
             conversation=conversation,
             reporter=reporter,
         )
@@ -271,7 +312,8 @@ class Calls:
             self._adopted.add(call_sid)
             self._tell_gateways(CallAdopted(call_sid))
             reporter.first_frame(self._shell.now_ns)
-            call.resume(dialled.session, started.memory, started.handover)
+        if started.handover or is_back:
+            call.resume(dialled.session, memory, started.handover)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:
@@ -302,7 +344,7 @@ class Calls:
         self._parked.pop(number, None)
         self._adopted.discard(call_sid)
         if call.end_call is not None:
-            remember(self._orders, call_sid, call.end_call.order)
+            self._handed_on.note(call_sid, call.end_call.order, call.memory())
             self._tell_gateways(CallOver(call_sid, call.end_call.order))
         if reason != "moved":
             self._shell.to_pacer(CloseLine(number))
@@ -367,11 +409,3 @@ class Calls:
         """The process ends: note how far the conversations came."""
         for call in self.by_number.values():
             call.reporter.ended(self._shell.now_ns, "stopped")
-
-
-def remember(table: OrderedDict[str, Value], key: str, value: Value) -> Value:
-    """Enter `value` unless `key` has one, and drop the oldest entry beyond REMEMBERED_MAX. Returns the key's value."""
-    known = table.setdefault(key, value)
-    if len(table) > REMEMBERED_MAX:
-        table.popitem(last=False)
-    return known

@@ -185,7 +185,7 @@ class Conversation(ResponseEvents):
         if self.is_protected(now_ns):
             return FloorEvent.SPEAKS_OVER_PROTECTED
         if self.is_interruptible():
-            confirms = self._rules.confirm_ns and self._rules.barge_in != "drain"
+            confirms = self.rules.confirm_ns and self.rules.barge_in != "drain"
             return FloorEvent.MAY_SPEAK_OVER_AI if confirms else FloorEvent.SPEAKS_OVER_AI
         return FloorEvent.SPEAKS_OVER_DRAIN if self.playout.is_audible() else FloorEvent.SPEAKS_ALONE
 

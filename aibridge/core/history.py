@@ -7,7 +7,10 @@ align words with audio exactly. The words are therefore cut here, at the share o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import add
 from typing import Final, Literal
+
+from msgspec import structs
 
 from ..models.port import Usage
 from .story import Said
@@ -106,27 +109,6 @@ class Interruption:
     cancelled: bool
 
 
-@dataclass
-class UsageTotal:
-    """Tokens of all responses of a call."""
-
-    responses: int = 0
-    input_text: int = 0
-    input_audio: int = 0
-    input_cached: int = 0
-    output_text: int = 0
-    output_audio: int = 0
-
-    def add(self, usage: Usage) -> None:
-        """Count one response."""
-        self.responses += 1
-        self.input_text += usage.input_text
-        self.input_audio += usage.input_audio
-        self.input_cached += usage.input_cached
-        self.output_text += usage.output_text
-        self.output_audio += usage.output_audio
-
-
 def cut_text(text: str, share: float) -> str:
     """The first `share` (0 to 1) of `text`, whole words only."""
     end = round(len(text) * share)
@@ -144,7 +126,9 @@ class History:
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
-    usage: UsageTotal = field(default_factory=UsageTotal)
+    # Responses whose tokens are known, and the tokens of all of them.
+    responses: int = 0
+    usage: Usage = field(default_factory=Usage)
     # When the speech of turns that are not taken yet began and stopped, by turn.
     _speech: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     # The turns whose audio a new session hears again, oldest first: its next turns are these, not new ones.
@@ -187,6 +171,11 @@ class History:
         if turn is not None:
             self._changes(turn)
         return turn
+
+    def count_usage(self, usage: Usage) -> None:
+        """Count one response."""
+        self.responses += 1
+        self.usage = Usage(*map(add, structs.astuple(self.usage), structs.astuple(usage)))
 
     def add_words(self, utterance: int, words: str, *, is_all: bool) -> None:
         """Words of the AI: one more piece, or all of them."""

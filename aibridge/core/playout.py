@@ -168,7 +168,7 @@ class Playout:
                 case LineAct.RESUME:
                     commands.append(ResumeSpeech())
                 case LineAct.WITHDRAW:
-                    clear = self._barge_in == "clear"
+                    clear = self._barge_in == "clear" and self._interruption is not None
                     self._generation += clear
                     commands.append(WithdrawSpeech(self.withdrawing_through, clear))
         return commands
@@ -181,17 +181,21 @@ class Playout:
             return []
         self._interruption = interruption
         self._effective_ns = now_ns if protected else at_ns
-        self.withdrawing_through = self.utterances.last_open()
-        self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         touched = {utterance.response for utterance in self.utterances.open()}
-        commands = self.step(LineEvent.WITHDRAW)
+        commands = self.withdraw(now_ns)
         for number in touched:
             response = self._responses.get(number)
             if response is not None and response.truth.step(TruthEvent.INTERRUPTED):
                 commands += self._truth.tell(response)
+        return commands
+
+    def withdraw(self, now_ns: int) -> list[Command]:
+        """Take back all speech that the line has not paced."""
+        self.withdrawing_through = self.utterances.last_open()
+        self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         for utterance in self.utterances.open():
             utterance.kept.clear()
-        return commands
+        return self.step(LineEvent.WITHDRAW)
 
     # --- from the line ---
 

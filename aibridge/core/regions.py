@@ -47,11 +47,14 @@ class Regions:
         rng: random.Random,
         numbers: Numbers | None = None,
         plan: CallPlan | None = None,
+        agent: bytes = b"",
     ) -> None:
+        """`agent` is the agent as the story tells it."""
         self.plan = plan or CallPlan()
+        self.agent = agent
         self.numbers = numbers or Numbers()
         self._script = script
-        self._rules = rules
+        self.rules = rules
         self._metrics = metrics
         illegal = metrics.illegal
         self.timers = Timers()
@@ -85,6 +88,8 @@ class Regions:
         self.notice_said: list[Utterance] = []
         # The order with which the goodbye hands the call on.
         self.order: CallOrder = HangUp()
+        # How the order ended from which the caller is back, until the model has spoken about it; "": there was none.
+        self.returned = ""
         # The caller's last turn in the model's conversation; 0: none.
         self._last_turn = 0
         # When the caller's last speech began, and when the unanswered turn ended (0: there is none).
@@ -114,7 +119,7 @@ class Regions:
         """Whether an interruption would stop something: a response or speech of the AI."""
         if self.making.state in (Making.REQUESTED, Making.ACTIVE):
             return True
-        return self._rules.barge_in != "drain" and self.playout.is_audible()
+        return self.rules.barge_in != "drain" and self.playout.is_audible()
 
     def step_making(self, event: MakingEvent, now_ns: int) -> list[Command]:
         commands: list[Command] = []
@@ -139,7 +144,7 @@ class Regions:
                 case FloorAct.INTERRUPT_LATE:
                     commands += self._interrupt(now_ns, protected=True)
                 case FloorAct.PAUSE_LINE:
-                    self.timers.set(Due.CONFIRM, now_ns + self._rules.confirm_ns)
+                    self.timers.set(Due.CONFIRM, now_ns + self.rules.confirm_ns)
                     commands += self.playout.step(LineEvent.PAUSE)
                 case FloorAct.RESUME_LINE:
                     self.timers.cancel(Due.CONFIRM)
@@ -156,7 +161,7 @@ class Regions:
         self._metrics.interruptions.inc()
         commands = self.step_making(MakingEvent.INTERRUPTED, now_ns)
         cancelled = bool(commands)
-        if self._rules.barge_in != "drain":
+        if self.rules.barge_in != "drain":
             self._metrics.cancels_spared.inc(not cancelled)
             commands += self.playout.interrupt(self._speech_ns, now_ns, protected=protected, cancelled=cancelled)
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))

@@ -28,6 +28,7 @@ class Reporter:
         call: int,
         call_sid: str,
         stream_sid: str,
+        agent: str,
         model: str,
         record: bool,
         resumed: bool,
@@ -37,6 +38,7 @@ class Reporter:
         self._call = call
         self._call_sid = call_sid
         self._stream_sid = stream_sid
+        self._agent = agent
         self._model = model
         self._record = record
         self._resumed = resumed
@@ -61,7 +63,9 @@ class Reporter:
     def _note_beginning(self, *, record: bool) -> None:
         began_ms = self._shell.unix_ms(self._began_ns)
         self._shell.note(
-            ConversationBegan(self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms)
+            ConversationBegan(
+                self._call_sid, self._stream_sid, self._model, record, self._resumed, began_ms, self._agent
+            )
         )
 
     def name_model(self, model: str) -> None:
@@ -99,14 +103,13 @@ class Reporter:
         if reason != "moved":  # else the worker that has the call now tells how they end
             for turn in self._open.values():
                 self._shell.note(self._cut_off(turn, at_ns))
-        usage = self._history.usage
-        at_ms = self._shell.unix_ms(at_ns)
+        usage, at_ms = self._history.usage, self._shell.unix_ms(at_ns)
         self._shell.note(
             ModelUsage(
                 self._call_sid,
                 self._call,
                 self._model,
-                usage.responses,
+                self._history.responses,
                 usage.input_text,
                 usage.input_audio,
                 usage.input_cached,

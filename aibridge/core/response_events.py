@@ -88,6 +88,8 @@ class ResponseEvents(SessionEvents):
             self._metrics.illegal.inc()
             return []
         is_wanted, spoke = response.reaches_line, bool(response.utterances)
+        if spoke:
+            self.returned = ""
         for number in event.unspoken:
             utterance, _ = self.utterances.receive(event.response, number, 0)
             self.playout.silence(utterance)
@@ -99,7 +101,7 @@ class ResponseEvents(SessionEvents):
         self.responses.end(response, event.cut_short)
         commands += self._truth.tell(response)
         if event.usage is not None:
-            self.history.usage.add(event.usage)
+            self.history.count_usage(event.usage)
         if event.outcome == "completed" and (spoke or response.purpose != "notice"):
             self.asking.failures = 0
         if event.outcome == "fatal":

@@ -21,6 +21,8 @@ class Rules:
     # Shorter speech is not an interruption; 0: any speech is.
     confirm_ns: int = 0
     lead_ns: int = 120 * _MS
+    # Where the line's lead starts, and its bounds; None: txpacer's settings.
+    own_lead_ms: tuple[int, int, int] | None = None
     # How long a call may be without a model before it gets the fallback.
     reconnect_ns: int = 10_000 * _MS
     # The age at which a session is replaced by a fresh one.

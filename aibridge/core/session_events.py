@@ -9,6 +9,7 @@ from .barge_in import FloorEvent
 from .cancel_once import Making, MakingEvent
 from .commands import Command, DialModel, UseSession
 from .greeting_protection import Opening, OpeningEvent
+from .handed_on import why_back
 from .owed_and_retry import HEARS_AGAIN_NS
 from .reconnect_and_renewal import SessionAct, SessionStep
 from .regions import Regions
@@ -83,5 +84,5 @@ class SessionEvents(Regions):
         if again and self.asking.purpose() is not None:
             # The new session hears these turns itself, and answers them.
             self.asking.not_before(now_ns + HEARS_AGAIN_NS)
-        commands: list[Command] = [UseSession(), *self._truth.replay()]
+        commands: list[Command] = [UseSession(), *self._truth.replay(why_back(self.returned))]
         return [*commands, HearAudio(audio)] if audio else commands

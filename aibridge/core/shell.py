@@ -8,6 +8,7 @@ from shared.facts import Fact
 from shared.messages import Message
 
 from ..models.port import Model, Numbers, Receiver
+from .agent import Agent
 
 
 class Log(Protocol):
@@ -15,6 +16,7 @@ class Log(Protocol):
 
     def info(self, msg: object, /, *args: object) -> None: ...
     def warning(self, msg: object, /, *args: object) -> None: ...
+    def error(self, msg: object, /, *args: object) -> None: ...
 
 
 class Timed(Protocol):
@@ -49,8 +51,8 @@ class Shell(Protocol):
     def note(self, fact: Fact) -> None:
         """Send a fact to callbook."""
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Model:
-        """Open a session for a call."""
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Model:
+        """Open a session of this agent for a call."""
 
     def plan(self, call: Timed) -> None:
         """Call `advance` at `due_ns`, which has changed; None: never."""

@@ -43,6 +43,8 @@ class Story(msgspec.Struct, frozen=True):
     """Everything that a successor needs, on any machine."""
 
     plan: CallPlan = CallPlan()
+    # The agent as the call began with it; aibridge/agent.py reads it.
+    agent: bytes = b""
     turns: tuple[Said, ...] = ()
     # The name of each region's state, by the region's name.
     states: dict[str, str] = {}
@@ -51,6 +53,8 @@ class Story(msgspec.Struct, frozen=True):
     has_spoken: bool = False
     # What the goodbye hands the call on to.
     order: CallOrder = HangUp()
+    # How the order ended from which the caller came back, until the model has spoken about it; "": there was none.
+    returned: str = ""
 
 
 class LineMemory(msgspec.Struct, frozen=True):
@@ -67,7 +71,11 @@ class LineMemory(msgspec.Struct, frozen=True):
 
 def encode(story: Story, line: LineMemory) -> bytes:
     """Both in one: what `decode` takes."""
-    told = {"version": VERSION, "story": msgspec.to_builtins(story), "line": msgspec.to_builtins(line)}
+    told = {
+        "version": VERSION,
+        "story": msgspec.to_builtins(story, builtin_types=(bytes,)),
+        "line": msgspec.to_builtins(line),
+    }
     encoded: bytes = msgpack.packb(told)
     return encoded
 

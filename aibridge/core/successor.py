@@ -6,9 +6,10 @@ the speech that the line still has, and then handles the loss of its predecessor
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
+
+from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
 from ..models.port import Purpose
 from .barge_in import Floor
@@ -19,7 +20,7 @@ from .conversation import Conversation
 from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
-from .playout import LineEvent
+from .playout import LineEvent, LineState
 from .responses import Truth
 from .story import LineMemory, Said, Story
 from .utterances import Utterance
@@ -48,11 +49,13 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
+        agent=talk.agent,
         turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
         purpose=active.purpose if active is not None else talk.asking.requested if is_asked else "",
         has_spoken=active is not None and bool(active.utterances),
         order=talk.order,
+        returned=talk.returned,
     )
     purposes: dict[int, str] = {}
     for utterance in talk.utterances.open():
@@ -112,7 +115,7 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
-    talk.order = story.order
+    talk.order, talk.returned = story.order, story.returned
     if not story.states and in_line:
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
@@ -133,6 +136,8 @@ def successor(
     talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
     # An answer to a withdrawal went to the predecessor.
     commands = talk.playout.step(LineEvent.ANSWERED)
+    if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
+        commands += talk.playout.withdraw(now_ns)
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
@@ -146,6 +151,16 @@ def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
         chart.state = state
 
 
+def _is_scrap(last: InLine, now_ns: int) -> bool:
+    """Whether an utterance broke off, and the silent line still holds less than a frame of it.
+
+    Ended now, that part would be heard as a click after a gap.
+    """
+    (_, size, paced, ended, ear_ns), _ = last
+    is_silent = bool(ear_ns) and ear_ns + paced * BYTE_NS < now_ns + FRAME_NS
+    return not ended and 0 < size - paced < FRAME_BYTES and is_silent
+
+
 def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMemory) -> None:
     """Book an utterance that the predecessor gave the line."""
     number = utterance.number
@@ -153,7 +168,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
     response = talk.responses.add(talk.numbers.next_response(), purpose, Truth.TOLD)
     response.utterances.append(number)
     utterance.response = response.number
-    utterance.kept = deque((speech,) if speech else ())
+    utterance.kept = [speech] if speech else []
     turn = talk.history.of_utterance(number)
     if turn is None or turn.speech is None:
         turn = talk.history.begin_utterance(utterance)
@@ -185,6 +200,7 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
         # Unless the new session hears the rest of it: the turn that begins then is answered instead.
         talk.asking.owe("repeat", now_ns)
         talk.asking.not_before(now_ns + HEARS_AGAIN_NS)
-    if talk.asking.chart.state is Owed.ANSWER and last and last[0].role == "caller" and not last[0].text:
+    is_wordless = bool(last) and last[0].role == "caller" and not last[0].text
+    if talk.asking.chart.state is Owed.ANSWER and is_wordless and not talk.returned:
         talk.asking.owe("repeat", now_ns)  # the words are lost
     return commands + talk.settle(now_ns)

@@ -74,8 +74,11 @@ class TruthTeller:
         if ours_ms is not None:
             self._metrics.history_error.observe(abs(ours_ms - heard_ms) / 1e3)
 
-    def replay(self) -> list[Command]:
-        """Tell a new session what was said; of each turn of the AI, the words that were heard or will be."""
+    def replay(self, note: str = "") -> list[Command]:
+        """Tell a new session what was said; of each turn of the AI, the words that were heard or will be.
+
+        `note` comes last.
+        """
         self._told.clear()
         self._truncated_ms.clear()
         commands: list[Command] = []
@@ -84,4 +87,6 @@ class TruthTeller:
             if turn.speech is not None:
                 self._told[turn.speech.number] = number
             commands.append(Tell(number, turn.role, text))
+        if note:
+            commands.append(Tell(self._next(), "note", note))
         return commands

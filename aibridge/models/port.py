@@ -240,13 +240,13 @@ class Forget:
 
 @dataclass(frozen=True)
 class Tell:
-    """Words that were said before this session, or outside of it.
+    """Words that were said before this session, or outside of it; or a note about the call, which nobody said.
 
     `number` counts what was told; `after` is the telling whose place these words take (0: they come last).
     """
 
     number: int
-    role: Literal["caller", "ai"]
+    role: Literal["caller", "ai", "note"]
     text: str
     after: int = 0
 

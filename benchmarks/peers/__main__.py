@@ -125,35 +125,46 @@ def measure(bench: Bench, chosen: argparse.Namespace) -> list[Figures]:
     return done
 
 
-def measure_peer(peer: Peer, chosen: argparse.Namespace, behaviour: Path) -> list[Figures]:
-    python = install(peer, chosen.out)
+@dataclass(frozen=True)
+class RunningPeer:
+    """A peer that is up, with a simulated model of its own."""
+
+    webhook_url: str
+    port: int
+    pid: int
+    model_port: int
+    model_pid: int
+
+
+@contextmanager
+def run_peer(peer: Peer, behaviour: Path, out: Path, *, host: str = "127.0.0.1") -> Iterator[RunningPeer]:
+    """Install the peer below `out`, and run it there on `host`. Raises ConfigError when it does not come up."""
+    python = install(peer, out)
     port, model_port = free_port(), free_port()
     base = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", "OPENAI_API_KEY": "sk-simulated"}
     env = base | {
+        "HOST": host,
         "PORT": str(port),
         "MODEL_URL": f"ws://127.0.0.1:{model_port}/v1/realtime?model=gpt-realtime-2.1",
         "OPENAI_AGENTS_DISABLE_TRACING": "1",
     }
-    model = [
-        sys.executable,
-        "-m",
-        "simulator.model.server",
-        "--port",
-        str(model_port),
-        "--behaviour",
-        str(behaviour),
-    ]
+    model = [sys.executable, "-m", "simulator.model.server", "--port", str(model_port), "--behaviour", str(behaviour)]
     with (
-        (chosen.out / f"{peer.name}.log").open("wb") as log,
+        (out / f"{peer.name}.log").open("wb") as log,
         _process(model, base, log, model_port) as served,
         _process([str(python), str(HERE / peer.app)], env, log, port) as app,
     ):
+        yield RunningPeer(f"http://127.0.0.1:{port}/twilio/voice", port, app.pid, model_port, served.pid)
+
+
+def measure_peer(peer: Peer, chosen: argparse.Namespace, behaviour: Path) -> list[Figures]:
+    with run_peer(peer, behaviour, chosen.out) as up:
         bench = Bench(
-            version(peer, python),
-            Callee(f"http://127.0.0.1:{port}/twilio/voice", "token"),
-            app.pid,
-            served.pid,
-            model_port,
+            version(peer, install(peer, chosen.out)),
+            Callee(up.webhook_url, "token"),
+            up.pid,
+            up.model_pid,
+            up.model_port,
             os.getpid(),
             _Judge(),
         )

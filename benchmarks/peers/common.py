@@ -1,6 +1,6 @@
 """The common part of the peers' apps. It runs in a peer's own environment, so it imports nothing of the project.
 
-Settings come from the environment: PORT, MODEL_URL (`ws://host:port/v1/realtime?model=...`) and OPENAI_API_KEY.
+Settings come from the environment: HOST, PORT, MODEL_URL (`ws://host:port/v1/realtime?model=...`) and OPENAI_API_KEY.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import uvicorn
 from fastapi import FastAPI, Response
 
+HOST = os.environ.get("HOST", "127.0.0.1")
 PORT = int(os.environ["PORT"])
 MODEL_URL = os.environ["MODEL_URL"]
 API_KEY = os.environ["OPENAI_API_KEY"]
@@ -36,4 +37,4 @@ def new_app() -> FastAPI:
 
 def serve(app: FastAPI) -> None:
     """Run uvicorn as `uvicorn[standard]` does: with uvloop and httptools where they are installed."""
-    uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning", access_log=False)
+    uvicorn.run(app, host=HOST, port=PORT, log_level="warning", access_log=False)

@@ -29,6 +29,8 @@ class Call:
     frames: FrameLog
     path: PathProbe
     path_log: PathLog
+    # See StreamToken.returned.
+    returned: str = ""
     heard: Heard = field(default_factory=Heard)
     audio_rate: AudioRate = field(default_factory=AudioRate)
     stage: Stage = Stage.TALKING

@@ -127,6 +127,7 @@ class Calls:
             FrameLog(self._metrics, self._pulse),
             PathProbe(self._metrics),
             PathLog(call_sid, start.stream_sid),
+            accepted.token.returned,
         )
         self.by_number[call.number] = self._by_sid[call_sid] = call
         self.chronicle.stream_began(
@@ -306,6 +307,13 @@ class Calls:
                 commands += handover.give_again(call, self._name, worker)
         return commands + (self._end(call, event, reason, close, now_ns) if reason else [])
 
+    def _order_for_others(self, call: Call, now_ns: int) -> list[Command]:
+        """Have the order told to the other gateways even if the call's worker has died since it gave it."""
+        another = self.neighbours.another_worker(call.worker, now_ns)
+        if call.order is None or another is None:
+            return []
+        return [ToWorker(another, CallOver(call.call_sid, call.order))]
+
     def _end(self, call: Call, event: Event, reason: str, close: Close, now_ns: int) -> list[Command]:
         """Tell everyone that the call is over, and forget it."""
         del self.by_number[call.number]
@@ -333,8 +341,10 @@ class Calls:
         seconds = (now_ns - call.started_ns) / 1e9
         return [
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
-            Release(call.number, call.worker),
+            # It takes along the audio that came before it; Release drops what is left.
             ToWorker(call.worker, CallEnded(call.number, reason)),
+            *(self._order_for_others(call, now_ns) if reason == "hung-up" else ()),
+            Release(call.number, call.worker),
             ToPacer(CloseLine(call.number)),
             *map(Note, call.path_log.take(self._unix_ms)),
             *map(Note, self.chronicle.stream_ended(ended)),

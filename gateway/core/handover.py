@@ -35,6 +35,7 @@ def announce(call: Call, gateway: str) -> list[Command]:
         call.plan,
         call.handovers,
         call.memory,
+        call.returned,
     )
     followed = [ToWorker(call.worker, FollowCall(call.number))] if call.followed else []
     return [ToWorker(call.worker, started), *followed]

@@ -65,6 +65,11 @@ class Neighbours:
     def worker_is_there(self, worker: int, now_ns: int) -> bool:
         return 0 <= worker < len(self._workers) and _recent(self._workers[worker].seen_ns, now_ns)
 
+    def another_worker(self, worker: int, now_ns: int) -> int | None:
+        """A worker beside this one; None when no other answers."""
+        others = (number for number in range(len(self._workers)) if number != worker)
+        return next((number for number in others if self.worker_is_there(number, now_ns)), None)
+
     def worker_is_ready(self, worker: int, now_ns: int) -> bool:
         return self.worker_is_there(worker, now_ns) and self._workers[worker].ready
 

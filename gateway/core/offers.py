@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from shared.agents.choice import Directory
 from shared.messages import CallOffered, CallTaken
 from shared.plan import CallOrder, CallPlan
 
@@ -18,6 +20,9 @@ from .metrics import Metrics
 from .neighbours import Neighbours
 from .rules import Rules
 from .tokens import StreamToken, TokenError, Tokens
+
+# Plans of calls that may return: live ones, and those that talk to a dialled party.
+PLANS_MAX: Final = 2_000
 
 
 class Answer(NamedTuple):
@@ -48,6 +53,10 @@ class Offers:
         self.lateness = Lateness(rules.late_ns)
         # No new call is offered; the media sockets of earlier offers may still come.
         self.draining = False
+        # The agents of new calls; None: aibridge has one agent.
+        self.agents: Directory | None = None
+        # By CallSid, oldest first: a plan never changes.
+        self._plans: OrderedDict[str, CallPlan] = OrderedDict()
         self._tokens = Tokens(key)
         self._neighbours = neighbours
         self._chronicle = chronicle
@@ -60,13 +69,15 @@ class Offers:
         now_ns: int,
         *,
         resumed: bool = False,
-        after_order: bool = False,
+        returned: str = "",
         worker: int | None = None,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
-        `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
+        `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
+        ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
         """
+        plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
         home = self._neighbours.home(call_sid) if resumed else dials_already
         holder = worker = worker if home is None else home
@@ -80,7 +91,7 @@ class Offers:
             call_sid,
             source=source,
             resumed=resumed,
-            after_order=after_order,
+            after_order=bool(returned),
             ready=worker is not None,
             late=self.lateness.is_full(now_ns),
             cell_calls=self._neighbours.calls(now_ns),
@@ -93,10 +104,20 @@ class Offers:
             return Answer(order, holder, {})
         packed = plans.pack(plan)
         token, token_id = self._tokens.mint(
-            worker, call_sid, plan.account_sid, now_ns, packed_plan=packed, resumed=resumed, source=source
+            worker,
+            call_sid,
+            plan.account_sid,
+            now_ns,
+            packed_plan=packed,
+            resumed=resumed,
+            returned=returned,
+            source=source,
         )
         self.admission.offered(call_sid, worker, now_ns, source)
-        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed))]
+        self._plans[call_sid] = plan
+        if len(self._plans) > PLANS_MAX:
+            self._plans.popitem(last=False)
+        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed, returned))]
         if worker != dials_already:
             self._neighbours.offered(worker)
             commands += self.withdraw(call_sid, dials_already)

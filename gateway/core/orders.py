@@ -9,8 +9,9 @@ Sources: twilio.com/docs/voice/twiml/dial, .../conference, and the Call resource
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from twilio.twiml.voice_response import Dial as DialVerb
 from twilio.twiml.voice_response import VoiceResponse
@@ -18,6 +19,17 @@ from twilio.twiml.voice_response import VoiceResponse
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
 
 from .twiml import resume_url
+
+# DialCallStatus of the request to `action`; "over" stands for any other word.
+DIAL_ENDS: Final = frozenset(("completed", "answered", "busy", "no-answer", "failed", "canceled"))
+
+
+def dial_end(query: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    """How the order of a call ended that returns from one, by its webhook; "" for any other webhook."""
+    if query.get("after") != "order":
+        return ""
+    status = fields.get("DialCallStatus", "")
+    return status if status in DIAL_ENDS else "over"
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,6 @@ class Orders:
             case _:
                 assert_never(order)
         return str(response)
-
-    def call_update(self, order: CallOrder, worker: int | None) -> dict[str, str]:
-        """The form of `POST .../Calls/{CallSid}.json` that carries the order out on a live call."""
-        if isinstance(order, HangUp):
-            return {"Status": "completed"}
-        return {"Twiml": self.twiml(order, worker)}
 
     def _dial(self, response: VoiceResponse, worker: int | None, **attributes: object) -> DialVerb:
         action = resume_url(self.origin, worker, after_order=True)

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from shared.agents.choice import Directory
 from shared.plan import CallPlan
 
 from .tokens import TokenError
@@ -35,9 +36,17 @@ class PlanError(ValueError):
     """A plan that is too large to travel."""
 
 
-def inbound(account_sid: str, from_number: str, to_number: str) -> CallPlan:
-    """The plan of an inbound call, with fields cut to FIELD_MAX."""
-    return CallPlan("inbound", account_sid[:FIELD_MAX], from_number[:FIELD_MAX], to_number[:FIELD_MAX])
+def inbound(
+    account_sid: str, from_number: str, to_number: str, made_ms: int, agents: Directory | None = None
+) -> CallPlan:
+    """The plan of an inbound call, with fields cut to FIELD_MAX. Without a directory, aibridge has one agent."""
+    account_sid, from_number, to_number = account_sid[:FIELD_MAX], from_number[:FIELD_MAX], to_number[:FIELD_MAX]
+    if agents is None:
+        return CallPlan("inbound", account_sid, from_number, to_number, made_ms=made_ms)
+    agent = agents.answering(to_number)
+    return CallPlan(
+        "inbound", account_sid, from_number, to_number, agent.name, agent_version=agent.version, made_ms=made_ms
+    )
 
 
 def pack(plan: CallPlan) -> str:

@@ -21,8 +21,11 @@ LIFE_NS: Final = ns(TOKEN_S)
 # Used tokens are remembered until they expire: enough for 160 new calls a second. Beyond that, tokens are refused.
 USED_MAX: Final = 10_000
 
-# token_id.worker.expiry in ms.resumed.source.mac; below the 500 characters that a <Parameter> may have.
-_SHAPE: Final = re.compile(r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([01])\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII)
+# token_id.worker.expiry in ms.resumed.source.mac; below the 500 characters that a <Parameter> may have. For a call that
+# is back from an order, `resumed` is StreamToken.returned.
+_SHAPE: Final = re.compile(
+    r"([\w-]{16})\.(\d{1,4})\.(\d{1,19})\.([01]|[a-z-]{2,16})\.([0-9a-f]{0,16})\.([0-9a-f]{64})", re.ASCII
+)
 
 
 def shared_key(auth_token: str) -> bytes:
@@ -38,9 +41,11 @@ class StreamToken:
 
     token_id: str
     worker: int
-    # An earlier media socket of the call was lost.
+    # The call had an earlier media socket.
     resumed: bool
     source: str
+    # The call is back from a Dial or a Conference: how that ended; "": it is not.
+    returned: str = ""
 
 
 class TokenError(Exception):
@@ -71,11 +76,12 @@ class Tokens:
         *,
         packed_plan: str = "",
         resumed: bool = False,
+        returned: str = "",
         source: str = "",
     ) -> tuple[str, str]:
         """`(token, token_id)` for a call from `source` that was offered to aibridge worker `worker`."""
         token_id = secrets.token_urlsafe(12)
-        signed = f"{token_id}.{worker}.{(now_ns + LIFE_NS) // 1_000_000}.{resumed:d}.{source}"
+        signed = f"{token_id}.{worker}.{(now_ns + LIFE_NS) // 1_000_000}.{returned or int(resumed)}.{source}"
         return f"{signed}.{self._mac(signed, call_sid, account_sid, packed_plan)}", token_id
 
     def use(self, token: str, call_sid: str, account_sid: str, now_ns: int, *, packed_plan: str = "") -> StreamToken:
@@ -95,7 +101,8 @@ class Tokens:
         if len(self._used) >= USED_MAX:
             raise TokenError("full")
         self._used[token_id] = expiry_ns
-        return StreamToken(token_id, int(match[2]), match[4] == "1", match[5])
+        returned = match[4] if match[4] not in ("0", "1") else ""
+        return StreamToken(token_id, int(match[2]), match[4] != "0", match[5], returned)
 
     def _mac(self, *fields: str) -> str:
         # Lengths come first, so two different lists of fields never give the same bytes.

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from shared.clock import unix_ms
 from shared.settings import Settings
 
 from ..core.calls import Calls
@@ -133,7 +134,9 @@ class Phone:
         if not self._rules.is_own_origin(request.headers.get("Origin")):
             self._refuse("call from a page of another origin")
         call_sid = "CA" + secrets.token_hex(16)
-        answer = self._calls.offers.take(call_sid, inbound(self._account_sid, FROM, ""), time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        plan = inbound(self._account_sid, FROM, "", unix_ms(now_ns), self._calls.offers.agents)
+        answer = self._calls.offers.take(call_sid, plan, now_ns)
         self._carry_out(answer.commands)
         if answer.order is not None:
             return self._json({"error": self._sorry}, 503)

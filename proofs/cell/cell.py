@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from aibridge.agent import Agent
 from aibridge.core import rules as conversation
+from aibridge.core.agent import Agent
 from gateway.core.rules import Rules as GatewayRules
 from shared.messages import EndCall, Frames, Message, PacerState
 from simulator.carrier.call import CallRecord
@@ -81,7 +81,7 @@ class Cell:
         self.to_pacer: list[tuple[int, Message]] = []
         self.talks: dict[str, Talk] = {}
         self._turn = 0
-        self.model = VirtualModel(self.clock, agent or default_agent({}), hops.model_ms, seed)
+        self.model = VirtualModel(self.clock, hops.model_ms, seed)
         self.pacer = VirtualPacer(self.clock, rules.lead_ns, self._pacer_to_gateway, self._pacer_to_worker)
         self.gateways: list[VirtualGateway] = []
         self.workers: list[VirtualWorker] = []
@@ -96,7 +96,7 @@ class Cell:
             VirtualWorker(
                 self.clock,
                 number,
-                agent=self.model.agent,
+                agent=agent or default_agent({}),
                 rules=rules,
                 model=self.model,
                 to_gateway=partial(self._worker_to_gateway, number),

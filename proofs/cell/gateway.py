@@ -14,7 +14,7 @@ from gateway.core.fallback import SWEEP_S
 from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Connected, MediaStream, Outbound, Start, Stop
 from gateway.core.metrics import DEFINITIONS, Metrics
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from gateway.core.plans import inbound
 from gateway.core.rules import Rules
 from shared.audio import FRAME_BYTES
@@ -186,10 +186,10 @@ class VirtualGateway(Process):
         worker = query.get("worker", "")
         answer = self.core.offers.take(
             call_sid,
-            inbound(fields["AccountSid"], fields["From"], fields["To"]),
+            inbound(fields["AccountSid"], fields["From"], fields["To"], self.now_ns // MS),
             self.now_ns,
             resumed=query.get("resume") == "1",
-            after_order=query.get("after") == "order",
+            returned=dial_end(query, fields),
             worker=int(worker) if worker else None,
         )
         self.carry_out(answer.commands)
@@ -290,7 +290,7 @@ class VirtualGateway(Process):
                     self._take(worker, call)
 
     def _audio(self, worker: int, call: int, data: bytes) -> None:
-        self._say(worker, CallerAudio(call, data))
+        self._say(worker, CallerAudio(call, data, self.now_ns))
         self._kept[worker].append((self._said, call, data))
 
     def _say(self, worker: int, message: Message) -> None:

@@ -7,12 +7,12 @@ from typing import Final
 
 from openai.types.realtime import RealtimeClientEventParam
 
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
 from aibridge.models.realtime.session_config import phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
-from simulator.model.behaviour import Behaviour
+from simulator.model.behaviour import Behaviour, Behaviours
 from simulator.model.session import ModelSession
 from simulator.voice import Voice
 
@@ -27,12 +27,11 @@ NAME: Final = "gpt-realtime-2.1"
 class VirtualModel:
     """All sessions of all calls. A call has one behaviour per session; the last one serves all further sessions."""
 
-    def __init__(self, clock: Clock, agent: Agent, hop_ms: float, seed: int) -> None:
+    def __init__(self, clock: Clock, hop_ms: float, seed: int) -> None:
         self.clock = clock
-        self.agent = agent
         self.hop_ms = hop_ms
         self._seed = seed
-        self._behaviours: dict[str, list[Behaviour]] = {}
+        self._behaviours = Behaviours()
         self._dialled = 0
         self.sessions: dict[str, list[ModelSession]] = {}
         # By call, the events sent to the model without audio: (time, number of the session in the call, event type).
@@ -40,16 +39,17 @@ class VirtualModel:
         self._open: dict[str, list[VirtualSession]] = {}
 
     def expect(self, call_sid: str, behaviours: Sequence[Behaviour]) -> None:
-        self._behaviours[call_sid] = list(behaviours)
+        self._behaviours.expect(call_sid, behaviours)
         self.sessions[call_sid] = []
         self.sent[call_sid] = []
         self._open[call_sid] = []
 
-    def dial(self, worker: Process, call_sid: str, numbers: Numbers, receiver: Receiver) -> VirtualSession:
-        left = self._behaviours[call_sid]
-        behaviour = left.pop(0) if len(left) > 1 else left[0]
+    def dial(
+        self, worker: Process, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver
+    ) -> VirtualSession:
+        behaviour = self._behaviours(call_sid)
         self._dialled += 1
-        session = VirtualSession(self, worker, call_sid, self._dialled, self._seed, behaviour, numbers, receiver)
+        session = VirtualSession(self, worker, call_sid, agent, self._dialled, self._seed, behaviour, numbers, receiver)
         self._open[call_sid].append(session)
         return session
 
@@ -79,6 +79,7 @@ class VirtualSession:
         model: VirtualModel,
         worker: Process,
         call_sid: str,
+        agent: Agent,
         serial: int,
         seed: int,
         behaviour: Behaviour,
@@ -90,10 +91,11 @@ class VirtualSession:
         self._model = model
         self._clock = model.clock
         self._call_sid = call_sid
+        self._agent = agent
         self._number = 0
         self._behaviour = behaviour
         self._receiver = receiver
-        self._translator = Translator(numbers, phrases(model.agent))
+        self._translator = Translator(numbers, phrases(agent))
         self._is_closed = False
         self._armed_ns: int | None = None
         # When the server reads again, ns.
@@ -182,7 +184,7 @@ class VirtualSession:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            self._send({"type": "session.update", "session": session_config(self._model.agent, NAME)})
+            self._send({"type": "session.update", "session": session_config(self._agent, NAME)})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)
             self._receiver.event(self.ready)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from aibridge.agent import Agent
+from aibridge.core.agent import Agent, Agents
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.conversation import Conversation
 from aibridge.core.rules import Rules
@@ -22,7 +22,7 @@ from shared.messages import BridgeHello, CallStarted, EndCall, Message
 from shared.metrics import Page
 
 from .clock import MS, Clock, Process
-from .model import NAME, VirtualModel, VirtualSession
+from .model import VirtualModel, VirtualSession
 
 LOG: Final = logging.getLogger("aibridge")
 
@@ -60,7 +60,8 @@ class VirtualWorker(Process):
         self.page = Page.in_memory(DEFINITIONS)
         self.to_gateway = to_gateway
         self.to_pacer = to_pacer
-        self._setup = Setup(number, agent.script(recorded=agent.is_recorded("off")), rules, ABILITIES, NAME)
+        self._setup = Setup(number, lambda _: rules, ABILITIES)
+        self._agents = Agents({}, agent)
         self._model = model
         self._talks = talks
         self._random = random.Random(seed)
@@ -69,7 +70,7 @@ class VirtualWorker(Process):
 
     def started(self) -> None:
         self._epoch += 1
-        self.calls = Calls(self, self._setup, self.page, self._random)
+        self.calls = Calls(self, self._setup, self._agents, self.page, self._random)
         # The number of the last message that was read of each gateway.
         self.acknowledged: dict[str, int] = {}
         self.every(HELLO_S * 1_000, self._hello)
@@ -102,8 +103,8 @@ class VirtualWorker(Process):
     def note(self, fact: Fact) -> None:
         pass
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> VirtualSession:
-        return self._model.dial(self, call_sid, numbers, receiver)
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> VirtualSession:
+        return self._model.dial(self, call_sid, agent, numbers, receiver)
 
     def plan(self, call: Timed) -> None:
         due_ns = call.due_ns

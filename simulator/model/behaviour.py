@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,3 +85,19 @@ class Behaviour:
             if unknown := set(each) - names:
                 raise ValueError(f"no such behaviour: {', '.join(sorted(unknown))}")
         return msgspec.convert(fields, cls)
+
+
+class Behaviours:
+    """The behaviour of each session of a call: its list in order, then the last one for all further sessions."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[Behaviour]] = {}
+
+    def expect(self, call_sid: str, behaviours: Sequence[Behaviour]) -> None:
+        self._of[call_sid] = list(behaviours)
+
+    def __call__(self, request_id: str) -> Behaviour:
+        left = self._of.get(request_id)
+        if not left:
+            return Behaviour()  # of no call: the probe of a starting worker
+        return left.pop(0) if len(left) > 1 else left[0]

@@ -42,6 +42,8 @@ class Record:
         self.errors: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self.speech: list[dict[str, Any]] = []
         self.items: list[Item] = []
+        # What the client set last: instructions and voice.
+        self.instructions = self.voice = ""
         # What the client put into the conversation.
         self.told: list[Item] = []
         self.responses: list[dict[str, Any]] = []
@@ -95,6 +97,8 @@ class Record:
             "opened_ns": self.opened_ns,
             "closed_ns": self.closed_ns,
             "close_code": self.close_code,
+            "instructions": self.instructions,
+            "voice": self.voice,
             "items": [_truth(item) for item in self.items],
             "told": [
                 {"item_id": item.id, "role": item.role, "text": item.transcript, "deleted": item.deleted}

@@ -175,6 +175,8 @@ class ModelSession:
             case client.SessionUpdateEvent():
                 self._session = updated_session(self._session, event.session, has_spoken=self._has_spoken)
                 self._caller.configure(self._session)
+                self._record.instructions = self._session["instructions"]
+                self._record.voice = self._session["audio"]["output"]["voice"]
                 outbox.send("session.updated", session=self._session)
             case client.Commit():
                 self._commit(self._new_id("item"), self._caller.commit())

@@ -3,7 +3,7 @@
 One write is one segment, as with frames 20 ms apart (`TCP_NODELAY`). The reader gets bytes in order, so a lost segment
 holds up all segments after it. A sender of today (Linux: RACK with tail loss probes) repairs a loss
 
-- when the acknowledgement of a later segment has come back, and a quarter of the round trip on top, or
+- when the acknowledgement of a later segment has come back, and an eighth of the round trip on top, or
 - by a probe after two round trips, when nothing follows, and then
 - by its retransmission timer: round trip and 200 ms, doubled each time.
 
@@ -64,7 +64,7 @@ class TcpStream:
             for later in self._segments
             if later.arrives_ns is not None and later.sent_ns > segment.sent_ns
         ]
-        wait_ns = self._round_trip_ns // 4 if segment.repairs == 1 else 0
+        wait_ns = self._round_trip_ns // 8 if segment.repairs == 1 else 0
         return min([segment.timer_ns, *(at + wait_ns for at in noticed)])
 
     def advance(self, now_ns: int) -> list[bytes]:

@@ -1,8 +1,8 @@
 """Real TCP over a bad path: two TUN devices, one in a network namespace of its own, and a program between them.
 
-`python -m simulator.network.tun --delay 60 --loss 0.01` sets the path up, prints one line of JSON (namespace, near and
-far address) and carries packets until SIGTERM. What runs in the namespace reaches the near address over the path. Needs
-Linux, root and `ip` (iproute2).
+`twentyms simulate network tun --delay 60 --loss 0.01` sets the path up, prints one line of JSON (namespace, near and
+far address), carries packets until Ctrl-C, and prints what it carried and lost. What runs in the namespace reaches the
+near address over the path. Needs Linux, root and `ip` (iproute2).
 
 The kernel's own netem would do the same; many kernels, those of containers and small virtual machines, lack it.
 """
@@ -24,12 +24,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Final
 
 from shared.isolation import exact_timers, realtime
 from shared.process import ConfigError, die_with_parent
 
+from .options import PRIORITY, add_loss_options, add_path_options, chosen_path, path_options
 from .path import Path, PathBehaviour
 
 # linux/if_tun.h: a device of IP packets, without a header of its own before each.
@@ -38,8 +40,7 @@ _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
 _CLONE_NEWNET: Final = 0x40000000
 _PACKET_MAX: Final = 2_048
-# Before carrier and gateway, whose priorities are below: this program stands for the network between two machines.
-PRIORITY: Final = 60
+PROXY: Final = "twentyms simulate network proxy"
 
 
 class Wire:
@@ -52,9 +53,11 @@ class Wire:
         self._order = 0
         self.carried = 0
         self.lost = 0
+        # How much later than the path says a packet was handed over, at most: this program's own lateness.
+        self.late_ns = 0
 
     def serve(self, stop_fd: int) -> None:
-        """Return when `stop_fd` becomes readable or is closed."""
+        """Return when `stop_fd` becomes readable."""
         fds = [*self._ways, stop_fd]
         while True:
             now_ns = time.monotonic_ns()
@@ -83,7 +86,8 @@ class Wire:
     def _hand_over(self) -> None:
         now_ns = time.monotonic_ns()
         while self._under_way and self._under_way[0][0] <= now_ns:
-            _, _, fd, packet = heapq.heappop(self._under_way)
+            at_ns, _, fd, packet = heapq.heappop(self._under_way)
+            self.late_ns = max(self.late_ns, now_ns - at_ns)
             # A device whose queue is full drops, as any network does.
             with contextlib.suppress(OSError):
                 os.write(fd, packet)
@@ -145,19 +149,34 @@ def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
         _ip("netns", "delete", namespace)
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What a path did with its packets, and how late it handed one over at most."""
+
+    carried: int
+    lost: int
+    late_ms: float
+
+
 class TunNetwork:
-    """A context manager: the path is there inside. `near` and `far` are the addresses of its ends."""
+    """A context manager: the path is there inside. `near` and `far` are the addresses of its ends.
+
+    `carried` tells after the end what the path did.
+    """
 
     def __init__(self, behaviour: PathBehaviour, *, seed: int = 1, tag: int = 1) -> None:
-        self._command = [sys.executable, "-m", __name__, *_options(behaviour), "--seed", str(seed), "--tag", str(tag)]
+        self._command = [sys.executable, "-m", __name__, *path_options(behaviour)]
+        self._command += ["--loss", str(behaviour.loss), "--burst", str(behaviour.burst_packets)]
+        self._command += ["--seed", str(seed), "--tag", str(tag)]
         self.namespace = self.near = self.far = ""
+        self.carried = Carried(0, 0, 0.0)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> TunNetwork:
         """Raises ConfigError where the machine does not permit it."""
         if lack := missing():
-            raise ConfigError(f"{lack}; use a proxy that stalls instead (simulator.network.proxy)")
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            raise ConfigError(f"{lack}; a proxy that stalls works everywhere: {PROXY}")
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -169,40 +188,28 @@ class TunNetwork:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            out, _err = self._process.communicate()
+            if out:
+                self.carried = Carried(**json.loads(out))
 
 
-def _options(behaviour: PathBehaviour) -> Sequence[str]:
-    return (
-        *("--delay", str(behaviour.delay_ms), "--jitter", str(behaviour.jitter_ms)),
-        *("--loss", str(behaviour.loss), "--burst", str(behaviour.burst_packets)),
-        *("--stall", str(behaviour.stall_ms), "--stall-every", str(behaviour.stall_every_ms)),
-    )
+def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
+    """Carry packets until SIGTERM or SIGINT. `parser` replaces this program's name and description.
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Raises ConfigError where the machine does not permit it."""
-    parser = argparse.ArgumentParser(prog="python -m simulator.network.tun", description=__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="one way: half of the round trip")
-    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="up to this much more for each packet")
-    parser.add_argument(
-        "--loss", type=float, default=0.0, help="the share of packets with which a loss begins (0 to 1)"
-    )
-    parser.add_argument("--burst", type=int, default=1, help="packets in a row that each loss takes")
-    parser.add_argument("--stall", type=float, default=0.0, metavar="MS", help="the path stands still for so long")
-    parser.add_argument("--stall-every", type=float, default=0.0, metavar="MS", help="how often it does")
-    parser.add_argument("--seed", type=int, default=1, help="all that is random follows from it")
+    Raises ConfigError where the machine does not permit it.
+    """
+    parser = parser or argparse.ArgumentParser(prog="python -m simulator.network.tun", description=__doc__)
+    add_path_options(parser)
+    add_loss_options(parser)
     parser.add_argument("--tag", type=int, default=1, help="0 to 255: tells several paths of one machine apart")
     options = parser.parse_args(arguments)
     if lack := missing():
-        raise ConfigError(lack)
-    behaviour = PathBehaviour(
-        options.delay, options.jitter, options.loss, options.burst, options.stall, options.stall_every
-    )
+        raise ConfigError(f"{lack}; a proxy that stalls works everywhere: {PROXY}")
+    behaviour = chosen_path(options)
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop_read, stop_write = os.pipe()
-    signal.signal(signal.SIGTERM, lambda *_: os.close(stop_write))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(stop_write, b"."))
     exact_timers()
     realtime("auto", PRIORITY)
     with devices(options.tag) as (namespace, near, far, near_fd, far_fd):
@@ -215,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(json.dumps({"namespace": namespace, "near": near, "far": far}), flush=True)
         wire.serve(stop_read)
-    print(json.dumps({"carried": wire.carried, "lost": wire.lost}), file=sys.stderr)
+    print(json.dumps(asdict(Carried(wire.carried, wire.lost, wire.late_ns / 1e6))), flush=True)
 
 
 if __name__ == "__main__":

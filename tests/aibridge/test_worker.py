@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import zmq
+from msgspec import structs
 from openai import AsyncOpenAI
 
-from aibridge import agent, worker
+from aibridge import agents, worker
 from aibridge.core.call import Call
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
@@ -40,6 +41,7 @@ from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
 
 PLAN = CallPlan(from_number="+15005550006", to_number="+15005550001")
+AGENT = 'instructions = "{{from_number}} calls."\n'
 
 
 class Cell:
@@ -57,13 +59,14 @@ class Cell:
         self.stop = stop
         self.page = page
         self.told = told
+        self.worker: worker.Worker
         self.gateway = link
 
     def say(self, *messages: Any) -> None:
         assert self.gateway.send(messages)
 
-    def offer(self, token: str, call_sid: str) -> None:
-        self.say(CallOffered(token, call_sid, PLAN, False))
+    def offer(self, token: str, call_sid: str, plan: CallPlan = PLAN) -> None:
+        self.say(CallOffered(token, call_sid, plan, False))
 
     def start(self, call: int, token: str, call_sid: str) -> None:
         self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, PLAN))
@@ -89,11 +92,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
             client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
-            chosen_agent = agent.load(None)
-            sessions = Sessions(config, chosen_agent, client, page)
-            under_test = worker.Worker(
-                config, number=0, agent=chosen_agent, sessions=sessions, page=page, context=context
-            )
+            known = agents.load(config, config.agents_dir or Path())
+            sessions = Sessions(known, client, page)
+            under_test = worker.Worker(config, number=0, agents=known, sessions=sessions, page=page, context=context)
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
             told: list[Any] = []
@@ -111,7 +112,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await until(lambda: link.send((GatewayHello("gw"),)))
                 await until(lambda: any(isinstance(each, WorkerState) and each.ready for each in told))
                 await until(lambda: model.open_sessions == 0)  # the probe's
-                yield Cell(model, link, page, told, stop.set)
+                cell = Cell(model, link, page, told, stop.set)
+                cell.worker = under_test
+                yield cell
             finally:
                 stop.set()
                 await running
@@ -163,7 +166,7 @@ def test_a_call_that_ends_while_its_model_is_dialled_leaves_no_session() -> None
         async with cell(Behaviour(handshake_ms=300)) as under_test:
             under_test.start(1, "unknown", "CA1")
             await until(lambda: under_test.sessions("opened") == 1)
-            under_test.say(CallerAudio(1, bytes(160)), CallEnded(1, "stop"))
+            under_test.say(CallerAudio(1, bytes(160), 0), CallEnded(1, "stop"))
             await until(lambda: under_test.sessions("closed") == 1)
             await until(lambda: under_test.model.open_sessions == 0)
 
@@ -200,7 +203,7 @@ def test_a_call_without_a_model_gets_the_fallback(refuse: Any) -> None:
 def test_the_answer_to_a_hello_acknowledges_what_the_gateway_sent_before_it() -> None:
     async def scenario() -> None:
         async with cell() as under_test:
-            under_test.gateway.post((CallerAudio(7, b"of no call here"),))
+            under_test.gateway.post((CallerAudio(7, b"of no call here", 0),))
             channel = under_test.gateway.channel()
             assert channel.waiting == 1
             under_test.gateway.hello(hints=(GatewayHello("gw"),))
@@ -242,5 +245,31 @@ def test_a_worker_that_gets_sigterm_takes_no_calls_and_leaves_the_memory_of_its_
             under_test.stop()
             await until(lambda: any(isinstance(each, CallMemory) for each in under_test.told[before:]))
             assert [each.ready for each in under_test.told[before:] if isinstance(each, WorkerState)][-1] is False
+
+    run(scenario)
+
+
+def test_a_session_has_the_voice_words_and_server_of_its_agent_also_after_they_were_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        write = (tmp_path / "office.toml").write_text
+        (tmp_path / "sales.toml").write_text(f'{AGENT}voice = "cedar"\napi_key_env = "SALES_KEY"')
+        write(f"{AGENT}default = true")
+        (tmp_path / ".env").write_text("SALES_KEY=sk-refused")
+        async with cell(agents_dir=tmp_path) as under_test:
+
+            def voices(call_sid: str) -> list[str]:
+                return [each["voice"] for each in under_test.model.records(call_sid)]
+
+            under_test.offer("a", "CA1")
+            await until(lambda: voices("CA1") == ["marin"])
+            (session,) = under_test.model.records("CA1")
+            assert session["instructions"] == "+15005550006 calls."
+            write(f'{AGENT}default = true\nvoice = "coral"')
+            settings = Settings(_env_file=None, agents_dir=tmp_path)  # type: ignore[call-arg]
+            under_test.worker.use(agents.load(settings, tmp_path))
+            under_test.offer("b", "CA2")
+            await until(lambda: voices("CA2") == ["coral"])
+            under_test.offer("c", "CA3", structs.replace(PLAN, agent="sales"))
+            await until(lambda: under_test.sessions("refused") == 1)  # its key
 
     run(scenario)

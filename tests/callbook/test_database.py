@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbook.database import migrate, open_engine, reading, url_of
+from callbook.database import SQLITE_CONNECTIONS_MAX, migrate, open_engine, reading, url_of
 from callbook.models import Base
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -99,4 +101,21 @@ def test_readers_beside_the_writer_leave_one_connection_open(tmp_path):
     with engine.connect(), engine.connect(), engine.connect():
         assert len(opened) == 3
     assert len(opened) - len(closed) == 1
+    engine.dispose()
+
+
+def test_a_sqlite_file_is_open_no_more_often_than_connections_were_open_at_once(tmp_path):
+    engine = open_engine(url_of(Settings(_env_file=None, data_dir=tmp_path)))
+    together = threading.Barrier(SQLITE_CONNECTIONS_MAX)
+
+    def read(_):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            together.wait(5)
+
+    with ThreadPoolExecutor(SQLITE_CONNECTIONS_MAX) as threads:
+        for _ in range(20):
+            list(threads.map(read, range(SQLITE_CONNECTIONS_MAX)))
+    held = [fd for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == tmp_path / "calls.db"]
+    assert len(held) == SQLITE_CONNECTIONS_MAX
     engine.dispose()

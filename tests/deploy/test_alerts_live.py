@@ -18,6 +18,8 @@ import pytest
 from shared.isolation import PACER_PRIORITY
 from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
+from simulator.network.path import PathBehaviour
+from simulator.network.proxy import StallingProxy
 from twentyms.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -34,11 +36,16 @@ def caller(seed: int, words: int) -> Caller:
     return Caller([*steps, HangUp(AiHeard(ms=1_000))], seed=seed)
 
 
-async def calls(stack: Stack, count: int, words: int, limit_s: float = 60.0) -> None:
+async def calls(
+    stack: Stack, count: int, words: int, limit_s: float = 60.0, through: StallingProxy | None = None
+) -> None:
+    how: dict[str, Any] = {"limit_s": limit_s}
+    if through is not None:
+        how["connect_to"] = ("127.0.0.1", through.port)
     async with Exchange() as exchange:
         await asyncio.gather(
             *(
-                exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller(seed, words), limit_s=limit_s)
+                exchange.place_call(stack.webhook_url, stack.auth_token, caller=caller(seed, words), **how)
                 for seed in range(count)
             )
         )
@@ -87,9 +94,10 @@ def pids(log: Path) -> dict[str, int]:
 
 
 async def harm(stack: Stack, processes: dict[str, int]) -> None:
-    """Stop processes for a while, as an overloaded machine does."""
-    async with asyncio.TaskGroup() as group:
-        calling = group.create_task(calls(stack, 3, 6, limit_s=16))
+    """Stop processes for a while, as an overloaded machine does, and the network to the callers, too."""
+    network = StallingProxy(("127.0.0.1", stack.gateway_port), PathBehaviour(stall_ms=400, stall_every_ms=1_500))
+    async with network, asyncio.TaskGroup() as group:
+        calling = group.create_task(calls(stack, 3, 6, limit_s=16, through=network))
         while not calling.done():
             # txpacer for far longer than the gateway, so that interruptions are late, too.
             for name, stopped_s in (("txpacer", 0.7), ("gateway", 0.4)):

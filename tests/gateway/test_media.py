@@ -86,6 +86,17 @@ def test_a_call_whose_socket_was_lost_returns_to_the_same_conversation(run):
     run(scenario)
 
 
+def test_what_the_caller_said_just_before_a_socket_was_lost_reaches_the_worker_first(run):
+    async def scenario(cell):
+        async with cell.call("CAlast") as (socket, started):
+            await socket.send(cell.twilio.media_text(b"\x05" * 160))
+            socket.transport.abort()
+            assert await cell.caller_audio(160) == b"\x05" * 160
+            assert await cell.bridge.next(CallEnded) == CallEnded(started.call, "lost")
+
+    run(scenario)
+
+
 def test_a_second_socket_of_a_call_replaces_the_first(run):
     async def scenario(cell):
         async with cell.call("CAtwice") as (first, before):

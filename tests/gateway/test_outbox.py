@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic_ns
 from typing import Any
 
 import pytest
@@ -39,6 +40,8 @@ class Worker:
         self.queue: list[Sequence[Any]] = []
         self.channel = Channel(epoch, max_weight=100)
         self.messages: list[Message] = []
+        # When the gateway says that each caller audio came.
+        self.audio_ns: list[int] = []
 
     def send(self, data: bytes, _: int) -> None:
         self.offered += 1
@@ -53,11 +56,16 @@ class Worker:
         pass
 
     def read(self) -> list[Message]:
-        """Handle all that was sent; the messages of this time, hellos apart."""
+        """Handle all that was sent; the messages of this time, hellos apart. Caller audio is as if it came at 0."""
         before = len(self.messages)
         for batch in self.queue:
             taken, _ = self.channel.receive(batch, 0)
-            self.messages += [message for message in taken if not isinstance(message, GatewayHello)]
+            for message in taken:
+                if isinstance(message, CallerAudio):
+                    self.audio_ns.append(message.at_ns)
+                    self.messages.append(CallerAudio(message.call, message.data, 0))
+                elif not isinstance(message, GatewayHello):
+                    self.messages.append(message)
         self.queue.clear()
         return self.messages[before:]
 
@@ -119,8 +127,23 @@ async def test_audio_of_all_calls_is_gathered_and_joined() -> None:
     bench.box.audio(1, b"c")
     assert bench.worker.read() == []
     await asyncio.sleep(0.02)
-    assert bench.worker.read() == [CallerAudio(1, b"ac"), CallerAudio(2, b"b")]
+    assert bench.worker.read() == [CallerAudio(1, b"ac", 0), CallerAudio(2, b"b", 0)]
     bench.box.close()
+
+
+@on_a_loop
+async def test_caller_audio_that_was_gathered_tells_when_the_first_of_it_came() -> None:
+    bench = Bench()
+    before_ns = monotonic_ns()
+    bench.box.audio(1, b"a")
+    after_ns = monotonic_ns()
+    await asyncio.sleep(0.02)
+    bench.box.audio(1, b"b")
+    bench.box.post(CallEnded(1, "stop"))
+    bench.worker.read()
+    first_ns, second_ns = bench.worker.audio_ns
+    assert before_ns <= first_ns <= after_ns
+    assert second_ns > after_ns + 10_000_000
 
 
 @on_a_loop
@@ -128,7 +151,7 @@ async def test_a_control_message_leaves_at_once_after_the_audio_before_it() -> N
     bench = Bench()
     bench.box.audio(1, b"a")
     bench.box.post(CallEnded(1, "stop"))
-    assert bench.worker.read() == [CallerAudio(1, b"a"), CallEnded(1, "stop")]
+    assert bench.worker.read() == [CallerAudio(1, b"a", 0), CallEnded(1, "stop")]
 
 
 @on_a_loop
@@ -144,10 +167,10 @@ async def test_a_refusal_loses_neither_audio_nor_control_and_keeps_their_order()
     bench.say(1, b"def")
     await asyncio.sleep(0.05)
     assert bench.worker.read() == [
-        CallerAudio(1, b"abc"),
+        CallerAudio(1, b"abc", 0),
         CallerDtmf(1, "5"),
         CallEnded(2, "stop"),
-        CallerAudio(1, b"def"),
+        CallerAudio(1, b"def", 0),
     ]
     assert bench.dropped.value == 0
     bench.link.close()
@@ -209,7 +232,7 @@ async def test_a_restarted_worker_hears_its_calls_before_what_its_predecessor_ha
     bench.box.audio(1, b"d")
     started = CallerDtmf(1, "in the place of CallStarted")
     bench.answer(started)
-    assert bench.worker.read() == [started, CallerAudio(1, b"bcd")]
+    assert bench.worker.read() == [started, CallerAudio(1, b"bcd", 0)]
     # Audio is kept until a restarted worker has acknowledged it.
     bench.restart()
     assert bench.box.take(1) == b"bcd"
@@ -223,10 +246,10 @@ async def test_a_late_worker_is_sent_fewer_and_larger_batches_until_it_answers(m
     monkeypatch.setattr("shared.channel._LATE_NS", -1)
     bench.box.audio(1, b"b")
     await asyncio.sleep(0.02)
-    assert bench.worker.read() == [CallerAudio(1, b"a")]
+    assert bench.worker.read() == [CallerAudio(1, b"a", 0)]
     bench.box.audio(1, b"c")
     bench.answer()
-    assert bench.worker.read() == [CallerAudio(1, b"bc")]
+    assert bench.worker.read() == [CallerAudio(1, b"bc", 0)]
 
 
 @on_a_loop

@@ -26,7 +26,9 @@ def test_a_signed_webhook_dials_ahead_and_connects(run):
         assert f'<Redirect method="POST">{cell.twilio.origin}/twilio/voice?resume=1&amp;worker=0</Redirect>' in twiml
         offered = await cell.bridge.next(CallOffered)
         assert offered.call_sid == "CAone"
-        assert offered.plan == CallPlan("inbound", cell.twilio.account_sid, "+15550001", "+15550002")
+        assert offered.plan == CallPlan(
+            "inbound", cell.twilio.account_sid, "+15550001", "+15550002", made_ms=offered.plan.made_ms
+        )
         assert not offered.resumed
         assert offered.token_id in twiml
 

@@ -67,6 +67,7 @@ def run_dir() -> Iterator[Path]:
         ("aibridge", {}, "OPENAI_API_KEY is not set"),
         ("aibridge", {"OPENAI_API_KEY": "x", "AGENT_FILE": "/dev/null/agent.toml"}, "AGENT_FILE"),
         ("aibridge", {"OPENAI_API_KEY": "x", "AGENT_FILE": "/dev/null"}, "is not an agent"),
+        *((each, {"AGENTS_DIR": "/dev/null"}, "AGENTS_DIR") for each in ("aibridge", "gateway")),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line_that_names_it(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 
-from proofs.cell_processes import LIVES, Process, connections, lives
+from callbook.database import SQLITE_CONNECTIONS_MAX
+from proofs.cell_processes import LIVES, Process, connections, excess, lives
 
 
 def test_descriptors_are_counted_by_their_kind(tmp_path: Path) -> None:
@@ -17,6 +19,14 @@ def test_descriptors_are_counted_by_their_kind(tmp_path: Path) -> None:
     assert sorted(more.values()) == [1, 2]
     assert more["socket:[N]"] == 1
     assert own.descriptors() == before
+
+
+def test_descriptors_are_too_many_beyond_the_idle_ones_and_beyond_a_databases_connections() -> None:
+    kinds = Counter({"/run/data/calls.db": 1, "socket:[N]": 3})
+    assert excess(kinds, kinds) == Counter()
+    grown = Counter({"/run/data/calls.db": SQLITE_CONNECTIONS_MAX, "socket:[N]": 4, "/run/spool": 1})
+    assert excess(grown, kinds) == Counter({"socket:[N]": 1, "/run/spool": 1})
+    assert excess(Counter({"/run/data/calls.db": SQLITE_CONNECTIONS_MAX + 1}), kinds).total() == 1
 
 
 def test_a_gauge_that_is_missing_is_noticed() -> None:

@@ -55,7 +55,7 @@ def test_every_message_travels_on_a_channel_and_its_docstring_names_the_sender()
 
 def test_a_message_of_another_channel_is_refused() -> None:
     with pytest.raises(UndecodableError):
-        decode(encode([CallerAudio(1, b"")]), BridgeToPacer)
+        decode(encode([CallerAudio(1, b"", 0)]), BridgeToPacer)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,19 @@ def test_every_problem_is_a_line(home, capsys):
         assert word in line
 
 
+def test_every_mistake_of_every_agent_is_a_line(home, capsys):
+    (home / "agents").mkdir()
+    (home / "agents" / "a.toml").write_text('instructions = "{{nmae}}"\nvoise = "cedar"\n')
+    (home / "agents" / "b.toml").write_text('instructions = "x"\nbase_url = "https://host/v1"\n')
+    (home / ".env").write_text("OPENAI_API_KEY=x\nALLOW_UNSIGNED=on\nAGENTS_DIR=agents\n")
+    assert check.main([]) == 78
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix(f"{home}/agents/").partition(": there")[0][:16] for line in lines] == [
+        "a.toml: voise",
+        "b.toml: base_url",
+    ]
+
+
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"])
 def test_check_does_not_print_a_secret(name, home, capsys):
     (home / ".env").write_text(f"{name}=sk-secret\nAGENT_FILE=/dev/null\n")

@@ -50,7 +50,11 @@ def test_every_verb_explains_itself_in_sentences(verb, monkeypatch, capsys):
         (("phone", "x"), "twentyms phone: unknown argument x; see twentyms phone --help"),
         (
             ("simulate", "carier"),
-            "twentyms simulate: unknown end carier, did you mean carrier?; see twentyms simulate --help",
+            "twentyms simulate: there is no carier to simulate, did you mean carrier?; see twentyms simulate --help",
+        ),
+        (
+            ("simulate", "network"),
+            "twentyms simulate: network is either proxy or tun; see twentyms simulate network --help",
         ),
         (
             ("simulate", "carrier", "--url", "x"),

@@ -78,6 +78,14 @@ def test_the_path_of_the_test_call_decides_which_setting_is_recommended(
     assert f"least round trip 48 ms, longest delay beyond it {delay_ms} ms" in found.text
 
 
+@pytest.mark.parametrize(("delay_ms", "least_ms"), [(90, "110"), (30, "")])
+def test_a_gap_on_a_path_that_needs_no_longer_maximum_asks_for_a_longer_minimum_if_the_path_delayed(
+    delay_ms, least_ms, home, monkeypatch
+):
+    found = path_finding(monkeypatch, [sample(70, 48, delay_ms, 20)])
+    assert found.advice.startswith(f"set TX_LEAD_MIN_MS={least_ms}") if least_ms else not found.advice
+
+
 def test_gaps_that_the_caller_of_the_test_call_heard_are_named(home, monkeypatch):
     found = path_finding(monkeypatch, [sample(120, 48, 200, 60), sample(180, 48, 0, 20)])
     assert found.text.endswith("the caller heard 80 ms of gaps")

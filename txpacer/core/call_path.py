@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 _MS: Final = 1_000_000
 # Changes of less than this between two samples are jitter, and make no sample of their own.
-DELAY_STEP_MS: Final = 10
-LEAST_STEP_MS: Final = 5
+DELAY_STEP_NS: Final = 10 * _MS
+LEAST_STEP_NS: Final = 5 * _MS
 
 
 class Sample(NamedTuple):
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 class CallPath:
     """Times are ns. `min_ns` is TX_LEAD_MIN_MS: shorter delays are never heard, and not counted."""
 
-    __slots__ = ("_delay_ns", "_gap_ns", "_hidden_until_ns", "_last", "_least_ns", "_min_ns", "_worst_ns")
+    __slots__ = ("_delay_ns", "_gap_ns", "_hidden_until_ns", "_least_ns", "_min_ns", "_state", "_worst_ns")
 
     def __init__(self, min_ns: int) -> None:
         self._min_ns = min_ns
@@ -38,7 +38,8 @@ class CallPath:
         # Since the last sample: the longest delay, and what the caller heard of gaps.
         self._delay_ns = 0
         self._gap_ns = 0
-        self._last: Sample | None = None
+        # Lead, least round trip and delay of the last sample, in steps.
+        self._state: tuple[int, int, int] | None = None
 
     def pinged(self, round_trip_ns: int, delay_ns: int, lead_ns: int) -> bool:
         """A ping took `delay_ns` longer than the least. Returns whether the lead hid a delay that ends with it."""
@@ -66,20 +67,11 @@ class CallPath:
 
     def sample(self, lead_ns: int) -> Sample | None:
         """What happened since the last time; None: nothing changed, or nothing is known yet."""
-        now = Sample(lead_ns // _MS, self._least_ns // _MS, self._delay_ns // _MS, self._gap_ns // _MS)
+        delay_ns, gap_ns = self._delay_ns, self._gap_ns
         self._delay_ns = self._gap_ns = 0
-        if not (now.least_ms or now.gap_ms):
+        state = (lead_ns, self._least_ns // LEAST_STEP_NS, delay_ns // DELAY_STEP_NS)
+        if not gap_ns and (state == self._state or not self._least_ns):
             return None
-        if self._last is not None and not now.gap_ms and _step(now) == _step(self._last):
-            return None
-        self._last = now
-        return now
-
-
-def _step(sample: Sample) -> tuple[int, int, int, bool]:
-    return (
-        sample.lead_ms,
-        sample.least_ms // LEAST_STEP_MS,
-        sample.delay_ms // DELAY_STEP_MS,
-        sample.gap_ms > 0,
-    )
+        # The second after a gap makes a sample, too: without a gap.
+        self._state = None if gap_ns else state
+        return Sample(lead_ns // _MS, self._least_ns // _MS, delay_ns // _MS, gap_ns // _MS)

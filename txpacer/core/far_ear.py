@@ -122,6 +122,10 @@ class FarEar:
         self._marks.clear()
         self.begin()
 
+    @property
+    def has_pinged(self) -> bool:
+        return self._least_ping_ns is not None
+
     def ping(self, delay_ns: int, now_ns: int) -> int:
         """A ping and its answer took `delay_ns`. Returns how much longer than the least of this path that was."""
         if self._least_ping_ns is None or delay_ns < self._least_ping_ns:

@@ -6,7 +6,8 @@ the same rule, from a histogram of arrival delays (quick to rise, slow to fall);
 call, a peak with a hold time sees the rare delays that a quantile would average away.
 
 What moves the target was measured on real TCP (10 calls, docs/network.md): a lost segment delays by one round trip and
-40 ms, and at 1 % loss each call meets one every two seconds.
+40 ms, and at 1 % loss each call meets one every two seconds. So much is expected of a path of which nothing is known:
+otherwise every call would hear its first loss.
 """
 
 from __future__ import annotations
@@ -23,16 +24,32 @@ HOLD_NS: Final = 20_000 * _MS
 # start value is a guess, and a caller on a clean path should not pay for it.
 FALL_NS: Final = 2_000 * _MS
 FIRST_FALL_NS: Final = 500 * _MS
+# TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip.
+REPAIR_NS: Final = 35 * _MS
+# An unknown path may lose frames until it has been clean for this long: one loss of one call, at 0.2 %.
+UNKNOWN_NS: Final = 10_000 * _MS
 
 
 class Lead:
     """The target lead of one line. Times are ns, monotonic; `step_ns` divides all of them."""
 
-    __slots__ = ("_falls_ns", "_held_ns", "_held_until_ns", "_max_ns", "_min_ns", "needed_ns", "step_ns", "target_ns")
+    __slots__ = (
+        "_falls_ns",
+        "_held_ns",
+        "_held_until_ns",
+        "_is_known",
+        "_min_ns",
+        "max_ns",
+        "needed_ns",
+        "step_ns",
+        "target_ns",
+    )
 
-    def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int) -> None:
+    def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int, is_known: bool = False) -> None:
+        """`is_known`: other calls lately needed `start_ns`; otherwise it is a guess."""
+        self._is_known = is_known
         self._min_ns = min_ns
-        self._max_ns = max_ns
+        self.max_ns = max_ns
         self.step_ns = step_ns
         self.target_ns = min(max(start_ns, min_ns), max_ns)
         # The lead that would have hidden every delay since the owner last set it to 0, whatever the bounds. 0: nothing
@@ -49,18 +66,31 @@ class Lead:
         need_ns = delay_ns + MARGIN_NS
         self.needed_ns = max(self.needed_ns, need_ns)
         # Up to the step: a lead between two ticks cannot be had.
-        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self._max_ns)
+        wanted_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
+        if need_ns > self._min_ns and not self._is_known:
+            # The first delay confirms what was expected, even if it is seen in part.
+            self._is_known = True
+            wanted_ns = max(wanted_ns, self._held_ns)
         if need_ns > self._min_ns and (wanted_ns >= self._held_ns or now_ns >= self._held_until_ns):
             self._held_ns, self._held_until_ns = wanted_ns, now_ns + HOLD_NS
             if wanted_ns >= self.target_ns:
                 self.target_ns = wanted_ns
                 self._falls_ns = now_ns + HOLD_NS
         if not self._falls_ns:
-            self._falls_ns = now_ns + FIRST_FALL_NS
+            self._falls_ns = now_ns + (HOLD_NS if self._is_known else FIRST_FALL_NS)
         elif now_ns >= self._falls_ns:
             least_ns = self._held_ns if now_ns < self._held_until_ns else self._min_ns
             self.target_ns = max(least_ns, self.target_ns - self.step_ns)
-            self._falls_ns = now_ns + (FALL_NS if self._held_ns else FIRST_FALL_NS)
+            self._falls_ns = now_ns + (FALL_NS if self._is_known else FIRST_FALL_NS)
+
+    def expect_losses(self, round_trip_ns: int, now_ns: int) -> None:
+        """The round trip of an unknown path: until the path has proved clean, hide what one lost frame would cost."""
+        need_ns = round_trip_ns + REPAIR_NS + MARGIN_NS
+        if self._is_known or need_ns <= self._min_ns:
+            return
+        self._held_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
+        self._held_until_ns = self._falls_ns = now_ns + UNKNOWN_NS
+        self.target_ns = max(self.target_ns, self._held_ns)
 
 
 def start_lead(targets: Sequence[int], default_ns: int) -> int:

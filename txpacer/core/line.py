@@ -199,6 +199,8 @@ class Line:
 
     def pinged(self, round_trip_ns: int, now_ns: int) -> int:
         """A ping among the frames was answered. Returns how much longer than the least of its path that took."""
+        if not self._far.has_pinged:
+            self.lead.expect_losses(round_trip_ns, now_ns)
         delay_ns = self._far.ping(round_trip_ns, now_ns)
         self.lead.delayed(delay_ns, now_ns)
         if self.lead.target_ns != self._ear.lead_ns:

@@ -55,6 +55,8 @@ class _Call:
     path: CallPath
     # Since when the line's lead remembers what it would have needed.
     needed_since_ns: int
+    # Its agent has a lead of its own, which says nothing about the path of other callers.
+    has_own_lead: bool = False
     # How often the call had changed hands when `bridge` got it.
     handover: int = 0
     # The gaps so far, and where the frames of the last one were late.
@@ -87,6 +89,8 @@ class Pacer:
         # Gaps that may yet prove longer, ns, and as they were at the last `measure`.
         self._gaps: dict[_Call, int] = {}
         self._gaps_before: dict[_Call, int] = {}
+        # Calls whose path showed something since the last `measure`.
+        self._news: dict[int, _Call] = {}
         # Reports by aibridge name, until they are taken.
         self._reports: dict[str, list[Message]] = {}
 
@@ -118,8 +122,8 @@ class Pacer:
                 self.pause(call)
             case ResumeLine(call):
                 self.resume(call, now_ns)
-            case OpenLine(call, gateway, handover, ask):
-                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask)
+            case OpenLine(call, gateway, handover, ask, lead_ms):
+                self.open(call, gateway, bridge, now_ns, handover=handover, ask=ask, lead_ms=lead_ms)
             case RestoreLine(epoch=epoch):
                 if epoch == self._epoch:
                     self.restore(message, bridge, now_ns)
@@ -145,14 +149,25 @@ class Pacer:
 
     # --- what aibridge asks ---
 
-    def open(self, call: int, gateway: str, bridge: str, now_ns: int, *, handover: int = 0, ask: int = 0) -> None:
+    def open(
+        self,
+        call: int,
+        gateway: str,
+        bridge: str,
+        now_ns: int,
+        *,
+        handover: int = 0,
+        ask: int = 0,
+        lead_ms: tuple[int, int, int] | None = None,
+    ) -> None:
         """A call started, or another worker took it over: `gateway` gets its frames now, `bridge` its reports.
 
         Opening a line again does no harm, and is answered again. A successor knows of no pause, so it ends one.
+        `lead_ms` is OpenLine's, for a new line.
         """
         known = self._calls.get(call)
         if known is None:
-            known = self._new(call, gateway, bridge, now_ns)
+            known = self._new(call, gateway, bridge, lead_ms, now_ns)
         elif handover < known.handover:
             self._metrics.foreign.inc()
             return
@@ -167,15 +182,21 @@ class Pacer:
         speech = tuple(line.unpaced()) if handover else ()
         self._report(known, LineState(call, tuple(line.unheard()), ask, speech))
 
-    def _new(self, call: int, gateway: str, bridge: str, now_ns: int) -> _Call:
-        start_ns = start_lead([*self._targets(), *self._former], self._lead_ns)
-        lead = Lead(start_ns, min_ns=self._min_ns, max_ns=self._max_ns, step_ns=GRID_NS)
+    def _new(self, call: int, gateway: str, bridge: str, lead_ms: tuple[int, int, int] | None, now_ns: int) -> _Call:
+        default_ns, min_ns, max_ns = self._lead_ns, self._min_ns, self._max_ns
+        if lead_ms is not None:
+            default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
+        start_ns = start_lead([*self._targets(), *self._former], default_ns)
+        is_known = bool(self._former)
+        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS, is_known=is_known)
         line = Line(lead, grid_ns=GRID_NS, call=call)
-        known = self._calls[call] = _Call(line, self._outlet(gateway), bridge, CallPath(self._min_ns), now_ns)
+        known = self._calls[call] = _Call(
+            line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None
+        )
         return known
 
     def _targets(self) -> list[int]:
-        return [each.line.lead.target_ns for each in self._calls.values()]
+        return [each.line.lead.target_ns for each in self._calls.values() if not each.has_own_lead]
 
     def _belongs_to(self, call: int, bridge: str) -> bool:
         """Whether `bridge` owns the call's line: it opened the line last, or there is no line."""
@@ -191,7 +212,7 @@ class Pacer:
         known = self._calls.get(asked.call)
         if known is None or asked.handover > known.handover:
             self.close(asked.call)
-            line = self._new(asked.call, asked.gateway, bridge, now_ns).line
+            line = self._new(asked.call, asked.gateway, bridge, asked.lead_ms, now_ns).line
             line.restore(seq=asked.seq, utterance=asked.utterance, paced_bytes=asked.paced_bytes, ear_ns=asked.ear_ns)
             self._metrics.restored.inc()
         self.open(asked.call, asked.gateway, bridge, now_ns, handover=asked.handover, ask=asked.ask)
@@ -236,13 +257,15 @@ class Pacer:
     def close(self, call: int) -> None:
         """The call is over, and its speech is dropped. Closing it again is harmless."""
         known = self._calls.pop(call, None)
+        self._news.pop(call, None)
         if known is not None:
             known.outlet.remove(known.line)
-            self._former.append(known.line.lead.target_ns)
+            if not known.has_own_lead:
+                self._former.append(known.line.lead.target_ns)
             self._end_gap(known)
             self._metrics.call_ear_gap.observe(known.ear_gap_ns / 1e9)
             self._metrics.gaps_avoided.inc(known.path.ended())
-            self._observe_path(known)
+            self._observe_echoes(known)
             self._observe_needed(known)
 
     # --- what the gateway says ---
@@ -269,11 +292,14 @@ class Pacer:
                 lead_ns = known.line.lead_ns
                 delay_ns = known.line.pinged(round_trip_ns, now_ns)
                 self._metrics.path_delay.observe(delay_ns / 1e9)
-                self._metrics.gaps_avoided.inc(known.path.pinged(round_trip_ns, delay_ns, lead_ns))
+                if known.path.pinged(round_trip_ns, delay_ns, lead_ns):
+                    self._metrics.gaps_avoided.inc()
+                self._news[call] = known
         for call, seq, at_ns in echoes:
             known = self._calls.get(call)
             if known is not None:
                 known.line.echoed(seq, at_ns)
+                self._news[call] = known
                 if known.line.steady is None:
                     self._collect(known, place="path")
                     known.outlet.place(known.line, now_ns)
@@ -352,19 +378,20 @@ class Pacer:
     # --- inside ---
 
     def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
-        """The samples of the calls' paths by gateway."""
+        """The samples of the paths that showed something, by gateway."""
         found: dict[str, list[tuple[int, int, int, int, int]]] = {}
-        for number, call in self._calls.items():
-            self._observe_path(call)
+        for number, call in self._news.items():
+            self._observe_echoes(call)
             if now_ns - call.needed_since_ns >= NEEDED_NS:
                 call.needed_since_ns = now_ns
                 self._observe_needed(call)
             sample = call.path.sample(call.line.lead_ns)
             if sample is not None:
                 found.setdefault(call.outlet.name, []).append((number, *sample))
+        self._news.clear()
         return found
 
-    def _observe_path(self, call: _Call) -> None:
+    def _observe_echoes(self, call: _Call) -> None:
         odd = call.line.odd_echoes
         if odd != call.odd_echoes:
             self._metrics.marks_unechoed.inc(odd[0] - call.odd_echoes[0])
@@ -375,7 +402,7 @@ class Pacer:
         lead = call.line.lead
         if lead.needed_ns:
             self._metrics.lead_needed.observe(lead.needed_ns / 1e9)
-            self._metrics.lead_short.inc(lead.needed_ns > self._max_ns)
+            self._metrics.lead_short.inc(lead.needed_ns > lead.max_ns)
             lead.needed_ns = 0
 
     def _outlet(self, gateway: str) -> Outlet:
@@ -404,6 +431,7 @@ class Pacer:
         if isinstance(report, Shifted) and report.audible:
             call.ear_gap_ns += report.gap_ns
             call.path.gap(report.gap_ns, call.line.lead_ns + report.gap_ns if place == "path" else 0)
+            self._news[call.line.call] = call
             if not report.continued:
                 self._end_gap(call)
                 metrics.reanchored.inc()

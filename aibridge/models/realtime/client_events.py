@@ -21,6 +21,7 @@ REPEAT: Final = (
     "and ask them to say it again."
 )
 _REQUEST: Final = "create_"
+_ROLES: Final = {"caller": "user", "ai": "assistant", "note": "system"}
 
 
 def say_exactly(words: str, language: str, *, is_greeting: bool) -> str:
@@ -81,14 +82,14 @@ def _told_id(number: int) -> str:
 
 def _told(command: port.Tell) -> RealtimeClientEventParam:
     """As text, because item.create cannot hold audio of the assistant."""
-    is_caller = command.role == "caller"
+    role = _ROLES[command.role]
     event: Any = {
         "type": "conversation.item.create",
         "item": {
             "id": _told_id(command.number),
             "type": "message",
-            "role": "user" if is_caller else "assistant",
-            "content": [{"type": "input_text" if is_caller else "output_text", "text": command.text}],
+            "role": role,
+            "content": [{"type": "output_text" if role == "assistant" else "input_text", "text": command.text}],
         },
     }
     if command.after:

@@ -63,15 +63,6 @@ class ModelConnection(DirectConnection, ClientConnection):
         self.transport.abort()
 
 
-def tls_context(client: AsyncOpenAI) -> ssl.SSLContext | None:
-    """The TLS context of all sessions of a client; None for plain HTTP.
-
-    Reading the system's certificates takes 20 ms, in which no other call is served, and close to 1 MB. Without a
-    context, the library would read them for each session. SSL_CERT_FILE and SSL_CERT_DIR are honoured.
-    """
-    return ssl.create_default_context() if client.base_url.scheme in ("https", "wss") else None
-
-
 class Session:
     """A port.Model. `run` lasts from dialling to the end of the session; `on_event` gets the session's events in order.
 

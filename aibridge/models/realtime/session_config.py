@@ -7,7 +7,9 @@ from typing import Any, Final
 import msgspec
 from openai.types.realtime import RealtimeSessionCreateRequestParam
 
-from ...agent import Agent, TurnDetection
+from shared.agents.agent_file import TurnDetection
+
+from ...core.agent import Agent
 from ..port import HANG_UP_TOOL, Purpose
 from .client_events import CONTINUE, REPEAT, say_exactly
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Container
 from typing import Final
 
 from openai import AsyncOpenAI
@@ -12,12 +13,11 @@ from websockets.exceptions import WebSocketException
 from shared.gather import Gather
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings
 
-from ... import agent as agents
-from ...agent import Agent
+from ...core.agent import Agent, Agents
 from ..port import Numbers, Receiver
-from .session import ModelRefusedError, Session, probe, tls_context
+from .servers import Servers
+from .session import ModelRefusedError, Session, probe
 from .session_config import phrases, session_config
 from .translator import ABILITIES
 
@@ -28,42 +28,72 @@ PROBE_RETRY_S: Final = 5.0
 
 
 class Sessions:
-    """Dials, holds and counts sessions. `gather` is told of all their reads."""
+    """Dials, holds and counts sessions. `gather` is told of all their reads.
 
-    def __init__(self, settings: Settings, agent: Agent, client: AsyncOpenAI, page: Page) -> None:
-        self.model = settings.openai_realtime_model
+    `client` has the settings' key and address; agents may have others.
+    """
+
+    def __init__(self, agents: Agents, client: AsyncOpenAI, page: Page) -> None:
         self.abilities = ABILITIES
         self.gather = Gather()
         # The model has accepted our key, model name and session.
         self.is_ready = False
-        self._agent_file = settings.agent_file or agents.DEFAULT_FILE
-        self._client = client
+        self._servers = Servers(client)
         self._page = page
-        self._tls = tls_context(client)
-        self._config = session_config(agent, self.model)
-        self._phrases = phrases(agent)
+        self.use(agents)
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
         self._open = page.gauge("bridge_sessions_open")
 
     async def probe(self) -> None:
-        """Return when the model is ready. Raises ConfigError when it refuses key, model name or agent."""
+        """Return when the default agent's model is ready. Raises ConfigError when it refuses key, model or agent."""
+        agent = self._agents.default
         while not self.is_ready:
             try:
-                await probe(self._client, model=self.model, config=self._config, tls=self._tls)
-            except ModelRefusedError as exc:
-                about = "OPENAI_API_KEY, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
-                if exc.is_settings:
-                    about = f"the agent's file ({self._agent_file})"
-                raise ConfigError(f"the model refused us ({exc}); check {about}") from None
+                await self._probe(agent)
             except (OSError, TimeoutError, WebSocketException) as exc:
-                address = self._client.base_url.netloc.decode()
+                address = self._servers.of(agent, self._agents.keys).client.base_url.netloc.decode()
                 log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
                 await asyncio.sleep(PROBE_RETRY_S)
             else:
                 self.is_ready = True
                 self._page.gauge("bridge_ready").set(1)
-                log.info("ready: the model is %s", self.model)
+                log.info("ready: the model is %s", agent.model)
+
+    async def probe_others(self, known: Container[str] = ()) -> None:
+        """Ask the models of the other agents once, except for agents of `known` versions, and log which are refused.
+
+        Only the callers of such an agent get the fallback.
+        """
+        for agent in list(self._agents.by_name.values()):
+            if agent is not self._agents.default and agent.version not in known:
+                try:
+                    await self._probe(agent)
+                except ConfigError as exc:
+                    log.error("agent %s: %s; its callers get the fallback until then", agent.name, exc)
+                except (OSError, TimeoutError, WebSocketException) as exc:
+                    log.warning("agent %s: its model cannot be reached (%s)", agent.name, exc)
+
+    def use(self, agents: Agents) -> None:
+        """Let these agents answer new calls."""
+        self._agents = agents
+        for agent in agents.by_name.values():
+            self._servers.of(agent, agents.keys)  # certificates are read now, and not during a call
+
+    async def _probe(self, agent: Agent) -> None:
+        """Raises ConfigError when the agent's model refuses it, and what `session.probe` raises."""
+        server = self._servers.of(agent, self._agents.keys)
+        try:
+            config = session_config(agent, agent.model)
+            await probe(server.client, model=agent.model, config=config, tls=server.tls)
+        except ModelRefusedError as exc:
+            key = agent.api_key_env or "OPENAI_API_KEY"
+            about = f"{key}, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
+            if exc.is_settings:
+                about = f"the agent's file ({agent.name}.toml)"
+            elif agent.base_url or agent.api_key_env:
+                about = f"{key}, and model and base_url in the agent's file ({agent.name}.toml)"
+            raise ConfigError(f"the model refused us ({exc}); check {about}") from None
 
     async def close(self) -> None:
         """End all sessions."""
@@ -73,26 +103,27 @@ class Sessions:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> Session:
-        """Open a session; `receiver` gets its events."""
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
+        """Open a session of an agent; `receiver` gets its events."""
+        server = self._servers.of(agent, self._agents.keys)
         session = Session(
-            self._client,
-            model=self.model,
-            config=self._config,
-            phrases=self._phrases,
+            server.client,
+            model=agent.model,
+            config=session_config(agent, agent.model),
+            phrases=phrases(agent),
             numbers=numbers,
             request_id=call_sid,
             on_event=receiver.event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
-            tls=self._tls,
+            tls=server.tls,
             gather=self.gather,
         )
-        session.task = asyncio.create_task(self._hold(session, receiver, call_sid))
+        session.task = asyncio.create_task(self._hold(session, receiver, call_sid, agent.name))
         self._readers.add(session.task)
         session.task.add_done_callback(self._readers.discard)
         return session
 
-    async def _hold(self, session: Session, receiver: Receiver, call_sid: str) -> None:
+    async def _hold(self, session: Session, receiver: Receiver, call_sid: str, agent: str) -> None:
         """Keep one session until it ends, and say how."""
         self._open.inc()
         self._count("opened")
@@ -104,8 +135,8 @@ class Sessions:
             outcome = "closed"
         except ModelRefusedError as exc:
             outcome = "refused"
-            advice = "check OPENAI_API_KEY and the model"
-            log.error("call %s: the model refused the session (%s); %s", call_sid, exc.code, advice)
+            advice = "check its key and model"
+            log.error("call %s: the model refused the session of agent %s (%s); %s", call_sid, agent, exc.code, advice)
         except (OSError, TimeoutError, WebSocketException) as exc:
             log.warning("call %s: the model's socket failed (%s)", call_sid, type(exc).__name__)
         except Exception as exc:

@@ -8,7 +8,7 @@ some of them never get audio.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from openai.types.realtime import RealtimeClientEventParam
 
@@ -32,19 +32,9 @@ _FAULTS: Final[dict[str | None, port.FaultKind]] = {
     wire.ALREADY_ACTIVE: "busy",
     **dict.fromkeys(wire.FATAL_CODES, "fatal"),
 }
-_OUTCOMES: Final[dict[str, port.Outcome]] = {
-    "completed": "completed",
-    "cancelled": "cancelled",
-    "incomplete": "incomplete",
-    "failed": "failed",
-}
-_PURPOSES: Final[dict[str, port.Purpose]] = {
-    "notice": "notice",
-    "greeting": "greeting",
-    "answer": "answer",
-    "continue": "continue",
-    "repeat": "repeat",
-}
+# What the server repeats of ours, or says in our words.
+_OUTCOMES: Final[dict[str, port.Outcome]] = {outcome: outcome for outcome in get_args(port.Outcome)}
+_PURPOSES: Final[dict[str, port.Purpose]] = {purpose: purpose for purpose in get_args(port.Purpose)}
 K = TypeVar("K")
 
 

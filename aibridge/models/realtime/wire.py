@@ -76,77 +76,69 @@ class SessionSettings(msgspec.Struct, frozen=True):
 
 
 class SessionCreated(msgspec.Struct, tag="session.created"):
-    """session.created: the socket is open; the session has its defaults."""
+    """The socket is open; the session has its defaults."""
 
 
 class SessionUpdated(msgspec.Struct, tag="session.updated"):
-    """session.updated: the settings are accepted. Only now may audio and response.create be sent."""
+    """The settings are accepted. Only now may audio and response.create be sent."""
 
     session: SessionSettings = SessionSettings()
 
 
 class SpeechStarted(msgspec.Struct, tag="input_audio_buffer.speech_started"):
-    """input_audio_buffer.speech_started; `item_id` is that of the later user item."""
+    """`item_id` is that of the later user item."""
 
     item_id: str = ""
     audio_start_ms: Count = 0
 
 
 class SpeechStopped(msgspec.Struct, tag="input_audio_buffer.speech_stopped"):
-    """input_audio_buffer.speech_stopped."""
-
     item_id: str = ""
     audio_end_ms: Count = 0
 
 
 class Committed(msgspec.Struct, tag="input_audio_buffer.committed"):
-    """input_audio_buffer.committed: the caller's turn is in the conversation."""
+    """The caller's turn is in the conversation."""
 
     item_id: str = ""
 
 
 class ItemTruncated(msgspec.Struct, tag="conversation.item.truncated"):
-    """conversation.item.truncated: where the server really cut."""
+    """Where the server really cut."""
 
     item_id: str
     audio_end_ms: Count = 0
 
 
 class CallerTranscript(msgspec.Struct, tag="conversation.item.input_audio_transcription.completed"):
-    """conversation.item.input_audio_transcription.completed."""
-
     item_id: str
     transcript: str = ""
 
 
 class ResponseCreated(msgspec.Struct, tag="response.created"):
-    """response.created."""
-
     response: Response
 
 
 class ResponseDone(msgspec.Struct, tag="response.done"):
-    """response.done, whatever the status: completed, cancelled, failed, incomplete."""
+    """Whatever the status: completed, cancelled, failed, incomplete."""
 
     response: Response
 
 
 class OutputItemAdded(msgspec.Struct, tag="response.output_item.added"):
-    """response.output_item.added."""
-
     response_id: str
     item: Item
 
 
 class OutputItemDone(msgspec.Struct, tag="response.output_item.done"):
-    """response.output_item.done: also sent for items that were cut short (`item.status` tells)."""
+    """Also sent for items that were cut short (`item.status` tells)."""
 
     response_id: str
     item: Item
 
 
 class AudioDelta(msgspec.Struct, tag="response.output_audio.delta"):
-    """response.output_audio.delta; `delta` is already mu-law (msgspec decodes the base64)."""
+    """`delta` is already mu-law (msgspec decodes the base64)."""
 
     response_id: str
     item_id: str
@@ -155,15 +147,13 @@ class AudioDelta(msgspec.Struct, tag="response.output_audio.delta"):
 
 
 class AudioDone(msgspec.Struct, tag="response.output_audio.done"):
-    """response.output_audio.done."""
-
     response_id: str
     item_id: str
     content_index: Count
 
 
 class TranscriptDelta(msgspec.Struct, tag="response.output_audio_transcript.delta"):
-    """response.output_audio_transcript.delta: the words so far, should the session be lost."""
+    """The words so far, should the session be lost."""
 
     response_id: str
     item_id: str
@@ -171,8 +161,6 @@ class TranscriptDelta(msgspec.Struct, tag="response.output_audio_transcript.delt
 
 
 class TranscriptDone(msgspec.Struct, tag="response.output_audio_transcript.done"):
-    """response.output_audio_transcript.done."""
-
     response_id: str
     item_id: str
     content_index: Count

@@ -311,20 +311,21 @@ export class Timeline {
       pen.globalAlpha = 0.45;
       pen.fillRect(x, y(sample.delay_ms), to - x, LANES.path - y(sample.delay_ms));
       pen.globalAlpha = 1;
+      pen.fillStyle = this.colour("ink");
+      const delay = `${sample.delay_ms} ms`;
+      if (sample.delay_ms >= 10 && pen.measureText(delay).width + 6 < to - x) pen.fillText(delay, x + 3, LANES.path - 4);
       pen.fillStyle = this.colour("ai");
       pen.fillRect(x, y(sample.lead_ms), to - x, 2);
-    });
-    path.forEach((sample, n) => {
-      const x = this.x(starts[n]);
+      if (n === 0 || sample.lead_ms !== path[n - 1].lead_ms) {
+        const change = path.findIndex((later, m) => m > n && later.lead_ms !== sample.lead_ms);
+        const room = this.x(change < 0 ? this.length : starts[change]) - x;
+        const text = `lead ${sample.lead_ms} ms`;
+        if (pen.measureText(text).width < room) pen.fillText(text, x + 5, y(sample.lead_ms) + 14);
+      }
       if (sample.gap_ms) {
         pen.fillStyle = this.colour("bad");
-        pen.fillRect(x, LANES.path - PATH_HEIGHT, 2, PATH_HEIGHT);
-        pen.fillText(`${sample.gap_ms} ms gap`, x + 5, LANES.path - PATH_HEIGHT + 10);
-      } else if (n === 0 || sample.lead_ms !== path[n - 1].lead_ms) {
-        pen.fillStyle = this.colour("soft");
-        const room = this.x(starts[n + 1] ?? this.length) - x;
-        const text = `lead ${sample.lead_ms} ms`;
-        if (pen.measureText(text).width < room) pen.fillText(text, x + 3, y(sample.lead_ms) - 5);
+        pen.fillRect(x, LANES.path - PATH_HEIGHT - 14, 2, PATH_HEIGHT + 14);
+        pen.fillText(`${sample.gap_ms} ms gap`, x + 5, LANES.path - PATH_HEIGHT - 5);
       }
     });
     pen.fillStyle = this.colour("line");

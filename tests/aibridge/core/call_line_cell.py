@@ -10,7 +10,7 @@ from aibridge.models.port import ModelEvent, ResponseBegan, ResponseEnded
 from aibridge.models.port import Speech as ModelSpeech
 from aibridge.models.port import SpeechEnded as ModelSpeechEnded
 from shared.audio import FRAME_BYTES, SILENCE
-from shared.messages import CallMemory, CloseLine, LineLost, LineState, Message
+from shared.messages import CallMemory, CloseLine, LineLost, LineState, Message, PlayoutShifted
 from shared.metrics import Page
 from txpacer.core.metrics import DEFINITIONS as PACER_DEFINITIONS
 from txpacer.core.metrics import PacerMetrics
@@ -41,6 +41,8 @@ class Cell(FakeShell):
         self.call = self.worker()
         self.call.start(self.model)
         self.sent = 0
+        # All gaps that the line has reported.
+        self.gaps_ns = 0
 
     def worker(self) -> Call:
         return make_call(self, call=self.number, rules=self.rules)
@@ -82,6 +84,8 @@ class Cell(FakeShell):
                 if isinstance(report, LineState):
                     self.call.line_state(report)
                 else:
+                    if isinstance(report, PlayoutShifted):
+                        self.gaps_ns += report.gap_ns
                     self.call.playout(report)
 
     def run(self, ms: int, *, deliver: bool = True) -> None:
@@ -102,7 +106,7 @@ class Cell(FakeShell):
                 self.pacer.acknowledge("gw", batch.batch, self.now_ns, (), self.now_ns)
             self.report()
             self.now_ns += 10 * MS
-            self.call.caller_audio(SILENCE * 80)
+            self.call.caller_audio(SILENCE * 80, self.now_ns)
             if self.now_ns % (100 * MS) == 0:
                 self.call.forget_heard(self.now_ns)
 

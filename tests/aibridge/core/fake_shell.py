@@ -6,6 +6,7 @@ import logging
 import random
 from typing import Any
 
+from aibridge.core.agent import Agent
 from aibridge.core.call import Call
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
@@ -13,7 +14,7 @@ from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
+from aibridge.models.port import Ask, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
 from shared.messages import Message
 from shared.metrics import Page
@@ -29,9 +30,11 @@ class FakeModel:
 
     ready = SessionReady("the-model")
 
-    def __init__(self) -> None:
+    def __init__(self, agent: Agent = Agent(instructions="x")) -> None:  # noqa: B008  # it never changes
+        self.agent = agent
         # The words that it was told and that were not taken back, by number.
         self.told: dict[int, str] = {}
+        self.asked: list[Ask] = []
         self.is_closed = False
 
     def tell(self, command: ModelCommand) -> None:
@@ -39,6 +42,8 @@ class FakeModel:
             self.told[command.number] = command.text
         elif isinstance(command, Untell):
             del self.told[command.number]
+        elif isinstance(command, Ask):
+            self.asked.append(command)
 
     def hear(self, audio: bytes) -> None:
         pass
@@ -58,6 +63,7 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
+        self.receivers: list[Receiver] = []
 
     def unix_ms(self, at_ns: int) -> int:
         return at_ns // MS
@@ -74,8 +80,9 @@ class FakeShell:
     def note(self, fact: Fact) -> None:
         self.noted.append(fact)
 
-    def dial(self, call_sid: str, numbers: Numbers, receiver: Receiver) -> FakeModel:
-        self.models.append(FakeModel())
+    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> FakeModel:
+        self.models.append(FakeModel(agent))
+        self.receivers.append(receiver)
         return self.models[-1]
 
     def plan(self, call: Timed) -> None:
@@ -103,9 +110,13 @@ def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) ->
         call=call,
         call_sid="CA1",
         stream_sid="MZ1",
+        agent="sales",
         model="m",
         record=True,
         resumed=False,
         history=conversation.history,
     )
-    return Call(shell, call=call, call_sid="CA1", gateway="gw", conversation=conversation, reporter=reporter)
+    agent = Agent(instructions="x")
+    return Call(
+        shell, call=call, call_sid="CA1", gateway="gw", agent=agent, conversation=conversation, reporter=reporter
+    )

@@ -15,7 +15,11 @@ from aibridge.models.port import (
     Words,
 )
 from aibridge.models.port import Speech as ModelSpeech
+from shared.audio import SILENCE
 from tests.aibridge.core.call_line_cell import MS, SPEECH, Cell, padded, talking
+
+# Where the speech of `talking` continues after the loss of its socket at 3 s: what the ear may have missed is repeated.
+REPEATED_FROM = 2_980 * 8
 
 
 def test_a_lost_line_continues_with_the_next_byte() -> None:
@@ -30,8 +34,19 @@ def test_after_a_lost_socket_the_line_continues_where_the_ear_stopped() -> None:
     cell = talking()
     cell.socket_dies()
     cell.run(9_000)
-    assert cell.wire == SPEECH[3_000 * 8 :]
+    assert cell.wire == SPEECH[REPEATED_FROM:]
     assert cell.heard_bytes == len(SPEECH)
+
+
+def test_a_worker_that_reads_late_of_a_lost_socket_loses_no_speech() -> None:
+    """The caller's last audio came to the gateway 2 s before the worker, which stood still, reads it."""
+    cell = talking()
+    stopped_ns = cell.now_ns
+    cell.now_ns += 2_000 * MS
+    cell.call.caller_audio(SILENCE * 160, stopped_ns)
+    cell.socket_dies()
+    cell.run(9_000)
+    assert cell.wire == SPEECH[REPEATED_FROM:]
 
 
 def test_a_line_that_is_lost_after_its_socket_repeats_nothing() -> None:
@@ -41,7 +56,7 @@ def test_a_line_that_is_lost_after_its_socket_repeats_nothing() -> None:
         cell.run(1_500)
         cell.pacer_dies()
     cell.run(9_000)
-    assert cell.wire == SPEECH[3_000 * 8 :]
+    assert cell.wire == SPEECH[REPEATED_FROM:]
 
 
 def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_the_next_one() -> None:
@@ -53,7 +68,7 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_the_next_on
     assert cell.wire == b""
     cell.call.ask_again(cell.epoch)
     cell.run(9_000)
-    assert cell.wire == SPEECH[3_000 * 8 :]
+    assert cell.wire == SPEECH[REPEATED_FROM:]
 
 
 def test_a_line_whose_request_was_lost_is_requested_again_and_gets_all_speech() -> None:
@@ -104,6 +119,22 @@ def test_a_successor_knows_the_speech_that_its_predecessor_left_in_the_line() ->
     assert cell.heard_bytes == len(SPEECH)
 
 
+@pytest.mark.parametrize(("dies_at_ms", "n_bytes"), [(500, 8_160), (1_500, 8_000)])
+def test_the_part_of_a_frame_that_a_failed_worker_left_is_heard_without_a_gap_or_not_at_all(
+    dies_at_ms: int, n_bytes: int
+) -> None:
+    """The worker fails in the midst of an answer, of which the line has 50 frames and 50 bytes: 1,006 ms."""
+    cell = Cell()
+    cell.says(8_050)
+    cell.run(dies_at_ms)
+    cell.worker_dies()
+    cell.run(2_000)
+    assert cell.wire == padded(SPEECH[:8_050])[:n_bytes]
+    assert cell.heard_bytes == min(n_bytes, 8_050)
+    assert cell.gaps_ns == 0
+    assert cell.call.conversation.asking.requested == "continue"
+
+
 def test_a_successor_knows_in_which_utterance_the_media_socket_began() -> None:
     cell = talking()
     cell.socket_dies()
@@ -112,7 +143,7 @@ def test_a_successor_knows_in_which_utterance_the_media_socket_began() -> None:
     cell.run(1_000)
     cell.pacer_dies()
     cell.run(12_000)
-    assert cell.wire == SPEECH[3_000 * 8 :]
+    assert cell.wire == SPEECH[REPEATED_FROM:]
 
 
 def test_an_utterance_that_the_line_finished_between_two_workers_counts_as_heard() -> None:

@@ -6,20 +6,27 @@ import random
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from aibridge.core.agent import Agent, Agents
 from aibridge.core.calls import Calls, Setup
-from aibridge.core.rules import Rules, Script
+from aibridge.core.goodbye_and_fallback import GoodbyeEvent
+from aibridge.core.handed_on import why_back
+from aibridge.core.rules import Rules
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.realtime.translator import ABILITIES
+from shared.agents.agent_file import AgentRules
 from shared.liveness import GATEWAY_LIVES_S, GATEWAY_SILENT_S, GRACE_S, TOKEN_S, ns
 from shared.messages import (
     CallAdopted,
     CallEnded,
     CallMemory,
     CallOffered,
+    CallOver,
     CallStarted,
     CallTaken,
     CloseLine,
+    EndCall,
     GatewayHello,
     LineState,
     PacerState,
@@ -27,8 +34,17 @@ from shared.messages import (
     RestoreLine,
 )
 from shared.metrics import Page
+from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from .fake_shell import PLAN, FakeShell
+
+
+def agents(voice: str, *, name: str = "sales") -> Agents:
+    """The default agent, and another one."""
+    rules = AgentRules(barge_in_confirm_ms=7)
+    other = Agent(instructions="From {{from_number}}.", name=name, version=voice, voice=voice, rules=rules)
+    default = Agent(instructions="x", name="office", version=voice, voice=voice)
+    return Agents({name: other, "office": default}, default)
 
 
 class Desk(FakeShell):
@@ -37,19 +53,39 @@ class Desk(FakeShell):
     def __init__(self) -> None:
         super().__init__()
         self.page = Page.in_memory(DEFINITIONS)
-        setup = Setup(0, Script(), Rules(), ABILITIES, "m")
-        self.calls = Calls(self, setup, self.page, random.Random(1))
+        setup = Setup(0, lambda own: Rules(confirm_ns=own.barge_in_confirm_ms or 0), ABILITIES)
+        self.calls = Calls(self, setup, agents("marin"), self.page, random.Random(1))
         self.hear("gw", GatewayHello("gw"))
         self.hear("gw2", GatewayHello("gw2"))
 
     def hear(self, gateway: str, message: Any) -> None:
         self.calls.from_gateway(gateway, message)
 
-    def offer(self, token: str = "token") -> None:
-        self.hear("gw", CallOffered(token, "CA1", PLAN, False))
+    def offer(self, token: str = "token", plan: CallPlan = PLAN) -> None:
+        self.hear("gw", CallOffered(token, "CA1", plan, False))
 
-    def start(self, call: int = 1, gateway: str = "gw", token: str = "token", handover: int = 0) -> None:
-        self.hear(gateway, CallStarted(call, gateway, token, "CA1", "MZ1", 1, PLAN, handover))
+    def start(
+        self,
+        call: int = 1,
+        gateway: str = "gw",
+        token: str = "token",
+        handover: int = 0,
+        plan: CallPlan = PLAN,
+        memory: bytes = b"",
+    ) -> None:
+        self.hear(gateway, CallStarted(call, gateway, token, "CA1", "MZ1", 1, plan, handover, memory))
+
+    def dialled(self) -> list[tuple[str, str]]:
+        """The agent of each session, and its voice."""
+        return [(model.agent.name, model.agent.voice) for model in self.models]
+
+    def hand_on(self, order: CallOrder) -> None:
+        """Everything was said, and the conversation hands call 1 on."""
+        talk = self.calls.by_number[1].conversation
+        talk.order = order
+        talk.goodbye.step(GoodbyeEvent.ORDERED)
+        self.calls.by_number[1].advance()
+        assert self.of(EndCall) == [EndCall(1, order, 0)]
 
     def others(self) -> int:
         return self.calls.state("gw", is_ready=True, epoch=1).others
@@ -154,6 +190,58 @@ def test_a_call_of_a_silent_gateway_is_kept_until_its_gateway_resumes_or_its_gra
     assert bool(desk.calls.by_number) is resumes
 
 
+@pytest.mark.parametrize("is_told_late", [False, True])
+def test_a_call_that_comes_back_from_its_order_goes_on_and_the_model_knows_why(is_told_late: bool) -> None:
+    desk = Desk()
+    desk.start()
+    history = desk.calls.by_number[1].conversation.history
+    history.speech_started(1, desk.now_ns)
+    history.taken(1)
+    history.caller_words(1, "Connect me, please.")
+    desk.hand_on(Dial("+15005550009"))
+    if not is_told_late:
+        desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.hear("gw2", CallOffered("token-2", "CA1", PLAN, True, "busy"))
+    desk.hear("gw2", CallStarted(2, "gw2", "token-2", "CA1", "MZ2", 1, PLAN, returned="busy"))
+    desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.calls.from_pacer(LineState(2, (), 1))
+    assert len(desk.of(EndCall)) == 1
+    assert len(desk.models) == 2  # the second one was dialled ahead
+    words, note = desk.models[1].told.values()
+    assert words == "Connect me, please."
+    assert note == "The caller was connected to somebody else, and is back with you now. The line was busy."
+    assert [ask.purpose for ask in desk.models[1].asked] == ["answer"]
+    # Now it is a call like any other: its socket may be lost.
+    desk.hear("gw2", CallEnded(2, "lost"))
+    desk.start(3, "gw", "token-3")
+    assert list(desk.calls.by_number) == [3]
+
+
+def test_a_call_that_comes_back_to_another_worker_is_not_greeted_again(desk: Desk) -> None:
+    desk.hear("gw", CallStarted(1, "gw", "token", "CA1", "MZ1", 1, PLAN, returned="over"))
+    desk.calls.from_pacer(LineState(1, (), 1))
+    assert list(desk.models[0].told.values()) == [why_back("over")]
+    assert [ask.purpose for ask in desk.models[0].asked] == ["answer"]
+
+
+@pytest.mark.parametrize("order", [HangUp(), Dial("+15005550009")])
+def test_a_call_whose_gateway_does_not_know_its_order_gets_it_again(order: CallOrder) -> None:
+    desk = Desk()
+    desk.start()
+    desk.hand_on(order)
+    desk.hear("gw", CallEnded(1, "hung-up"))
+    desk.start(2, "gw2", "token-2")
+    assert desk.of(EndCall, "gw2") == [EndCall(2, order, 0)]
+    assert not desk.calls.by_number
+
+
+def test_the_order_of_another_workers_call_is_told_to_the_other_gateways(desk: Desk) -> None:
+    desk.hear("gw", CallOver("CA1", HangUp()))
+    assert desk.of(CallOver) == desk.of(CallOver, "gw2") == [CallOver("CA1", HangUp())]
+    desk.start(2, "gw2")
+    assert desk.of(EndCall, "gw2") == [EndCall(2, HangUp(), 0)]
+
+
 def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_successor_at_once(desk: Desk) -> None:
     desk.start(7)
     desk.calls.from_pacer(PacerState(1, 0))
@@ -162,3 +250,57 @@ def test_a_line_that_was_requested_of_a_lost_txpacer_is_requested_of_its_success
     desk.start(9, "gw", "token-2")
     desk.calls.from_pacer(PacerState(2, 0))
     assert [each.epoch for each in desk.said if isinstance(each, RestoreLine)] == [1, 2]
+
+
+SALES = structs.replace(PLAN, agent="sales")
+
+
+def test_a_call_has_the_agent_of_its_plan_from_the_dial_on(desk: Desk) -> None:
+    desk.offer(plan=SALES)
+    desk.start(plan=SALES)
+    (model,) = desk.models
+    assert model.agent.instructions == "From +15005550006."
+    assert desk.calls.by_number[1].conversation.rules.confirm_ns == 7
+
+
+def test_a_session_that_was_dialled_for_another_plan_is_not_used(desk: Desk) -> None:
+    desk.offer()
+    desk.start(plan=SALES)
+    assert desk.dialled() == [("office", "marin"), ("sales", "marin")]
+    assert desk.models[0].is_closed
+
+
+def test_an_agent_that_the_worker_does_not_have_is_counted_and_the_default_answers(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.start(plan=structs.replace(PLAN, agent="new"))
+    assert desk.dialled() == [("office", "marin")]
+    assert desk.page.counter("bridge_agents_unknown").value == 1
+    assert "there is no agent new here" in caplog.text
+
+
+def test_a_live_call_keeps_its_agent_when_the_agents_are_read_again(desk: Desk) -> None:
+    desk.start(plan=SALES)
+    desk.calls.agents = agents("cedar")
+    desk.receivers[0].gone(refused=False)
+    desk.wait(1, "gw")
+    desk.calls.by_number[1].advance()
+    assert desk.dialled() == [("sales", "marin")] * 2
+
+
+@pytest.mark.parametrize("name", ["sales", "renamed"])
+def test_a_successor_with_other_agents_goes_on_with_the_agent_of_the_call(desk: Desk, name: str) -> None:
+    desk.start(plan=SALES)
+    desk.calls.by_number[1].tell_memory()
+    (memory,) = desk.of(CallMemory)
+    after = Desk()
+    after.calls.agents = agents("cedar", name=name)
+    after.start(plan=PLAN, handover=1, memory=memory.memory)
+    assert after.models[0].agent == desk.models[0].agent
+    call = after.calls.by_number[1].conversation
+    assert (call.plan, call.rules.confirm_ns) == (SALES, 7)
+
+
+def test_a_successor_without_a_story_has_the_agent_of_the_plan(desk: Desk) -> None:
+    desk.start(plan=SALES, handover=1)
+    assert desk.dialled() == [("sales", "marin")]

@@ -6,6 +6,7 @@ import pytest
 
 from aibridge.core.line_lost import given, heard_until
 from aibridge.core.utterances import Utterance
+from shared.audio import BYTE_NS, FRAME_BYTES
 from shared.messages import LineLost
 
 S = 1_000_000_000
@@ -34,12 +35,21 @@ def test_what_an_earlier_socket_played_counts_for_the_utterance_in_its_midst() -
     assert given([utterance], lost(frames=5), base=(1, 4_000))[0] == {1: 4_800}
 
 
-@pytest.mark.parametrize(("ms", "n_bytes"), [(0, 0), (19, 0), (25, 160), (510, 4_000)])
+@pytest.mark.parametrize(("ms", "n_bytes"), [(0, 0), (29, 0), (35, 160), (510, 4_000)])
 def test_the_ear_stops_at_a_whole_frame(ms: int, n_bytes: int) -> None:
     utterance = Utterance(1, 1, 8_000, 8_000, began_ns=10 * S)
     heard, finished = heard_until([utterance], 10 * S + ms * 1_000_000)
     assert heard == {1: n_bytes}
     assert finished == set()
+
+
+@pytest.mark.parametrize("late_ms", [0, 0.25, 2, 10])
+def test_an_ear_that_lags_behind_its_clock_loses_nothing(late_ms: float) -> None:
+    """A frame takes some ms to the ear, and the caller's audio some ms back: together `late_ms`."""
+    utterance = Utterance(1, 1, 8_000, 8_000, began_ns=10 * S)
+    for n_bytes in range(2_400, 2_800):
+        heard, _ = heard_until([utterance], 10 * S + n_bytes * BYTE_NS + int(late_ms * 1_000_000))
+        assert heard[1] <= n_bytes < heard[1] + 2 * FRAME_BYTES
 
 
 @pytest.mark.parametrize("ended", [True, False])

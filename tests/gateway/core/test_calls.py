@@ -162,6 +162,13 @@ def test_a_worker_that_dies_during_the_goodbye_changes_nothing():
     assert bench.answer("CA1") == HangUp()
 
 
+def test_the_order_of_a_call_reaches_the_other_gateways_through_another_worker_too():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, EndCall(call.number, HangUp(), 0))
+    assert CallOver(call.call_sid, HangUp()) in bench.to_worker(1 - call.worker)
+
+
 def test_a_worker_that_restarts_during_the_goodbye_does_not_get_the_call_again():
     bench = Bench()
     call = bench.call()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.rules import Rules
-from shared.messages import CallOffered, CallTaken, WorkerState
+from shared.messages import CallOffered, CallStarted, CallTaken, WorkerState
 from shared.plan import CallPlan, Fallback
 
 from .bench import ACCOUNT_SID, Bench
@@ -16,6 +16,14 @@ def test_a_socket_at_another_gateway_brings_the_plan_and_the_offer():
     assert call.plan == CallPlan("inbound", ACCOUNT_SID, "+1", "+2")
     (offered,) = webhook.taken(CallOffered)
     assert call.token_id == offered.token_id
+
+
+def test_how_an_order_ended_reaches_the_worker_whichever_gateway_gets_the_socket():
+    webhook, other = Bench(), Bench(name="gw2", epoch=2)
+    call = other.open("CA1", webhook.offer("CA1", resumed=True, returned="no-answer"))
+    assert call is not None
+    assert webhook.taken(CallOffered)[0].returned == "no-answer"
+    assert other.taken(CallStarted)[0].returned == "no-answer"
 
 
 @pytest.mark.parametrize(

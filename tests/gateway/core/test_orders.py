@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gateway.core.orders import Orders
+from gateway.core.orders import Orders, dial_end
 from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
 
 ORIGIN = "https://voice.example.com"
@@ -60,11 +60,7 @@ def test_an_order_comes_back_without_a_worker_where_none_is_known():
     assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1&after=order"
 
 
-@pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room"), Fallback()])
-def test_over_rest_an_order_is_sent_as_the_same_twiml(order):
-    orders = Orders(ORIGIN, "Sorry", "")
-    assert orders.call_update(order, 3) == {"Twiml": orders.twiml(order, 3)}
-
-
-def test_over_rest_a_hang_up_completes_the_call():
-    assert Orders(ORIGIN, "", "").call_update(HangUp(), 3) == {"Status": "completed"}
+@pytest.mark.parametrize(("status", "end"), [("busy", "busy"), ("", "over"), ("x.1", "over")])
+def test_twilio_says_how_an_order_ended_and_other_words_are_not_repeated(status, end):
+    assert dial_end({"after": "order"}, {"DialCallStatus": status}) == end
+    assert dial_end({}, {"DialCallStatus": status}) == ""

@@ -42,5 +42,5 @@ def test_text_that_is_not_a_plan_raises_the_documented_error_only(text):
 
 
 def test_a_form_field_of_any_length_makes_a_plan_that_can_travel():
-    plan = plans.inbound("𝄞" * 60_000, "𝄞" * 60_000, "𝄞" * 60_000)
+    plan = plans.inbound("𝄞" * 60_000, "𝄞" * 60_000, "𝄞" * 60_000, 2**63)
     assert len(plans.pack(plan)) < PACKED_MAX

@@ -31,7 +31,10 @@ def test_another_gateway_of_the_cell_accepts_a_token():
     token, _ = minting.mint(0, "CA1", "AC1", 0, source=minting.source("+15550001"), resumed=True)
     accepted = other.use(token, "CA1", "AC1", 1)
     assert (accepted.worker, accepted.source, accepted.resumed) == (0, other.source("+15550001"), True)
+    assert accepted.returned == ""
     assert accepted.source != other.source("")
+    back, _ = minting.mint(0, "CA1", "AC1", 0, resumed=True, returned="no-answer")
+    assert other.use(back, "CA1", "AC1", 1).returned == "no-answer"
     assert refusal(Tokens(shared_key("another")), token) == "forged"
 
 

@@ -49,16 +49,16 @@ def test_without_loss_each_segment_takes_the_delay():
 def test_a_lost_segment_takes_one_round_trip_and_some_more_and_holds_up_its_followers():
     times = arrivals(TcpStream(Losing(60, {3}), return_ns=60 * MS), 20)
     assert times[2] == 60
-    # 20 ms to the next segment, its way there and back, a quarter of the round trip, and the way of the repair.
-    assert times[3] == 20 + 120 + 30 + 60
+    # 20 ms to the next segment, its way there and back, an eighth of the round trip, and the way of the repair.
+    assert times[3] == 20 + 120 + 15 + 60
     assert times[4:] == [max(60, times[3] - 20 * n) for n in range(1, 17)]
 
 
 def test_a_repair_that_is_lost_costs_another_round_trip():
-    # Segments 0 to 11 are packets 0 to 11 until the first repair, which is the packet after the one sent at 160 ms.
+    # Segments 0 to 7 are packets 0 to 7 until the first repair, which is the packet after the one sent at 140 ms.
     once = arrivals(TcpStream(Losing(60, {0}), return_ns=60 * MS), 30)[0]
-    twice = arrivals(TcpStream(Losing(60, {0, 9}), return_ns=60 * MS), 30)[0]
-    assert once == 230
+    twice = arrivals(TcpStream(Losing(60, {0, 8}), return_ns=60 * MS), 30)[0]
+    assert once == 215
     assert once + 120 <= twice <= once + 160
 
 

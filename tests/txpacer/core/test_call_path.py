@@ -97,13 +97,27 @@ def test_gaps_that_the_path_made_are_observed_as_the_caller_hears_them_and_drawn
     assert max(sample.lead_ms for sample in samples) == 180
 
 
+def test_a_gap_that_this_machine_made_is_counted_once_although_echoes_show_it_too():
+    cell = FarCell(lead_ms=(120, 120, 120))
+    cell.say(1, 20_000)
+    cell.run(5_000)
+    cell.now_ns += 300 * MS  # txpacer stands still
+    cell.run(16_000)
+    cell.pacer.close(CALL)
+    metrics = cell.pacer._metrics
+    (heard,) = cell.gaps_ms()
+    assert (metrics.ear_gap["machine"].count, metrics.ear_gap["path"].count) == (1, 0)
+    assert histogram(metrics.ear_gap["machine"])[-1] == pytest.approx(heard / 1e3, abs=0.02)
+
+
 def test_a_path_that_needs_more_than_the_longest_lead_is_counted_at_the_end_and_while_a_long_call_lives():
     cell = FarCell(LONG)
     metrics = cell.pacer._metrics
     assert metrics.lead_max.value == 0.18
-    cell.say(1, 20_000)
+    cell.say(1, 30_000)
     second_by_second(cell, 20)
     assert metrics.lead_needed.count == 0
+    cell.run(900)
     cell.pacer.measure(cell.now_ns + NEEDED_NS)
     assert (metrics.lead_needed.count, metrics.lead_short.value) == (1, 1)
     assert histogram(metrics.lead_needed)[-1] > 0.3

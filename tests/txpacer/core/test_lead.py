@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txpacer.core.lead import FALL_NS, HOLD_NS, MARGIN_NS, Lead, start_lead
+from txpacer.core.lead import FALL_NS, HOLD_NS, MARGIN_NS, REPAIR_NS, UNKNOWN_NS, Lead, start_lead
 
 MS = 1_000_000
 T0 = 1_000_000 * MS
@@ -58,6 +58,42 @@ def test_on_a_path_that_never_showed_a_delay_the_target_falls_quickly():
     for ms in range(0, 4_000, 100):
         own.delayed(MS, T0 + ms * MS)
     assert own.target_ns == 60 * MS
+
+
+def test_of_an_unknown_path_one_lost_frame_is_expected_until_it_has_proved_clean():
+    own = lead()
+    own.expect_losses(100 * MS, T0)
+    assert own.target_ns == 100 * MS + REPAIR_NS + MARGIN_NS + 5 * MS
+    for ms in range(0, 18_000, 100):
+        own.delayed(MS, T0 + ms * MS)
+        assert ms * MS >= UNKNOWN_NS or own.target_ns == 160 * MS
+    assert own.target_ns == 60 * MS
+    assert own.needed_ns == MS + MARGIN_NS, "nothing was needed"
+
+
+def test_a_first_delay_confirms_what_was_expected_and_holds_it():
+    own = lead()
+    own.expect_losses(100 * MS, T0)
+    own.delayed(50 * MS, T0 + 9_000 * MS)
+    for ms in range(9_100, 28_900, 100):
+        own.delayed(MS, T0 + ms * MS)
+        assert own.target_ns == 160 * MS
+
+
+def test_where_a_loss_would_not_be_heard_the_target_falls_at_once():
+    own = lead()
+    own.expect_losses(4 * MS, T0)
+    for ms in range(0, 4_000, 100):
+        own.delayed(MS, T0 + ms * MS)
+    assert own.target_ns == 60 * MS
+
+
+def test_a_start_that_other_calls_needed_is_held_like_an_own_need():
+    known = Lead(160 * MS, min_ns=60 * MS, max_ns=180 * MS, step_ns=10 * MS, is_known=True)
+    known.expect_losses(20 * MS, T0)
+    for ms in range(0, 19_900, 100):
+        known.delayed(MS, T0 + ms * MS)
+    assert known.target_ns == 160 * MS
 
 
 @given(st.lists(st.tuples(st.integers(0, 2_000), st.integers(1, 5_000)), max_size=80))

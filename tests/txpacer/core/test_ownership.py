@@ -41,6 +41,17 @@ def test_a_line_tells_its_worker_what_it_was_given_and_a_successor_the_unpaced_s
     ]
 
 
+def test_a_line_has_the_lead_of_its_agent_which_says_nothing_about_other_lines() -> None:
+    pacer = make()
+    paced: dict[int, int] = {}
+    for call, lead_ms in ((1, (200, 200, 200)), (2, None), (3, (60, 60, 180))):
+        pacer.open(call, "gateway", "one", T0, lead_ms=lead_ms)
+        pacer.speech(call, 1, SPEECH, T0)
+        ((_, frames),) = pacer.tick(T0)
+        paced |= {each: len(audio) // 8 for each, _, audio, _ in frames.entries}
+    assert paced == {1: 200, 2: 120, 3: 120}  # the third starts where the second one is
+
+
 def test_a_line_that_exists_is_not_restored_again() -> None:
     pacer = make()
     for ask in (1, 2):

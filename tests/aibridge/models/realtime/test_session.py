@@ -15,8 +15,10 @@ from openai import AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from aibridge.core.agent import Agent
 from aibridge.models.port import Numbers, SessionReady
-from aibridge.models.realtime.session import WRITE_MAX_BYTES, ModelRefusedError, Session, probe, tls_context
+from aibridge.models.realtime.servers import Servers
+from aibridge.models.realtime.session import WRITE_MAX_BYTES, ModelRefusedError, Session, probe
 from shared import liveness
 from tests.on_a_loop import on_a_loop
 
@@ -53,20 +55,22 @@ async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
     async with serve(accept, "127.0.0.1", 0, ssl=server_side) as server:
         port = server.sockets[0].getsockname()[1]
         client = AsyncOpenAI(api_key="sk-test", base_url=f"https://127.0.0.1:{port}/v1")
-        tls = tls_context(client)
+        servers = Servers(client)
 
         def read_again(*_: Any, **__: Any) -> ssl.SSLContext:
             raise AssertionError("the certificates were read again")
 
         monkeypatch.setattr(ssl, "create_default_context", read_again)
         async with asyncio.timeout(10):
-            for _ in range(2):
-                await probe(client, model="m", config={"type": "realtime"}, tls=tls)
+            for key in ("", "key", ""):
+                of = servers.of(Agent(instructions="x", api_key_env="KEY" if key else ""), {"KEY": key})
+                await probe(of.client, model="m", config={"type": "realtime"}, tls=of.tls)
         await client.close()
 
 
 def test_plain_http_needs_no_certificates() -> None:
-    assert tls_context(AsyncOpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1")) is None
+    servers = Servers(AsyncOpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1"))
+    assert servers.of(Agent(instructions="x"), {}).tls is None
 
 
 def test_a_session_that_the_server_closes_is_over_although_its_socket_stays_open() -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from aibridge import agent
-from aibridge.agent import Agent, TurnDetection
+from aibridge import agents
+from aibridge.core.agent import Agent
 from aibridge.models.realtime.session_config import phrases, session_config
+from shared.agents.agent_file import TurnDetection
+from shared.settings import Settings
 
 
 def config(chosen: Agent) -> Any:
@@ -16,7 +18,8 @@ def config(chosen: Agent) -> Any:
 
 
 def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
-    audio = config(agent.load(None))["audio"]
+    shipped = agents.load(Settings(_env_file=None)).default  # type: ignore[call-arg]
+    audio = config(shipped)["audio"]
     assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
     assert audio["input"]["turn_detection"] == {
         "type": "server_vad",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from aibridge import agent
+from aibridge import agents
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.realtime import sessions
 from aibridge.models.realtime.sessions import Sessions
@@ -35,7 +35,7 @@ async def test_a_start_that_the_model_refuses_names_what_to_change(
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
         client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
-        starting = Sessions(settings, agent.load(None), client, Page.in_memory(DEFINITIONS))
+        starting = Sessions(agents.load(settings), client, Page.in_memory(DEFINITIONS))
         with pytest.raises(ConfigError, match=advice):
             await asyncio.wait_for(starting.probe(), 10)
         assert not starting.is_ready

@@ -1,0 +1,188 @@
+"""The keys of an agent's file, and the check of one file: all of its mistakes at once, one line each.
+
+aibridge/agent.toml explains each key. A key is accepted here only when it has an effect.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from .numbers import normalised, written_as_it_should_be
+from .variables import BUILT_IN, NAME, placeholders, zone
+
+# How alike a wrong key and the right one have to be (1: the same) for the one to be the other, misspelt.
+ALIKE: Final = 0.5
+_VARIABLE_OF_ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# On the grid of txpacer's ticks; the bounds of TX_LEAD_MS.
+LeadMs = Annotated[int, msgspec.Meta(ge=40, le=1_000, multiple_of=10)]
+
+
+class TurnDetection(msgspec.Struct, frozen=True):
+    """When a caller's turn begins and ends. Fields of the other type are allowed and have no effect."""
+
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    threshold: float | None = 0.5
+    prefix_padding_ms: int | None = 300
+    silence_duration_ms: int | None = 500
+    idle_timeout_ms: int | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
+class AgentRules(msgspec.Struct, frozen=True):
+    """What an agent does in its own way. None: as the setting of that name says."""
+
+    greeting_protect_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    barge_in: Literal["withdraw", "drain", "clear"] | None = None
+    barge_in_confirm_ms: Annotated[int, msgspec.Meta(ge=0, le=2_000)] | None = None
+    lead_ms: LeadMs | None = None
+    lead_min_ms: LeadMs | None = None
+    lead_max_ms: LeadMs | None = None
+
+
+class AgentFile(msgspec.Struct, frozen=True):
+    """An agent as its file describes it. The defaults are those of agent.toml, its words apart."""
+
+    instructions: str
+    voice: str = "marin"
+    greeting: str = ""
+    greeting_file: str = ""
+    fallback: str = ""
+    fallback_file: str = ""
+    language: str = "en"
+    transcription_model: str = "gpt-transcribe"
+    reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
+    hang_up: bool = True
+    recording: Literal["default", "on", "off"] = "default"
+    recording_notice: str = ""
+    recording_notice_file: str = ""
+    # The called numbers that this agent answers, and whether it answers all others.
+    numbers: tuple[str, ...] = ()
+    default: bool = False
+    # Empty: the setting's. `api_key_env` is the name of the environment variable that holds the key.
+    model: str = ""
+    base_url: str = ""
+    api_key_env: str = ""
+    # For {{date}} and {{time}}.
+    timezone: str = "UTC"
+    # The variables that CALL_CONFIG_URL may set, with their values when it does not.
+    variables: dict[str, str] = {}
+    turn_detection: TurnDetection = TurnDetection()
+    rules: AgentRules = AgentRules()
+
+
+_TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {"turn_detection": TurnDetection, "rules": AgentRules}
+# Words that only the model speaks or reads can hold variables.
+_WORDS: Final = ("instructions", "greeting")
+_FIXED_WORDS: Final = ("recording_notice", "fallback")
+
+
+def read(text: bytes) -> tuple[AgentFile | None, list[str]]:
+    """The agent in a file's text, and a line `key: what; what to do` for each mistake. Either is empty."""
+    try:
+        table = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        return None, [f"it is not TOML ({exc}); compare it with aibridge/agent.toml"]
+    fields, problems = _fields(AgentFile, table, "")
+    if "instructions" not in table:
+        problems.append("instructions: missing; say here what the model is")
+    if problems:
+        return None, problems
+    agent = AgentFile(**fields)
+    problems = list(_mistakes(agent))
+    return (None, problems) if problems else (agent, [])
+
+
+def _fields(kind: type[msgspec.Struct], table: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
+    """The valid fields of a table, and a line for each other key."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in table.items():
+        if key not in types:
+            nearest = difflib.get_close_matches(key, types, 1, ALIKE)
+            advice = f"did you mean {prefix}{nearest[0]}?" if nearest else "take it out; docs/agents.md has the keys"
+            problems.append(f"{prefix}{key}: there is no such key; {advice}")
+        elif not prefix and key in _TABLES and isinstance(value, dict):
+            fields, more = _fields(_TABLES[key], value, f"{key}.")
+            problems += more
+            if not more:
+                found[key] = _TABLES[key](**fields)
+        else:
+            try:
+                found[key] = msgspec.convert(value, types[key])
+            except msgspec.ValidationError as exc:
+                problems.append(f"{prefix}{key}: {exc}; {_advice(types[key])}")
+    return found, problems
+
+
+def _advice(kind: Any) -> str:
+    """How a value of this type is written."""
+    choices = [choice for part in (kind, *get_args(kind)) for choice in get_args(part) if isinstance(choice, str)]
+    if choices:
+        return "write one of " + ", ".join(f'"{choice}"' for choice in choices)
+    text = str(kind)
+    for part, advice in (
+        ("dict", "write a table of texts in quotes"),
+        ("tuple", 'write a list of texts in quotes: ["...", "..."]'),
+        ("bool", "write true or false"),
+        ("float", "write a number"),
+        ("int", "write a whole number within these bounds"),
+        ("str", "write a text in quotes"),
+    ):
+        if part in text:
+            return advice
+    return "write it as a table"
+
+
+def _mistakes(agent: AgentFile) -> Iterator[str]:
+    """What is wrong with values that are valid by themselves."""
+    if not agent.instructions.strip():
+        yield "instructions: empty; say here what the model is"
+    for number in agent.numbers:
+        if not written_as_it_should_be(number):
+            yield f'numbers: "{number}" is not a whole number; write it with its country: "+15550100", or a SIP address'
+    if len({normalised(number) for number in agent.numbers}) < len(agent.numbers):
+        yield "numbers: a number stands there twice; take one out"
+    if agent.base_url:
+        parts = urlsplit(agent.base_url)
+        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+            yield "base_url: not a URL; write it as https://host/v1"
+        elif not agent.api_key_env:
+            yield "base_url: needs api_key_env, or it would get the key of OPENAI_API_KEY; name the variable of its key"
+    if agent.api_key_env and not _VARIABLE_OF_ENVIRONMENT.fullmatch(agent.api_key_env):
+        yield "api_key_env: not the name of an environment variable; write the key into .env, and its name here"
+    try:
+        zone(agent.timezone)
+    except (KeyError, OSError, ValueError):
+        yield f'timezone: "{agent.timezone}" is not known here; write a name such as "Europe/Berlin"'
+    for words in ("greeting", "recording_notice"):
+        if getattr(agent, f"{words}_file") and not getattr(agent, words):
+            yield f"{words}_file: its words are missing; write them into {words}, for the model to know"
+    yield from _mistakes_with_variables(agent)
+
+
+def _mistakes_with_variables(agent: AgentFile) -> Iterator[str]:
+    for name in agent.variables:
+        if not NAME.fullmatch(name):
+            yield f'variables: "{name}" is not a name; write letters, digits and "_"'
+        elif name in BUILT_IN:
+            yield f"variables: {name} has a value in every call; take it out"
+    known = [*BUILT_IN, *agent.variables]
+    for key in _WORDS:
+        for name in placeholders(getattr(agent, key)):
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, 1, ALIKE)
+                advice = f"did you mean {nearest[0]}? Or declare" if nearest else "declare"
+                yield f'{key}: {{{{{name}}}}} is not a variable; {advice} it: [variables] {name} = "its default"'
+    if agent.greeting_file and placeholders(agent.greeting):
+        yield "greeting_file: a recording says the same to everyone; take the variables out of greeting"
+    for key in _FIXED_WORDS:
+        if placeholders(getattr(agent, key)):
+            yield f"{key}: variables have no effect here; take them out"
