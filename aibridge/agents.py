@@ -101,7 +101,7 @@ def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:
     least, most = settings.lead_bounds_ms
     start = own.lead_ms
     if start is None:
-        start = max(settings.tx_lead_ms, own.lead_min_ms or 0)
+        start = max(settings.lead_ms, own.lead_min_ms or 0)
         start = start if own.lead_max_ms is None else min(start, own.lead_max_ms)
     return start, _or(own.lead_min_ms, min(least, start)), _or(own.lead_max_ms, max(most, start))
 

@@ -71,6 +71,8 @@ def main() -> None:
     for system in systems:
         if system.peer is not None:
             install(system.peer, work)
+    command = f"python -m benchmarks.network --calls {chosen.calls} --seconds {chosen.seconds:g} --seed {chosen.seed}"
+    command += " --tls" * chosen.tls
     begun, since = machine(), time.monotonic()
     rows: list[Row] = []
     for name in names:
@@ -81,15 +83,18 @@ def main() -> None:
         for row in rows[-len(systems) :]:
             void = f"; VOID, the bench itself was {row.late_ms:.0f} ms late" if row.is_void else ""
             print(f"{path.words}, {row.system}: {row.gap_ms:.0f} ms of gaps{void}", file=sys.stderr, flush=True)
+        # After each path, so that a run that is stopped leaves what it has measured.
+        write(rows, out, f"`{command}` on {begun} at the start; it took {(time.monotonic() - since) / 60:.0f} minutes")
         time.sleep(REST_S)
-    took_s = time.monotonic() - since
-    command = f"python -m benchmarks.network --calls {chosen.calls} --seconds {chosen.seconds:g} --seed {chosen.seed}"
-    head = f"`{command}{' --tls' * chosen.tls}` on {begun} at the start; {took_s / 60:.0f} minutes"
-    text = f"{head}\n\n{tables(rows)}"
-    (out / "bench-network.md").write_text(text)
-    write_json(rows, out / "bench-network.json", machine=begun, command=command, tls=chosen.tls)
+    print((out / f"bench-network.{'json' if chosen.json else 'md'}").read_text(), end="")
+
+
+def write(rows: list[Row], out: Path, head: str) -> None:
+    """The page, the figures and the picture of these rows."""
+    page = f"# What callers heard over bad networks\n\n{head}. [network.md](network.md) explains it.\n\n{tables(rows)}"
+    (out / "bench-network.md").write_text(page)
+    write_json(rows, out / "bench-network.json", run=head)
     draw(rows, out / "bench-network.svg")
-    print((out / "bench-network.json").read_text() if chosen.json else text, end="")
 
 
 if __name__ == "__main__":

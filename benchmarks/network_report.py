@@ -106,8 +106,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     left.set(xlabel="gaps at the ear, ms in 100 s of speech", yticks=[n + 0.4 for n in range(len(paths))])
     left.set_yticklabels([ALL[name].words for name in paths])
     left.invert_yaxis()
-    left.legend(frameon=False, loc="lower right")
-    right.set(xlabel="silent after speech_started, ms: p50 (bar) and longest (line)")
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(systems))
+    right.set(xlabel="silent after speech_started, ms: p50, longest")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from simulator.network.proxy import ProxyProcess
-from simulator.network.tls import ends_tls, free_port, speaks_tls
 from simulator.network.tun import TunNetwork
 from twentyms.stack import Stack
 
@@ -51,7 +50,7 @@ SYSTEMS: Final = {
     for each in (
         _fixed(120),
         System("adaptive-180", "lead adaptive to 180 ms"),
-        System("clear-600", "`clear`, lead adaptive to 600 ms", {"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600"}),
+        System("clear-600", "`clear`, lead up to 600 ms", {"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600"}),
         _peer("unpaced"),
         _peer("agent-connect"),
         _fixed(180),
@@ -78,10 +77,7 @@ def run_path(
     """Carry the calls of all systems over this path. Raises ConfigError where something does not come up."""
     with ExitStack() as up:
         running = _start_all(up, systems, calls, out)
-        roads = [
-            up.enter_context(_road(path, each, number, seed=seed, tls=tls, directory=out))
-            for number, each in enumerate(running)
-        ]
+        roads = [up.enter_context(_road(path, each, number, seed=seed, tls=tls)) for number, each in enumerate(running)]
         cells = [
             Cell(
                 system.name,
@@ -153,7 +149,7 @@ class _Road:
 
 
 @contextmanager
-def _road(path: NetworkPath, to: _Running, number: int, *, seed: int, tls: bool, directory: Path) -> Iterator[_Road]:
+def _road(path: NetworkPath, to: _Running, number: int, *, seed: int, tls: bool) -> Iterator[_Road]:
     behaviour = path.behaviour
     if path.behind_proxy:
         with ProxyProcess(("127.0.0.1", to.port), behaviour, seed=seed, tls=tls) as proxy:
@@ -163,19 +159,10 @@ def _road(path: NetworkPath, to: _Running, number: int, *, seed: int, tls: bool,
             yield road
         road.late_ms = proxy.late_ms
         return
-    with ExitStack() as up:
-        net = up.enter_context(TunNetwork(behaviour, seed=seed, tag=_TAG + number))
+    with TunNetwork(behaviour, seed=seed, tag=_TAG + number, tls_to=("127.0.0.1", to.port) if tls else None) as net:
         road = _Road((net.near, to.port), net.namespace)
         if tls:
-            road.connect_to = _with_tls(up, net, to.port, directory / f"tls-{number}")
+            host, _, port = net.tls.partition(":")
+            road.connect_to = (host, int(port))
         yield road
     road.late_ms, road.lost = net.carried.late_ms, net.carried.lost
-
-
-def _with_tls(up: ExitStack, net: TunNetwork, port: int, directory: Path) -> tuple[str, int]:
-    """TLS over the path, ended on this side. What to dial in the namespace."""
-    directory.mkdir(exist_ok=True)
-    near, far = (net.near, free_port()), ("127.0.0.1", 8_080)
-    up.enter_context(ends_tls(directory, near, ("127.0.0.1", port)))
-    up.enter_context(speaks_tls(directory, far, near, namespace=net.namespace))
-    return far

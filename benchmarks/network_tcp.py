@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import os
 import select
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
@@ -238,12 +238,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--lead", type=int, nargs="+", default=[180], metavar="MS")
     parser.add_argument("--seed", type=int, default=1)
+    route_help = "words for `ip route change`, such as 'reordering 1', for all connections"
+    parser.add_argument("--route", default="", metavar="WORDS", help=route_help)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = [each for each in SETTINGS if each.name in chosen.only]
     behaviour = PathBehaviour(delay_ms=chosen.delay, loss=chosen.loss, burst_packets=chosen.burst)
     with TunNetwork(behaviour, seed=chosen.seed, tag=200) as net:
+        if chosen.route:
+            command = ["ip", "route", "change", net.far, "dev", net.near_device, "src", net.near]
+            subprocess.run([*command, *chosen.route.split()], check=True)
         connections = _connect(net, settings, chosen.connections, chosen.lead)
         exact_timers()
         go_before()
@@ -261,8 +266,9 @@ def main() -> None:
             mine = [each for each in connections if each.setting is setting and each.lead_frames == lead // 20]
             rows.append(_row(setting.name, lead, mine))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(f"{machine()}, {os.uname().release}")
-    print(f"{2 * chosen.delay:.0f} ms round trip, loss {chosen.loss:.1%} of {chosen.burst}, seed {chosen.seed}")
+    print(machine())
+    route = f", route {chosen.route}" if chosen.route else ""
+    print(f"{2 * chosen.delay:.0f} ms round trip, loss {chosen.loss:.1%} of {chosen.burst}, seed {chosen.seed}{route}")
     for row in rows:
         first, *others = zip(row, widths, strict=True)
         print("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]))

@@ -66,7 +66,7 @@ class Gateway:
             workers=settings.aibridge_workers,
             max_calls=settings.max_calls,
             max_calls_per_source=settings.max_calls_per_source,
-            late_ns=settings.tx_lead_ms * 1_000_000 // 2,
+            late_ns=settings.lead_ms * 1_000_000 // 2,
             unserved_s=settings.model_reconnect_seconds,
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)

@@ -67,46 +67,40 @@ HANDOVER_S: Final = 3.0
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 
+# Acts that take the media socket, that freeze what the speech passes through, and that take the model's session.
+_SOCKET_GONE: Final = (("kill", "gateway"), ("lose", "media"))
+_FROZEN: Final = dict.fromkeys((("stop", "gateway"), ("stop", "txpacer"), ("stop", "aibridge")), _STANDSTILL)
+_SESSION_GONE: Final = {("kill", "aibridge"): _ONCE, ("lose", "model"): _ONCE, ("stop", "aibridge"): _HANDED_OVER}
+
 # The cost of each act, by its kind and target. Speech that was made plays on without its worker: a gap needs a worker
 # that is stopped before it has passed on what it reads.
 EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "gap": {
-        ("kill", "gateway"): Cost(1_000),
-        ("lose", "media"): Cost(1_000),
+        **dict.fromkeys(_SOCKET_GONE, Cost(1_000)),
         ("kill", "txpacer"): Cost(600),
-        ("stop", "gateway"): _STANDSTILL,
-        ("stop", "txpacer"): _STANDSTILL,
-        ("stop", "aibridge"): _STANDSTILL,
+        **_FROZEN,
         ("slow", "media"): _STANDSTILL,
     },
     # Speech that is heard after its interruption, beyond the lead.
     "leftover": {
-        ("kill", "gateway"): Cost(1_000),
-        ("lose", "media"): Cost(1_000),
+        **dict.fromkeys((*_SOCKET_GONE, ("kill", "aibridge"), ("lose", "model")), Cost(1_000)),
         ("kill", "txpacer"): Cost(600),
-        ("kill", "aibridge"): Cost(1_000),
-        ("lose", "model"): Cost(1_000),
-        ("stop", "gateway"): _STANDSTILL,
-        ("stop", "txpacer"): _STANDSTILL,
-        ("stop", "aibridge"): _STANDSTILL,
+        **_FROZEN,
         # The kernels hold 0.5 s for a socket that is not read, and deliver it at once when it is read again. Until the
         # AI is silent, the line is ahead of the ear by that, and no report says so.
         ("slow", "media"): Cost(800, each_s=1_000),
     },
     # The exact point at which the ear stopped when its socket was lost is unknown.
-    "twice": {("kill", "gateway"): Cost(1_600), ("lose", "media"): Cost(1_600)},
-    "history": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300), ("slow", "media"): Cost(300)},
+    "twice": dict.fromkeys(_SOCKET_GONE, Cost(1_600)),
+    "history": dict.fromkeys((*_SOCKET_GONE, ("slow", "media")), Cost(300)),
     # Audio that the caller sends into a dead socket is lost.
-    "inbound": {("kill", "gateway"): Cost(300), ("lose", "media"): Cost(300)},
+    "inbound": dict.fromkeys(_SOCKET_GONE, Cost(300)),
     "late answer": {
-        ("kill", "gateway"): Cost(1_000),
-        ("lose", "media"): Cost(1_000),
+        **dict.fromkeys(_SOCKET_GONE, Cost(1_000)),
         ("kill", "txpacer"): Cost(600),
         ("kill", "aibridge"): Cost(4_000),
         ("lose", "model"): Cost(1_500),
-        ("stop", "gateway"): _STANDSTILL,
-        ("stop", "txpacer"): _STANDSTILL,
-        ("stop", "aibridge"): _STANDSTILL,
+        **_FROZEN,
         ("slow", "media"): _STANDSTILL,
         ("slow", "model"): _STANDSTILL,
     },
@@ -116,11 +110,11 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("lose", "model"): Cost(60_000),
         ("stop", "aibridge"): Cost(60_000, from_s=HANDOVER_S),
     },
-    "lost socket": {("kill", "gateway"): _ONCE, ("lose", "media"): _ONCE},
-    "lost session": {("kill", "aibridge"): _ONCE, ("lose", "model"): _ONCE, ("stop", "aibridge"): _HANDED_OVER},
-    "warning": {("kill", "gateway"): _ONCE, ("lose", "media"): _ONCE},
+    "lost socket": dict.fromkeys(_SOCKET_GONE, _ONCE),
+    "lost session": _SESSION_GONE,
+    "warning": dict.fromkeys(_SOCKET_GONE, _ONCE),
     # conversation_already_has_active_response: see nemesis_check.
-    "error": {("kill", "aibridge"): _ONCE, ("lose", "model"): _ONCE, ("stop", "aibridge"): _HANDED_OVER},
+    "error": _SESSION_GONE,
 }
 
 

@@ -13,11 +13,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from aibridge import agents
-from aibridge.core.rules import Rules
+from aibridge.agents import rules_of
 from shared.agents.agent_file import AgentRules
 from shared.process import run
-from shared.settings import Settings
 from simulator.voice import clip
 
 from .cell.cell import Cell, Result, default_agent
@@ -31,19 +29,12 @@ from .verdict import TOLERANCE_MS
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 
-def rules_of(env: dict[str, str]) -> Rules:
-    """The conversation's rules under these settings, as aibridge's worker makes them."""
-    values = {name.lower(): value for name, value in env.items()}
-    settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
-    return agents.rules_of(AgentRules(), settings)
-
-
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     """One call of the scenario, in virtual time."""
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
-    cell = Cell(agent=default_agent(fields), rules=rules_of(scenario.env), seed=seed)
+    cell = Cell(agent=default_agent(fields), rules=rules_of(AgentRules(), scenario.settings), seed=seed)
     phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))

@@ -22,7 +22,7 @@ class Row:
 
 def row(scenario: Scenario, record: Any, sessions: Sessions, *, tolerance_ms: int) -> Row:
     """Judge one call; sessions that are left open after it count as a problem."""
-    verdict = judge(record, sessions, protect_ms=int(scenario.env.get("GREETING_PROTECT_MS", "500")))
+    verdict = judge(record, sessions, protect_ms=scenario.settings.greeting_protect_ms)
     problems = scenario.problems(verdict, sessions, tolerance_ms=tolerance_ms)
     left = sum(session["closed_ns"] is None for session in sessions)
     if left:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.settings import Settings
 from simulator.carrier.caller import Step
 from simulator.model.behaviour import Behaviour
 
@@ -61,10 +62,14 @@ class Scenario:
     ring_ms: float = 300
     virtual_only: bool = False
 
+    @property
+    def settings(self) -> Settings:
+        values = {name.lower(): value for name, value in self.env.items()}
+        return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
+
     def problems(self, verdict: Verdict, sessions: Sessions, *, tolerance_ms: int) -> list[str]:
-        lead_ms = int(self.env.get("TX_LEAD_MS", "120"))
-        barge_in: Any = self.env.get("BARGE_IN", "withdraw")
-        faults = verdict.faults(lead_ms=lead_ms, tolerance_ms=tolerance_ms, barge_in=barge_in)
+        settings = self.settings
+        faults = verdict.faults(lead_ms=settings.tx_lead_ms, tolerance_ms=tolerance_ms, barge_in=settings.barge_in)
         wrong: list[str] = []
         for expected in self.forced:
             faults, more = expected.settle(faults)

@@ -35,8 +35,11 @@ LATE_S: Final = 0.3
 RETRY_S: Final = 0.02
 # txpacer forgets its channel to a peer after this silence: longer than any time-out of the peer's calls.
 FORGET_S: Final = 60.0
-# txpacer answers a withdrawal within its tick of 10 ms, unless it is frozen. After this, the ear's clock
-# gives the answer.
+# txpacer waits this long for Twilio's echo to a `clear`, before it answers with an estimate: the longest round trip
+# that a conversation bears, and a lost segment each way.
+CLEAR_ECHO_S: Final = 1.0
+# txpacer answers a withdrawal within its tick of 10 ms, or after CLEAR_ECHO_S, unless it is frozen. After this, the
+# ear's clock gives the answer.
 WITHDRAWN_S: Final = 2.0
 # A starting process waits for the end of its predecessor, which ends within seconds of its supervisor's death.
 HANDOVER_S: Final = 10.0

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _leads_in_order(self) -> Self:
-        start, (least, most) = self.tx_lead_ms, self.lead_bounds_ms
+        start, (least, most) = self.lead_ms, self.lead_bounds_ms
         if not least <= start <= most:
             raise ValueError(f"TX_LEAD_MS {start} must lie between TX_LEAD_MIN_MS {least} and TX_LEAD_MAX_MS {most}")
         if most > WITHDRAW_LEAD_MAX_MS and self.barge_in == "withdraw":
@@ -131,14 +131,22 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def lead_ms(self) -> int:
+        """Where the lead starts. After a `clear` nobody hears a long lead: unless set, it starts at its maximum."""
+        is_free = self.barge_in == "clear" and "tx_lead_ms" not in self.model_fields_set
+        return self.tx_lead_max_ms if is_free else self.tx_lead_ms
+
+    @property
     def lead_bounds_ms(self) -> tuple[int, int]:
-        """Between what the lead adapts. A bound that is not set gives way to a TX_LEAD_MS that is."""
-        least, start, most = self.tx_lead_min_ms, self.tx_lead_ms, self.tx_lead_max_ms
+        """Between what the lead adapts. A bound that is not set gives way to a TX_LEAD_MS that is.
+
+        With BARGE_IN=clear the lead does not fall below its start, unless TX_LEAD_MIN_MS is set.
+        """
+        least, start, most = self.tx_lead_min_ms, self.lead_ms, self.tx_lead_max_ms
         is_set = self.model_fields_set
-        return (
-            least if "tx_lead_min_ms" in is_set else min(least, start),
-            most if "tx_lead_max_ms" in is_set else max(most, start),
-        )
+        if "tx_lead_min_ms" not in is_set:
+            least = start if self.barge_in == "clear" else min(least, start)
+        return least, most if "tx_lead_max_ms" in is_set else max(most, start)
 
     @property
     def origin(self) -> str:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"nobody listens on port {port} of this machine; start twentyms first: make run")
     print(f"Calling {settings.origin}{VOICE_PATH} (port {port} of this machine) ...", flush=True)
     call = asyncio.run(_place(settings, Watched(steps, seed=1)))
-    lines, problems = verdict(call, lead_ms=settings.tx_lead_ms)
+    lines, problems = verdict(call, lead_ms=settings.lead_ms)
     print("\n" + "\n".join(lines))
     for problem in problems:
         print(f"BROKEN: {problem}")

@@ -1,7 +1,7 @@
 """Carry one call of 40 seconds through the whole pipeline with the simulated model, and judge what the caller heard.
 
-Needs no account and no settings. Writes a recording (call.wav) and a picture (timeline.png) of the call. Exit status: 0
-when every promise was kept.
+Needs no account and no settings. Writes a recording (call.wav) and a picture (timeline.png) of the call, and keeps its
+record (data). Exit status: 0 when every promise was kept.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str]) -> int:
     print(
         "Starting gateway, txpacer, aibridge and the simulated model; then one call of about 40 seconds ...", flush=True
     )
-    with Stack(log=out / "processes.log") as stack:
+    # Absolute: another verb reads a relative one from the checkout.
+    data = (out / "data").resolve()
+    with Stack(env={"DATA_DIR": str(data)}, log=out / "processes.log") as stack:
         call = uvloop.run(place_call(stack.webhook_url, stack.auth_token, caller=Caller(SCRIPT, seed=1)))
         sessions = stack.sessions(call.call_sid)
     verdict = judge(call, sessions)
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     problems = verdict.problems(lead_ms=lead_ms)
     print("\n".join(verdict.lines(lead_ms=lead_ms)))
     print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI), {seen}.")
+    print(f"The call's record, with its lead and path over time: DATA_DIR={data} twentyms timeline {call.call_sid}")
     for problem in problems:
         print(f"BROKEN: {problem}")
     return 1 if problems else 0

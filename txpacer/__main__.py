@@ -32,7 +32,7 @@ def main() -> None:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None
         settle(metrics)
         CollectorPauses(page).start()
-        logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.tx_lead_ms)
+        logging.getLogger("txpacer").info("pacing with a lead of %d ms", config.lead_ms)
         loop.run()
 
 

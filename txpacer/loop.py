@@ -57,7 +57,7 @@ class Loop:
         self._metrics = metrics
         least_ms, most_ms = settings.lead_bounds_ms
         self._pacer = Pacer(
-            lead_ns=settings.tx_lead_ms * 1_000_000,
+            lead_ns=settings.lead_ms * 1_000_000,
             min_ns=least_ms * 1_000_000,
             max_ns=most_ms * 1_000_000,
             metrics=metrics,

@@ -167,8 +167,8 @@ class CallLine:
             PlayoutFinished(self.call, u.number, now_ns) for u in gone if u.number > withdrawing
         ]
         if withdrawing:
-            left = tuple((u.number, paced[u.number]) for u in gone if u.number <= withdrawing and paced[u.number])
-            reports.append(Withdrawn(self.call, withdrawing, left, now_ns))
+            left = ((u.number, playout.heard_unanswered(u, paced[u.number])) for u in gone if u.number <= withdrawing)
+            reports.append(Withdrawn(self.call, withdrawing, tuple(each for each in left if each[1]), now_ns))
         return reports
 
     def forget_heard(self, heard_ns: int) -> None:

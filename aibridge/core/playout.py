@@ -85,8 +85,9 @@ class Playout:
         self._barge_in = barge_in
         self._lead_ns = lead_ns
         self._metrics = metrics
-        # The highest utterance of a withdrawal.
+        # The highest utterance of a withdrawal, and when it was asked for.
         self.withdrawing_through = 0
+        self._withdrawn_ns = 0
         # `clear`s so far; a `clear` may have discarded the audio of marks of an earlier generation.
         self._generation = 0
         # The interruption whose silence is not known yet, and when it took effect (later than it began, if it waited).
@@ -191,7 +192,7 @@ class Playout:
 
     def withdraw(self, now_ns: int) -> list[Command]:
         """Take back all speech that the line has not paced."""
-        self.withdrawing_through = self.utterances.last_open()
+        self.withdrawing_through, self._withdrawn_ns = self.utterances.last_open(), now_ns
         self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         for utterance in self.utterances.open():
             utterance.kept.clear()
@@ -239,8 +240,19 @@ class Playout:
             return []
         self._metrics.unanswered_withdrawals.inc()
         through, ahead_ns = self.withdrawing_through, self._lead_ns
-        heard = {u: u.estimate_heard(now_ns, ahead_ns) for u in self.utterances.open() if u.number <= through}
+        heard = {
+            u: self.heard_unanswered(u, u.estimate_heard(now_ns, ahead_ns))
+            for u in self.utterances.open()
+            if u.number <= through
+        }
         return self._cut(heard, Withdrawn(0, through, (), now_ns + (ahead_ns if any(heard.values()) else 0)))
+
+    def heard_unanswered(self, utterance: Utterance, paced_bytes: int) -> int:
+        """What is heard of an utterance that is withdrawn without an answer: all that was paced, or what preceded the
+        `clear`, by the ear's clock."""
+        if self._barge_in != "clear":
+            return paced_bytes
+        return min(paced_bytes, utterance.estimate_heard(self._withdrawn_ns, 0))
 
     def _cut(self, heard: dict[Utterance, int], answer: Withdrawn) -> list[Command]:
         """The utterances of `heard` end here."""
@@ -276,9 +288,14 @@ class Playout:
             self._metrics.mark_drift.observe(abs(utterance.mark_ns - utterance.settled_ns) / 1e9)
 
     def unconfirmed(self) -> int:
-        """The last utterance that was heard without Twilio's confirmation; 0: there is none."""
+        """The last utterance that was heard without Twilio's confirmation; 0: there is none.
+
+        Twilio confirms nothing that a `clear` threw away.
+        """
         last = self._last_heard
-        return last.number if last is not None and last.mark_ns is None else 0
+        if last is None or last.mark_ns is not None or (last.cut and self._barge_in == "clear"):
+            return 0
+        return last.number
 
     def _settle(self, utterance: Utterance, heard_bytes: int, end_ns: int) -> None:
         if self.utterances.settle(utterance.number, heard_bytes, end_ns) is None:

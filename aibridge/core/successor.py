@@ -137,6 +137,10 @@ def successor(
     # An answer to a withdrawal went to the predecessor.
     commands = talk.playout.step(LineEvent.ANSWERED)
     if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
+        (number, _, paced, _, _), _ = in_line[-1]
+        scrapped = talk.utterances.get(number)
+        assert scrapped is not None  # adopted above
+        scrapped.received_bytes = paced  # otherwise it would count as interrupted
         commands += talk.playout.withdraw(now_ns)
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.

@@ -141,6 +141,11 @@ class Admission:
         """Keep the order for Twilio's next request for this call; `cause`: why the order is the fallback."""
         _remember(self._orders, call_sid, Decision(order, cause if isinstance(order, Fallback) else None))
 
+    def order(self, call_sid: str) -> CallOrder | None:
+        """The order of a call whose conversation is over; None: no such order is known here."""
+        decision = self._orders.get(call_sid)
+        return decision.order if decision is not None else None
+
     def _carried_out(self, call_sid: str) -> None:
         """The call returned from another party, or its conversation goes on: forget its order."""
         ordered = self._orders.get(call_sid)

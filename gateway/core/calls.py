@@ -133,12 +133,17 @@ class Calls:
         self.chronicle.stream_began(
             call_sid, call.stream_sid, call.plan, resumed=accepted.token.resumed, started_ms=self._unix_ms(now_ns)
         )
+        order = None if accepted.token.returned else self.offers.admission.order(call_sid)
         self.offers.admission.started(call_sid, accepted.token.source)
         self._metrics.calls.set(len(self.by_number))
         self._metrics.calls_started.inc()
-        commands += handover.announce(call, self._name)
         commands.append(Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}"))
-        return call, commands
+        if order is None:
+            return call, commands + handover.announce(call, self._name)
+        # The conversation is over. The gateway that answered the webhook did not know that yet.
+        call.order = order
+        commands += self.offers.withdraw(call_sid, call.worker)
+        return call, commands + self.happened(call, Event.ORDERED, now_ns) + self._goodbye_heard(call, now_ns)
 
     def received(self, call: Call, message: Mark | Dtmf | Stop, now_ns: int) -> list[Command]:
         """A message of a call other than audio."""

@@ -16,10 +16,13 @@ from shared.facts import StreamPath
 from .metrics import Metrics
 
 _MS: Final = 1_000_000
-# Between two pings while frames flow, on a path that shows no delays, and on one that lately did. A ping and its answer
-# cost about 20 us; ten a second see a delay of 100 ms at least once.
-CALM_NS: Final = 500 * _MS
+# Between two pings while frames flow: on a path that shows no delays, and on one that lately did, or that nobody knows.
+# A ping and its answer cost about 20 us. Ten a second see what one lost frame costs at a round trip of 60 ms; five a
+# second see a delay of 200 ms, which the lead may not hide.
+CALM_NS: Final = 200 * _MS
 WATCHFUL_NS: Final = 100 * _MS
+# A call begins watchful, as long as the lead expects losses (txpacer/core/lead.py).
+UNKNOWN_NS: Final = 10_000 * _MS
 # A delay of this much more than the least one is no jitter of event loops: watch the path for a while.
 DELAYED_NS: Final = 30 * _MS
 WATCH_NS: Final = 30_000 * _MS
@@ -50,6 +53,8 @@ class PathProbe:
         if len(self._pending) == PENDING_MAX:
             self._metrics.pings_unanswered.inc()
         self._pending.append(now_ns)
+        if not self.next_ns:
+            self._watch_until_ns = now_ns + UNKNOWN_NS
         self.next_ns = now_ns + (WATCHFUL_NS if now_ns < self._watch_until_ns else CALM_NS)
         return b"%d" % now_ns
 

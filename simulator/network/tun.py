@@ -23,9 +23,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from shared.isolation import exact_timers, realtime
@@ -33,6 +34,7 @@ from shared.process import ConfigError, die_with_parent
 
 from .options import PRIORITY, add_loss_options, add_path_options, chosen_path, path_options
 from .path import Path, PathBehaviour
+from .tls import ends_tls, free_port, speaks_tls
 
 # linux/if_tun.h: a device of IP packets, without a header of its own before each.
 _TUNSETIFF: Final = 0x400454CA
@@ -40,6 +42,8 @@ _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
 _CLONE_NEWNET: Final = 0x40000000
 _PACKET_MAX: Final = 2_048
+# Where the TLS proxy of a namespace listens. Every namespace has all ports to itself.
+_FRONT_PORT: Final = 8_080
 PROXY: Final = "twentyms simulate network proxy"
 
 
@@ -128,11 +132,16 @@ def _ip(*arguments: str, namespace: str = "") -> None:
     subprocess.run(["ip", *(("-n", namespace) if namespace else ()), *arguments], check=True)
 
 
+def near_device(tag: int) -> str:
+    """The name of the device that stays in this namespace."""
+    return f"tms{tag}n"
+
+
 @contextmanager
 def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
     """Namespace, near and far address, and both descriptors, until the end. `tag` (0 to 255) tells paths apart."""
     namespace, near, far = f"twentyms-{tag}", f"10.213.{tag}.1", f"10.213.{tag}.2"
-    near_name, far_name = f"tms{tag}n", f"tms{tag}f"
+    near_name, far_name = near_device(tag), f"tms{tag}f"
     _ip("netns", "add", namespace)
     fds: list[int] = []
     try:
@@ -149,6 +158,19 @@ def devices(tag: int) -> Iterator[tuple[str, str, str, int, int]]:
         _ip("netns", "delete", namespace)
 
 
+@contextmanager
+def tls_across(namespace: str, near: str, to: tuple[str, int]) -> Iterator[str]:
+    """TLS over the path, ended on this side before `to`. Yields what to dial in the namespace, in plain text.
+
+    Raises ConfigError without HAProxy.
+    """
+    between, front = (near, free_port()), ("127.0.0.1", _FRONT_PORT)
+    with TemporaryDirectory(prefix="tls-") as directory, ExitStack() as up:
+        up.enter_context(ends_tls(FilePath(directory), between, to))
+        up.enter_context(speaks_tls(FilePath(directory), front, between, namespace=namespace))
+        yield f"{front[0]}:{front[1]}"
+
+
 @dataclass(frozen=True)
 class Carried:
     """What a path did with its packets, and how late it handed one over at most."""
@@ -161,14 +183,20 @@ class Carried:
 class TunNetwork:
     """A context manager: the path is there inside. `near` and `far` are the addresses of its ends.
 
-    `carried` tells after the end what the path did.
+    `near_device` is the name of this side's device. `carried` tells after the end what the path did.
     """
 
-    def __init__(self, behaviour: PathBehaviour, *, seed: int = 1, tag: int = 1) -> None:
+    def __init__(
+        self, behaviour: PathBehaviour, *, seed: int = 1, tag: int = 1, tls_to: tuple[str, int] | None = None
+    ) -> None:
+        """`tls_to`: carry TLS over the path to this address; `tls` is then what to dial in the namespace."""
         self._command = [sys.executable, "-m", __name__, *path_options(behaviour)]
         self._command += ["--loss", str(behaviour.loss), "--burst", str(behaviour.burst_packets)]
         self._command += ["--seed", str(seed), "--tag", str(tag)]
-        self.namespace = self.near = self.far = ""
+        if tls_to is not None:
+            self._command += ["--tls-to", f"{tls_to[0]}:{tls_to[1]}"]
+        self.namespace = self.near = self.far = self.tls = ""
+        self.near_device = near_device(tag)
         self.carried = Carried(0, 0, 0.0)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -183,6 +211,7 @@ class TunNetwork:
             raise ConfigError("the path between two TUN devices did not come up; its error stands above")
         ready = json.loads(line)
         self.namespace, self.near, self.far = ready["namespace"], ready["near"], ready["far"]
+        self.tls = ready.get("tls", "")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,8 +230,14 @@ def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser
     parser = parser or argparse.ArgumentParser(prog="python -m simulator.network.tun", description=__doc__)
     add_path_options(parser)
     add_loss_options(parser)
+    tls_help = (
+        "carry TLS over the path to this address; what runs in the namespace dials `tls` of the JSON, in plain text"
+    )
+    parser.add_argument("--tls-to", default="", metavar="HOST:PORT", help=tls_help)
     parser.add_argument("--tag", type=int, default=1, help="0 to 255: tells several paths of one machine apart")
     options = parser.parse_args(arguments)
+    if options.tls_to and not options.tls_to.rpartition(":")[2].isdigit():
+        parser.error(f"--tls-to {options.tls_to} is not HOST:PORT")
     if lack := missing():
         raise ConfigError(f"{lack}; a proxy that stalls works everywhere: {PROXY}")
     behaviour = chosen_path(options)
@@ -212,7 +247,8 @@ def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser
         signal.signal(number, lambda *_: os.write(stop_write, b"."))
     exact_timers()
     realtime("auto", PRIORITY)
-    with devices(options.tag) as (namespace, near, far, near_fd, far_fd):
+    with ExitStack() as up:
+        namespace, near, far, near_fd, far_fd = up.enter_context(devices(options.tag))
         began_ns = time.monotonic_ns()
         wire = Wire(
             near_fd,
@@ -220,7 +256,11 @@ def main(arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser
             Path(behaviour, seed=2 * options.seed, began_ns=began_ns),
             Path(behaviour, seed=2 * options.seed + 1, began_ns=began_ns),
         )
-        print(json.dumps({"namespace": namespace, "near": near, "far": far}), flush=True)
+        ready = {"namespace": namespace, "near": near, "far": far}
+        if options.tls_to:
+            host, _, port = options.tls_to.rpartition(":")
+            ready["tls"] = up.enter_context(tls_across(namespace, near, (host, int(port))))
+        print(json.dumps(ready), flush=True)
         wire.serve(stop_read)
     print(json.dumps(asdict(Carried(wire.carried, wire.lost, wire.late_ns / 1e6))), flush=True)
 

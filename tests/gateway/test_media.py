@@ -10,7 +10,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from gateway.core.hangup import Stage
 from gateway.core.media_streams import Violation
-from shared.facts import StreamBegan
+from shared.facts import StreamBegan, StreamPath
 from shared.messages import (
     CallEnded,
     CallerDtmf,
@@ -24,6 +24,7 @@ from shared.messages import (
     EndCall,
     FirstFrameSent,
     MarkHeard,
+    PathSamples,
     RefuseCall,
     WorkerState,
 )
@@ -311,5 +312,22 @@ def test_a_socket_brings_the_plan_that_another_gateway_made(run):
         (began,) = [fact for fact in noted if isinstance(fact, StreamBegan)]
         assert (began.account_sid, began.from_number, began.to_number) == (plan.account_sid, "+15550001", "+15550002")
         assert began.resumed
+
+    run(scenario)
+
+
+def test_what_txpacer_tells_of_a_path_reaches_callbook_with_the_end_of_the_call(run):
+    async def scenario(cell):
+        noted = []
+        cell.gateway.media._note = noted.append
+        async with cell.call("CA1") as (socket, started):
+            cell.frames(monotonic_ns(), (started.call, 0, bytes(160), 0))
+            await cell.bridge.next(FirstFrameSent)
+            cell.pacer.send(PathSamples(((started.call, 150, 40, 125, 0),)))
+            await cell.ack()
+            await socket.send(cell.twilio.text("stop", stop={"accountSid": "AC", "callSid": "CA1"}))
+            await cell.bridge.next(CallEnded)
+        (fact,) = [fact for fact in noted if isinstance(fact, StreamPath)]
+        assert (fact.call_sid, fact.stream_sid, fact.samples) == ("CA1", "MZ1", ((0, 150, 40, 125, 0),))
 
     run(scenario)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from aibridge.core.rules import Rules
 from proofs.cell.cell import Cell, default_agent
-from proofs.matrix import carry, rules_of
+from proofs.matrix import carry
 from proofs.matrix_rows import row
 from proofs.scenario import Scenario
 from proofs.scenarios import all_scenarios
@@ -82,7 +83,7 @@ def test_the_model_is_told_what_was_heard_of_a_recorded_greeting() -> None:
 
 def test_with_a_frozen_pacer_the_model_is_told_the_truth_after_a_while() -> None:
     scenario = SCENARIOS["answer: one item, interrupted at 4000 ms"]
-    cell = Cell(agent=default_agent({}), rules=rules_of({}))
+    cell = Cell(agent=default_agent({}), rules=Rules())
     phone = cell.call(scenario.script, scenario.behaviours)
     cell.clock.after(9_300, cell.pacer.kill)
     cell.run_out(17_000)

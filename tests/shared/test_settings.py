@@ -60,6 +60,44 @@ def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("env", "lead", "bounds"),
+    [
+        ({}, 120, (60, 180)),
+        ({"TX_LEAD_MS": "40"}, 40, (40, 180)),
+        ({"BARGE_IN": "clear"}, 180, (180, 180)),
+        ({"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "1000"}, 1_000, (1_000, 1_000)),
+        ({"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600", "TX_LEAD_MS": "200"}, 200, (200, 600)),
+        ({"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "600", "TX_LEAD_MIN_MS": "60"}, 600, (60, 600)),
+        ({"BARGE_IN": "clear", "TX_LEAD_MS": "400"}, 400, (400, 400)),
+    ],
+)
+def test_the_lead_adapts_from_its_start_and_with_clear_does_not_fall_below_it(
+    env: dict[str, str], lead: int, bounds: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    settings = load()
+    assert (settings.lead_ms, settings.lead_bounds_ms) == (lead, bounds)
+
+
+@pytest.mark.parametrize(
+    ("env", "part"),
+    [
+        ({"TX_LEAD_MAX_MS": "600"}, "or BARGE_IN=clear"),
+        ({"BARGE_IN": "clear", "TX_LEAD_MAX_MS": "1010"}, "TX_LEAD_MAX_MS"),
+        ({"TX_LEAD_MS": "100", "TX_LEAD_MAX_MS": "80"}, "TX_LEAD_MS 100 must lie between"),
+    ],
+)
+def test_a_lead_that_cannot_be_is_explained(env: dict[str, str], part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("number", ["+15550100", "112", "415-123-4567", "+44 (20) 7946 0018"])
 def test_a_fallback_number_may_be_written_in_any_usual_way(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FALLBACK_DIAL", number)

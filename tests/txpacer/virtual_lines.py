@@ -98,7 +98,7 @@ class Lines:
         self.wire: dict[int, bytearray] = {}
         self.write_ns: dict[int, list[int]] = {}
         self.next_seq: dict[int, int] = {}
-        # Numbers that a pause may have left out.
+        # Numbers that a pause or a `clear` may have left out.
         self.pauses: dict[int, int] = {}
         self.marks: dict[int, list[int]] = {}
         self.reports: list[Message] = []
@@ -134,6 +134,7 @@ class Lines:
             self.pacer.end(call, utterance, self.now_ns)
 
     def withdraw(self, call: int, through: int, *, clear: bool = False) -> Withdrawn:
+        self.pauses[call] += clear
         self.pacer.withdraw(call, through, clear, self.now_ns)
         self._process.take_reports()
         return next(report for report in reversed(self.reports) if isinstance(report, Withdrawn))

@@ -42,8 +42,8 @@ class Ear:
         "_finished",
         "_gap_is_audible",
         "_gap_seq",
-        "_grid_ns",
         "_spurt_seq",
+        "grid_ns",
         "lead_ns",
         "playing",
     )
@@ -53,7 +53,7 @@ class Ear:
         if lead_ns % grid_ns or lead_ns < 2 * FRAME_NS:
             raise ValueError("the lead must be a multiple of the grid, and at least two frames")
         self.lead_ns = lead_ns
-        self._grid_ns = grid_ns
+        self.grid_ns = grid_ns
         self._anchor_ns = 0
         # The first frame since the ear was last silent.
         self._spurt_seq = 0
@@ -77,7 +77,7 @@ class Ear:
     def due_ns(self, seq: int) -> int:
         """The deadline of the next frame. Paced then, the ear holds the lead and less than a tick more."""
         end_ns = self._anchor_ns + seq * FRAME_NS
-        return end_ns - end_ns % self._grid_ns + FRAME_NS - self.lead_ns
+        return end_ns - end_ns % self.grid_ns + FRAME_NS - self.lead_ns
 
     def begin(self, seq: int, now_ns: int, head: Utterance, *, meant: bool) -> Started | Shifted | None:
         """The silent ear begins, or begins again, at now. Inside an utterance that was a gap, unless it was meant."""

@@ -24,8 +24,11 @@ HOLD_NS: Final = 20_000 * _MS
 # start value is a guess, and a caller on a clean path should not pay for it.
 FALL_NS: Final = 2_000 * _MS
 FIRST_FALL_NS: Final = 500 * _MS
-# TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip.
-REPAIR_NS: Final = 35 * _MS
+# TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip. At times the
+# lead is shorter by a tick of 10 ms.
+REPAIR_NS: Final = 45 * _MS
+# A gap of this length is mostly concealed by the caller's phone, and not worth a longer lead for everybody.
+CONCEALED_NS: Final = 30 * _MS
 # An unknown path may lose frames until it has been clean for this long: one loss of one call, at 0.2 %.
 UNKNOWN_NS: Final = 10_000 * _MS
 
@@ -86,7 +89,7 @@ class Lead:
     def expect_losses(self, round_trip_ns: int, now_ns: int) -> None:
         """The round trip of an unknown path: until the path has proved clean, hide what one lost frame would cost."""
         need_ns = round_trip_ns + REPAIR_NS + MARGIN_NS
-        if self._is_known or need_ns <= self._min_ns:
+        if self._is_known or need_ns <= self._min_ns + CONCEALED_NS:
             return
         self._held_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
         self._held_until_ns = self._falls_ns = now_ns + UNKNOWN_NS

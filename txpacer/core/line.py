@@ -7,6 +7,7 @@ from collections import deque
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, SILENCE
 from shared.messages import CLEAR, PROGRESS
 
+from .clears import Clear, Clears, Settled
 from .ear import Ear
 from .far_ear import FarEar
 from .lead import Lead
@@ -31,6 +32,7 @@ class Line:
     """`push`, `end` and `withdraw` speech; `tick` and `frame` give the frames that are due. Times are ns, monotonic."""
 
     __slots__ = (
+        "_clears",
         "_closed_through",
         "_ear",
         "_far",
@@ -63,6 +65,8 @@ class Line:
         self.steady: Utterance | None = None
         self._ear = Ear(lead_ns=lead.target_ns, grid_ns=grid_ns)
         self._far = FarEar()
+        # Withdrawals that wait for Twilio.
+        self._clears = Clears()
         # The first frame that a mark must follow.
         self._mark_seq = 0
         # Utterances with speech to pace, in order; the head may be partly paced.
@@ -138,10 +142,11 @@ class Line:
                 candidate.ended = True
                 self._waiting = False
 
-    def withdraw(self, through: int, now_ns: int, *, clear: bool = False) -> Cut:
-        """Pace nothing more of any utterance up to `through`, now or later. Paced frames stay.
+    def withdraw(self, through: int, now_ns: int, *, clear: bool = False) -> None:
+        """Pace nothing more of any utterance up to `through`, now or later. Paced frames stay. A Cut answers.
 
-        With `clear`, Twilio's buffer is emptied, too, and what it still held does not count as heard.
+        With `clear`, Twilio's buffer is emptied, too. What it still held does not count as heard, and the answer waits
+        for Twilio's echo.
         """
         self._closed_through = max(self._closed_through, through)
         while self._queue and self._queue[0].number <= through:
@@ -153,11 +158,37 @@ class Line:
         self.steady = None
         self._starved = self._waiting = self._paused = self._resumed = False
         if clear:
-            self._ear.cut(self.seq, now_ns)
-            self._far.cleared()
-            self._marks.insert(0, CLEAR)
-        heard = tuple((p.number, p.paced_bytes) for p in self._ear.playing if p.number <= through)
-        return Cut(heard, max(self.ear_ns, now_ns))
+            self._clear(through, now_ns)
+        else:
+            self.settle()
+            heard = tuple((p.number, p.paced_bytes) for p in self._ear.playing if p.number <= through)
+            self.reports.append(Cut(through, heard, max(self.ear_ns, now_ns)))
+
+    def _clear(self, through: int, now_ns: int) -> None:
+        """Send `clear`, with a mark before it. What the ear holds is kept apart until the echo comes."""
+        cut, end_seq, is_waiting = self._ear, self.seq, bool(self._clears)
+        if CLEAR not in self._marks:
+            self._marks[:0] = (PROGRESS, CLEAR)
+            # A number that no frame has makes the name of the mark unique.
+            self.seq += 1
+        self._ear = Ear(lead_ns=cut.lead_ns, grid_ns=cut.grid_ns)
+        self._ear.restore(self.seq, min(cut.end_ns(end_seq), now_ns))
+        spurt = self._far.cleared(self.seq, now_ns)
+        self._clears.add(Clear(cut, spurt, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns))
+        if self._far.way_ns is None or not (is_waiting or cut.playing):
+            self.settle()
+
+    def settle(self) -> None:
+        """Answer the withdrawals that wait for Twilio with what is known."""
+        if self._clears:
+            self._answer(self._clears.all())
+
+    def _answer(self, settled: list[Settled]) -> None:
+        self.reports += [cut for cut, _ in settled]
+        # They precede all that the ear has begun since.
+        for _, heard in reversed(settled):
+            self._ear.playing.extendleft(reversed(heard))
+        self.steady = None
 
     def pause(self) -> None:
         """Pace nothing until `resume` or a withdrawal. The caller hears what was paced; no speech is lost."""
@@ -177,6 +208,8 @@ class Line:
     def wire_late(self, seq: int, wire_ns: int) -> None:
         """Frame `seq` left the machine late, at `wire_ns`: correct ear and deadlines."""
         self.steady = None
+        if self._clears:
+            self._clears.wire_late(seq, wire_ns)
         before_ns = self.ear_ns
         self.reports += self._ear.wire_late(seq, wire_ns, self.seq, self._head())
         self._far.moved(seq, self.ear_ns - before_ns)
@@ -188,6 +221,9 @@ class Line:
 
     def echoed(self, seq: int, at_ns: int) -> None:
         """Twilio echoed the mark before frame `seq`: if its ear lags, correct ear and deadlines."""
+        if self._clears and (settled := self._clears.echoed(seq, at_ns, self._far)):
+            self._answer(settled)
+            return
         lag = self._far.echo(seq, at_ns)
         if lag is None:
             return
@@ -201,7 +237,7 @@ class Line:
         """A ping among the frames was answered. Returns how much longer than the least of its path that took."""
         if not self._far.has_pinged:
             self.lead.expect_losses(round_trip_ns, now_ns)
-        delay_ns = self._far.ping(round_trip_ns, now_ns)
+        delay_ns = self._far.ping(round_trip_ns, now_ns, self._ear.lead_ns)
         self.lead.delayed(delay_ns, now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead
@@ -243,6 +279,9 @@ class Line:
         """The frames and marks that are due at `now_ns`, in order."""
         entries: list[Entry] = [(self.call, self.seq, b"", mark) for mark in self._marks]
         self._marks.clear()
+        if self._clears:
+            self._clears.sent(now_ns)
+            self._answer(self._clears.overdue(now_ns))
         self.steady = None
         queue, ear = self._queue, self._ear
         self._follow_lead()
@@ -264,7 +303,7 @@ class Line:
                 if self._starved and available < REBUFFER_BYTES and not head.ended:
                     self._waiting = True
                     break
-                self._far.begin()
+                self._far.begin(self.seq, now_ns)
                 self._mark_seq = self.seq
                 report = ear.begin(self.seq, now_ns, head, meant=self._resumed)
                 if report is not None:
@@ -294,7 +333,7 @@ class Line:
                 self.steady = head
                 entries.append((self.call, seq, audio, self._progress()))
         self.reports += ear.finish(now_ns)
-        if ear.playing or self._starved or ear.lead_ns != self.lead.target_ns:
+        if ear.playing or self._starved or self._clears or ear.lead_ns != self.lead.target_ns:
             self.steady = None
         return entries
 
@@ -340,6 +379,8 @@ class Line:
         playing = self._ear.playing
         if playing and (due_ns is None or playing[0].ear_ns < due_ns):
             due_ns = playing[0].ear_ns
+        if self._clears and (overdue_ns := self._clears.next_due_ns()) is not None:
+            due_ns = overdue_ns if due_ns is None else min(due_ns, overdue_ns)
         return due_ns
 
     # --- what a successor asks ---

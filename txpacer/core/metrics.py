@@ -35,6 +35,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
     counter("pacer_reanchored", "Times a line restored its lead after the ear had run dry inside an utterance"),
     counter("pacer_withdrawn", "Withdrawals"),
+    counter("pacer_clears_unanswered", "`clear`s without an echo of Twilio: what was heard of them is an estimate"),
     counter("pacer_restored", "Lines that continued in mid-speech: after a restart, or on another media socket"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
     counter("pacer_lost_batches", "Batches that a gateway never acknowledged"),
@@ -82,6 +83,7 @@ class PacerMetrics:
         self.caught_up = page.counter("pacer_caught_up")
         self.reanchored = page.counter("pacer_reanchored")
         self.withdrawn = page.counter("pacer_withdrawn")
+        self.clears_unanswered = page.counter("pacer_clears_unanswered")
         self.restored = page.counter("pacer_restored")
         self.held = page.counter("pacer_held")
         self.lost_batches = page.counter("pacer_lost_batches")

@@ -36,7 +36,7 @@ from .lead import Lead, start_lead
 from .line import Line
 from .metrics import LEADS, PacerMetrics
 from .outlet import GRID_NS, Outlet
-from .reports import CaughtUp, Finished, Report, Shifted, Started, Starved
+from .reports import CaughtUp, Cut, Finished, Report, Shifted, Started, Starved
 
 GONE_NS = ns(GATEWAY_GONE_S)
 # A new line starts from the leads of the live lines and of as many former ones.
@@ -175,6 +175,8 @@ class Pacer:
             known.outlet.remove(known.line)
             if handover > known.handover:
                 known.line.resume()
+                known.line.settle()
+                self._collect(known)
             known.outlet, known.bridge = self._outlet(gateway), bridge
             known.outlet.place(known.line, now_ns)
         known.handover = handover
@@ -238,8 +240,8 @@ class Pacer:
     def withdraw(self, call: int, through: int, clear: bool, now_ns: int) -> None:
         known = self._calls.get(call)
         if known is not None:
-            cut = known.line.withdraw(through, now_ns, clear=clear)
-            self._report(known, Withdrawn(call, through, cut.heard_bytes, cut.silent_ns))
+            known.line.withdraw(through, now_ns, clear=clear)
+            self._collect(known)
             self._metrics.withdrawn.inc()
             known.outlet.place(known.line, now_ns)
 
@@ -259,6 +261,8 @@ class Pacer:
         known = self._calls.pop(call, None)
         self._news.pop(call, None)
         if known is not None:
+            known.line.settle()
+            self._collect(known)
             known.outlet.remove(known.line)
             if not known.has_own_lead:
                 self._former.append(known.line.lead.target_ns)
@@ -424,6 +428,8 @@ class Pacer:
                 self._report(call, PlayoutShifted(number, report.utterance, gap_ns, audible, continued))
             elif isinstance(report, Finished):
                 self._report(call, PlayoutFinished(number, report.utterance, report.ear_ns))
+            elif isinstance(report, Cut):
+                self._report(call, Withdrawn(number, report.through, report.heard_bytes, report.silent_ns))
         call.line.reports.clear()
 
     def _count(self, call: _Call, report: Report, place: str) -> None:
@@ -442,6 +448,8 @@ class Pacer:
             metrics.starved.inc()
         elif isinstance(report, CaughtUp):
             metrics.caught_up.inc()
+        elif isinstance(report, Cut) and report.is_estimate:
+            metrics.clears_unanswered.inc()
 
     def _end_gap(self, call: _Call) -> None:
         gap_ns = self._gaps.pop(call, 0)

@@ -49,12 +49,18 @@ class CaughtUp:
     frames: int
 
 
-Report = Started | Shifted | Finished | Starved | CaughtUp
-
-
 @dataclass(frozen=True)
 class Cut:
-    """What a withdrawal left: the bytes of each utterance that the caller hears, and when the ear falls silent."""
+    """What a withdrawal left of the utterances up to `through`: the bytes of each that the caller hears, and when the
+    ear falls silent.
 
+    `is_estimate`: it was a `clear` whose echo did not come, so the bytes are what the line believed when it was sent.
+    """
+
+    through: int
     heard_bytes: tuple[tuple[int, int], ...]
     silent_ns: int
+    is_estimate: bool = False
+
+
+Report = Started | Shifted | Finished | Starved | CaughtUp | Cut

@@ -132,6 +132,7 @@ def test_the_part_of_a_frame_that_a_failed_worker_left_is_heard_without_a_gap_or
     assert cell.wire == padded(SPEECH[:8_050])[:n_bytes]
     assert cell.heard_bytes == min(n_bytes, 8_050)
     assert cell.gaps_ns == 0
+    assert not cell.call.conversation.history.turns[0].interrupted
     assert cell.call.conversation.asking.requested == "continue"
 
 
@@ -206,6 +207,19 @@ def test_an_interruption_during_the_restoration_of_a_line_is_answered_with_what_
     assert not cell.call.conversation.playout.awaits_truth()
     assert cell.wire == SPEECH[: len(cell.wire)]
     assert cell.heard_bytes == len(cell.wire)
+
+
+def test_a_line_that_is_lost_with_a_clear_counts_as_heard_what_preceded_the_clear() -> None:
+    cell = Cell(Rules(barge_in="clear"))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(3_000)
+    cell.event(CallerSpeaks(1))
+    cell.pacer_dies()
+    cell.run(500)
+    assert not cell.call.conversation.playout.awaits_truth()
+    assert cell.heard_bytes == pytest.approx(3_000 * 8, abs=320)
+    assert len(cell.wire) > 3_050 * 8
 
 
 @pytest.mark.parametrize("is_new", [True, False])

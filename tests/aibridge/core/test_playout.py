@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aibridge.core.commands import (
-    Speak,
-)
+from aibridge.core.commands import Speak
+from aibridge.core.rules import Rules
+from aibridge.models.port import Truncate
 from shared.messages import PlayoutShifted
 from tests.aibridge.bench import MS, Bench
 
@@ -35,3 +35,35 @@ def test_a_gap_does_not_count_as_heard() -> None:
     bench.answers()
     bench.report(PlayoutShifted(1, 1, 700 * MS))
     assert bench.talk.history.turns[0].gap_ns == 700 * MS
+
+
+def test_an_unanswered_clear_counts_as_heard_what_preceded_it() -> None:
+    bench = Bench(rules=Rules(barge_in="clear", lead_ns=600 * MS))
+    bench.answers()
+    bench.speaks()
+    bench.wait(3_000)
+    assert bench.all(Truncate) == [Truncate(1, 1_000)]
+
+
+def test_a_goodbye_does_not_wait_for_the_mark_of_speech_that_a_clear_threw_away() -> None:
+    bench = Bench(rules=Rules(barge_in="clear"))
+    bench.answers()
+    bench.speaks()
+    bench.withdrawn(1, (1, 1_000))
+    assert bench.talk.playout.unconfirmed() == 0
+
+
+def test_new_speech_goes_on_while_a_clear_is_not_answered() -> None:
+    bench = Bench(rules=Rules(barge_in="clear"))
+    bench.answers()
+    bench.speaks()
+    bench.take()
+    bench.now += 300
+    bench.stops()
+    bench.began(2)
+    bench.speech(500, utterance=2, response=2)
+    assert [each.utterance for each in bench.take() if isinstance(each, Speak)] == [2]
+    bench.ear(2)
+    bench.withdrawn(1, (1, 1_050))
+    assert bench.all(Truncate) == [Truncate(1, 1_050)]
+    assert bench.talk.utterances.last_open() == 2

@@ -169,6 +169,28 @@ def test_the_order_of_a_call_reaches_the_other_gateways_through_another_worker_t
     assert CallOver(call.call_sid, HangUp()) in bench.to_worker(1 - call.worker)
 
 
+@pytest.mark.parametrize("order", [HangUp(), Dial("+3")])
+def test_a_socket_of_a_call_whose_order_has_become_known_carries_the_order_out(order):
+    bench = Bench()
+    parameters = bench.offer("CA1", resumed=True)
+    bench.says(0, CallOver("CA1", order))
+    call = bench.open("CA1", parameters)
+    assert call is not None
+    assert bench.taken(CallStarted) == []
+    assert bench.taken(CallTaken) == [CallTaken("CA1")]  # the session dialled ahead is not needed
+    assert bench.taken(CloseSocket) == [CloseSocket(call.number, Close.NORMAL)]
+    assert bench.answer("CA1") == order
+
+
+def test_a_call_that_is_back_from_its_order_begins_again():
+    bench = Bench()
+    bench.says(0, CallOver("CA1", Dial("+3")))
+    call = bench.open("CA1", bench.offer("CA1", resumed=True, returned="busy"))
+    assert call is not None
+    assert [started.returned for started in bench.taken(CallStarted)] == ["busy"]
+    assert bench.taken(CloseSocket) == []
+
+
 def test_a_worker_that_restarts_during_the_goodbye_does_not_get_the_call_again():
     bench = Bench()
     call = bench.call()

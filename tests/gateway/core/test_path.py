@@ -10,6 +10,7 @@ from gateway.core.path import (
     SAMPLES_MAX,
     SECOND_NS,
     UNANSWERED_NS,
+    UNKNOWN_NS,
     WATCH_NS,
     WATCHFUL_NS,
     PathLog,
@@ -26,19 +27,22 @@ def metrics() -> Metrics:
     return Metrics(Page.in_memory(DEFINITIONS))
 
 
-def test_the_first_ping_follows_the_first_frame_and_calm_paths_are_pinged_seldom():
+def test_the_first_ping_follows_the_first_frame_and_paths_that_proved_calm_are_pinged_more_seldom():
     probe = PathProbe(metrics())
     assert probe.next_ns <= T0
     payload = probe.ping(T0)
-    assert probe.next_ns == T0 + CALM_NS
+    assert probe.next_ns == T0 + WATCHFUL_NS
+    probe.ping(T0 + UNKNOWN_NS)
+    assert probe.next_ns == T0 + UNKNOWN_NS + CALM_NS
     assert probe.answered(payload, T0 + 60 * MS) == 60 * MS
 
 
 def test_a_delayed_answer_makes_the_probe_watchful_for_a_while():
     probe = PathProbe(metrics())
     probe.answered(probe.ping(T0), T0 + 60 * MS)
-    probe.answered(probe.ping(T0 + CALM_NS), T0 + CALM_NS + 260 * MS)
-    now_ns = T0 + 2 * CALM_NS
+    late_ns = T0 + UNKNOWN_NS
+    probe.answered(probe.ping(late_ns), late_ns + 260 * MS)
+    now_ns = late_ns + 2 * CALM_NS
     probe.ping(now_ns)
     assert probe.next_ns == now_ns + WATCHFUL_NS
     later_ns = now_ns + WATCH_NS

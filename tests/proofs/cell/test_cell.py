@@ -145,6 +145,26 @@ def test_a_goodbye_is_heard_to_its_end_before_the_call_is_hung_up() -> None:
     assert cell.result(phone).talk is not None
 
 
+def test_a_call_ends_with_its_order_at_another_gateway_although_the_worker_died_after_it_gave_the_order() -> None:
+    cell = Cell(gateways=2, workers=2, agent=default_agent({}))
+    goodbye = Behaviour(preamble=True, tool_call="hang_up")
+    phone = cell.call(
+        (Say("hello", AiSilent(ms=400)), HangUp(AfterAnswer(ms=60_000))),
+        (Behaviour(responses=(Behaviour(), goodbye)),),
+    )
+    cell.run(5_000)
+    while any(gateway.core.by_number for gateway in cell.gateways):
+        cell.run(1)
+    next(worker for worker in cell.workers if worker.calls.by_number).kill(RESTART_MS)
+    cell.run_out()
+    assert phone.outcome == "hung-up-by-server"
+    # At once, or from the socket of a gateway that had not heard of the order when it answered the webhook.
+    names = [verb.name for verb in phone.verbs]
+    assert names in (["Connect", "Redirect", "Hangup"], ["Connect", "Redirect"] * 2 + ["Hangup"])
+    assert len(cell.result(phone).sessions) <= 2
+    assert not any(each["responses"] for each in cell.result(phone).sessions[1:])
+
+
 def test_a_socket_that_is_not_read_harms_no_other_call() -> None:
     cell = Cell()
     deaf, other = cell.call(LISTENS, LONG), cell.call(LISTENS, LONG)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from shared.process import ConfigError
-from simulator.network import tls, tun
+from simulator.network import tun
 from simulator.network.path import PathBehaviour
 
 
@@ -47,12 +47,6 @@ def test_a_machine_that_lacks_something_says_what_and_names_the_proxy(permitted,
         tun.TunNetwork(PathBehaviour()).__enter__()
     with pytest.raises(ConfigError, match="twentyms simulate network proxy"):
         tun.main([])
-
-
-def test_a_tls_proxy_without_haproxy_names_the_package(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="apt install haproxy openssl"), tls.ends_tls(tmp_path, ("", 1), ("", 2)):
-        pass
 
 
 @pytest.mark.live

@@ -16,10 +16,13 @@ from txpacer.core.pacer import Pacer
 MS = 1_000_000
 T0 = 1_000_000 * MS
 CALL = 7
+# A frame is 280 bytes on the wire. Frames that are written together share segments of 1,448 bytes.
+SEGMENT_BYTES = 5 * FRAME_BYTES
 
 
 class FarCell:
-    """`run` moves the clock. `echo_late_ms`: Twilio's own lateness with echoes; `drop_echoes`: it sends none.
+    """`run` moves the clock. Twilio's echoes are punctual, unless they are late by `echo_late_ms`, missing
+    (`drop_echoes`), doubled (`double_echoes`) or held back until the next multiple of `burst_ms`.
 
     `answers_pings`: the peer answers WebSocket pings, which go out with frames, `ping_ms` apart.
     """
@@ -42,7 +45,8 @@ class FarCell:
         self.stream = TcpStream(self.path, return_ns=self.back_ns)
         self.ear = Ear()
         self.echo_late_ms = 0
-        self.drop_echoes = False
+        self.drop_echoes = self.double_echoes = False
+        self.burst_ms = 1
         self.ping_ms = ping_ms
         self.answers_pings = answers_pings
         self.reports: list[Message] = []
@@ -53,7 +57,7 @@ class FarCell:
         self.pacer.open(CALL, "gateway", "bridge", self.now_ns)
 
     def say(self, utterance: int, ms: int, *, end: bool = True) -> None:
-        self.pacer.speech(CALL, utterance, b"\x55" * (ms * BYTES_PER_MS), self.now_ns)
+        self.pacer.speech(CALL, utterance, bytes([utterance]) * (ms * BYTES_PER_MS), self.now_ns)
         if end:
             self.pacer.end(CALL, utterance, self.now_ns)
 
@@ -73,8 +77,8 @@ class FarCell:
         now_ns = self.now_ns
         for _, frames in self.pacer.tick(now_ns):
             for _, seq, audio, mark in frames.entries:
-                for at in range(0, len(audio), FRAME_BYTES):
-                    self.stream.send(b"A" + audio[at : at + FRAME_BYTES], now_ns)
+                for at in range(0, len(audio), SEGMENT_BYTES):
+                    self.stream.send(b"A" + audio[at : at + SEGMENT_BYTES], now_ns)
                 if mark == CLEAR:
                     self.stream.send(b"C", now_ns)
                 elif mark:
@@ -85,8 +89,7 @@ class FarCell:
             self.pacer.acknowledge("gateway", frames.batch, now_ns, (), now_ns)
         for data in self.stream.advance(now_ns):
             self._arrive(data)
-        names = [] if self.drop_echoes else self.ear.advance(now_ns)
-        self._echo(names)
+        self._echo(self.ear.advance(now_ns))
         echoes = tuple((CALL, seq, at) for seq, at in self._echoes if at <= now_ns)
         self._echoes = [each for each in self._echoes if each[1] > now_ns]
         pings = tuple((CALL, at - sent) for sent, at in self._pongs if at <= now_ns)
@@ -109,8 +112,11 @@ class FarCell:
             self._pongs.append((int(rest), self.now_ns + self.back_ns))
 
     def _echo(self, names: list[str]) -> None:
-        at_ns = self.now_ns + self.back_ns + self.echo_late_ms * MS
-        self._echoes += [(int(name), at_ns) for name in names]
+        if self.drop_echoes:
+            return
+        sent_ns = -(-(self.now_ns + self.echo_late_ms * MS) // (self.burst_ms * MS)) * self.burst_ms * MS
+        for name in names:
+            self._echoes += [(int(name), sent_ns + self.back_ns)] * (2 if self.double_echoes else 1)
 
     # --- what was heard ---
 
@@ -144,5 +150,18 @@ class FarCell:
         record = self.ear.record()
         return (record.play_start_ns[-1] + record.size_bytes[-1] * 125_000 - withdrawn_ns - self.back_ns) / MS
 
-    def withdrawn(self) -> Withdrawn:
-        return next(each for each in reversed(self.reports) if isinstance(each, Withdrawn))
+    def clear(self, through: int) -> None:
+        self.pacer.withdraw(CALL, through, True, self.now_ns)
+
+    def heard_ms(self, utterance: int) -> float:
+        """What the caller heard of an utterance, which has no padding."""
+        record = self.ear.record()
+        at = heard = 0
+        for size, played in zip(record.size_bytes, record.heard_bytes, strict=True):
+            heard += played if record.audio[at] == utterance else 0
+            at += size
+        return heard / BYTES_PER_MS
+
+    def answers(self) -> list[Withdrawn]:
+        """The answers to withdrawals, as far as they came."""
+        return [each for each in self.reports if isinstance(each, Withdrawn)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from shared.messages import PROGRESS
 from txpacer.core.lead import Lead
 from txpacer.core.line import Line
+from txpacer.core.reports import Cut
 
 MS = 1_000_000
 LEAD_MS = 120
@@ -26,6 +27,14 @@ def make() -> Line:
 def speech(ms: int, seed: int = 1) -> bytes:
     """Bytes in which every frame differs from every other."""
     return random.Random(seed).randbytes(ms * 8)
+
+
+def withdraw(line: Line, through: int, now_ns: int, *, clear: bool = False) -> Cut:
+    """The answer, which comes at once."""
+    line.withdraw(through, now_ns, clear=clear)
+    cut = line.reports[-1]
+    assert isinstance(cut, Cut)
+    return cut
 
 
 def tick(line: Line, now_ns: int) -> list[Piece]:

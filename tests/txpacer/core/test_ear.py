@@ -10,7 +10,7 @@ from txpacer.core.reports import CaughtUp, Finished, Shifted, Started
 
 from ..virtual_lines import LEAD_MS, MS, T0
 from .cells import speech
-from .lines import make, run, tick
+from .lines import make, run, tick, withdraw
 
 
 def test_the_first_frame_leaves_at_once_and_the_ear_is_filled_up_to_the_lead() -> None:
@@ -75,10 +75,10 @@ def test_a_clear_takes_from_heard_what_the_ear_still_held() -> None:
     line = make()
     line.push(1, speech(5_000))
     tick(line, T0)
-    cut = line.withdraw(1, T0 + 50 * MS, clear=True)
+    cut = withdraw(line, 1, T0 + 50 * MS, clear=True)
     assert cut.heard_bytes == ((1, 50 * 8),)
     assert cut.silent_ns == T0 + 50 * MS
-    assert tick(line, T0 + 50 * MS) == [(6, b"", CLEAR), (6, b"", 1)]
+    assert tick(line, T0 + 50 * MS) == [(7, b"", 0), (7, b"", CLEAR), (7, b"", 1)]
 
 
 def test_a_clear_with_two_items_in_the_ear_takes_from_the_last_first() -> None:
@@ -86,7 +86,7 @@ def test_a_clear_with_two_items_in_the_ear_takes_from_the_last_first() -> None:
     line.push(1, b"\x01" * (60 * 8 - 3))
     line.push(2, speech(500, 2))
     tick(line, T0)
-    cut = line.withdraw(2, T0 + 20 * MS, clear=True)
+    cut = withdraw(line, 2, T0 + 20 * MS, clear=True)
     assert cut.heard_bytes == ((1, 20 * 8), (2, 0))
 
 

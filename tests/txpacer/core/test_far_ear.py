@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.network.path import PathBehaviour
+from txpacer.core.far_ear import FarEar
 
-from .far_cell import FarCell
+from .far_cell import MS, T0, FarCell
 
 STALL = PathBehaviour(delay_ms=30, stall_ms=400, stall_every_ms=8_000)
 
@@ -70,6 +71,89 @@ def test_a_path_that_gets_longer_makes_no_gap_in_the_sentences_that_follow(towar
         cell.run(9_000)
     assert len(cell.gaps_ms()) == gaps
     assert cell.leads_ms[-1] == 60
+
+
+@pytest.mark.parametrize("echoes", [{"double_echoes": True}, {"drop_echoes": True}, {"burst_ms": 1_500}])
+def test_echoes_that_are_doubled_missing_or_in_bursts_for_a_minute_make_no_gap(echoes):
+    cell = FarCell()
+    cell.say(1, 100_000)
+    cell.run(20_000, step_ms=2)
+    for name, value in echoes.items():
+        setattr(cell, name, value)
+    cell.run(60_000, step_ms=2)
+    cell.burst_ms, cell.double_echoes, cell.drop_echoes = 1, False, False
+    cell.run(10_000, step_ms=2)
+    assert cell.gaps_ms() == []
+    assert cell.counted_gaps_ms() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [PathBehaviour(delay_ms=30, loss=0.01), PathBehaviour(delay_ms=30, stall_ms=150, stall_every_ms=3_000)],
+)
+def test_late_echoes_on_a_path_whose_delays_the_lead_hides_cost_at_most_one_gap(path):
+    """The pings show delays, but not more than the lead hides: no cause for a lag of as much as the echoes are late."""
+
+    def gaps_ms(late_ms: int) -> float:
+        cell = FarCell(path)
+        for utterance in range(1, 7):
+            cell.say(utterance, 12_000)
+            cell.run(3_000, step_ms=2)
+            cell.echo_late_ms = late_ms
+            cell.run(12_000, step_ms=2)
+        return sum(cell.gaps_ms())
+
+    assert gaps_ms(100) <= gaps_ms(0) + 150
+
+
+def known_path() -> FarEar:
+    """A line whose echoes and pings take 60 ms; its second talkspurt began with frame 20 at T0 + 1 s."""
+    far = FarEar()
+    far.begin(0, T0)
+    far.ping(60 * MS, T0 + 60 * MS, 120 * MS)
+    far.mark(10, T0 + 200 * MS)
+    assert far.echo(10, T0 + 260 * MS) is None
+    far.mark(20, T0 + 400 * MS)
+    far.begin(20, T0 + 1_000 * MS)
+    far.ping(360 * MS, T0 + 1_360 * MS, 120 * MS)
+    far.ping(60 * MS, T0 + 1_360 * MS, 120 * MS)
+    return far
+
+
+def test_an_echo_of_the_talkspurt_before_says_nothing_about_this_one():
+    far = known_path()
+    assert far.echo(20, T0 + 1_060 * MS) is None  # 600 ms late
+    far.mark(30, T0 + 1_200 * MS)
+    assert far.echo(30, T0 + 1_360 * MS) is None  # 100 ms late, and the first one of this talkspurt
+
+
+def test_two_late_echoes_and_a_delayed_ping_show_a_lag():
+    far = known_path()
+    far.mark(30, T0 + 1_200 * MS)
+    far.mark(40, T0 + 1_400 * MS)
+    assert far.echo(30, T0 + 1_360 * MS) is None
+    lag = far.echo(40, T0 + 1_570 * MS)
+    assert lag is not None
+    assert (lag.lag_ns, lag.audible) == (100 * MS, False)
+
+
+def test_an_echo_that_is_sooner_than_any_ping_is_of_another_line():
+    far = known_path()
+    far.mark(30, T0 + 1_200 * MS)
+    assert far.echo(30, T0 + 1_205 * MS) is None
+    assert far.strange == 1
+    assert far.way_ns == 60 * MS
+
+
+def test_a_belief_that_was_wrong_does_not_make_later_echoes_look_late():
+    far = known_path()
+    for seq in (30, 40, 50):
+        far.mark(seq, T0 + (600 + 20 * seq) * MS)
+    far.echo(30, T0 + 1_360 * MS)
+    assert far.echo(40, T0 + 1_560 * MS) is not None
+    far.moved(40, 100 * MS)
+    far.echo(50, T0 + 1_700 * MS - 30 * MS)  # sooner than believed
+    assert far.way_ns == 60 * MS
 
 
 def test_without_echoes_the_line_paces_as_ever():

@@ -14,7 +14,7 @@ from txpacer.core.reports import CaughtUp, Finished, Shifted, Started, Starved
 
 from ..virtual_lines import LEAD_MS, MS, T0
 from .cells import speech
-from .lines import frame_or_tick, make, run, tick
+from .lines import frame_or_tick, make, run, tick, withdraw
 
 
 def test_frame_gives_what_tick_would_have_given() -> None:
@@ -87,7 +87,7 @@ def test_a_withdrawal_keeps_what_was_paced_and_nothing_else() -> None:
     line.push(1, speech(5_000))
     tick(line, T0)
     tick(line, T0 + 20 * MS)
-    cut = line.withdraw(1, T0 + 25 * MS)
+    cut = withdraw(line, 1, T0 + 25 * MS)
     assert cut.heard_bytes == ((1, 140 * 8),)
     assert cut.silent_ns == T0 + 140 * MS
     assert tick(line, T0 + 25 * MS) == [(7, b"", 1)]
@@ -110,7 +110,7 @@ def test_a_withdrawal_names_the_items_that_nobody_heard() -> None:
     line.push(1, speech(500, 1))
     line.push(2, speech(500, 2))
     tick(line, T0)
-    cut = line.withdraw(2, T0 + 1 * MS)
+    cut = withdraw(line, 2, T0 + 1 * MS)
     assert cut.heard_bytes == ((1, LEAD_MS * 8),)
 
 
@@ -119,7 +119,7 @@ def test_an_item_that_is_paced_but_still_heard_is_named_whole() -> None:
     line.push(1, speech(60, 1))
     line.push(2, speech(500, 2))
     tick(line, T0)
-    assert line.withdraw(2, T0 + 1 * MS).heard_bytes == ((1, 60 * 8), (2, 60 * 8))
+    assert withdraw(line, 2, T0 + 1 * MS).heard_bytes == ((1, 60 * 8), (2, 60 * 8))
 
 
 def test_after_a_withdrawal_new_speech_follows_the_tail() -> None:
@@ -197,7 +197,7 @@ def test_a_withdrawal_ends_a_pause() -> None:
     line.push(1, speech(1_000))
     run(line, T0 + 100 * MS)
     line.pause()
-    cut = line.withdraw(1, T0 + 110 * MS)
+    cut = withdraw(line, 1, T0 + 110 * MS)
     assert cut.heard_bytes == ((1, line.seq * FRAME_BYTES),)
     line.push(2, speech(100, 2))
     assert tick(line, T0 + 120 * MS)
@@ -255,13 +255,14 @@ def test_in_any_order_of_events_bytes_stay_in_order_and_the_ear_holds_at_most_a_
             line.end(current + a - 1)
         elif kind in ("withdraw", "clear"):
             before = {number: size for number, _, size, _, _ in line.unheard() if number <= current + a and size}
-            cut = dict(line.withdraw(current + a, now, clear=kind == "clear").heard_bytes)
+            cut = dict(withdraw(line, current + a, now, clear=kind == "clear").heard_bytes)
             assert cut.keys() == before.keys()
             assert all(
                 cut[number] == size if kind == "withdraw" else cut[number] <= size for number, size in before.items()
             )
             if kind == "clear":
                 assert line.ear_ns <= now
+                pauses += 1
             cuts |= before
             is_paused = False
             for number in accepted:

@@ -282,8 +282,8 @@ def test_whatever_stops_no_byte_is_lost_and_the_ear_position_stays_correct(
             cell.stop_gateway(amount)
         else:
             cell.run(amount)
-            # Never paced early: the ear holds the lead and a tick, and a frame more after a wire that was late.
-            latest_ns = cell.now_ns + (LEAD_MS + 20) * MS + GRID_NS + HOP_NS
+            # Never paced early: the ear holds the lead and a tick, and two frames more after a wire that was late.
+            latest_ns = cell.now_ns + (LEAD_MS + 40) * MS + GRID_NS + HOP_NS
             assert all(each.line.ear_ns <= latest_ns for each in speakers)
     for speaker in speakers:
         cell.resume(speaker.call)
