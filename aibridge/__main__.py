@@ -18,7 +18,7 @@ from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtim
 from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
-from . import agents
+from . import agents, call_config
 from .core.agent import Agents
 from .metrics import DEFINITIONS
 from .models.realtime.sessions import Sessions
@@ -28,6 +28,7 @@ from .worker import Worker
 def main() -> None:
     config = settings.load()
     chosen = agents.load(config)
+    call_config.check(config)
     if not config.openai_api_key and not all(agent.api_key_env for agent in chosen.by_name.values()):
         raise process.ConfigError(
             "OPENAI_API_KEY is not set; put it into .env, or start with `make run`, which uses the simulated model then"

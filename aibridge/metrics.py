@@ -6,6 +6,8 @@ from typing import Final
 
 from shared.metrics import FACTS, GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME, Definition, counter, gauge, histogram
 
+from .core.call_config import FAILURES
+
 # From speech_started to silence: the promise is 150 ms.
 _SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
 _FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -43,6 +45,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_pacer_restarts", "New epochs of txpacer seen"),
     counter("bridge_calls_back", "Calls that lost their media socket and went on at another one"),
     counter("bridge_agents_unknown", "Calls of an agent that this worker does not have; the default answered"),
+    counter("bridge_call_configs", "Questions to CALL_CONFIG_URL", "outcome", ("used", *FAILURES)),
     counter("bridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),
     counter("bridge_recoveries", "Lost sessions of live calls", "outcome", ("reconnected", "fallback")),
     counter("bridge_stalled_sessions", "Sessions given up because a response neither went on nor ended"),

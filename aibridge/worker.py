@@ -26,11 +26,14 @@ from shared.metrics import Page
 from shared.settings import Settings
 
 from .agents import rules_of
+from .call_config import CallConfig
 from .core.agent import Agent, Agents
+from .core.call_config import CallConfigError, OnAnswer
 from .core.calls import Calls, Setup
 from .core.shell import Timed
-from .models.port import Numbers, Receiver
+from .models.port import Model, Numbers, Receiver
 from .models.realtime.session import Session
+from .models.realtime.session_config import phrases, session_config
 from .models.realtime.sessions import Sessions
 from .speech_link import SpeechLink
 
@@ -63,6 +66,9 @@ class Worker:
             fallback_ends_call=not settings.fallback_dial,
         )
         self._calls = Calls(self, setup, agents, page, random.Random())
+        self._config = CallConfig(settings) if settings.call_config_url else None
+        # Questions to CALL_CONFIG_URL that are not answered.
+        self._questions: set[asyncio.Task[None]] = set()
         # Asks the models of agents that are new.
         self._asking: asyncio.Task[None] | None = None
         self._due: dict[Timed, asyncio.TimerHandle] = {}
@@ -126,6 +132,10 @@ class Worker:
             if left:
                 log.warning("callbook did not take the last %d facts about calls; they are lost", left)
             self._courier.close()
+            for question in self._questions:
+                question.cancel()
+            if self._config is not None:
+                await self._config.close()
             for timer in self._due.values():
                 timer.cancel()
             self._gateway_link.close()
@@ -190,6 +200,24 @@ class Worker:
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
         return self._sessions.dial(call_sid, agent, numbers, receiver)
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        assert isinstance(session, Session)
+        session.configure(session_config(agent, agent.model), phrases(agent))
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        async def ask() -> None:
+            try:
+                if self._config is None:
+                    raise CallConfigError("unreachable", "aibridge was started without it")
+                answer: bytes | CallConfigError = await self._config.ask(call_sid, question)
+            except CallConfigError as exc:
+                answer = exc
+            then(answer)
+
+        task = asyncio.create_task(ask())
+        self._questions.add(task)
+        task.add_done_callback(self._questions.discard)
 
     def plan(self, call: Timed) -> None:
         timer = self._due.pop(call, None)

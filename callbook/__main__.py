@@ -28,11 +28,11 @@ from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
 from shared.settings import Settings, load, prepare_run_dir
+from shared.signing import key_of
 from shared.watch import CollectorPauses, LoopLag
 
 from .api import Api
 from .core.prices import Prices
-from .core.signing import key_of
 from .database import open_engine, url_of
 from .deliveries import Deliveries
 from .exporter import metrics_route

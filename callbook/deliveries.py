@@ -16,8 +16,9 @@ from sqlalchemy import CursorResult, Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from shared.signing import headers
+
 from .core.delays import backoff_s
-from .core.signing import headers
 from .metrics import Metrics
 from .models import Delivery
 from .queries import whole

@@ -31,6 +31,7 @@ from .media import MediaSockets
 from .phone import phone
 from .phone.feeds import Feeds
 from .port import PublicPort, is_private
+from .waiting import WaitingWebhooks
 from .web import Web
 from .wire import Wire
 
@@ -76,7 +77,8 @@ class Gateway:
         )
         self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
         self._feeds = Feeds(metrics.phone_notes_lost)
-        self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, metrics)
+        webhooks = WaitingWebhooks()
+        self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, webhooks, metrics)
         self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
         signatures = None
@@ -89,6 +91,7 @@ class Gateway:
             settings=settings,
             calls=self.calls,
             carry_out=self.media.carry_out,
+            webhooks=webhooks,
             signatures=signatures,
             metrics=metrics,
             phone=None

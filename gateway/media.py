@@ -20,6 +20,7 @@ from .connections import MediaConnection
 from .core.call import Call
 from .core.calls import Calls, SocketState
 from .core.commands import (
+    AnswerWebhook,
     CloseSocket,
     Commands,
     EarEcho,
@@ -46,6 +47,7 @@ from .core.media_streams import (
 from .core.metrics import Metrics
 from .links import Links
 from .phone.feeds import Feeds
+from .waiting import WaitingWebhooks
 
 logger = logging.getLogger("gateway")
 
@@ -62,14 +64,25 @@ _CLOSED_FOR: Final[Mapping[int, Violation]] = {
 class MediaSocket:
     """The media socket of one live call."""
 
-    __slots__ = ("audio_rate", "bridge", "call", "closing", "connection", "frames", "is_released", "outbound", "path")
+    __slots__ = (
+        "audio_rate",
+        "bridge",
+        "call",
+        "closing",
+        "connection",
+        "frames",
+        "is_released",
+        "outbound",
+        "path",
+        "way_back",
+    )
 
     def __init__(self, call: Call, connection: MediaConnection, links: Links) -> None:
         self.call = call
         self.connection = connection
         self.outbound = Outbound(call.stream_sid)
         # The call's, held here because every frame and every message uses them.
-        self.frames, self.audio_rate, self.path = call.frames, call.audio_rate, call.path
+        self.frames, self.audio_rate, self.path, self.way_back = call.frames, call.audio_rate, call.path, call.way_back
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
         # The closing handshake, once there is one.
@@ -93,7 +106,13 @@ class MediaSockets:
     """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
 
     def __init__(
-        self, calls: Calls, links: Links, note: Callable[[Fact], None], feeds: Feeds, metrics: Metrics
+        self,
+        calls: Calls,
+        links: Links,
+        note: Callable[[Fact], None],
+        feeds: Feeds,
+        webhooks: WaitingWebhooks,
+        metrics: Metrics,
     ) -> None:
         # By the call's number: live calls only.
         self.sockets: dict[int, MediaSocket] = {}
@@ -101,6 +120,7 @@ class MediaSockets:
         self._links = links
         self._note = note
         self._feeds = feeds
+        self._webhooks = webhooks
         self._metrics = metrics
         self._collector = QuietCollector()
 
@@ -177,6 +197,7 @@ class MediaSockets:
                 if not socket.audio_rate.allows(len(message), socket.connection.heard_ns):
                     self._metrics.violations[Violation.FLOOD].inc()
                     return self._meaningless(socket.call)
+                socket.way_back.media, socket.way_back.media_ns = data, socket.connection.heard_ns
                 self._metrics.caller_audio_bytes.inc(len(message))
                 socket.bridge.audio(socket.call.number, message)
             return None
@@ -231,6 +252,8 @@ class MediaSockets:
                     self._release(call, worker)
                 case ShowNote(call, note):
                     self._feeds.note(call, note)
+                case AnswerWebhook(call_sid):
+                    self._webhooks.answer(call_sid)
                 case Log(text):
                     logger.info(text)
 

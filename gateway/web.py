@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.clock import unix_ms
-from shared.liveness import REQUEST_S
+from shared.liveness import CONFIG_WAIT_S, REQUEST_S
 from shared.settings import Settings
 
 from .core import twiml
@@ -29,6 +29,7 @@ from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
 from .phone.phone import Phone, origins
+from .waiting import WaitingWebhooks
 
 Form = ImmutableMultiDict[str, str]
 
@@ -42,7 +43,10 @@ _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 
 
 class Web:
-    """The routes. Each handler answers from memory, without disk, database or requests of its own."""
+    """The routes. Each handler answers from memory, without disk, database or requests of its own.
+
+    With CALL_CONFIG_URL, the webhook of a new call waits for the worker that asks it.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Web:
         settings: Settings,
         calls: Calls,
         carry_out: Callable[[Commands], None],
+        webhooks: WaitingWebhooks,
         signatures: Signatures | None,
         metrics: Metrics,
         phone: Phone | None = None,
@@ -57,6 +62,7 @@ class Web:
         self._settings = settings
         self._calls = calls
         self._carry_out = carry_out
+        self._webhooks = webhooks
         self._signatures = signatures
         self._metrics = metrics
         self._phone = phone
@@ -101,10 +107,17 @@ class Web:
             resumed=query.get("resume") == "1",
             returned=dial_end(query, fields),
             worker=_WORKERS.get(query.get("worker", "")),
+            asks=bool(self._settings.call_config_url),
         )
         self._carry_out(answer.commands)
+        is_new = answer.is_asked
+        if is_new:
+            if not self._calls.offers.is_configured(call_sid):
+                await self._webhooks.wait(call_sid, CONFIG_WAIT_S)
+            answer = self._calls.offers.configured(call_sid, answer, monotonic_ns())
+            self._carry_out(answer.commands)
         if answer.order is not None:
-            text = self._orders.twiml(answer.order, answer.worker)
+            text = self._orders.twiml(answer.order, answer.worker, is_new=is_new)
         else:
             text = twiml.connect(self._settings.origin, answer.parameters, answer.worker)
         return Response(text, media_type="text/xml")

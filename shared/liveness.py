@@ -67,6 +67,10 @@ SENDERS_LEAVE_S: Final = 4.0
 # A stream token is valid this long, a session that was dialled ahead waits this long, and so does a phone page for its
 # call. Twilio opens the media socket within 2 s of our TwiML; Twilio's own SDK allows twice this.
 TOKEN_S: Final = 60.0
+# CALL_CONFIG_URL has this long to answer while the phone rings; Twilio waits 15 s for our webhook. A gateway waits a
+# little longer, for the worker that asks.
+CONFIG_S: Final = 2.0
+CONFIG_WAIT_S: Final = 2.2
 # An offered call whose media socket has not come by now belongs to a caller who hung up: its place is free again.
 PROMPT_S: Final = 3.0
 # A conversation waits for a caller whose media socket was lost. Twilio returns at once through the <Redirect>; a caller

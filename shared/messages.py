@@ -62,6 +62,7 @@ class CallOffered(Message, frozen=True, array_like=True, tag=11):
     plan: CallPlan
     resumed: bool  # the call returned through the <Redirect> after </Connect>
     returned: str = ""  # CallStarted's
+    asks: bool = False  # ask CALL_CONFIG_URL too, and answer with CallConfigured
 
 
 class CallStarted(Message, frozen=True, array_like=True, tag=12):
@@ -168,6 +169,14 @@ class CallTaken(Message, frozen=True, array_like=True, tag=25):
     """
 
     call_sid: str
+
+
+class CallConfigured(Message, frozen=True, array_like=True, tag=28):
+    """Sent by aibridge to gateway when CALL_CONFIG_URL has answered for an offered call, or has failed."""
+
+    call_sid: str
+    plan: CallPlan  # the offer's, or a new one
+    order: CallOrder | None = None  # what happens in place of a conversation
 
 
 class CallOver(Message, frozen=True, array_like=True, tag=26):
@@ -334,8 +343,10 @@ class Withdrawn(Message, frozen=True, array_like=True, tag=44):
     """Sent by txpacer to aibridge as the answer to Withdraw.
 
     `paced` holds `(utterance, bytes)` for each utterance up to `through` that the ear had not finished: its speech
-    bytes that were paced. The caller will hear all of them. After a `clear`, it counts the bytes that were heard
-    before it. It does not hold utterances that txpacer never saw.
+    bytes that were paced. The caller will hear all of them. It does not hold utterances that txpacer never saw.
+
+    After a `clear`, it counts the bytes that were heard before Twilio carried that out. It waits for Twilio's echo, for
+    up to CLEAR_ECHO_S (shared/liveness.py); reports about later utterances may come first.
     """
 
     call: int
@@ -351,8 +362,8 @@ class Frames(Message, frozen=True, array_like=True, tag=50):
     """Sent by txpacer to gateway at each tick at which a line of that gateway is due.
 
     An entry is `(call, seq, audio, mark)`: one or more whole frames, the number of the first of them (a call's frames
-    count from 0; a pause takes one number), and the utterance that ends with them (0: none; CLEAR: send Twilio `clear`
-    instead, before anything that follows). `audio` may be empty when only a mark is due.
+    count from 0; a pause or a `clear` takes one number), and the utterance that ends with them (0: none; CLEAR: send
+    Twilio `clear` instead, before anything that follows). `audio` may be empty when only a mark is due.
     """
 
     batch: int  # counts from 1 for each gateway; WireAck repeats it
@@ -416,7 +427,9 @@ GatewayToBridge = (
     | LineLost
     | CallOver
 )
-BridgeToGateway = WorkerState | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
+BridgeToGateway = (
+    WorkerState | CallConfigured | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
+)
 BridgeToPacer = (
     BridgeHello | OpenLine | RestoreLine | Speech | SpeechEnd | Withdraw | PauseLine | ResumeLine | CloseLine
 )

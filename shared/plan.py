@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -26,10 +26,18 @@ class CallPlan(msgspec.Struct, frozen=True, array_like=True):
     agent_version: str = ""
     # When the plan was made, ms of the Unix epoch.
     made_ms: int = 0
+    # Keys of the agent's file with other values for this call.
+    overrides: dict[str, str] = {}
 
 
 class HangUp(msgspec.Struct, frozen=True, array_like=True, tag="hang-up"):
     """The conversation is over: end the call."""
+
+
+class Reject(msgspec.Struct, frozen=True, array_like=True, tag="reject"):
+    """Do not answer the call: the caller hears that the number is busy, or not in service."""
+
+    reason: Literal["rejected", "busy"] = "rejected"
 
 
 class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
@@ -52,4 +60,13 @@ class Fallback(msgspec.Struct, frozen=True, array_like=True, tag="fallback"):
     """No model can continue the call: give the caller the settings' sentence, number, or neither."""
 
 
-CallOrder: TypeAlias = HangUp | Dial | Conference | Fallback
+CallOrder: TypeAlias = HangUp | Reject | Dial | Conference | Fallback
+
+# Bytes of an encoded plan that can travel through Twilio (gateway/core/plans.py).
+PLAN_MAX_BYTES: Final = 5_928
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def encoded(plan: CallPlan) -> bytes:
+    """The plan in MessagePack."""
+    return _encoder.encode(plan)

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
     agents_dir: Path | None = None
+    # Often holds a token.
+    call_config_url: str = Field(default="", repr=False)
 
     # On the grid of txpacer's ticks.
     tx_lead_ms: int = Field(default=120, ge=40, le=1_000, multiple_of=10)

@@ -30,7 +30,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 PURE: Final = {
     "aibridge.models.port",
     *(f"proofs.{name}" for name in ("acts", "alignment", "excuses", "inbound", "judge", "retold", "spoken", "verdict")),
-    *(f"shared.{name}" for name in ("audio", "channel", "facts", "liveness", "messages", "metrics", "plan")),
+    *(f"shared.{name}" for name in ("audio", "channel", "facts", "liveness", "messages", "metrics", "plan", "signing")),
     *(f"simulator.carrier.{name}" for name in ("call", "caller", "ear", "twiml")),
     "simulator.model",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aibridge import agents
+from aibridge import agents, call_config
 from callbook import __main__ as callbook
 from callbook.database import url_of
 from gateway import __main__ as gateway
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = here.settings()
     checks: list[Callable[[], object]] = [
         lambda: agents.load(settings, here.directory()),
+        lambda: call_config.check(settings),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
     ]

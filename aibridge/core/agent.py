@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -12,6 +12,9 @@ from shared.agents.agent_file import AgentFile
 from shared.plan import CallPlan, Fallback, HangUp
 
 from .rules import Line, Script
+
+# Keys that a call may have of its own. None of them names a file, a server or a key.
+OVERRIDABLE: Final = frozenset(("instructions", "greeting", "voice", "language", "model"))
 
 
 class Agent(AgentFile, frozen=True):
@@ -39,10 +42,14 @@ class Agent(AgentFile, frozen=True):
         )
 
     def in_call(self, plan: CallPlan) -> Agent:
-        """The agent of one call: its words hold the call's variables."""
+        """The agent of one call, with the values of the plan: its words hold the call's variables."""
+        own: dict[str, Any] = {key: value for key, value in plan.overrides.items() if key in OVERRIDABLE}
+        if "greeting" in own:
+            own["greeting_audio"] = b""
+        agent = msgspec.structs.replace(self, **own)
         known = variables.values(plan, self.name, self.timezone, self.variables)
-        instructions, greeting = variables.fill(self.instructions, known), variables.fill(self.greeting, known)
-        return msgspec.structs.replace(self, instructions=instructions, greeting=greeting)
+        instructions, greeting = variables.fill(agent.instructions, known), variables.fill(agent.greeting, known)
+        return msgspec.structs.replace(agent, instructions=instructions, greeting=greeting)
 
     def told(self) -> bytes:
         """The agent for the story: without its recordings, which a successor may have."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 
 from shared import liveness
@@ -17,6 +18,7 @@ from shared.agents.agent_file import AgentRules
 from shared.liveness import ns
 from shared.messages import (
     CallAdopted,
+    CallConfigured,
     CallEnded,
     CallerAudio,
     CallOffered,
@@ -40,9 +42,10 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
-from . import story
+from . import call_config, story
 from .agent import Agent, Agents
 from .call import Call, Dialled
+from .call_config import CallConfigError
 from .conversation import Conversation
 from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
@@ -79,6 +82,9 @@ class _Offer:
     plan: CallPlan
     # When the stream token expires.
     until_ns: int
+    # What CALL_CONFIG_URL says of the call, and the gateways that want to know.
+    config: CallConfigured | None = None
+    asked_by: set[str] = field(default_factory=set)
 
 
 class Calls:
@@ -133,7 +139,7 @@ class Calls:
             return
         match message:
             case CallOffered():
-                self._offered(message)
+                self._offered(gateway, message)
             case CallTaken(call_sid):
                 self._withdraw_offer(call_sid)
             case CallStarted():
@@ -200,7 +206,7 @@ class Calls:
 
     # --- sessions dialled ahead ---
 
-    def _offered(self, offered: CallOffered) -> None:
+    def _offered(self, gateway: str, offered: CallOffered) -> None:
         """A webhook was answered. Twilio may repeat a webhook."""
         call_sid = offered.call_sid
         if not offered.returned and (call_sid in self._by_sid or self._handed_on.order(call_sid)):
@@ -213,6 +219,49 @@ class Calls:
             agent = told or self._agent(call_sid, offered.plan)
             dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=offered.resumed)
             self._offers[call_sid] = _Offer(dialled, offered.plan, until_ns)
+        if offered.asks:
+            self._ask_config(gateway, call_sid, self._offers[call_sid])
+
+    def _ask_config(self, gateway: str, call_sid: str, offer: _Offer) -> None:
+        """Ask CALL_CONFIG_URL once for a call, whichever gateways want to know."""
+        if offer.config is not None:
+            self._shell.to_gateway(gateway, offer.config)
+        elif offer.asked_by:
+            offer.asked_by.add(gateway)
+        else:
+            offer.asked_by.add(gateway)
+            question = call_config.question(call_sid, offer.plan, self.agents)
+            self._shell.ask_config(call_sid, question, partial(self._asked, call_sid, offer))
+
+    def _asked(self, call_sid: str, offer: _Offer, answer: bytes | CallConfigError) -> None:
+        """CALL_CONFIG_URL has answered, or failed: then the agent stays as it is."""
+        plan, order, outcome = offer.plan, None, "used"
+        try:
+            if isinstance(answer, CallConfigError):
+                raise answer
+            plan, order = call_config.answered(answer, plan, self.agents)
+        except CallConfigError as exc:
+            outcome = exc.cause
+            self._shell.log.warning("call %s: CALL_CONFIG_URL has no effect: %s; its agent stays", call_sid, exc)
+        self._page.counter("bridge_call_configs", outcome).inc()
+        if order is None and self._offers.get(call_sid) is offer:
+            self._replan(offer, call_sid, plan)
+        offer.config = CallConfigured(call_sid, plan, order)
+        for gateway in offer.asked_by:
+            self._shell.to_gateway(gateway, offer.config)
+
+    def _replan(self, offer: _Offer, call_sid: str, plan: CallPlan) -> None:
+        """Another agent may answer. A session of the same agent goes on with the new words; otherwise dial again."""
+        offer.plan = plan
+        before, agent = offer.dialled.agent, self._agent(call_sid, plan)
+        if agent == before:
+            return
+        if (agent.name, agent.version, agent.model) == (before.name, before.version, before.model):
+            offer.dialled.agent = agent
+            self._shell.reconfigure(offer.dialled.session, agent)
+        else:
+            offer.dialled.session.close()
+            offer.dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=False)
 
     def _withdraw_offer(self, call_sid: str) -> None:
         """The call does not come, or came to another worker."""

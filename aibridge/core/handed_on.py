@@ -49,7 +49,8 @@ def why_back(outcome: str) -> str:
     """What the model is told about a caller who is back; "" when the caller is not."""
     if not outcome:
         return ""
-    return f"The caller was connected to somebody else, and is back with you now. {_WHY.get(outcome, '')}".rstrip()
+    why = _WHY.get(outcome, "")
+    return f"The call was passed on to somebody else, and the caller is back with you now. {why}".rstrip()
 
 
 class HandedOn:

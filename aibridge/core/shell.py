@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.facts import Fact
 from shared.messages import Message
 
 from ..models.port import Model, Numbers, Receiver
 from .agent import Agent
+from .call_config import OnAnswer
 
 
 class Log(Protocol):
@@ -53,6 +54,12 @@ class Shell(Protocol):
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Model:
         """Open a session of this agent for a call."""
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        """Give a session that has not spoken other words, or another voice, of its agent."""
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        """Ask CALL_CONFIG_URL, and call `then` with the body of its answer."""
 
     def plan(self, call: Timed) -> None:
         """Call `advance` at `due_ns`, which has changed; None: never."""

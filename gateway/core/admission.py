@@ -122,6 +122,10 @@ class Admission:
         self._live[call_sid] = source
         self._sources[source] += 1
 
+    def withdrawn(self, call_sid: str) -> None:
+        """The offered call is not connected: its place is free."""
+        self._withdraw_offer(call_sid)
+
     def awaits_a_socket(self, now_ns: int) -> bool:
         """Whether an offer is so recent that its media socket may still come."""
         newest = next(reversed(self._offers.values()), None)

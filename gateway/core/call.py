@@ -11,6 +11,7 @@ from .heard import Heard
 from .limits import AudioRate
 from .path import PathLog, PathProbe
 from .stalls import FrameLog
+from .way_back import WayBack
 
 
 @dataclass(eq=False, slots=True)
@@ -32,6 +33,7 @@ class Call:
     # See StreamToken.returned.
     returned: str = ""
     heard: Heard = field(default_factory=Heard)
+    way_back: WayBack = field(default_factory=WayBack)
     audio_rate: AudioRate = field(default_factory=AudioRate)
     stage: Stage = Stage.TALKING
     # The last CallMemory, and how often the call was handed over.

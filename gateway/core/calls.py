@@ -16,6 +16,7 @@ from shared.facts import StreamEnded
 from shared.liveness import IDLE_S, PACER_GONE_S, PEER_SILENT_S, ns
 from shared.messages import (
     CallAdopted,
+    CallConfigured,
     CallEnded,
     CallerDtmf,
     CallMemory,
@@ -37,7 +38,7 @@ from shared.plan import Fallback
 from . import handover
 from .call import Call
 from .chronicle import Chronicle
-from .commands import CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
 from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
@@ -161,7 +162,10 @@ class Calls:
             self._metrics.marks_unknown.inc()
             return []
         generation, utterance, seq = parsed
-        commands: list[Command] = [EarEcho(call.number, seq, now_ns)]
+        punctual_ns = call.way_back.punctual_ns(now_ns)
+        # txpacer knows how to judge the echoes of played marks. One that a `clear` caused has to be exact by itself.
+        is_cleared = generation < call.heard.generation
+        commands: list[Command] = [EarEcho(call.number, seq, punctual_ns if is_cleared else now_ns)]
         if utterance:
             call.heard.echoed(generation, utterance)
             commands.append(ToWorker(call.worker, MarkHeard(call.number, generation, utterance, now_ns)))
@@ -191,6 +195,9 @@ class Calls:
                     self._metrics.bus_foreign.inc()
                     return []
                 return self._about_call(call, message, now_ns)
+            case CallConfigured(call_sid):
+                self.offers.config_came(message)
+                return [AnswerWebhook(call_sid)]
             case CallAdopted(call_sid):
                 self.neighbours.adopted(call_sid, worker)
             case CallTaken(call_sid):

@@ -67,11 +67,19 @@ class ShowNote(NamedTuple):
     note: bytes
 
 
+class AnswerWebhook(NamedTuple):
+    """The webhook of this call has waited long enough."""
+
+    call_sid: str
+
+
 class Log(NamedTuple):
     """Write a line to the log."""
 
     text: str
 
 
-Command: TypeAlias = ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | Log
+Command: TypeAlias = (
+    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | AnswerWebhook | Log
+)
 Commands: TypeAlias = Sequence[Command]

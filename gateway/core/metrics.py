@@ -18,7 +18,7 @@ from shared.metrics import (
     gauge,
     histogram,
 )
-from shared.plan import Conference, Dial, Fallback, HangUp
+from shared.plan import Conference, Dial, Fallback, HangUp, Reject
 
 from .fallback import FallbackCause
 from .media_streams import Violation
@@ -38,6 +38,7 @@ HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
 ANSWERS: Final[Mapping[type, str]] = {
     type(None): "connect",
     HangUp: "hang_up",
+    Reject: "reject",
     Dial: "dial",
     Conference: "conference",
     Fallback: "fallback",
@@ -64,6 +65,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "Calls that got the fallback, by the reason",
         "why",
         tuple(cause.value for cause in FallbackCause),
+    ),
+    counter(
+        "gateway_config_unanswered", "Calls whose worker did not answer in time for CALL_CONFIG_URL; the agent stayed"
     ),
     counter("gateway_callbacks", "Signed callbacks that were accepted", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
@@ -124,6 +128,7 @@ class Metrics:
         self.handshakes = _family(page, "gateway_handshakes", HANDSHAKES)
         self.voice_answers = {kind: page.counter("gateway_voice_answers", answer) for kind, answer in ANSWERS.items()}
         self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
+        self.config_unanswered = page.counter("gateway_config_unanswered")
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
         self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Violation}

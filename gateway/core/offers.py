@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from shared.agents.choice import Directory
-from shared.messages import CallOffered, CallTaken
+from shared.messages import CallConfigured, CallOffered, CallTaken
 from shared.plan import CallOrder, CallPlan
 
 from . import plans
@@ -21,8 +21,9 @@ from .neighbours import Neighbours
 from .rules import Rules
 from .tokens import StreamToken, TokenError, Tokens
 
-# Plans of calls that may return: live ones, and those that talk to a dialled party.
+# Calls whose plan is known: those that may return are live, or talk to a dialled party.
 PLANS_MAX: Final = 2_000
+_V = TypeVar("_V")
 
 
 class Answer(NamedTuple):
@@ -33,6 +34,8 @@ class Answer(NamedTuple):
     worker: int | None
     parameters: Mapping[str, str]
     commands: Commands = ()
+    # Its worker asks CALL_CONFIG_URL; wait for CallConfigured, and then call `Offers.configured`.
+    is_asked: bool = False
 
 
 class Accepted(NamedTuple):
@@ -57,6 +60,8 @@ class Offers:
         self.agents: Directory | None = None
         # By CallSid, oldest first: a plan never changes.
         self._plans: OrderedDict[str, CallPlan] = OrderedDict()
+        # By CallSid, what CALL_CONFIG_URL says of a call; None: nothing yet.
+        self._configs: OrderedDict[str, CallConfigured | None] = OrderedDict()
         self._tokens = Tokens(key)
         self._neighbours = neighbours
         self._chronicle = chronicle
@@ -71,11 +76,13 @@ class Offers:
         resumed: bool = False,
         returned: str = "",
         worker: int | None = None,
+        asks: bool = False,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
         `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
         ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
+        `asks`: the worker of a new call asks CALL_CONFIG_URL.
         """
         plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
@@ -97,11 +104,57 @@ class Offers:
             cell_calls=self._neighbours.calls(now_ns),
             now_ns=now_ns,
         )
-        self._metrics.voice_answers[type(order)].inc()
         if cause is not None:
             self._metrics.fallbacks[cause].inc()
         if order is not None or worker is None:
+            self._metrics.voice_answers[type(order)].inc()
             return Answer(order, holder, {})
+        parameters, token_id = self._parameters(call_sid, plan, worker, now_ns, resumed=resumed, returned=returned)
+        self.admission.offered(call_sid, worker, now_ns, source)
+        remember(self._plans, call_sid, plan)
+        is_asked = asks and not resumed
+        if is_asked:
+            # Twilio repeats a webhook whose answer was lost.
+            remember(self._configs, call_sid, self._configs.get(call_sid))
+        else:
+            self._metrics.voice_answers[type(None)].inc()
+        offered = CallOffered(token_id, call_sid, plan, resumed, returned, is_asked)
+        commands: list[Command] = [ToWorker(worker, offered)]
+        if worker != dials_already:
+            self._neighbours.offered(worker)
+            commands += self.withdraw(call_sid, dials_already)
+        commands += map(Note, self._chronicle.expect(call_sid, now_ns))
+        return Answer(None, worker, parameters, commands, is_asked)
+
+    def is_configured(self, call_sid: str) -> bool:
+        """Whether CallConfigured has come for this call."""
+        return self._configs.get(call_sid) is not None
+
+    def config_came(self, message: CallConfigured) -> None:
+        """A worker has asked CALL_CONFIG_URL."""
+        if message.call_sid in self._configs:
+            self._configs[message.call_sid] = message
+
+    def configured(self, call_sid: str, answer: Answer, now_ns: int) -> Answer:
+        """The answer to a webhook that waited for CALL_CONFIG_URL. `answer`, from before, stays when nothing came."""
+        config = self._configs.get(call_sid)
+        if config is None:
+            self._metrics.config_unanswered.inc()
+        order = config.order if config is not None else None
+        self._metrics.voice_answers[type(order)].inc()
+        if config is None or answer.worker is None:
+            return answer
+        remember(self._plans, call_sid, config.plan)
+        if order is not None:
+            self.admission.withdrawn(call_sid)
+            return Answer(order, None, {}, self.withdraw(call_sid, answer.worker))
+        parameters, _ = self._parameters(call_sid, config.plan, answer.worker, now_ns)
+        return Answer(None, answer.worker, parameters)
+
+    def _parameters(
+        self, call_sid: str, plan: CallPlan, worker: int, now_ns: int, *, resumed: bool = False, returned: str = ""
+    ) -> tuple[Mapping[str, str], str]:
+        """The `<Parameter>`s of a call, with a new stream token, and the token's public part."""
         packed = plans.pack(plan)
         token, token_id = self._tokens.mint(
             worker,
@@ -111,18 +164,9 @@ class Offers:
             packed_plan=packed,
             resumed=resumed,
             returned=returned,
-            source=source,
+            source=self._tokens.source(plan.from_number),
         )
-        self.admission.offered(call_sid, worker, now_ns, source)
-        self._plans[call_sid] = plan
-        if len(self._plans) > PLANS_MAX:
-            self._plans.popitem(last=False)
-        commands: list[Command] = [ToWorker(worker, CallOffered(token_id, call_sid, plan, resumed, returned))]
-        if worker != dials_already:
-            self._neighbours.offered(worker)
-            commands += self.withdraw(call_sid, dials_already)
-        commands += map(Note, self._chronicle.expect(call_sid, now_ns))
-        return Answer(None, worker, plans.parameters(token, packed), commands)
+        return plans.parameters(token, packed), token_id
 
     def accept(self, start: StartFields, now_ns: int) -> Accepted | None:
         """Check token and plan of a media socket's `start`; None, counted by reason, when it may not begin a call."""
@@ -151,3 +195,10 @@ class Offers:
     def withdraw(self, call_sid: str, worker: int | None) -> list[Command]:
         """Tell a worker that its session dialled ahead is not needed."""
         return [ToWorker(worker, CallTaken(call_sid))] if worker is not None else []
+
+
+def remember(table: OrderedDict[str, _V], call_sid: str, value: _V) -> None:
+    """Enter a value, and drop the oldest one beyond PLANS_MAX."""
+    table[call_sid] = value
+    if len(table) > PLANS_MAX:
+        table.popitem(last=False)

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from twilio.twiml.voice_response import Dial as DialVerb
 from twilio.twiml.voice_response import VoiceResponse
 
-from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
+from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp, Reject
 
 from .twiml import resume_url
 
@@ -41,29 +40,28 @@ class Orders:
     fallback_say: str
     fallback_dial: str
 
-    def twiml(self, order: CallOrder, worker: int | None) -> str:
+    def twiml(self, order: CallOrder, worker: int | None, *, is_new: bool = False) -> str:
+        """`is_new`: the call had no conversation yet; when it returns, one begins, with notice and greeting."""
+        back = resume_url(self.origin, worker, after_order=not is_new)
         response = VoiceResponse()
         match order:
             case HangUp():
                 response.hangup()
+            case Reject(reason):
+                response.reject(reason=reason)
             case Dial(to, caller_id, timeout_s):
-                dial = self._dial(response, worker, caller_id=caller_id or None, timeout=timeout_s)
+                dial = response.dial(action=back, method="POST", caller_id=caller_id or None, timeout=timeout_s)
                 if to.startswith(("sip:", "sips:")):
                     dial.sip(to)
                 else:
                     dial.number(to)
             case Conference(name):
-                self._dial(response, worker).conference(name)
+                response.dial(action=back, method="POST").conference(name)
             case Fallback():
                 self._fall_back(response)
             case _:
                 assert_never(order)
         return str(response)
-
-    def _dial(self, response: VoiceResponse, worker: int | None, **attributes: object) -> DialVerb:
-        action = resume_url(self.origin, worker, after_order=True)
-        dial: DialVerb = response.dial(action=action, method="POST", **attributes)
-        return dial
 
     def _fall_back(self, response: VoiceResponse) -> None:
         """The fallback: another number, words, or neither."""

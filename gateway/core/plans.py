@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from shared.agents.choice import Directory
-from shared.plan import CallPlan
+from shared.plan import PLAN_MAX_BYTES, CallPlan, encoded
 
 from .tokens import TokenError
 
@@ -25,10 +25,10 @@ _PART: Final = PARAMETER_MAX - _NAME_MAX
 # Packed characters: 16 parameters. Twilio documents no bound on their number; `start` stays below 10 of the 64 KiB that
 # the media socket reads.
 PACKED_MAX: Final = 16 * _PART
+assert PLAN_MAX_BYTES == PACKED_MAX * 3 // 4
 # Characters of one number or SIP address. Twilio's are below 100; a form field may be 64 kB long.
 FIELD_MAX: Final = 128
 
-_encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(CallPlan)
 
 
@@ -51,7 +51,7 @@ def inbound(
 
 def pack(plan: CallPlan) -> str:
     """The plan as letters, digits, "-" and "_". Raises PlanError beyond PACKED_MAX."""
-    packed = urlsafe_b64encode(_encoder.encode(plan)).rstrip(b"=").decode()
+    packed = urlsafe_b64encode(encoded(plan)).rstrip(b"=").decode()
     if len(packed) > PACKED_MAX:
         raise PlanError(f"the plan has {len(packed)} characters, {PACKED_MAX} can travel; shorten its variables")
     return packed

@@ -6,15 +6,16 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aibridge.core.agent import Agent, Agents
+from aibridge.core.call_config import OnAnswer
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.conversation import Conversation
 from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import Numbers, Receiver
+from aibridge.models.port import Model, Numbers, Receiver
 from aibridge.models.realtime.translator import ABILITIES
 from shared.facts import Fact
 from shared.liveness import HELLO_S
@@ -105,6 +106,12 @@ class VirtualWorker(Process):
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> VirtualSession:
         return self._model.dial(self, call_sid, agent, numbers, receiver)
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        raise AssertionError("no virtual gateway asks CALL_CONFIG_URL")
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        raise AssertionError("no virtual gateway asks CALL_CONFIG_URL")
 
     def plan(self, call: Timed) -> None:
         due_ns = call.due_ns

@@ -24,6 +24,7 @@ from shared.channel import Channel
 from shared.channel_link import ChannelLink
 from shared.messages import (
     BridgeToGateway,
+    CallConfigured,
     CallEnded,
     CallerAudio,
     CallMemory,
@@ -68,8 +69,8 @@ class Cell:
     def offer(self, token: str, call_sid: str, plan: CallPlan = PLAN) -> None:
         self.say(CallOffered(token, call_sid, plan, False))
 
-    def start(self, call: int, token: str, call_sid: str) -> None:
-        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, PLAN))
+    def start(self, call: int, token: str, call_sid: str, plan: CallPlan = PLAN) -> None:
+        self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, plan))
 
     def sessions(self, outcome: str) -> float:
         return self.page.counter("bridge_sessions", outcome).value
@@ -271,5 +272,30 @@ def test_a_session_has_the_voice_words_and_server_of_its_agent_also_after_they_w
             await until(lambda: voices("CA2") == ["coral"])
             under_test.offer("c", "CA3", structs.replace(PLAN, agent="sales"))
             await until(lambda: under_test.sessions("refused") == 1)  # its key
+
+    run(scenario)
+
+
+def test_call_config_url_changes_the_words_of_a_session_that_is_dialled() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = b'{"call_inbound": {"agent_override": {"voice": "cedar", "instructions": "You are {{agent}}."}}}'
+        assert b"webhook-signature: v1," in head
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with cell(call_config_url=url, webhook_secret="whsec_MDEyMzQ1Njc4OWFiY2RlZg==") as under_test:
+                under_test.say(CallOffered("token", "CA1", PLAN, False, asks=True))
+                await until(lambda: any(isinstance(each, CallConfigured) for each in under_test.told))
+                (configured,) = [each for each in under_test.told if isinstance(each, CallConfigured)]
+                await until(lambda: [each["voice"] for each in under_test.model.records("CA1")] == ["cedar"])
+                under_test.start(1, "token", "CA1", configured.plan)
+                await until(lambda: any(each["responses"] for each in under_test.model.records("CA1")))
+                (session,) = under_test.model.records("CA1")
+                assert session["instructions"] == "You are agent."
+                assert not session["errors"]
 
     run(scenario)

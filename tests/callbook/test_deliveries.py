@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from callbook.core.delays import backoff_s
 from callbook.core.prices import Prices
-from callbook.core.signing import key_of
 from callbook.deliveries import Deliveries
 from callbook.metrics import DEFINITIONS, Metrics
 from callbook.models import Delivery
 from callbook.records import Records
 from shared.facts import Noted, StreamBegan, StreamEnded
 from shared.metrics import Page
+from shared.signing import key_of
 
 SECRET = "whsec_" + base64.b64encode(b"a key for the tests of webhooks").decode()
 SID = "CA" + "1" * 32

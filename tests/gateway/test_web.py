@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 
 import pytest
 
+from gateway import web
 from gateway.core import limits
 from gateway.core.fallback import FallbackCause
 from gateway.core.limits import LATENESS_FRAMES
-from shared.messages import CallOffered, CallOver, WorkerState
-from shared.plan import CallPlan, Dial
+from shared.messages import CallConfigured, CallOffered, CallOver, CallTaken, WorkerState
+from shared.plan import CallPlan, Dial, Reject
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -218,6 +219,26 @@ def test_a_call_returns_to_its_agent_after_a_dial(run):
         assert (status, "<Connect>" in text) == (200, True)
 
     run(scenario)
+
+
+def test_a_webhook_waits_for_call_config_url_and_no_longer_than_its_deadline(run, monkeypatch):
+    monkeypatch.setattr(web, "CONFIG_WAIT_S", 0.3)
+
+    async def scenario(cell):
+        async def ring(call_sid):
+            return await cell.twilio.voice(call_sid)
+
+        rejected = asyncio.create_task(ring("CAno"))
+        offered = await cell.bridge.next(CallOffered)
+        cell.bridge.send(CallConfigured("CAno", offered.plan, Reject("busy")))
+        assert '<Reject reason="busy" />' in await rejected
+        assert await cell.bridge.next(CallTaken) == CallTaken("CAno")
+        before = monotonic_ns()
+        assert "<Connect>" in await ring("CAslow")
+        assert monotonic_ns() - before > 0.25e9
+        assert cell.gateway.metrics.config_unanswered.value == 1
+
+    run(scenario, call_config_url="http://config")
 
 
 def test_garbage_on_the_port_disturbs_no_call(run):

@@ -87,6 +87,8 @@ class Session:
         self._client = client
         self._model = model
         self._config = config
+        # Other settings than those it was dialled with; None: there are none.
+        self._newer: RealtimeSessionCreateRequestParam | None = None
         self._translator = Translator(numbers, phrases)
         # OpenAI's header for finding a request again: the call's SID.
         self._request_id = request_id
@@ -95,6 +97,8 @@ class Session:
         self._tls = tls
         self._gather = gather
         self._websocket: ModelConnection | None = None
+        # session.created has come.
+        self._is_created = False
         # The task of `run`. Its starter sets it, so that `close` can end it.
         self.task: asyncio.Task[None] | None = None
         # session.updated has come: audio and response.create may be sent.
@@ -174,7 +178,10 @@ class Session:
     def _open(self, event: ServerEvent, opening: asyncio.Timeout) -> None:
         """Handle an event before session.updated: configure the session."""
         if isinstance(event, SessionCreated):
+            self._is_created = True
             self._send({"type": "session.update", "session": self._config})
+            if self._newer is not None:
+                self._send({"type": "session.update", "session": self._newer})
         elif isinstance(event, SessionUpdated):
             opening.reschedule(None)
             self.ready = SessionReady(event.session.model)
@@ -184,6 +191,13 @@ class Session:
             code = event.error.code or event.error.type
             if code in FATAL_CODES or event.error.type == "invalid_request_error":
                 raise ModelRefusedError(code, event.error.message, is_settings=code not in FATAL_CODES)
+
+    def configure(self, config: RealtimeSessionCreateRequestParam, phrases: dict[Purpose, str]) -> None:
+        """Other settings, before the first response. If the server refuses them, those it was dialled with stay."""
+        self._newer = config
+        self._translator.phrases = phrases
+        if self._is_created:
+            self._send({"type": "session.update", "session": config})
 
     def _send(self, event: RealtimeClientEventParam) -> None:
         if self._websocket is not None:

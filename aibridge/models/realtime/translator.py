@@ -60,7 +60,7 @@ class Translator:
     def __init__(self, numbers: Numbers, phrases: dict[port.Purpose, str]) -> None:
         """`phrases`: the instructions of a response by its purpose, where a purpose has its own."""
         self._numbers = numbers
-        self._phrases = phrases
+        self.phrases = phrases
         self._responses: Ids[str] = Ids()
         self._turns: Ids[str] = Ids()
         self._tool_calls: Ids[str] = Ids()
@@ -192,7 +192,7 @@ class Translator:
             case port.AnswerTool(number):
                 about = self._tool_calls.key(number)
             case _:
-                return client_events.client_event(command, self._phrases)
+                return client_events.client_event(command, self.phrases)
         return None if about is None else client_events.client_event_about(command, about)
 
 

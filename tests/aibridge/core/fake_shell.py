@@ -8,13 +8,14 @@ from typing import Any
 
 from aibridge.core.agent import Agent
 from aibridge.core.call import Call
+from aibridge.core.call_config import OnAnswer
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
 from aibridge.metrics import DEFINITIONS
-from aibridge.models.port import Ask, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
+from aibridge.models.port import Ask, Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
 from shared.messages import Message
 from shared.metrics import Page
@@ -63,6 +64,8 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
+        # What CALL_CONFIG_URL was asked, and what gets the answer.
+        self.questions: list[tuple[dict[str, Any], OnAnswer]] = []
         self.receivers: list[Receiver] = []
 
     def unix_ms(self, at_ns: int) -> int:
@@ -84,6 +87,13 @@ class FakeShell:
         self.models.append(FakeModel(agent))
         self.receivers.append(receiver)
         return self.models[-1]
+
+    def reconfigure(self, session: Model, agent: Agent) -> None:
+        assert isinstance(session, FakeModel)
+        session.agent = agent
+
+    def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
+        self.questions.append((question, then))
 
     def plan(self, call: Timed) -> None:
         pass

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
 
 from aibridge.core.agent import Agent, Agents
+from aibridge.core.call_config import CallConfigError
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.goodbye_and_fallback import GoodbyeEvent
 from aibridge.core.handed_on import why_back
@@ -19,6 +21,7 @@ from shared.agents.agent_file import AgentRules
 from shared.liveness import GATEWAY_LIVES_S, GATEWAY_SILENT_S, GRACE_S, TOKEN_S, ns
 from shared.messages import (
     CallAdopted,
+    CallConfigured,
     CallEnded,
     CallMemory,
     CallOffered,
@@ -34,7 +37,7 @@ from shared.messages import (
     RestoreLine,
 )
 from shared.metrics import Page
-from shared.plan import CallOrder, CallPlan, Dial, HangUp
+from shared.plan import CallOrder, CallPlan, Dial, HangUp, Reject
 
 from .fake_shell import PLAN, FakeShell
 
@@ -74,6 +77,17 @@ class Desk(FakeShell):
         memory: bytes = b"",
     ) -> None:
         self.hear(gateway, CallStarted(call, gateway, token, "CA1", "MZ1", 1, plan, handover, memory))
+
+    def ask(self, gateway: str = "gw", token: str = "token") -> None:
+        """A webhook whose answer waits for CALL_CONFIG_URL."""
+        self.hear(gateway, CallOffered(token, "CA1", PLAN, False, asks=True))
+
+    def answer(self, **said: Any) -> CallConfigured:
+        """CALL_CONFIG_URL answers: what the gateway gets."""
+        ((_, then),) = self.questions
+        then(json.dumps({"call_inbound": said}).encode())
+        (configured,) = self.of(CallConfigured, "gw")
+        return cast(CallConfigured, configured)
 
     def dialled(self) -> list[tuple[str, str]]:
         """The agent of each session, and its voice."""
@@ -209,7 +223,7 @@ def test_a_call_that_comes_back_from_its_order_goes_on_and_the_model_knows_why(i
     assert len(desk.models) == 2  # the second one was dialled ahead
     words, note = desk.models[1].told.values()
     assert words == "Connect me, please."
-    assert note == "The caller was connected to somebody else, and is back with you now. The line was busy."
+    assert note == "The call was passed on to somebody else, and the caller is back with you now. The line was busy."
     assert [ask.purpose for ask in desk.models[1].asked] == ["answer"]
     # Now it is a call like any other: its socket may be lost.
     desk.hear("gw2", CallEnded(2, "lost"))
@@ -304,3 +318,73 @@ def test_a_successor_with_other_agents_goes_on_with_the_agent_of_the_call(desk: 
 def test_a_successor_without_a_story_has_the_agent_of_the_plan(desk: Desk) -> None:
     desk.start(plan=SALES, handover=1)
     assert desk.dialled() == [("sales", "marin")]
+
+
+def test_the_dial_does_not_wait_for_call_config_url(desk: Desk) -> None:
+    desk.ask()
+    assert desk.dialled() == [("office", "marin")]
+    ((question, _),) = desk.questions
+    assert question["call_inbound"]["agent_id"] == "office"
+
+
+def test_a_call_that_is_configured_for_another_agent_is_dialled_again(desk: Desk) -> None:
+    desk.ask()
+    plan = desk.answer(override_agent_id="sales").plan
+    assert (plan.agent, plan.agent_version) == ("sales", "marin")
+    assert desk.dialled() == [("office", "marin"), ("sales", "marin")]
+    assert desk.models[0].is_closed
+    desk.start(plan=plan)
+    assert len(desk.models) == 2
+
+
+def test_other_words_of_the_same_agent_reach_the_session_that_is_dialled(desk: Desk) -> None:
+    desk.ask()
+    plan = desk.answer(agent_override={"voice": "cedar"}).plan
+    desk.start(plan=plan)
+    assert desk.dialled() == [("office", "cedar")]
+    assert desk.calls.by_number[1].agent.voice == "cedar"
+
+
+def test_another_model_of_the_same_agent_is_dialled_again(desk: Desk) -> None:
+    desk.ask()
+    desk.answer(agent_override={"model": "other"})
+    assert [model.agent.model for model in desk.models] == ["", "other"]
+
+
+def test_an_order_of_call_config_url_reaches_the_gateway(desk: Desk) -> None:
+    desk.ask()
+    assert desk.answer(reject="busy") == CallConfigured("CA1", PLAN, Reject("busy"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(CallConfigError("timeout", "late"), "timeout"), (b"<html>", "malformed")],
+)
+def test_a_call_keeps_its_agent_when_call_config_url_fails_which_is_counted_and_logged_once(
+    desk: Desk, answer: bytes | CallConfigError, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.ask()
+    desk.questions[0][1](answer)
+    assert desk.of(CallConfigured) == [CallConfigured("CA1", PLAN)]
+    assert desk.page.counter("bridge_call_configs", cause).value == 1
+    assert [record.message.partition(": ")[0] for record in caplog.records] == ["call CA1"]
+    desk.start()
+    assert desk.dialled() == [("office", "marin")]
+
+
+def test_repeated_webhooks_ask_once_and_each_gateway_gets_the_answer(desk: Desk) -> None:
+    desk.ask("gw", "a")
+    desk.ask("gw2", "b")
+    configured = desk.answer(agent_override={"voice": "cedar"})
+    assert desk.of(CallConfigured, "gw2") == [configured]
+    desk.ask("gw2", "c")
+    assert desk.of(CallConfigured, "gw2") == [configured] * 2
+    assert len(desk.questions) == 1
+
+
+def test_an_answer_that_comes_after_the_call_began_changes_nothing(desk: Desk) -> None:
+    desk.ask()
+    desk.start()
+    desk.answer(override_agent_id="sales")
+    assert desk.dialled() == [("office", "marin")]
+    assert desk.calls.by_number[1].agent.name == "office"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.commands import CloseSocket, MoveAudio, Note, Release, ShowNote, ToPacer
+from gateway.core.commands import CloseSocket, EarEcho, MoveAudio, Note, Release, ShowNote, ToPacer
 from gateway.core.fallback import FallbackCause
 from gateway.core.hangup import Close, Stage
 from gateway.core.media_streams import Dtmf, DtmfFields, Stop
@@ -71,6 +71,13 @@ def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
     assert bench.taken(CallerDtmf) == [CallerDtmf(call.number, "5")]
     bench.echo(call, "0.3.10")
     assert bench.taken(MarkHeard) == [MarkHeard(call.number, 0, 3, bench.now_ns)]
+    (echo,) = bench.taken(EarEcho)
+    assert (echo.seq, echo.at_ns) == (10, bench.now_ns)
+    call.heard.clear_sent()
+    call.way_back.media, call.way_back.media_ns = b'"timestamp":"20"', bench.now_ns - 100_000_000
+    bench.echo(call, "0.0.11")
+    (echo,) = bench.taken(EarEcho)
+    assert (echo.seq, echo.at_ns) == (11, bench.now_ns - 80_000_000)
     bench.echo(call, "not ours")
     assert (bench.taken(MarkHeard), bench.metrics.marks_unknown.value) == ([], 1)
     bench.says(call.worker, CallNote(call.number, b"{}"))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from msgspec import structs
 
+from gateway.core.commands import AnswerWebhook, ToWorker
 from gateway.core.rules import Rules
-from shared.messages import CallOffered, CallStarted, CallTaken, WorkerState
-from shared.plan import CallPlan, Fallback
+from shared.messages import CallConfigured, CallOffered, CallStarted, CallTaken, WorkerState
+from shared.plan import CallPlan, Fallback, Reject
 
-from .bench import ACCOUNT_SID, Bench
+from .bench import ACCOUNT_SID, RULES, Bench
 
 
 def test_a_socket_at_another_gateway_brings_the_plan_and_the_offer():
@@ -85,3 +89,63 @@ def test_a_draining_gateway_offers_nothing_new_and_takes_back_what_was_lost():
     answer = bench.calls.offers.take("CAnew", CallPlan(account_sid=ACCOUNT_SID), bench.now_ns)
     assert answer.order == Fallback()
     assert bench.offer("CAback", resumed=True)
+
+
+def ask(bench, call_sid="CA1"):
+    plan = CallPlan("inbound", ACCOUNT_SID, "+1", "+2")
+    answer = bench.calls.offers.take(call_sid, plan, bench.now_ns, asks=True)
+    bench.commands += answer.commands
+    assert answer.is_asked
+    return answer
+
+
+def connected(bench):
+    return bench.metrics.voice_answers[type(None)].value
+
+
+def test_a_call_gets_the_plan_that_its_worker_was_told_by_call_config_url():
+    bench = Bench()
+    answer = ask(bench)
+    (offered,) = bench.taken(CallOffered)
+    assert offered.asks
+    plan = structs.replace(offered.plan, agent="sales", variables={"name": "Ada"})
+    bench.says(answer.worker, CallConfigured("CA1", plan))
+    assert bench.taken(AnswerWebhook) == [AnswerWebhook("CA1")]
+    final = bench.calls.offers.configured("CA1", answer, bench.now_ns)
+    assert bench.open("CA1", dict(final.parameters)).plan == plan
+    assert connected(bench) == 1
+    # Twilio returns with the call.
+    assert bench.open("CA1", bench.offer("CA1", resumed=True)).plan == plan
+
+
+def test_a_call_whose_worker_does_not_answer_in_time_keeps_its_agent_and_is_counted():
+    bench = Bench()
+    answer = ask(bench)
+    final = bench.calls.offers.configured("CA1", answer, bench.now_ns)
+    assert bench.open("CA1", dict(final.parameters)).plan.agent == ""
+    assert (bench.metrics.config_unanswered.value, connected(bench)) == (1, 1)
+
+
+def test_a_call_that_call_config_url_rejects_frees_its_place_and_its_session():
+    bench = Bench(rules=replace(RULES, max_calls=1))
+    answer = ask(bench)
+    bench.says(answer.worker, CallConfigured("CA1", CallPlan(), Reject()))
+    final = bench.calls.offers.configured("CA1", answer, bench.now_ns)
+    assert final.order == Reject()
+    assert final.commands == [ToWorker(answer.worker, CallTaken("CA1"))]
+    assert (bench.metrics.voice_answers[Reject].value, connected(bench)) == (1, 0)
+    bench.wait(1)
+    assert ask(bench, "CA2")
+
+
+def test_a_call_that_returns_is_not_asked_about_again():
+    bench = Bench()
+    answer = bench.calls.offers.take("CA1", CallPlan(account_sid=ACCOUNT_SID), bench.now_ns, resumed=True, asks=True)
+    assert not answer.is_asked
+    assert [message.asks for message in (each.message for each in answer.commands)] == [False]
+
+
+def test_an_answer_for_a_call_that_nobody_asked_about_is_dropped():
+    bench = Bench()
+    bench.says(0, CallConfigured("CA1", CallPlan(agent="sales")))
+    assert not bench.calls.offers.is_configured("CA1")

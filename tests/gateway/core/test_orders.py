@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gateway.core.orders import Orders, dial_end
-from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp
+from shared.plan import CallOrder, Conference, Dial, Fallback, HangUp, Reject
 
 ORIGIN = "https://voice.example.com"
 BACK = f"{ORIGIN}/twilio/voice?resume=1&worker=3&after=order"
@@ -58,6 +58,18 @@ def test_a_conference_is_entered_by_name_and_the_call_comes_back_to_the_agent():
 def test_an_order_comes_back_without_a_worker_where_none_is_known():
     (dial,) = rendered(Conference("room"), worker=None)
     assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1&after=order"
+
+
+@pytest.mark.parametrize("order", [Dial("+15550100"), Conference("room")])
+def test_a_call_that_had_no_conversation_comes_back_to_begin_one(order):
+    (dial,) = ElementTree.fromstring(Orders(ORIGIN, "", "").twiml(order, None, is_new=True))
+    assert dial.attrib["action"] == f"{ORIGIN}/twilio/voice?resume=1"
+
+
+@pytest.mark.parametrize("reason", ["rejected", "busy"])
+def test_a_rejected_call_is_not_answered(reason):
+    (reject,) = rendered(Reject(reason))
+    assert (reject.tag, reject.attrib) == ("Reject", {"reason": reason})
 
 
 @pytest.mark.parametrize(("status", "end"), [("busy", "busy"), ("", "over"), ("x.1", "over")])

@@ -1,4 +1,4 @@
-"""The signature on the customer's webhook, by the rules of standardwebhooks.com.
+"""The signature on the posts to the customer's servers, by the rules of standardwebhooks.com.
 
 Each of that project's libraries verifies it: `v1,` and the base64 of an HMAC-SHA256 over `id.timestamp.body`.
 """
