@@ -49,8 +49,8 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
 
 def _one(path: Path) -> FoundAgent:
     found, problems = read_file(path, f"AGENT_FILE {path} is not an agent")
-    if found is None:
-        raise AgentsError([f"{problem}; compare it with {DEFAULT_FILE.name}" for problem in problems])
+    if found is None or problems:
+        raise AgentsError(problems)
     return found
 
 
@@ -77,6 +77,8 @@ def _complete(found: FoundAgent, settings: Settings) -> tuple[Agent, list[str]]:
     fields = {name: getattr(file, name) for name in file.__struct_fields__} | {
         "model": file.model or settings.openai_realtime_model,
         "base_url": file.base_url or settings.openai_base_url,
+        # toolbox tells what became of them.
+        "tools": {},
     }
     return Agent(**fields, name=found.name, version=found.version, **audio), problems
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from callbook.exporter import PagesCollector
+from shared.audio import FRAME_BYTES
 from shared.isolation import exact_timers
 from simulator.carrier.call import CallRecord
 from simulator.network.tun import enter
@@ -20,7 +21,6 @@ from .capacity_usage import Usage, cpu, tree
 from .network_figures import Row, Stalls
 from .network_paths import NetworkPath
 from .pacing_run import go_before
-from .peers.blind import match_sessions
 
 # Gaps that may yet prove longer are counted within two seconds.
 _COUNTED_S: Final = 2.5
@@ -83,8 +83,14 @@ def measure(cell: Cell) -> Row:
 def _sessions(cell: Cell, records: Sequence[CallRecord]) -> list[list[dict[str, Any]]]:
     if cell.metrics_dir is not None:
         return [fetch_sessions(cell.model_port, f"?request_id={each.call_sid}") for each in records]
-    found = match_sessions(records, [each for each in fetch_sessions(cell.model_port) if each["items"]])
-    return [[each] if each is not None else [] for each in found]
+    sessions = fetch_sessions(cell.model_port)
+    return [match_by_audio(each.ear.audio, sessions) for each in records]
+
+
+def match_by_audio(heard: bytes, sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The session whose audio the ear got first: a peer does not tell the model which call it is."""
+    first = heard[:FRAME_BYTES]
+    return [each for each in sessions if first and any(first in item["audio"] for item in each["items"])]
 
 
 def _counted_gap_ms(metrics_dir: Path | None) -> float:

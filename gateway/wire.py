@@ -120,12 +120,12 @@ class Wire:
             # No further write follows that would notice that the last frames did not leave.
             self._watch(socket)
 
-    def _acknowledge(self, late: Sequence[tuple[int, int]] = ()) -> None:
+    def _acknowledge(self, late: Sequence[tuple[int, int]] = (), *, stuck: bool = False) -> None:
         """Acknowledge all batches so far. A refused send is not repeated: txpacer is gone, and its batches with it."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        self._links.acknowledge(WireAck(self._written, monotonic_ns(), tuple(late)))
+        self._links.acknowledge(WireAck(self._written, monotonic_ns(), tuple(late), stuck))
 
     def _watch(self, socket: MediaSocket) -> None:
         self._watched.add(socket)
@@ -154,4 +154,4 @@ class Wire:
             if unsent:
                 stuck.append((number, frames.seq - unsent))
         if stuck:
-            self._acknowledge(stuck)
+            self._acknowledge(stuck, stuck=True)

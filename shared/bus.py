@@ -1,8 +1,8 @@
 """The ZeroMQ sockets between the processes of a cell.
 
 txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges), each aibridge worker binds one for the
-gateways, and callbook one for both; the others connect DEALER sockets that carry their names. A ROUTER reaches exactly
-the peer it means and says so when that peer is gone or full, which PUB and PUSH do not.
+gateways, callbook one for both, and toolbox one for the workers; the others connect DEALER sockets that carry their
+names. A ROUTER reaches exactly the peer it means and says so when that peer is gone or full, which PUB and PUSH do not.
 
 Nothing here waits: a send that would block is refused (`send` returns False), and the caller decides. Linger is 0, so
 no process hangs at its exit, and nothing stale is delivered to the next one.
@@ -42,12 +42,14 @@ CONTROL_HWM: Final = 2_000
 CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
+# Calls of tools and their answers: a few a second, each of up to 64 kB.
+TOOLS_HWM: Final = 500
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
 SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
 # Offsets from the port of BUS_URL. The aibridge workers' ports follow.
-_SPEECH, _FRAMES, _CALLBOOK, _CALLS = range(4)
+_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _CALLS = range(5)
 _secret_key = ""
 
 
@@ -86,6 +88,10 @@ def calls_url(base: Path | str, worker: int) -> str:
 
 def callbook_url(base: Path | str) -> str:
     return _url(base, "callbook", _CALLBOOK)
+
+
+def toolbox_url(base: Path | str) -> str:
+    return _url(base, "toolbox", _TOOLBOX)
 
 
 def _url(base: Path | str, name: str, offset: int) -> str:

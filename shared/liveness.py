@@ -62,6 +62,14 @@ HONCHO_KILL_S: Final = 5.0
 # callbook ends last: at SIGTERM it waits for its senders to leave. The rest of HONCHO_KILL_S is for its last writes.
 SENDERS_LEAVE_S: Final = 4.0
 
+# --- tools ---
+
+# A worker answers the calls of tools itself when toolbox is silent for this long. A supervisor starts it again within
+# 1 to 2 s, and toolbox then waits for its tools to be imported.
+TOOLBOX_SILENT_S: Final = 3.0
+# A worker waits this long beyond a tool's deadline for toolbox's answer, which comes within milliseconds.
+TOOL_LATE_S: Final = 0.5
+
 # --- towards the caller ---
 
 # A stream token is valid this long, a session that was dialled ahead waits this long, and so does a phone page for its

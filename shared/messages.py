@@ -11,7 +11,7 @@ CLOCK_MONOTONIC, which all processes of a machine share.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -390,6 +390,7 @@ class WireAck(Message, frozen=True, array_like=True, tag=51):
     batch: int
     wire_ns: int
     late: tuple[tuple[int, int], ...]
+    stuck: bool = False  # they have not left yet: their sockets take nothing
 
 
 class PathSeen(Message, frozen=True, array_like=True, tag=52):
@@ -406,11 +407,81 @@ class PathSeen(Message, frozen=True, array_like=True, tag=52):
 class PathSamples(Message, frozen=True, array_like=True, tag=53):
     """Sent by txpacer to gateway once a second: calls whose lead, or path to the caller, changed in that second.
 
-    A sample is `(call, lead_ms, least_ms, delay_ms, gap_ms)`: the lead, the least round trip of the call so far (0: no
-    ping was answered), the longest delay beyond it and the gaps that the caller heard, both since the last second.
+    A sample is `(call, lead_ms, least_ms, delay_ms, gap_ms)`: the lead, the least round trip of its path (0: no ping
+    was answered), the longest delay beyond it and the gaps that the caller heard, both since the last second.
     """
 
     samples: tuple[tuple[int, int, int, int, int], ...]
+
+
+# --- aibridge and toolbox --------------------------------------------------------------------------------------------
+
+
+class ToolboxHello(Message, frozen=True, array_like=True, tag=80):
+    """Sent by aibridge to toolbox ten times a second. The header of the answer shows that toolbox lives."""
+
+    bridge: str
+
+
+class CallTool(Message, frozen=True, array_like=True, tag=81):
+    """Sent by aibridge to toolbox when the model called a tool, and again by a worker that took over the phone call.
+
+    `(call_sid, call_id)` is the idempotency key: toolbox carries it out once, and answers every request for it.
+    """
+
+    call_sid: str
+    call_id: str  # the model's, of this function call
+    agent: str  # whose tool it is
+    tool: str
+    arguments: str  # JSON, as the model wrote it
+    plan: CallPlan
+    # The incarnation of toolbox (aibridge/tools_link.py:ToolsLink.epoch) that a worker has asked before; 0: none has.
+    # Another incarnation does not know whether the call was begun.
+    asked_of: int = 0
+
+
+class CancelTool(Message, frozen=True, array_like=True, tag=82):
+    """Sent by aibridge to toolbox when nobody needs the answer any more. A call that has not ended is answered."""
+
+    call_sid: str
+    call_id: str  # "": every function call of this phone call
+    hung_up: bool = False  # the caller is gone; a tool that is not cancellable goes on
+
+
+class ToolSpec(msgspec.Struct, frozen=True, array_like=True):
+    """A tool as the model and the conversation have to know it."""
+
+    name: str
+    description: str
+    parameters: str  # a JSON schema
+    deadline_ms: int
+    side_effect: bool = True  # a call whose outcome is unknown must not be repeated
+    on_interruption: Literal["continue", "cancel"] = "continue"
+
+
+class AgentTools(Message, frozen=True, array_like=True, tag=85):
+    """Sent by toolbox to a worker that it meets, for each agent with tools, and when an agent's tools change."""
+
+    agent: str
+    tools: tuple[ToolSpec, ...]
+
+
+class ToolAnswered(Message, frozen=True, array_like=True, tag=86):
+    """Sent by toolbox to aibridge once for each CallTool: at the tool's deadline at the latest."""
+
+    call_sid: str
+    call_id: str
+    outcome: str  # one of TOOL_OUTCOMES
+    output: str  # for the model
+    took_ms: int = 0  # from CallTool to here; when the answer was there already, the first time
+
+
+# done: the tool's own answer. failed: it raised, or a server said no. refused: unknown tool, or arguments that do not
+# fit; not carried out. busy, unavailable: not carried out. timeout, cancelled, crashed: begun, and stopped on the way.
+# unknown: toolbox went away; nobody knows.
+TOOL_OUTCOMES: Final = (
+    "done", "failed", "refused", "busy", "unavailable", "timeout", "cancelled", "crashed", "unknown"
+)  # fmt: skip
 
 
 GatewayToBridge = (
@@ -436,6 +507,8 @@ BridgeToPacer = (
 PacerToBridge = PacerState | LineState | PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 PacerToGateway = PacerState | Frames | PathSamples
 GatewayToPacer = GatewayHello | WireAck | PathSeen | CloseLine
+BridgeToToolbox = ToolboxHello | CallTool | CancelTool
+ToolboxToBridge = AgentTools | ToolAnswered
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

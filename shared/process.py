@@ -22,7 +22,7 @@ from .liveness import HANDOVER_S
 EX_CONFIG: Final = 78
 # sysexits.h: it may succeed later. A supervisor starts the process again.
 EX_TEMPFAIL: Final = 75
-PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook")
+PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook", "toolbox")
 _PR_SET_PDEATHSIG: Final = 1
 STDERR: Final = 2
 
@@ -107,12 +107,12 @@ class ImpatientHandler(logging.Handler):
         return True
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies. A honcho that is killed would leave its children running."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask the kernel for this signal when the parent dies. A honcho that is killed would leave its children running."""
     if sys.platform != "linux":
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # the parent died before the kernel knew
         sys.exit(0)
 

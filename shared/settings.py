@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     webhook_secret: str = Field(default="", repr=False)
     model_prices: str = ""
 
+    tool_processes: int = Field(default=4, ge=1, le=64)
+    tool_memory_mb: int = Field(default=512, ge=64)
+
     aibridge_workers: int = Field(default=1, ge=1, le=64)
     gateways: int = Field(default=1, ge=1, le=64)
     run_dir: Path = Field(default_factory=_default_run_dir)

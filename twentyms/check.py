@@ -15,7 +15,8 @@ from callbook.database import url_of
 from gateway import __main__ as gateway
 from shared.agents.directory import AgentsError
 from shared.process import EX_CONFIG, ConfigError
-from shared.settings import misspelt
+from shared.settings import Settings, misspelt
+from toolbox import config as tools
 
 from . import here
 from .arguments import Parser
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     Parser("check", __doc__).parse_args(arguments)
     settings = here.settings()
     checks: list[Callable[[], object]] = [
-        lambda: agents.load(settings, here.directory()),
+        lambda: _check_agents(settings),
         lambda: call_config.check(settings),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
@@ -47,3 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         model = settings.openai_realtime_model if settings.openai_api_key else "the simulated model (no OPENAI_API_KEY)"
         print(f"The settings and the agents can be used, with {model}.")
     return EX_CONFIG if problems else 0
+
+
+def _check_agents(settings: Settings) -> None:
+    """Raises AgentsError."""
+    agents.load(settings, here.directory())
+    tools.load(settings, here.directory())

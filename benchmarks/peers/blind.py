@@ -51,7 +51,7 @@ def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[
     out: list[float] = []
     heard_ms = lasted_ms = 0.0
     figures.failed_calls = 0
-    for call, session in zip(calls, match_sessions(calls, sessions), strict=True):
+    for call, session in zip(calls, _match(calls, sessions), strict=True):
         items = _items(call, session) if session else []
         if not any(item.plays for item in items):
             figures.failed_calls += 1
@@ -92,7 +92,7 @@ def hear(figures: Figures, calls: Sequence[CallRecord], sessions: Sequence[dict[
     figures.see_lags(calls, sessions)
 
 
-def match_sessions(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+def _match(calls: Sequence[CallRecord], sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
     """The session of each call, assigned in the order of certainty; None for a call without one."""
 
     def distance(call: CallRecord, session: dict[str, Any]) -> float:

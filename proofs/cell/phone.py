@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from simulator.carrier.call import CallRecord, CarrierCall, VerbRecord
 from simulator.carrier.caller import Caller
-from simulator.carrier.twiml import MAX_REDIRECTS, Verb, parse
+from simulator.carrier.twiml import MAX_REDIRECTS, OUTCOMES, Verb, parse
 
 from .clock import Clock
 from .gateway import ORIGIN, MediaSocket, VirtualGateway
@@ -107,12 +107,8 @@ class Phone:
                 self._clock.after(wait_ms, lambda: self._connect(parameters))
             case "Redirect":
                 self._ask(verb.text)
-            case "Reject":
-                self._end("rejected")
-            case "Dial":
-                self._end("dialled")
-            case "Hangup":
-                self._end("hung-up-by-server")
+            case name if name in OUTCOMES:
+                self._end(OUTCOMES[name])
             case _:
                 self._next_verb()
 

@@ -94,10 +94,10 @@ class Wire:
         if acks == self._acks:
             self._acknowledge(())
 
-    def _acknowledge(self, late: Sequence[tuple[int, int]]) -> None:
+    def _acknowledge(self, late: Sequence[tuple[int, int]], *, stuck: bool = False) -> None:
         self._acks += 1
         self._ack_is_due = False
-        self._send(WireAck(self._written, self._process.now_ns, tuple(late)))
+        self._send(WireAck(self._written, self._process.now_ns, tuple(late), stuck))
 
     def _look_soon(self) -> None:
         if not self._look_is_due:
@@ -112,7 +112,7 @@ class Wire:
             if socket.unsent_frames
         ]
         if stuck:
-            self._acknowledge(stuck)
+            self._acknowledge(stuck, stuck=True)
             self._look_soon()
 
 

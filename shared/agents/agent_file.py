@@ -19,6 +19,8 @@ from .variables import BUILT_IN, NAME, placeholders, zone
 
 # How alike a wrong key and the right one have to be (1: the same) for the one to be the other, misspelt.
 ALIKE: Final = 0.5
+# Names of variables are short: "nmae" and "time" are 0.5 alike, "nmae" and "name" 0.75.
+VARIABLES_ALIKE: Final = 0.7
 _VARIABLE_OF_ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # On the grid of txpacer's ticks; the bounds of TX_LEAD_MS.
 LeadMs = Annotated[int, msgspec.Meta(ge=40, le=1_000, multiple_of=10)]
@@ -75,6 +77,8 @@ class AgentFile(msgspec.Struct, frozen=True):
     variables: dict[str, str] = {}
     turn_detection: TurnDetection = TurnDetection()
     rules: AgentRules = AgentRules()
+    # toolbox/config.py reads and checks it.
+    tools: dict[str, Any] = {}
 
 
 _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {"turn_detection": TurnDetection, "rules": AgentRules}
@@ -84,7 +88,10 @@ _FIXED_WORDS: Final = ("recording_notice", "fallback")
 
 
 def read(text: bytes) -> tuple[AgentFile | None, list[str]]:
-    """The agent in a file's text, and a line `key: what; what to do` for each mistake. Either is empty."""
+    """The agent in a file's text, and a line `key: what; what to do` for each mistake.
+
+    With mistakes, the agent has the keys that are good, for the checks of the directory; None: it is not TOML.
+    """
     try:
         table = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
@@ -92,11 +99,14 @@ def read(text: bytes) -> tuple[AgentFile | None, list[str]]:
     fields, problems = _fields(AgentFile, table, "")
     if "instructions" not in table:
         problems.append("instructions: missing; say here what the model is")
-    if problems:
-        return None, problems
-    agent = AgentFile(**fields)
-    problems = list(_mistakes(agent))
-    return (None, problems) if problems else (agent, [])
+    agent = AgentFile(**({"instructions": "?"} | fields))
+    wrong = table.keys() - fields.keys()
+    # What follows from a key that is wrong itself is not a mistake of its own.
+    if "api_key_env" not in wrong:
+        problems += _mistakes(agent)
+    if "variables" not in wrong:
+        problems += _mistakes_with_variables(agent)
+    return agent, problems
 
 
 def _fields(kind: type[msgspec.Struct], table: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
@@ -165,7 +175,6 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
     for words in ("greeting", "recording_notice"):
         if getattr(agent, f"{words}_file") and not getattr(agent, words):
             yield f"{words}_file: its words are missing; write them into {words}, for the model to know"
-    yield from _mistakes_with_variables(agent)
 
 
 def _mistakes_with_variables(agent: AgentFile) -> Iterator[str]:
@@ -178,7 +187,7 @@ def _mistakes_with_variables(agent: AgentFile) -> Iterator[str]:
     for key in _WORDS:
         for name in placeholders(getattr(agent, key)):
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, 1, ALIKE)
+                nearest = difflib.get_close_matches(name, known, 1, VARIABLES_ALIKE)
                 advice = f"did you mean {nearest[0]}? Or declare" if nearest else "declare"
                 yield f'{key}: {{{{{name}}}}} is not a variable; {advice} it: [variables] {name} = "its default"'
     if agent.greeting_file and placeholders(agent.greeting):

@@ -28,15 +28,16 @@ class AgentsError(ConfigError):
 
 
 def read_file(path: Path, label: str) -> tuple[FoundAgent | None, list[str]]:
-    """An agent, or what is wrong with its file, a line each that begins with `label`."""
+    """An agent, and what is wrong with its file, a line each that begins with `label`; None: it cannot be read."""
     try:
         text = path.read_bytes()
     except OSError as exc:
-        return None, [f"{label} cannot be read ({exc.strerror})"]
+        return None, [f"{label}: it cannot be read ({exc.strerror}); correct its name or its permissions"]
     file, problems = read(text)
+    lines = [f"{label}: {problem}" for problem in problems]
     if file is None:
-        return None, [f"{label}: {problem}" for problem in problems]
-    return FoundAgent(path.stem, hashlib.sha256(text).hexdigest()[:12], path, file), []
+        return None, lines
+    return FoundAgent(path.stem, hashlib.sha256(text).hexdigest()[:12], path, file), lines
 
 
 def read_directory(directory: Path) -> Directory:
@@ -59,8 +60,8 @@ def read_directory(directory: Path) -> Directory:
         if agent is not None:
             found.append(agent)
     problems += _shared_numbers(found)
-    # Which agent is the default is known only when every file can be read.
-    if len(found) == len(paths):
+    # Which agent is the default is known only when every file says it.
+    if len(found) == len(paths) and not any(": default: " in problem for problem in problems):
         problems += _defaults(directory, found)
     if problems:
         raise AgentsError(problems)

@@ -259,12 +259,8 @@ class _Leg:
                 await asyncio.sleep(float(verb.attributes.get("length", "1")))
             elif verb.name == "Redirect":
                 return "", (verb.text, verb.attributes.get("method", "POST"))
-            elif verb.name == "Reject":
-                return "rejected", None
-            elif verb.name == "Dial":
-                return "dialled", None
-            elif verb.name == "Hangup":
-                break
+            elif verb.name in twiml.OUTCOMES:
+                return twiml.OUTCOMES[verb.name], None
         return "hung-up-by-server", None
 
     async def _connect(self, stream: Mapping[str, str], parameters: Mapping[str, str], webhook_url: str) -> None:

@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 
 # A longer chain of <Redirect>s is a circle; Twilio's own bound is higher and not documented.
 MAX_REDIRECTS: Final = 10
+# The verbs that end the agent's part of a call, and its outcome.
+OUTCOMES: Final = {"Reject": "rejected", "Dial": "dialled", "Hangup": "hung-up-by-server"}
 
 
 class TwimlError(ValueError):

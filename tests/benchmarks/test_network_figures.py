@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.network_callers import match_by_audio
 from benchmarks.network_figures import Row, Stalls, quantile
 from benchmarks.network_paths import ALL, USUAL
 from benchmarks.network_report import draw, tables, write_json
@@ -60,3 +61,9 @@ def test_json_and_picture_hold_the_same_rows(rows, tmp_path):
     assert [row["gap_ms"] for row in json.loads((tmp_path / "rows.json").read_text())["rows"]] == [146.4, 0]
     draw(rows, tmp_path / "rows.svg")
     assert "60 ms, 1 %" in "".join(ET.parse(tmp_path / "rows.svg").getroot().itertext())
+
+
+def test_a_peers_session_is_the_one_whose_speech_was_heard_first():
+    first, second = ({"items": [{"audio": b""}, {"audio": bytes([n]) * 400}]} for n in (1, 2))
+    assert match_by_audio(b"\2" * 320, [first, second]) == [second]
+    assert match_by_audio(b"", [first, second]) == []

@@ -37,7 +37,7 @@ def variables(command: str) -> dict[str, str]:
 
 def test_procfile_supervisord_and_systemd_start_the_same_processes():
     procfile = {module(line.partition(":")[2]) for line in (ROOT / "Procfile").read_text().splitlines()}
-    assert len(procfile) == 4
+    assert len(procfile) == 5
     assert {module(program["command"]) for program in PROGRAMS.values()} == procfile
     assert {module(*directives(unit, "ExecStart")) for unit in UNITS} == procfile
 
@@ -70,7 +70,13 @@ def test_a_process_that_ends_is_restarted_unless_a_setting_is_wrong():
 
 def test_callbook_ends_last_and_gateways_end_first_under_supervisord():
     by_priority = sorted(PROGRAMS, key=lambda name: int(PROGRAMS[name]["priority"]), reverse=True)
-    assert by_priority == ["program:gateway", "program:aibridge", "program:txpacer", "program:callbook"]
+    assert by_priority == [
+        "program:gateway",
+        "program:aibridge",
+        "program:txpacer",
+        "program:toolbox",
+        "program:callbook",
+    ]
     assert len({program["priority"] for program in PROGRAMS.values()}) == len(PROGRAMS)
 
 
@@ -86,9 +92,10 @@ def test_callbook_ends_last_and_gateways_end_first_under_systemd():
     }
     assert after == {
         "callbook": set(),
+        "toolbox": set(),
         "txpacer": {"callbook"},
-        "aibridge": {"callbook", "txpacer"},
-        "gateway": {"callbook", "txpacer", "aibridge"},
+        "aibridge": {"callbook", "toolbox", "txpacer"},
+        "gateway": {"callbook", "toolbox", "txpacer", "aibridge"},
     }
 
 

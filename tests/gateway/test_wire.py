@@ -63,7 +63,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
             on_time = await cell.ack()
             cell.frames(monotonic_ns() - 21_000_000, (started.call, 1, FRAME * 2, 0), (12345, 7, FRAME, 0))
             late = await cell.ack()
-            assert late.late == ((started.call, 1),)
+            assert (late.late, late.stuck) == (((started.call, 1),), False)
             assert late.wire_ns > on_time.wire_ns
             assert len([await received(socket) for _ in range(3)]) == 3
         metrics = cell.gateway.metrics
@@ -122,6 +122,7 @@ def test_the_first_unsent_frame_of_a_stuck_socket_is_reported_until_it_leaves(ru
             again = await cell.ack()
             assert again.wire_ns > first.wire_ns
             ((number, waiting),) = again.late
+            assert again.stuck
             assert number == started.call
             frame = len(media.connection.frame(media.outbound.media(FRAME)))
             assert abs((seq - waiting) * frame - transport.get_write_buffer_size()) < frame

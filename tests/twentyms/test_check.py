@@ -33,10 +33,9 @@ def test_every_mistake_of_every_agent_is_a_line(home, capsys):
     (home / ".env").write_text("OPENAI_API_KEY=x\nALLOW_UNSIGNED=on\nAGENTS_DIR=agents\n")
     assert check.main([]) == 78
     lines = capsys.readouterr().out.splitlines()
-    assert [line.removeprefix(f"{home}/agents/").partition(": there")[0][:16] for line in lines] == [
-        "a.toml: voise",
-        "b.toml: base_url",
-    ]
+    found = [line.removeprefix(f"{home}/agents/").split(": ")[:2] for line in lines]
+    assert found[:3] == [["a.toml", "voise"], ["a.toml", "instructions"], ["b.toml", "base_url"]]
+    assert "no agent is the default" in lines[3]
 
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"])
@@ -44,3 +43,11 @@ def test_check_does_not_print_a_secret(name, home, capsys):
     (home / ".env").write_text(f"{name}=sk-secret\nAGENT_FILE=/dev/null\n")
     check.main([])
     assert "sk-secret" not in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_tools_of_an_agent_is_a_line(home, capsys):
+    (home / "agent.toml").write_text('instructions = "x"\n[tools]\npython = ["missing.py"]\n')
+    (home / ".env").write_text("AGENT_FILE=agent.toml\n")
+    assert check.main([]) == 78
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "agent.toml: tools: there is no file missing.py beside it" in line

@@ -33,7 +33,7 @@ class CallPath:
         # The longest delay of the pings that are delayed now (0: none is), and the lead when the first of them came.
         self._worst_ns = 0
         self._hidden_until_ns = 0
-        # The least round trip of the call; 0: no ping was answered yet.
+        # The least round trip of the path; 0: no ping was answered yet.
         self._least_ns = 0
         # Since the last sample: the longest delay, and what the caller heard of gaps.
         self._delay_ns = 0

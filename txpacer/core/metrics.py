@@ -13,7 +13,8 @@ LATENESS_BUCKETS: Final = (
 # From no gap at all to a spoilt call.
 CALL_GAP_BUCKETS: Final = (0.0, 0.02, 0.06, 0.12, 0.3, 1.0, 3.0, 10.0)
 GAP_BUCKETS: Final = (0.02, 0.06, 0.12, 0.3, 0.5, 1.0, 2.0, 5.0)
-# Where the frames of a gap were late: when they left this machine, or on the path to the caller.
+# What made the frames of a gap late: this machine or the model, or the path to the caller, whose socket took nothing or
+# on which they waited.
 PLACES: Final = ("machine", "path")
 # Around TX_LEAD_MIN_MS, TX_LEAD_MS and TX_LEAD_MAX_MS, up to the longest lead with BARGE_IN=clear.
 LEAD_BUCKETS: Final = (0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.18, 0.25, 0.4, 0.6, 1.0)
@@ -26,7 +27,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("pacer_lateness_seconds", "How long after its deadline a frame was emitted", LATENESS_BUCKETS),
     histogram(
         "pacer_ear_gap_seconds",
-        "Gaps that callers heard inside an utterance, by where the frames were late",
+        "Gaps that callers heard inside an utterance, by what made the frames late",
         GAP_BUCKETS,
         "where",
         PLACES,
@@ -53,7 +54,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     ),
     counter("pacer_lead_short", "Of those calls and five minutes, the ones that needed more than TX_LEAD_MAX_MS"),
     counter("pacer_marks_unechoed", "Marks that Twilio never echoed"),
-    counter("pacer_echoes_strange", "Echoes of marks that were not pending: doubled, or sent before a `clear`"),
+    counter("pacer_echoes_strange", "Echoes of no pending mark, and echoes sooner than the path allows"),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),
     counter("pacer_foreign", "Messages of an aibridge worker about a call that another worker has taken over"),
     counter("pacer_dropped", "Messages to an aibridge or gateway that its socket refused"),

@@ -144,7 +144,8 @@ class Pacer:
             case PathSeen(echoes, pings):
                 self.path_seen(echoes, pings, now_ns)
             case _:
-                self.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns)
+                place = "path" if message.stuck else "machine"
+                self.acknowledge(gateway, message.batch, message.wire_ns, message.late, now_ns, place=place)
         return None
 
     # --- what aibridge asks ---
@@ -274,8 +275,20 @@ class Pacer:
 
     # --- what the gateway says ---
 
-    def acknowledge(self, gateway: str, batch: int, wire_ns: int, late: Sequence[tuple[int, int]], now_ns: int) -> None:
-        """The gateway wrote `batch` and those before it; `late` names calls and their frames that left late."""
+    def acknowledge(
+        self,
+        gateway: str,
+        batch: int,
+        wire_ns: int,
+        late: Sequence[tuple[int, int]],
+        now_ns: int,
+        *,
+        place: str = "machine",
+    ) -> None:
+        """The gateway wrote `batch` and those before it; `late` names calls and their frames that left late.
+
+        `place`: what made them late.
+        """
         outlet = self._outlets.get(gateway)
         if outlet is None:
             return
@@ -284,7 +297,7 @@ class Pacer:
             known = self._calls.get(call)
             if known is not None:
                 known.line.wire_late(seq, wire_ns)
-                self._collect(known)
+                self._collect(known, place=place)
                 known.outlet.place(known.line, now_ns)
         outlet.release(now_ns)
 
@@ -384,6 +397,7 @@ class Pacer:
     def _sample(self, now_ns: int) -> dict[str, list[tuple[int, int, int, int, int]]]:
         """The samples of the paths that showed something, by gateway."""
         found: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        ongoing: dict[int, _Call] = {}
         for number, call in self._news.items():
             self._observe_echoes(call)
             if now_ns - call.needed_since_ns >= NEEDED_NS:
@@ -392,7 +406,9 @@ class Pacer:
             sample = call.path.sample(call.line.lead_ns)
             if sample is not None:
                 found.setdefault(call.outlet.name, []).append((number, *sample))
-        self._news.clear()
+                if sample.delay_ms or sample.gap_ms:
+                    ongoing[number] = call  # so that its end makes a sample, even in silence
+        self._news = ongoing
         return found
 
     def _observe_echoes(self, call: _Call) -> None:

@@ -44,24 +44,32 @@ GOOD = 'instructions = "x"\n'
     ],
 )
 def test_a_mistake_is_a_line_with_key_fault_and_advice(text: str, problem: str) -> None:
-    agent, problems = read(text.encode())
-    assert agent is None
+    _, problems = read(text.encode())
     assert len(problems) == 1
     assert problems[0].startswith(problem)
     assert "sk-secret" not in problems[0]
 
 
 def test_all_mistakes_of_a_file_are_found_at_once() -> None:
-    _, problems = read(b"voise = 1\nlanguage = 2\n[rules]\nlead_ms = 45\nbarge_in = 1")
+    _, problems = read(b'voise = 1\nlanguage = 2\ngreeting = "{{nmae}}"\n[rules]\nlead_ms = 45\nbarge_in = 1')
     assert [problem.partition(":")[0] for problem in problems] == [
         "voise",
         "language",
         "rules.lead_ms",
         "rules.barge_in",
         "instructions",
+        "greeting",
     ]
 
 
-@pytest.mark.parametrize("key", ["tools", "keypad", "silence", "transfer", "name", "version", "greeting_audio"])
+@pytest.mark.parametrize("key", ["keypad", "silence", "transfer", "name", "version", "greeting_audio"])
 def test_a_key_without_an_effect_is_refused(key: str) -> None:
     assert read(f"{GOOD}[{key}]".encode())[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['greeting = "{{name}}"\nvariables = 1', 'base_url = "https://host/v1"\napi_key_env = 1'],
+)
+def test_what_follows_from_a_wrong_key_is_no_mistake_of_its_own(text: str) -> None:
+    assert len(read((GOOD + text).encode())[1]) == 1

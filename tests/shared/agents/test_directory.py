@@ -67,7 +67,13 @@ def test_every_mistake_of_every_file_is_a_line(tmp_path: Path) -> None:
     write(tmp_path, "b c", 'numbers = ["+15550100"]')
     write(tmp_path, "d", 'numbers = ["+15550100"]')
     lines = problems(tmp_path)
-    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines] == ["a.toml", "a.toml", "b c.toml", "d.toml"]
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in lines] == [
+        "a.toml",
+        "a.toml",
+        "b c.toml",
+        "d.toml",
+        tmp_path.name,
+    ]
 
 
 def test_a_directory_without_agents_says_what_to_do(tmp_path: Path) -> None:

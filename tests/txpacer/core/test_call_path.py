@@ -59,6 +59,15 @@ def test_jitter_makes_no_sample_and_each_gap_makes_one():
     assert path.sample(120 * MS) is None
 
 
+def test_the_end_of_a_delay_makes_a_sample_although_no_ping_follows():
+    cell = FarCell()
+    told = []
+    for pings in ([40], [200], [], []):
+        cell.pacer.path_seen((), [(CALL, ms * MS) for ms in pings], cell.now_ns)
+        told += [message.samples for _, message in cell.pacer.measure(cell.now_ns)]
+    assert [[sample[2:] for sample in samples] for samples in told] == [[(40, 0, 0)], [(40, 160, 0)], [(40, 0, 0)]]
+
+
 def test_on_a_clean_path_samples_end_when_the_lead_has_fallen_to_its_minimum():
     cell = FarCell()
     cell.say(1, 60_000)

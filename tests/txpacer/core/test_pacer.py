@@ -48,9 +48,9 @@ def test_a_gap_that_grows_is_observed_once_and_whole_after_it_ended() -> None:
     for _ in range(4):
         cell.run(500)
         cell.pacer.measure(cell.now_ns)
-        seen.append(cell.metrics.ear_gap["machine"].count)
+        seen.append(cell.metrics.ear_gap["path"].count)
     assert seen == [0, 0, 0, 1]
-    assert histogram(cell.metrics.ear_gap["machine"])[-1] == pytest.approx(1.0, abs=0.02)
+    assert histogram(cell.metrics.ear_gap["path"])[-1] == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_pause_counts_as_a_gap_nowhere() -> None:

@@ -1,0 +1,1 @@
+"""toolbox: runs the tools of the agents, in processes of their own."""
