@@ -20,8 +20,9 @@ demo: install  ## one judged call through the whole pipeline, with the simulated
 run: install  ## all processes; without OPENAI_API_KEY, with the simulated model
 	@exec $(BIN)/twentyms run
 
-test: install  ## the tests, live calls included
-	$(BIN)/pytest -m "not slow"
+test: install  ## the tests: three at a time, and then, alone, those that run in real time
+	$(BIN)/pytest -m "not slow and not live" -n 3 --dist loadfile
+	$(BIN)/pytest -m "not slow and live"
 
 prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls
 	$(BIN)/pytest -m slow

@@ -1,7 +1,13 @@
-"""The order of the tests. A test of minutes is marked `slow` in its file: `make prove` runs it, `make test` not."""
+"""The order of the tests, and a fixture for several folders.
+
+A test of minutes is marked `slow` in its file: `make prove` runs it, `make test` not.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,3 +19,11 @@ HERE: Final = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Playwright keeps an event loop running in this thread from its first test on: its tests come last.
     items.sort(key=lambda item: item.path.is_relative_to(HERE / "phone"))
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory for sockets, whose paths may have 107 bytes at most: `tmp_path` can be too long."""
+    path = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

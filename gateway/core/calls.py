@@ -162,10 +162,7 @@ class Calls:
             self._metrics.marks_unknown.inc()
             return []
         generation, utterance, seq = parsed
-        punctual_ns = call.way_back.punctual_ns(now_ns)
-        # txpacer knows how to judge the echoes of played marks. One that a `clear` caused has to be exact by itself.
-        is_cleared = generation < call.heard.generation
-        commands: list[Command] = [EarEcho(call.number, seq, punctual_ns if is_cleared else now_ns)]
+        commands: list[Command] = [EarEcho(call.number, seq, call.way_back.punctual_ns(now_ns))]
         if utterance:
             call.heard.echoed(generation, utterance)
             commands.append(ToWorker(call.worker, MarkHeard(call.number, generation, utterance, now_ns)))

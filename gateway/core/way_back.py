@@ -1,8 +1,8 @@
 """The way back from Twilio to the gateway: by how much it delayed what came last.
 
 A lost segment on the way back holds up an echo, and the caller's audio before it just as long. Twilio stamps that audio
-with its time in the stream, so the audio tells how long. An echo tells when a `clear` cut the speech: without this, a
-delay on the way back would count as heard.
+with its time in the stream, so the audio tells how long. Without this, a delay on the way back would look like an ear
+that lags, and after a `clear` it would count as heard.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ class Postgres:
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
-        self._directory = Path(tempfile.mkdtemp(prefix="twentyms-pg-"))
+        memory = Path("/dev/shm")
+        in_memory = memory if os.access(memory, os.W_OK) else None
+        self._directory = Path(tempfile.mkdtemp(prefix="twentyms-pg-", dir=in_memory))
         self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if _is_root() else []
         if _is_root():
             shutil.chown(self._directory, "postgres", "postgres")
@@ -59,13 +61,15 @@ class Postgres:
         self.stop()
         shutil.rmtree(self._directory)
 
-    def new_database(self) -> URL:
+    def new_database(self, template: URL | None = None) -> URL:
+        """An empty database, or a copy of one that nobody is connected to."""
         self._databases += 1
         name = f"calls_{self._databases}"
         url = make_url(f"postgresql+psycopg://test@127.0.0.1:{self.port}/postgres")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            copied = f" TEMPLATE {template.database}" if template is not None else ""
+            connection.execute(text(f"CREATE DATABASE {name}{copied}"))
         engine.dispose()
         return url.set(database=name)
 
@@ -96,12 +100,23 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def _new(request: pytest.FixtureRequest, kind: str, file: Path, template: URL | None = None) -> URL:
+    if kind == "postgresql":
+        cluster: Postgres = request.getfixturevalue("postgres")
+        return cluster.new_database(template)
+    if template is not None:
+        shutil.copyfile(str(template.database), file)
+    return URL.create("sqlite", database=str(file))
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> URL:
     """An empty database."""
-    if request.param == "sqlite":
-        return URL.create("sqlite", database=str(tmp_path / "calls.db"))
-    cluster: Postgres = request.getfixturevalue("postgres")
-    return cluster.new_database()
+    return _new(request, kind, tmp_path / "calls.db")
 
 
 @pytest.fixture
@@ -111,11 +126,29 @@ def empty(url: URL) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def migrated() -> dict[str, URL]:
+    """A database of each kind with the current schema, to be copied: migrating takes several times as long."""
+    return {}
+
+
 @pytest.fixture
-def engine(empty: Engine) -> Engine:
+def engine(
+    request: pytest.FixtureRequest,
+    kind: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated: dict[str, URL],
+) -> Iterator[Engine]:
     """A database with the current schema."""
-    migrate(empty)
-    return empty
+    if kind not in migrated:
+        migrated[kind] = _new(request, kind, tmp_path_factory.mktemp("migrated") / "calls.db")
+        first = open_engine(migrated[kind])
+        migrate(first)
+        first.dispose()
+    engine = open_engine(_new(request, kind, tmp_path / "calls.db", migrated[kind]))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

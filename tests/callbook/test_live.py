@@ -135,7 +135,9 @@ def assert_recorded_once(stack: Stack, rest: CarrierRest, calls: list[CallRecord
         record = api(stack, f"/api/calls/{call.call_sid}")
         assert [each["stream_sid"] for each in record["streams"]] == [each.stream_sid for each in call.streams]
         assert record["transmission"]["frames"] == len(call.ear.arrival_ns)
-        assert record["transmission"]["ear_gaps"] == 0
+        # A carrier that is late itself hears gaps; the record has no others.
+        heard_ms = judge(call, stack.sessions(call.call_sid)).gap_ms
+        assert record["transmission"]["ear_gap_ms"] <= heard_ms + 20
         assert [each.sid for each in rest.of_call(call.call_sid)] == [record["recording"]["recording_sid"]]
         items = [turn["item_id"] for turn in record["turns"]]
         assert items

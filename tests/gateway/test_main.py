@@ -59,12 +59,12 @@ def test_valid_settings_are_accepted(values):
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def process(short_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(tmp_path / "run"), "GATEWAY_PORT": str(port)}
+    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(short_path / "run"), "GATEWAY_PORT": str(port)}
     command = [sys.executable, "-m", "gateway"]
-    with subprocess.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(command, env=env, cwd=short_path, stderr=subprocess.PIPE, text=True) as started:
         try:
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline:
@@ -80,21 +80,21 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_without_calls_a_signal_ends_the_gateway_at_once_and_leaves_no_file(process, tmp_path, number):
+def test_without_calls_a_signal_ends_the_gateway_at_once_and_leaves_no_file(process, short_path, number):
     started, _ = process
-    assert (tmp_path / "run/metrics/gateway-0.page").exists()
+    assert (short_path / "run/metrics/gateway-0.page").exists()
     started.send_signal(number)
     assert started.wait(timeout=5) == 0
-    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file() or path.is_socket()] == []
+    assert [path for path in (short_path / "run").rglob("*") if path.is_file() or path.is_socket()] == []
     assert started.stderr is not None
     assert "ALLOW_UNSIGNED=on" in started.stderr.read()
 
 
-def test_a_second_gateway_on_the_port_says_so_and_exits(process, tmp_path):
+def test_a_second_gateway_on_the_port_says_so_and_exits(process, short_path):
     _, port = process
-    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(tmp_path / "other"), "GATEWAY_PORT": str(port)}
+    env = {**os.environ, "ALLOW_UNSIGNED": "on", "RUN_DIR": str(short_path / "other"), "GATEWAY_PORT": str(port)}
     second = subprocess.run(
-        [sys.executable, "-m", "gateway"], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "gateway"], env=env, cwd=short_path, capture_output=True, text=True, timeout=20
     )
     assert second.returncode == EX_CONFIG
     assert "GATEWAY_PORT" in second.stderr.splitlines()[-1]

@@ -217,6 +217,7 @@ def test_a_socket_without_start_is_closed(run, monkeypatch):
         (INVALID_UTF8, 1007, Violation.INVALID_UTF8),
         (UNMASKED, 1002, Violation.FRAMING),
     ],
+    ids=["wrong stream", "oversized", "invalid UTF-8", "not masked"],
 )
 def test_a_fatal_violation_ends_only_its_own_call(run, message, code, kind):
     async def scenario(cell):
@@ -234,7 +235,11 @@ def test_a_fatal_violation_ends_only_its_own_call(run, message, code, kind):
     run(scenario)
 
 
-@pytest.mark.parametrize(("data", "kind"), [(INVALID_UTF8, Violation.INVALID_UTF8), (UNMASKED, Violation.FRAMING)])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(INVALID_UTF8, Violation.INVALID_UTF8), (UNMASKED, Violation.FRAMING)],
+    ids=["invalid UTF-8", "not masked"],
+)
 def test_bytes_that_are_not_websockets_are_counted_before_start_too(run, data, kind):
     async def scenario(cell):
         async with cell.twilio.socket() as socket:
@@ -252,6 +257,7 @@ def test_bytes_that_are_not_websockets_are_counted_before_start_too(run, data, k
         UNMASKED,
         Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=True),
     ],
+    ids=["oversized", "not masked", "close"],
 )
 def test_a_call_is_over_at_once_although_its_peer_neither_closes_nor_reads(run, monkeypatch, data):
     monkeypatch.setattr("gateway.port.CLOSE_S", 0.2)

@@ -154,8 +154,8 @@ def test_the_representation_of_settings_shows_no_secret() -> None:
     assert "secret" not in repr(settings)
 
 
-def test_the_run_dir_is_made_private(tmp_path: Path) -> None:
-    path = tmp_path / "run"
+def test_the_run_dir_is_made_private(short_path: Path) -> None:
+    path = short_path / "run"
     path.mkdir(mode=0o755)
     prepare_run_dir(Settings(run_dir=path))
     assert path.stat().st_mode & 0o777 == 0o700

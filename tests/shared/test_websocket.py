@@ -178,6 +178,7 @@ async def test_messages_that_came_before_the_receiver_are_not_lost() -> None:
         (Frame(Opcode.CONT, b"of nothing").serialize(mask=True), 1002),
         (b"\xc1\x80\0\0\0\0", 1002),
     ],
+    ids=["invalid UTF-8", "too long", "not masked", "continues nothing", "reserved bit"],
 )
 async def test_a_protocol_error_gets_the_same_close_code_as_from_the_library(data: bytes, code: int) -> None:
     async def client(connection: DirectClient) -> None:
@@ -205,7 +206,9 @@ CLOSING = [
 ]
 
 
-@pytest.mark.parametrize(("data", "code"), CLOSING)
+@pytest.mark.parametrize(
+    ("data", "code"), CLOSING, ids=["invalid UTF-8", "too long", "not masked", "close", "end of the stream"]
+)
 async def test_receiving_ends_at_once_although_the_peer_keeps_the_connection_and_reads_nothing(
     data: bytes, code: int
 ) -> None:

@@ -75,9 +75,9 @@ class Ends:
 
 
 @pytest.fixture
-def pacer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Ends]]:
-    with spawn(tmp_path) as process:
-        ends = Ends(tmp_path)
+def pacer(short_path: Path) -> Iterator[tuple[subprocess.Popen[str], Ends]]:
+    with spawn(short_path) as process:
+        ends = Ends(short_path)
         try:
             yield process, ends
         finally:
@@ -110,12 +110,12 @@ def test_a_call_from_its_first_frame_to_its_withdrawal(pacer: tuple[subprocess.P
 
 
 def test_a_frozen_txpacer_counts_its_own_lateness_and_blames_no_gateway(
-    pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
+    pacer: tuple[subprocess.Popen[str], Ends], short_path: Path
 ) -> None:
     process, ends = pacer
 
     def values() -> dict[str, float]:
-        collected = PagesCollector(tmp_path / "metrics").collect()
+        collected = PagesCollector(short_path / "metrics").collect()
         return {sample.name: sample.value for metric in collected for sample in metric.samples}
 
     ends.speech.send(encode([OpenLine(1, "gateway"), Speech(1, 1, b"\x01" * 80_000)]))
@@ -148,24 +148,24 @@ def test_bytes_that_are_no_message_are_counted_and_survived(pacer: tuple[subproc
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_txpacer_and_leaves_no_file(
-    pacer: tuple[subprocess.Popen[str], Ends], number: signal.Signals, tmp_path: Path
+    pacer: tuple[subprocess.Popen[str], Ends], number: signal.Signals, short_path: Path
 ) -> None:
     process, ends = pacer
     ends.speech.send(encode([BridgeHello("bridge")]))
     ends.reports()
-    assert (tmp_path / "metrics/txpacer.page").exists()
+    assert (short_path / "metrics/txpacer.page").exists()
     process.send_signal(number)
     assert process.wait(timeout=10) == 0
-    assert not tmp_path.exists() or not list(tmp_path.iterdir())
+    assert not short_path.exists() or not list(short_path.iterdir())
 
 
 def test_a_second_txpacer_in_the_same_run_dir_ends_with_an_error_that_names_it(
-    pacer: tuple[subprocess.Popen[str], Ends], tmp_path: Path
+    pacer: tuple[subprocess.Popen[str], Ends], short_path: Path
 ) -> None:
     _, ends = pacer
     ends.speech.send(encode([BridgeHello("bridge")]))
     ends.reports()
-    with spawn(tmp_path, "-c", IMPATIENT) as second:
+    with spawn(short_path, "-c", IMPATIENT) as second:
         assert second.wait(timeout=10) == EX_TEMPFAIL
         assert second.stderr is not None
         assert "RUN_DIR" in second.stderr.read().splitlines()[-1]

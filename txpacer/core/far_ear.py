@@ -169,7 +169,10 @@ class FarEar:
 
     def begin(self, seq: int, now_ns: int) -> None:
         """The silent ear begins to play again, with frame `seq`: no lag outlives silence."""
-        self._settle_path()
+        # One late ping before a silence, and one after it, show no longer path.
+        if self._late_since_ns is not None and self._pinged_ns - self._late_since_ns >= LONGER_AFTER_NS // 2:
+            self._settle_path()
+        self._late_since_ns, self._late_pings_ns = None, 0
         if self._base_ns is not None:
             self._base_ns += self._towards_ns
         self._towards_ns = 0

@@ -73,7 +73,6 @@ def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
     assert bench.taken(MarkHeard) == [MarkHeard(call.number, 0, 3, bench.now_ns)]
     (echo,) = bench.taken(EarEcho)
     assert (echo.seq, echo.at_ns) == (10, bench.now_ns)
-    call.heard.clear_sent()
     call.way_back.media, call.way_back.media_ns = b'"timestamp":"20"', bench.now_ns - 100_000_000
     bench.echo(call, "0.0.11")
     (echo,) = bench.taken(EarEcho)
