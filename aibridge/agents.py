@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from shared.agents.agent_file import AgentRules
+from shared.agents.agent_file import AgentFile, AgentRules
 from shared.agents.choice import FoundAgent
 from shared.agents.directory import AgentsError, read_directory, read_file
 from shared.settings import WITHDRAW_LEAD_MAX_MS, Settings, secret
 
 from .core.agent import Agent, Agents
 from .core.rules import Rules
+from .core.silence import Patience
 from .recording import read_recording
 
 DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
@@ -79,12 +80,14 @@ def _complete(found: FoundAgent, settings: Settings) -> tuple[Agent, list[str]]:
         "base_url": file.base_url or settings.openai_base_url,
         # toolbox tells what became of them.
         "tools": {},
+        "has_tools": bool(file.tools),
     }
     return Agent(**fields, name=found.name, version=found.version, **audio), problems
 
 
-def rules_of(own: AgentRules, settings: Settings) -> Rules:
+def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     """The rules of a conversation: the agent's own, and the settings where the agent has none."""
+    own, silence = agent.rules, agent.silence
     start, least, most = lead_ms(own, settings)
     has_lead = not own.lead_ms is own.lead_min_ms is own.lead_max_ms is None
     return Rules(
@@ -95,6 +98,7 @@ def rules_of(own: AgentRules, settings: Settings) -> Rules:
         own_lead_ms=(start, least, most) if has_lead else None,
         reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
         renew_ns=int(settings.model_session_minutes * 60e9),
+        patience=Patience(silence.after_seconds * 1_000_000_000, silence.nudges, int(agent.max_call_minutes * 60e9)),
     )
 
 

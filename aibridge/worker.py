@@ -8,9 +8,10 @@ import random
 import time
 from typing import Any, Final
 
+import msgspec
 import zmq
 
-from shared import bus, liveness
+from shared import bus, liveness, messages
 from shared.channel import Channel
 from shared.channel_link import ChannelLink
 from shared.clock import unix_ms
@@ -23,6 +24,7 @@ from shared.messages import (
     PacerToBridge,
 )
 from shared.metrics import Page
+from shared.plan import CallPlan
 from shared.settings import Settings
 
 from .agents import rules_of
@@ -30,17 +32,22 @@ from .call_config import CallConfig
 from .core.agent import Agent, Agents
 from .core.call_config import CallConfigError, OnAnswer
 from .core.calls import Calls, Setup
+from .core.commands import CallTool
 from .core.shell import Timed
+from .core.tools import ToolRule
 from .models.port import Model, Numbers, Receiver
 from .models.realtime.session import Session
-from .models.realtime.session_config import phrases, session_config
+from .models.realtime.session_config import function, phrases, session_config
 from .models.realtime.sessions import Sessions
 from .speech_link import SpeechLink
+from .tools_link import ToolsLink
 
 log = logging.getLogger("aibridge")
 
 # How often callbook is told what happened in the calls.
 REPORT_S: Final = 1.0
+# toolbox imports the tools while aibridge asks the model. When toolbox does not come, calls begin after this, without.
+TOOLS_S: Final = 10.0
 
 
 class Worker:
@@ -57,10 +64,11 @@ class Worker:
         context: zmq.Context[Any],
     ) -> None:
         self._name = f"aibridge-{number}"
+        self._began = time.monotonic()
         self._sessions = sessions
         setup = Setup(
             number=number,
-            rules_of=lambda own: rules_of(own, settings),
+            rules_of=lambda agent: rules_of(agent, settings),
             abilities=sessions.abilities,
             recording=settings.recording,
             fallback_ends_call=not settings.fallback_dial,
@@ -101,11 +109,23 @@ class Worker:
             ),
             page.gauge("bridge_speech_kept_bytes"),
         )
+        self._tools_link = ToolsLink(
+            context,
+            bus.toolbox_url(settings.bus),
+            name=self._name,
+            on_answer=self._tool_answered,
+            on_tools=lambda _: self._functions.clear(),
+            dropped=dropped,
+            undecodable=undecodable,
+        )
+        # The tools of each agent as its sessions have them.
+        self._functions: dict[str, list[dict[str, Any]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._gateway_link.start()
         self._pacer_link.start()
+        self._tools_link.start()
         self._courier.start()
         loops = (self._hello(), self._report(), self._probe())
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(loop) for loop in loops]
@@ -140,10 +160,13 @@ class Worker:
                 timer.cancel()
             self._gateway_link.close()
             self._pacer_link.close()
+            self._tools_link.close()
 
     async def _hello(self) -> None:
         while True:
             self._pacer_link.hello(self._name)
+            if self._agents_with_tools():
+                self._tools_link.hello()
             self._calls.tell_stories()
             await asyncio.sleep(liveness.HELLO_S)
 
@@ -165,6 +188,7 @@ class Worker:
         known = {agent.version for agent in self._calls.agents.by_name.values()}
         self._calls.agents = agents
         self._sessions.use(agents)
+        self._functions.clear()
         self._asking = asyncio.create_task(self._sessions.probe_others(known))
 
     def _tell_states(self) -> None:
@@ -192,18 +216,63 @@ class Worker:
 
     def tell_state(self, gateway: str) -> None:
         epoch = self._gateway_link.channel(gateway).epoch
-        state = self._calls.state(gateway, is_ready=self._sessions.is_ready, epoch=epoch)
+        is_ready = self._sessions.is_ready and self._knows_tools()
+        state = self._calls.state(gateway, is_ready=is_ready, epoch=epoch)
         self._gateway_link.hello(gateway, (state,))
 
     def note(self, fact: Fact) -> None:
         self._courier.note(fact)
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
-        return self._sessions.dial(call_sid, agent, numbers, receiver)
+        return self._sessions.dial(call_sid, agent, self._functions_of(agent), numbers, receiver)
+
+    def _agents_with_tools(self) -> list[str]:
+        agents = self._calls.agents
+        return [agent.name for agent in (agents.default, *agents.by_name.values()) if agent.has_tools]
+
+    def _knows_tools(self) -> bool:
+        """Whether sessions get their tools: toolbox has told all of them, or does not tell them in time."""
+        if time.monotonic() > self._began + TOOLS_S:
+            return True
+        return all(self._tools_link.tools(name) for name in self._agents_with_tools())
+
+    def _functions_of(self, agent: Agent) -> list[dict[str, Any]]:
+        functions = self._functions.get(agent.name)
+        if functions is None:
+            functions = self._functions[agent.name] = [
+                function(tool.name, tool.description, msgspec.json.decode(tool.parameters))
+                for tool in self._tools_link.tools(agent.name)
+            ]
+        return functions
+
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
+        filler_ns = int(agent.filler_after_s * 1e9)
+        return {
+            tool.name: ToolRule(tool.deadline_ms * 1_000_000, tool.on_interruption == "cancel", filler_ns)
+            for tool in self._tools_link.tools(agent.name)
+        }
+
+    @property
+    def toolbox_epoch(self) -> int:
+        return self._tools_link.epoch
+
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
+        number, name, arguments = str(command.tool_call), command.name, command.arguments
+        self._tools_link.call(messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of))
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self._tools_link.cancel(call_sid, str(tool_call))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        self._tools_link.cancel(call_sid, hung_up=True)
+
+    def _tool_answered(self, answer: messages.ToolAnswered) -> None:
+        # The link answers at once when toolbox is away, and the conversation is in the middle of an event then.
+        self._loop.call_soon(self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output)
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         assert isinstance(session, Session)
-        session.configure(session_config(agent, agent.model), phrases(agent))
+        session.configure(session_config(agent, agent.model, self._functions_of(agent)), phrases(agent))
 
     def ask_config(self, call_sid: str, question: dict[str, Any], then: OnAnswer) -> None:
         async def ask() -> None:

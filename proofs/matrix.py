@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 
 from aibridge.agents import rules_of
-from shared.agents.agent_file import AgentRules
 from shared.process import run
 from simulator.voice import clip
 
@@ -34,12 +33,15 @@ def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
-    cell = Cell(agent=default_agent(fields), rules=rules_of(AgentRules(), scenario.settings), seed=seed)
+    agent = default_agent(fields)
+    cell = Cell(agent=agent, rules=rules_of(agent, scenario.settings), tools=scenario.tools, seed=seed)
     phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
     cell.run_out()
-    return cell.result(phone)
+    result = cell.result(phone)
+    assert all(times == 1 for times in cell.toolbox.done.values()), "a tool was carried out twice"
+    return result
 
 
 def virtual(scenarios: Iterable[Scenario]) -> list[Row]:
@@ -58,7 +60,8 @@ def main() -> None:
     scenarios = [each for each in all_scenarios() if arguments.only in each.name]
     began = time.monotonic()
     if arguments.live:
-        rows = live([each for each in scenarios if not (each.virtual_only or each.events)], tolerance_ms=TOLERANCE_MS)
+        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools)]
+        rows = live(real, tolerance_ms=TOLERANCE_MS)
     else:
         rows = virtual(scenarios)
     if not rows:

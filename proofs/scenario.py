@@ -11,6 +11,7 @@ from simulator.carrier.caller import Step
 from simulator.model.behaviour import Behaviour
 
 from .cell.cell import Cell
+from .cell.toolbox import VirtualTool
 from .verdict import Fault, FaultKind, Verdict
 
 Sessions = list[dict[str, Any]]
@@ -61,6 +62,8 @@ class Scenario:
     events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
     ring_ms: float = 300
     virtual_only: bool = False
+    # The tools of virtual time; such a scenario is not run live.
+    tools: dict[str, VirtualTool] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

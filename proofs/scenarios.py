@@ -15,6 +15,7 @@ from simulator.voice import clip
 
 from .cell.cell import Cell
 from .scenario import Expected, Scenario, Sessions
+from .tool_scenarios import tool_scenarios
 from .verdict import Verdict
 
 # A polite end: the AI has said everything.
@@ -470,4 +471,4 @@ def _accidents() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     groups = (_protection, _answers, _model, _losses, _modes, _recorded, _notice, _accidents)
-    return [scenario for group in groups for scenario in group()]
+    return [*(scenario for group in groups for scenario in group()), *tool_scenarios()]

@@ -22,6 +22,8 @@ class Agent(AgentFile, frozen=True):
 
     name: str = ""
     version: str = ""
+    # toolbox carries out its tools; what the file says of them stays there.
+    has_tools: bool = False
     # What the files hold, mu-law.
     greeting_audio: bytes = b""
     notice_audio: bytes = b""

@@ -37,6 +37,8 @@ from . import story, successor
 from .agent import Agent
 from .call_line import CallLine
 from .commands import (
+    CallTool,
+    CancelTool,
     Command,
     DialModel,
     EndCall,
@@ -64,6 +66,8 @@ RareCommand = (
     | DialModel
     | LeaveSession
     | UseSession
+    | CallTool
+    | CancelTool
     | EndCall
 )
 # After these events the memory for a successor has changed.
@@ -251,6 +255,11 @@ class Call:
         for report in reports:
             self.playout(report)
 
+    def tool_answered(self, tool_call: int, output: str) -> None:
+        """toolbox answers a call of a tool."""
+        self._carry_out(self.conversation.tool_answered(tool_call, output, self._shell.now_ns))
+        self.tell_memory()
+
     def advance(self) -> None:
         """The time `due_ns` has come."""
         self.due_ns = None
@@ -301,6 +310,14 @@ class Call:
                 if self._session is not None:
                     self._session.close()
                 self._session, self._coming = self._coming, None
+            case CallTool():
+                call = self.conversation.tools.get(command.tool_call)
+                if call is not None and not call.asked_of:
+                    call.asked_of = self._shell.toolbox_epoch
+                self.tell_memory()  # before toolbox begins: a successor asks for the answer, and does not call again
+                self._shell.call_tool(self.call_sid, self.agent.name, self.conversation.plan, command)
+            case CancelTool(tool_call):
+                self._shell.cancel_tool(self.call_sid, tool_call)
             case EndCall(order, after_utterance, reason):
                 self._shell.log.info("call %s: ending (%s)", self.call_sid, reason)
                 self.end_call = messages.EndCall(self.call, order, after_utterance)

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from shared import liveness
-from shared.agents.agent_file import AgentRules
 from shared.liveness import ns
 from shared.messages import (
     CallAdopted,
@@ -64,7 +63,7 @@ class Setup:
     """What all calls of a worker have in common. `recording` is the setting; an agent may have its own."""
 
     number: int
-    rules_of: Callable[[AgentRules], Rules]
+    rules_of: Callable[[Agent], Rules]
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
@@ -177,6 +176,12 @@ class Calls:
                 self._end(call, "moved")
             case CallEnded(reason=reason):
                 self._end(call, reason)
+
+    def tool_answered(self, call_sid: str, tool_call: int, output: str) -> None:
+        """toolbox answers a call of a tool."""
+        call = self._by_sid.get(call_sid)
+        if call is not None:
+            call.tool_answered(tool_call, output)
 
     def from_pacer(self, message: Any) -> None:
         if isinstance(message, PacerState):
@@ -329,12 +334,13 @@ class Calls:
         is_recorded = agent.is_recorded(setup.recording)
         conversation = STATECHARTS[setup.abilities.kind](
             script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
-            rules=setup.rules_of(agent.rules),
+            rules=setup.rules_of(agent),
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
             plan=plan,
             agent=agent.told(),
+            tools=self._shell.tools(agent),
         )
         reporter = Reporter(
             self._shell,
@@ -397,6 +403,8 @@ class Calls:
             self._tell_gateways(CallOver(call_sid, call.end_call.order))
         if reason != "moved":
             self._shell.to_pacer(CloseLine(number))
+            if any(call.conversation.tools.running()):
+                self._shell.cancel_tools(call_sid)
         call.close()
         self._shell.ended(number)
         call.reporter.ended(self._shell.now_ns, reason)

@@ -63,6 +63,29 @@ class ResumeSpeech:
     """Go on with the next frame."""
 
 
+# --- to toolbox ---
+
+
+@dataclass(frozen=True)
+class CallTool:
+    """Carry out a tool. `tool_call` names the call within the conversation; `arguments` is JSON.
+
+    `asked_of`: the incarnation of toolbox that a predecessor asked; 0: none.
+    """
+
+    tool_call: int
+    name: str
+    arguments: str
+    asked_of: int = 0
+
+
+@dataclass(frozen=True)
+class CancelTool:
+    """Nobody waits for this call any more."""
+
+    tool_call: int
+
+
 # --- to the gateway ---
 
 
@@ -85,5 +108,7 @@ Command = (
     | WithdrawSpeech
     | PauseSpeech
     | ResumeSpeech
+    | CallTool
+    | CancelTool
     | EndCall
 )

@@ -11,6 +11,8 @@ A statechart of parallel regions, each moved by a table of its own:
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
+    silence   whether the caller is still there           silence.py
+    tools     what the model's tools answer, and when       tools.py, tool_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
 possible. Times are ns, monotonic.
@@ -23,6 +25,7 @@ from typing import assert_never
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
 
 from ..models.port import (
+    AnswerTaken,
     CallerSilent,
     CallerSpeaks,
     CallerWords,
@@ -62,6 +65,7 @@ class Conversation(ResponseEvents):
     def start(self, now_ns: int) -> list[Command]:
         """The media socket is open, and a session is being dialled. Recordings play at once."""
         self.sessions.start(now_ns)
+        self.count_length(now_ns, now_ns)
         return self.say_recordings(now_ns)
 
     def receive(self, event: ModelEvent | SessionEvent, now_ns: int) -> list[Command]:
@@ -89,8 +93,10 @@ class Conversation(ResponseEvents):
                 self._speech_ns, self._stopped_ns = now_ns, 0
                 self.asking.step(OwedEvent.FORGIVEN, now_ns)  # the turn that begins now is answered instead
                 self.caller.turn_started()
+                self.caller_is_there(now_ns)
                 self.history.speech_started(turn, now_ns)
-                return self.step_floor(self._spoken_over(now_ns), now_ns)
+                commands = self.step_floor(self._spoken_over(now_ns), now_ns)
+                return commands + self.tools_spoken_over(now_ns)
             case CallerSilent(turn):
                 if not self.floor.allows(FloorEvent.FALLS_SILENT):
                     self._metrics.illegal.inc()
@@ -119,6 +125,8 @@ class Conversation(ResponseEvents):
             case ToolCalled():
                 self._made_ns = now_ns
                 return self.on_tool(event, now_ns)
+            case AnswerTaken(tool_call):
+                self.tools.unconfirmed.discard(tool_call)
             case Truncated(number, heard_ms):
                 self._truth.confirmed(number, heard_ms)
             case Fault():
@@ -147,6 +155,10 @@ class Conversation(ResponseEvents):
                 assert_never(report)
         return commands + self.settle(now_ns)
 
+    def tool_answered(self, tool_call: int, output: str, now_ns: int) -> list[Command]:
+        """toolbox answers a call of a tool."""
+        return self.on_tool_answered(tool_call, output, now_ns) + self.settle(now_ns)
+
     def mark(self, mark: MarkHeard) -> None:
         """Twilio echoed the mark that follows an utterance."""
         self.playout.mark(mark.generation, mark.utterance, mark.at_ns)
@@ -170,6 +182,16 @@ class Conversation(ResponseEvents):
                     commands += self.step_floor(self._confirmed(now_ns), now_ns)
                 case Due.WITHDRAWN:
                     commands += self.playout.withdrawal_overdue(now_ns)
+                case Due.SILENCE:
+                    self.silence_lasts(now_ns)
+                case Due.WARNING:
+                    commands += self.warn_of_length()
+                case Due.LENGTH:
+                    commands += self.length_reached(now_ns)
+                case Due.TOOL:
+                    commands += self.tools_overdue(now_ns)
+                case Due.FILLER:
+                    self.fill_in(now_ns)
                 case Due.DIAL:
                     commands += self.step_session(SessionStep.DIAL_DUE, now_ns)
                 case Due.GIVE_UP:
@@ -223,6 +245,7 @@ class Conversation(ResponseEvents):
             self._metrics.renewals.inc()
             self.caller.overlap()
             commands += self.step_session(SessionStep.REST, now_ns)
+        self.count_silence(now_ns)
         return commands
 
     def _look_at_protection(self, now_ns: int) -> list[Command]:

@@ -2,9 +2,9 @@
 
 Each note is one object with one key:
 
-    turn          a turn that is new or changed: `number`, `role` ("caller", "ai"), `text`, `heard` (the words of it
-                  that were heard), `spokenMs`, `heardMs` (null while it is being heard), `interrupted`, and `beganMs`:
-                  when the ear began to play it, against now (null: not yet)
+    turn          a turn that is new or changed: `number`, `role` ("caller", "ai", "tool"), `text`, `heard` (the words
+                  of it that were heard), `spokenMs`, `heardMs` (null while it is being heard), `interrupted`, and
+                  `beganMs`: when the ear began to play it, against now (null: not yet)
     speech        "started" or "stopped": what the model noticed of the caller
     response      "created", or what became of it: "completed", "cancelled", "failed", "incomplete"
     interruption  the caller stopped the AI: `agoMs` since speech_started, `silentMs` from then until the ear fell
@@ -85,7 +85,7 @@ def _turn(turn: Turn, now_ns: int) -> dict[str, Any]:
     return {
         "number": turn.number,
         "role": turn.role,
-        "text": turn.text,
+        "text": turn.shown_text,
         "heard": turn.heard_text,
         "spokenMs": ms_of(turn.received_bytes),
         "heardMs": None if turn.heard_bytes is None else ms_of(turn.heard_bytes),

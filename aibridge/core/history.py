@@ -14,6 +14,7 @@ from msgspec import structs
 
 from ..models.port import Usage
 from .story import Said
+from .tools import ToolCall
 from .utterances import Utterance
 
 # A new session is told this many of the last turns as text, and at most this many characters: the smallest context of a
@@ -29,7 +30,7 @@ UNKNOWN_AI: Final = "(you said something that was not written down)"
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """What the caller said between two silences, or one utterance of the AI. Times are ns, monotonic."""
+    """The caller's words between two silences, an utterance of the AI, or a call of a tool. Times are ns, monotonic."""
 
     # Counts from 1, in the order of the conversation.
     number: int
@@ -45,15 +46,19 @@ class Turn:
     text_bytes: int = 0
     # Its portable form, until something of it changes.
     told: Said | None = None
+    # The tool's: its call. `turn` is then the number of the call, and `text` the answer.
+    tool: ToolCall | None = None
 
     @property
-    def role(self) -> Literal["caller", "ai"]:
+    def role(self) -> Literal["caller", "ai", "tool"]:
+        if self.tool is not None:
+            return "tool"
         return "caller" if self.speech is None else "ai"
 
     @property
     def key(self) -> str:
         """Names the turn within the call, for records."""
-        return f"caller-{self.turn}" if self.speech is None else f"ai-{self.speech.number}"
+        return f"{self.role}-{self.turn if self.speech is None else self.speech.number}"
 
     @property
     def started_ns(self) -> int:
@@ -83,6 +88,11 @@ class Turn:
     def interrupted(self) -> bool:
         """The caller spoke before the end of it was heard."""
         return self.speech is not None and self.speech.cut
+
+    @property
+    def shown_text(self) -> str:
+        """What records show: all words, or the tool's name and its answer."""
+        return self.text if self.tool is None else f"{self.tool.name}: {self.text}"
 
     @property
     def heard_text(self) -> str:
@@ -150,7 +160,8 @@ class History:
         self._changes(turn)
         if len(self.turns) > REPLAY_TURNS:
             oldest = self.turns.pop(0)
-            self._by_turn.pop(oldest.turn, None)
+            if oldest.role == "caller":
+                self._by_turn.pop(oldest.turn, None)
             if oldest.speech is not None:
                 self._by_utterance.pop(oldest.speech.number, None)
         return turn
@@ -163,7 +174,7 @@ class History:
         """Continue the record of another worker."""
         self.turns = list(turns)
         self._by_utterance = {turn.speech.number: turn for turn in turns if turn.speech is not None}
-        self._by_turn = {turn.turn: turn for turn in turns if turn.speech is None}
+        self._by_turn = {turn.turn: turn for turn in turns if turn.role == "caller"}
 
     def of_utterance(self, number: int) -> Turn | None:
         """The AI's turn of this utterance. It counts as changed."""
@@ -186,6 +197,16 @@ class History:
             turn.text = words[:TEXT_MAX]
         elif len(turn.text) < TEXT_MAX:
             turn.text = (turn.text + words)[:TEXT_MAX]
+
+    def tool_called(self, call: ToolCall, at_ns: int) -> None:
+        """The model calls a tool."""
+        self._append(Turn(self._next_number(), turn=call.number, spoke_ns=at_ns, tool=call))
+
+    def tool_answered(self, call: ToolCall, at_ns: int) -> None:
+        turn = next((turn for turn in reversed(self.turns) if turn.tool is call), None)
+        if turn is not None:
+            turn.text, turn.stopped_ns = call.output, at_ns
+            self._changes(turn)
 
     def speech_started(self, turn: int, at_ns: int) -> None:
         """The caller began to speak."""
@@ -238,7 +259,9 @@ class History:
             if any(turn is again for again in self._heard_again):
                 continue
             text = turn.heard_text
-            if not text:
+            if turn.tool is not None:
+                left -= len(turn.tool.arguments)
+            elif not text:
                 if turn.text:  # not even its first word was heard
                     continue
                 text = UNKNOWN_CALLER if turn.role == "caller" else UNKNOWN_AI

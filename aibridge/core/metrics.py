@@ -20,6 +20,8 @@ class ConversationMetrics:
         self.excess_bytes = page.counter("bridge_excess_bytes")
         self.truncated = page.counter("bridge_truncated_items")
         self.deleted = page.counter("bridge_deleted_items")
+        self.farewells = page.counter("bridge_farewells")
+        self.tools_overdue = page.counter("bridge_tools_overdue")
         self.greetings_heard = page.counter("bridge_greetings", "heard")
         self.greetings_interrupted = page.counter("bridge_greetings", "interrupted")
         self.greetings_failed = page.counter("bridge_greetings", "failed")

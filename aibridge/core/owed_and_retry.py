@@ -37,6 +37,9 @@ class Owed(Enum):
     ANSWER = auto()
     CONTINUE = auto()  # a sentence broke off
     REPEAT = auto()  # the caller's words were lost: ask the caller to repeat them
+    FILLER = auto()  # a tool takes long: say so
+    NUDGE = auto()  # the caller says nothing: ask for them
+    FAREWELL = auto()  # the call ends: say goodbye
 
 
 class OwedEvent(Enum):
@@ -48,6 +51,9 @@ class OwedEvent(Enum):
     OWE_ANSWER = auto()
     OWE_CONTINUE = auto()
     OWE_REPEAT = auto()
+    OWE_FILLER = auto()
+    OWE_NUDGE = auto()
+    OWE_FAREWELL = auto()
     LOST = auto()  # the session is gone
 
 
@@ -55,29 +61,45 @@ class OwedAct(Enum):
     EXPECT = auto()  # set the time by which the model ought to have answered
 
 
+# What is owed to a turn of the caller, or to a sentence that broke off; and what is said unasked.
+_DUTIES: Final = (Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT)
+_UNASKED: Final = (Owed.FILLER, Owed.NUDGE, Owed.FAREWELL)
+
 OWED_TABLE: Final[Table[Owed, OwedEvent, OwedAct]] = {
-    **becomes((Owed.NOTHING, Owed.EXPECTED), OwedEvent.TURN_ENDED, Owed.EXPECTED, OwedAct.EXPECT),
+    **becomes((Owed.NOTHING, Owed.EXPECTED, *_UNASKED), OwedEvent.TURN_ENDED, Owed.EXPECTED, OwedAct.EXPECT),
     **becomes(Owed, OwedEvent.TURN_ENDED_DURING_RESPONSE, Owed.ANSWER),
     (Owed.EXPECTED, OwedEvent.OVERDUE): (Owed.ANSWER, ()),
     **becomes(Owed, OwedEvent.FORGIVEN, Owed.NOTHING),
-    **becomes((Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.ASKED, Owed.NOTHING),
+    **becomes((*_DUTIES, *_UNASKED), OwedEvent.ASKED, Owed.NOTHING),
     **becomes(Owed, OwedEvent.OWE_ANSWER, Owed.ANSWER),
     **becomes(Owed, OwedEvent.OWE_CONTINUE, Owed.CONTINUE),
     **becomes(Owed, OwedEvent.OWE_REPEAT, Owed.REPEAT),
+    **becomes((Owed.NOTHING, *_UNASKED), OwedEvent.OWE_FILLER, Owed.FILLER),
+    **becomes((Owed.NOTHING, *_UNASKED), OwedEvent.OWE_NUDGE, Owed.NUDGE),
+    **becomes(Owed, OwedEvent.OWE_FAREWELL, Owed.FAREWELL),
     (Owed.EXPECTED, OwedEvent.LOST): (Owed.ANSWER, ()),
-    **stays((Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.TURN_ENDED),
-    **stays((Owed.NOTHING, Owed.ANSWER, Owed.CONTINUE, Owed.REPEAT), OwedEvent.OVERDUE, OwedEvent.LOST),
+    **becomes((Owed.FILLER, Owed.NUDGE), OwedEvent.LOST, Owed.NOTHING),
+    **stays(_DUTIES, OwedEvent.TURN_ENDED),
+    **stays((Owed.NOTHING, *_DUTIES, Owed.FAREWELL), OwedEvent.OVERDUE, OwedEvent.LOST),
+    **stays((Owed.FILLER, Owed.NUDGE), OwedEvent.OVERDUE),
+    **stays((Owed.EXPECTED, *_DUTIES), OwedEvent.OWE_FILLER, OwedEvent.OWE_NUDGE),
 }
 
 PURPOSES: Final[dict[Owed, Purpose]] = {
     Owed.ANSWER: "answer",
     Owed.CONTINUE: "continue",
     Owed.REPEAT: "repeat",
+    Owed.FILLER: "filler",
+    Owed.NUDGE: "nudge",
+    Owed.FAREWELL: "farewell",
 }
 _OWE: Final[dict[Purpose, OwedEvent]] = {
     "answer": OwedEvent.OWE_ANSWER,
     "continue": OwedEvent.OWE_CONTINUE,
     "repeat": OwedEvent.OWE_REPEAT,
+    "filler": OwedEvent.OWE_FILLER,
+    "nudge": OwedEvent.OWE_NUDGE,
+    "farewell": OwedEvent.OWE_FAREWELL,
 }
 
 

@@ -6,6 +6,7 @@ Methods that begin with `step_` move one region and carry out its acts. Times ar
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from shared.plan import CallOrder, CallPlan, HangUp
 
@@ -30,7 +31,9 @@ from .reconnect_and_renewal import Sessions
 from .recording_notice import NOTICE_TABLE
 from .responses import Responses, Truth, TruthEvent
 from .rules import Line, Rules, Script
+from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
+from .tools import ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
@@ -48,13 +51,15 @@ class Regions:
         numbers: Numbers | None = None,
         plan: CallPlan | None = None,
         agent: bytes = b"",
+        tools: Mapping[str, ToolRule] | None = None,
     ) -> None:
-        """`agent` is the agent as the story tells it."""
+        """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name."""
         self.plan = plan or CallPlan()
         self.agent = agent
         self.numbers = numbers or Numbers()
         self._script = script
         self.rules = rules
+        self._tool_rules = tools or {}
         self._metrics = metrics
         illegal = metrics.illegal
         self.timers = Timers()
@@ -70,6 +75,10 @@ class Regions:
         self.greeting = Chart(GREETING_TABLE, Opening.DUE if script.greeting.text else Opening.OVER, illegal)
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
+        self.tools = Tools(illegal)
+        self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
+        # How often the caller was asked for since they last spoke.
+        self.nudged = 0
         self.sessions = Sessions(
             self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
         )
@@ -96,6 +105,8 @@ class Regions:
         self._speech_ns = self._stopped_ns = 0
         # When the session was lost (0: it was not), and when the last event of the active response came.
         self._lost_ns = self._made_ns = 0
+        # When the call began, at this worker or a predecessor.
+        self.began_ns = 0
 
     @property
     def ended(self) -> bool:
@@ -103,13 +114,14 @@ class Regions:
         return self.goodbye.state is Goodbye.OVER
 
     def is_quiet(self) -> bool:
-        """Nobody speaks, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks, no tool runs, and nothing is being made, heard, owed or expected."""
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
             and self.floor.state is Floor.QUIET
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
+            and not any(self.tools.running())
         )
 
     def is_protected(self, now_ns: int) -> bool:

@@ -123,7 +123,7 @@ class Reporter:
 
     def _cut_off(self, turn: Turn, at_ns: int) -> TurnFact:
         """A turn that the end of the call cut off: the ear's clock says how much of it was heard."""
-        if turn.role == "caller" or turn.heard_bytes is not None:
+        if turn.speech is None or turn.heard_bytes is not None:
             return self._turn(turn, turn.heard_bytes or 0, turn.heard_text)
         played = (at_ns - turn.started_ns - turn.gap_ns) // BYTE_NS if turn.started_ns else 0
         heard = max(0, min(turn.received_bytes, played))
@@ -137,7 +137,7 @@ class Reporter:
             turn.role,
             self._shell.unix_ms(turn.started_ns) if turn.started_ns else 0,
             self._shell.unix_ms(turn.ended_ns) if turn.ended_ns else 0,
-            turn.text,
+            turn.shown_text,
             heard_text,
             ms_of(turn.received_bytes),
             ms_of(heard_bytes),

@@ -1,32 +1,27 @@
-"""The effects of the model's responses on the regions: speech, beginnings, ends, tools, faults; and new requests."""
+"""The effects of the model's responses on the regions: speech, beginnings, ends, faults; and new requests."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from shared.plan import HangUp
-
 from ..models.port import (
-    HANG_UP_TOOL,
-    AnswerTool,
     Ask,
     Fault,
     Purpose,
     ResponseBegan,
     ResponseEnded,
     Speech,
-    ToolCalled,
 )
 from .barge_in import Floor
 from .cancel_once import Making, MakingEvent
 from .commands import Command, LeaveSession
-from .goodbye_and_fallback import GoodbyeEvent
 from .greeting_protection import Opening, OpeningAct, OpeningEvent
 from .owed_and_retry import ANSWER_NS, Owed, OwedEvent
 from .reconnect_and_renewal import SessionStep
-from .responses import Response, Truth
+from .responses import Response
 from .session_events import SessionEvents
 from .timers import Due
+from .tools import ReplyEvent
 
 # A response that yields nothing for this long while the line is silent never ends: longer than a model thinks before it
 # speaks, and longer than any caller waits.
@@ -70,6 +65,7 @@ class ResponseEvents(SessionEvents):
         self._made_ns = now_ns
         self.timers.set(Due.STALLED, now_ns + STALLED_NS)
         self.asking.began()
+        self.response_began(now_ns, was_asked=was_asked and purpose is not None)
         commands = self.step_making(MakingEvent.BEGAN, now_ns)
         if purpose == "notice":
             self.notice.step(OpeningEvent.BEGAN)
@@ -109,6 +105,7 @@ class ResponseEvents(SessionEvents):
         elif is_wanted:
             commands += self._on_made(response, event, spoke=spoke, now_ns=now_ns)
         self.asking.response_ended(now_ns)
+        self.response_over(now_ns)
         return commands
 
     def _on_made(self, response: Response, event: ResponseEnded, *, spoke: bool, now_ns: int) -> list[Command]:
@@ -123,19 +120,6 @@ class ResponseEvents(SessionEvents):
             without = OpeningEvent.FAILED if failed else OpeningEvent.SILENT
             self.greeting.step(OpeningEvent.ENDED if spoke else without)
         return self._retry("continue" if spoke else purpose, now_ns) if failed else []
-
-    def on_tool(self, event: ToolCalled, now_ns: int) -> list[Command]:
-        response = self.responses.get(event.response)
-        if response is None or response.truth.state in (Truth.TOLD, Truth.TOLD_CUT):
-            return []  # no session waits for the answer
-        if response.truth.state in (Truth.SILENCED, Truth.CUT):
-            return [AnswerTool(event.tool_call, '{"error": "the caller interrupted; it was not done"}')]
-        if event.name == HANG_UP_TOOL:
-            self.order = HangUp()
-            self.goodbye.step(GoodbyeEvent.ORDERED)
-            return [AnswerTool(event.tool_call, '{"ok": true}')]
-        self.asking.owe("answer", now_ns)
-        return [AnswerTool(event.tool_call, '{"error": "no such function"}')]
 
     def on_fault(self, fault: Fault, now_ns: int) -> list[Command]:
         is_ours = bool(self.asking.request) and fault.request == self.asking.request
@@ -169,6 +153,8 @@ class ResponseEvents(SessionEvents):
 
     def _retry(self, purpose: Purpose, now_ns: int) -> list[Command]:
         """A response failed: request it again; after the last retry, the caller gets the fallback."""
+        if purpose in ("filler", "nudge"):
+            return []
         if self.floor.state is not Floor.QUIET and purpose != "notice":
             return []  # the answer to the caller's present turn replaces it
         pause_ns = self.asking.retry_after_ns()
@@ -190,6 +176,8 @@ class ResponseEvents(SessionEvents):
         if purpose is None or self.playout.awaits_truth():
             return []
         self.making.step(MakingEvent.ASKED)
+        if purpose in ("answer", "continue", "repeat"):
+            self.tools.reply.step(ReplyEvent.ASKED)
         if purpose == "notice":
             self.notice.step(OpeningEvent.ASKED)
         elif self.greeting.state is Opening.DUE:

@@ -8,6 +8,7 @@ from typing import Final
 from shared.plan import CallOrder, Fallback
 
 from .barge_in import BargeIn
+from .silence import Patience
 
 _MS: Final = 1_000_000
 
@@ -27,6 +28,7 @@ class Rules:
     reconnect_ns: int = 10_000 * _MS
     # The age at which a session is replaced by a fresh one.
     renew_ns: int = 55 * 60_000 * _MS
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True)

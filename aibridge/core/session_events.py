@@ -12,11 +12,11 @@ from .greeting_protection import Opening, OpeningEvent
 from .handed_on import why_back
 from .owed_and_retry import HEARS_AGAIN_NS
 from .reconnect_and_renewal import SessionAct, SessionStep
-from .regions import Regions
+from .silence_events import SilenceEvents
 from .timers import Due
 
 
-class SessionEvents(Regions):
+class SessionEvents(SilenceEvents):
     """The conversation's handling of its sessions."""
 
     def step_session(self, step: SessionStep, now_ns: int) -> list[Command]:
@@ -54,10 +54,13 @@ class SessionEvents(Regions):
         self.asking.session_lost(now_ns)
         if was_asked:
             self.asking.owe(self.asking.requested, now_ns)
+        elif active is not None and is_wanted and not spoke and self.tools.called_by(active.number):
+            pass  # the model speaks when its tools are answered
         elif active is not None and is_wanted and not spoke:
             self.asking.owe(active.purpose, now_ns)
         elif active is not None and is_wanted and not is_complete and active.purpose != "notice":
             self.asking.owe("continue", now_ns)
+        self.tools_lost(now_ns)
         is_notice_whole = is_complete and self.notice.state is Opening.MAKING
         self.notice.step(OpeningEvent.ENDED if is_notice_whole else OpeningEvent.LOST)
         has_greeted = spoke and self.greeting.state is Opening.MAKING

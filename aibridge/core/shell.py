@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from shared.facts import Fact
 from shared.messages import Message
+from shared.plan import CallPlan
 
 from ..models.port import Model, Numbers, Receiver
 from .agent import Agent
 from .call_config import OnAnswer
+from .commands import CallTool
+from .tools import ToolRule
 
 
 class Log(Protocol):
@@ -54,6 +58,21 @@ class Shell(Protocol):
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Model:
         """Open a session of this agent for a call."""
+
+    def tools(self, agent: Agent) -> Mapping[str, ToolRule]:
+        """The tools of an agent that toolbox carries out, by name."""
+
+    @property
+    def toolbox_epoch(self) -> int:
+        """The incarnation of toolbox that was heard last; 0: none."""
+
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
+        """Let toolbox carry out a tool. Its answer, or an error instead, comes back exactly once."""
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None: ...
+
+    def cancel_tools(self, call_sid: str) -> None:
+        """The caller hung up: cancel all tools of the call that may be."""
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         """Give a session that has not spoken other words, or another voice, of its agent."""

@@ -24,7 +24,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     """One turn. Times are milliseconds of the Unix epoch. A newer version may only append fields."""
 
     number: int = 0
-    # "caller" or "ai", and the number of the caller's turn or of the AI's utterance.
+    # "caller", "ai" or "tool", and the number of the caller's turn, of the AI's utterance or of the tool's call.
     role: str = "caller"
     ref: int = 0
     text: str = ""
@@ -37,6 +37,11 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     heard_bytes: int | None = None
     gap_ms: int = 0
     text_bytes: int = 0
+    # The tool's: `text` is its answer.
+    name: str = ""
+    arguments: str = ""
+    # The incarnation of toolbox that was asked.
+    asked_of: int = 0
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -45,6 +50,8 @@ class Story(msgspec.Struct, frozen=True):
     plan: CallPlan = CallPlan()
     # The agent as the call began with it; aibridge/agent.py reads it.
     agent: bytes = b""
+    # When the call began; milliseconds of the Unix epoch, 0: unknown.
+    began_ms: int = 0
     turns: tuple[Said, ...] = ()
     # The name of each region's state, by the region's name.
     states: dict[str, str] = {}

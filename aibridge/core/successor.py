@@ -37,6 +37,8 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "greeting": lambda talk: talk.greeting,
     "owed": lambda talk: talk.asking.chart,
     "goodbye": lambda talk: talk.goodbye,
+    "silence": lambda talk: talk.silence,
+    "reply": lambda talk: talk.tools.reply,
 }
 
 # An utterance at txpacer: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
@@ -49,6 +51,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
     is_asked = talk.making.state in (Making.REQUESTED, Making.UNWANTED)
     story = Story(
         plan=talk.plan,
+        began_ms=(talk.began_ns + epoch_ns) // _MS,
         agent=talk.agent,
         turns=tuple(_said(turn, epoch_ns) for turn in _last(talk.history.turns)),
         states={name: region(talk).state.name for name, region in REGIONS.items()},
@@ -90,17 +93,33 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
         began_ns, ended_ns = speech.began_ns, speech.settled_ns
     began_ms = (began_ns + epoch_ns) // _MS if began_ns else 0
     ended_ms = (ended_ns + epoch_ns) // _MS if ended_ns else 0
+    if turn.tool is not None:
+        tool = turn.tool
+        return Said(
+            turn.number,
+            "tool",
+            tool.number,
+            text,
+            began_ms,
+            ended_ms,
+            name=tool.name,
+            arguments=tool.arguments,
+            asked_of=tool.asked_of,
+        )
     if speech is None:
         return Said(turn.number, "caller", turn.turn, text, began_ms, ended_ms)
     made, heard, gap_ms = speech.received_bytes, speech.heard_bytes, speech.gap_ns // _MS
     return Said(turn.number, "ai", speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
 
 
-def _turn(said: Said, epoch_ns: int) -> Turn:
+def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
     began_ns = said.began_ms * _MS - epoch_ns if said.began_ms else 0
     ended_ns = said.ended_ms * _MS - epoch_ns if said.ended_ms else None
     if said.role == "caller":
         return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text)
+    if said.role == "tool":
+        call = talk.tools.recall(said, now_ns, talk.tool_rule(said.name))
+        return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text, tool=call)
     speech = Utterance(said.ref, 0, said.made_bytes, said.made_bytes, True, said.heard_bytes, began_ns)
     speech.gap_ns, speech.settled_ns = said.gap_ms * _MS, ended_ns
     return Turn(said.number, speech, text=said.text, text_bytes=said.text_bytes)
@@ -115,12 +134,13 @@ def successor(
     model continues after it.
     """
     talk.sessions.start(now_ns)
+    talk.count_length(story.began_ms * _MS - epoch_ns if story.began_ms else now_ns, now_ns)
     talk.order, talk.returned = story.order, story.returned
     if not story.states and in_line:
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
-    talk.history.recall([_turn(said, epoch_ns) for said in story.turns])
+    talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
         was_making |= not ended
@@ -134,6 +154,7 @@ def successor(
     talk.utterances.last = max(talk.utterances.last, line.last_utterance) + NUMBERS_AHEAD
     talk.numbers.utterance = talk.utterances.last
     talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
+    talk.numbers.tool_call = talk.tools.last + NUMBERS_AHEAD
     # An answer to a withdrawal went to the predecessor.
     commands = talk.playout.step(LineEvent.ANSWERED)
     if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
@@ -145,6 +166,8 @@ def successor(
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
+    # toolbox knows these calls by their numbers, and does none of them twice.
+    commands += talk.call_again()
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 
@@ -196,7 +219,7 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
     commands = talk.leave_session(now_ns, spoke=spoke, is_complete=spoke and not was_making)
     if was_making and purpose != "notice":
         talk.asking.owe("continue", now_ns)
-    elif is_asked or (is_active and not spoke):
+    elif is_asked or (is_active and not spoke and not (last and last[0].role == "tool")):
         talk.asking.owe(purpose, now_ns)
     elif talk.asking.chart.state is Owed.NOTHING and last and last[0].role == "caller":
         talk.asking.owe("answer", now_ns)

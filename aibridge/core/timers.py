@@ -14,6 +14,11 @@ class Due(Enum):
     PROTECTED = auto()  # greeting protection ends while an interruption waits
     STALLED = auto()  # a response should have gone on, or ended
     CONFIRM = auto()  # speech that lasted until now is a barge-in
+    TOOL = auto()  # toolbox should have answered
+    FILLER = auto()  # the caller has waited long for a tool
+    SILENCE = auto()  # the caller has said nothing for long
+    WARNING = auto()  # the call may not last much longer
+    LENGTH = auto()  # the call has reached its longest
     WITHDRAWN = auto()  # txpacer should have answered
     DIAL = auto()  # the next attempt to reach the model
     GIVE_UP = auto()  # no further attempt
@@ -21,7 +26,7 @@ class Due(Enum):
 
 
 class Timers:
-    """Times are ns, monotonic. With ten kinds, a dictionary and `min` suffice."""
+    """Times are ns, monotonic. With a dozen kinds, a dictionary and `min` suffice."""
 
     def __init__(self) -> None:
         self._at: dict[Due, int] = {}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from shared.audio import ms_of
 
-from ..models.port import Forget, Tell, Truncate, Untell
+from ..models.port import Forget, Tell, TellAnswer, TellCall, Truncate, Untell
 from .commands import Command
 from .history import History
 from .metrics import ConversationMetrics
 from .responses import Response, Truth
+from .tools import ToolCall
 from .utterances import Utterance, Utterances
 
 
@@ -27,6 +28,8 @@ class TruthTeller:
         # The number under which the current session was told each utterance that it did not speak itself.
         self._told: dict[int, int] = {}
         self._told_count = 0
+        # The same for the calls of tools that former sessions made.
+        self._told_calls: dict[int, int] = {}
         # Where each utterance was cut, ms, until the model confirms it.
         self._truncated_ms: dict[int, int] = {}
 
@@ -61,7 +64,7 @@ class TruthTeller:
         commands: list[Command] = []
         if turn.heard_text:
             self._told[utterance.number] = self._next()
-            commands.append(Tell(self._told_count, turn.role, turn.heard_text, told))
+            commands.append(Tell(self._told_count, "ai", turn.heard_text, told))
         return [*commands, Untell(told)]
 
     def _next(self) -> int:
@@ -80,13 +83,31 @@ class TruthTeller:
         `note` comes last.
         """
         self._told.clear()
+        self._told_calls.clear()
         self._truncated_ms.clear()
         commands: list[Command] = []
         for turn, text in self._history.replay():
             number = self._next()
+            if turn.tool is not None:
+                commands += self._tell_call(number, turn.tool)
+                continue
             if turn.speech is not None:
                 self._told[turn.speech.number] = number
-            commands.append(Tell(number, turn.role, text))
+            commands.append(Tell(number, "caller" if turn.speech is None else "ai", text))
         if note:
-            commands.append(Tell(self._next(), "note", note))
+            commands.append(self.note(note))
         return commands
+
+    def note(self, text: str) -> Command:
+        """Tell the model something that nobody said."""
+        return Tell(self._next(), "note", text)
+
+    def tell_answer(self, call: ToolCall) -> list[Command]:
+        """Tell this session the answer of a tool that a former session called."""
+        told = self._told_calls.get(call.number)
+        return [TellAnswer(told, call.output)] if told else self._tell_call(self._next(), call)
+
+    def _tell_call(self, number: int, call: ToolCall) -> list[Command]:
+        self._told_calls[call.number] = number
+        told = TellCall(number, call.name, call.arguments)
+        return [told] if call.is_running else [told, TellAnswer(number, call.output)]

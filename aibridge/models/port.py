@@ -18,7 +18,8 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-Purpose = Literal["notice", "greeting", "answer", "continue", "repeat"]
+# "filler": the caller waits for a tool; "nudge": the caller says nothing.
+Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
 # The meaning of a fault for the conversation, whatever the provider calls it.
@@ -173,6 +174,12 @@ class ToolCalled(Event, frozen=True, gc=False):
     arguments: str = ""
 
 
+class AnswerTaken(Event, frozen=True, gc=False):
+    """The answer of a tool is in the model's conversation: responses that begin later know it."""
+
+    tool_call: int
+
+
 class Truncated(Event, frozen=True, gc=False):
     """The model confirms where it cut an utterance."""
 
@@ -199,6 +206,7 @@ ModelEvent = (
     | SpeechEnded
     | Words
     | ToolCalled
+    | AnswerTaken
     | Truncated
     | Fault
 )
@@ -252,6 +260,23 @@ class Tell:
 
 
 @dataclass(frozen=True)
+class TellCall:
+    """A tool that was called before this session. `arguments` is JSON; `number` counts what was told, as in Tell."""
+
+    number: int
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class TellAnswer:
+    """The answer of the tool call that was told as `number`."""
+
+    number: int
+    output: str
+
+
+@dataclass(frozen=True)
 class Untell:
     """Forget the words that were told under this number."""
 
@@ -260,7 +285,7 @@ class Untell:
 
 @dataclass(frozen=True)
 class AnswerTool:
-    """The answer of a tool, as JSON."""
+    """The answer of a tool."""
 
     tool_call: int
     output: str
@@ -273,7 +298,7 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | Untell | AnswerTool | HearAudio
+ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
 
 
 class Model(Protocol):

@@ -27,6 +27,7 @@ from .gateway import VirtualGateway
 from .model import VirtualModel
 from .pacer import VirtualPacer
 from .phone import Phone
+from .toolbox import VirtualTool, VirtualToolbox
 from .worker import Talk, VirtualWorker
 
 # From the death of txpacer until its standby answers: docs/failures.md.
@@ -71,6 +72,7 @@ class Cell:
         rules: conversation.Rules | None = None,
         hops: Hops | None = None,
         fallback_say: str = "Goodbye.",
+        tools: Mapping[str, VirtualTool] | None = None,
         seed: int = 1,
     ) -> None:
         self.clock = Clock()
@@ -81,7 +83,8 @@ class Cell:
         self.to_pacer: list[tuple[int, Message]] = []
         self.talks: dict[str, Talk] = {}
         self._turn = 0
-        self.model = VirtualModel(self.clock, hops.model_ms, seed)
+        self.toolbox = VirtualToolbox(self.clock, tools or {})
+        self.model = VirtualModel(self.clock, hops.model_ms, seed, tuple(tools or ()))
         self.pacer = VirtualPacer(self.clock, rules.lead_ns, self._pacer_to_gateway, self._pacer_to_worker)
         self.gateways: list[VirtualGateway] = []
         self.workers: list[VirtualWorker] = []
@@ -102,6 +105,7 @@ class Cell:
                 to_gateway=partial(self._worker_to_gateway, number),
                 to_pacer=partial(self._worker_to_pacer, number),
                 talks=self.talks,
+                toolbox=self.toolbox,
                 seed=seed + number,
             )
             for number in range(workers)

@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeClientEventParam
 
 from aibridge.core.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
-from aibridge.models.realtime.session_config import phrases, session_config
+from aibridge.models.realtime.session_config import function, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
 from simulator.model.behaviour import Behaviour, Behaviours
@@ -27,8 +27,9 @@ NAME: Final = "gpt-realtime-2.1"
 class VirtualModel:
     """All sessions of all calls. A call has one behaviour per session; the last one serves all further sessions."""
 
-    def __init__(self, clock: Clock, hop_ms: float, seed: int) -> None:
+    def __init__(self, clock: Clock, hop_ms: float, seed: int, tools: tuple[str, ...] = ()) -> None:
         self.clock = clock
+        self.functions = [function(name, "A tool.", {}) for name in tools]
         self.hop_ms = hop_ms
         self._seed = seed
         self._behaviours = Behaviours()
@@ -184,7 +185,8 @@ class VirtualSession:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            self._send({"type": "session.update", "session": session_config(self._agent, NAME)})
+            config = session_config(self._agent, NAME, self._model.functions)
+            self._send({"type": "session.update", "session": config})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)
             self._receiver.event(self.ready)

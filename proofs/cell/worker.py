@@ -11,9 +11,11 @@ from typing import Any, Final
 from aibridge.core.agent import Agent, Agents
 from aibridge.core.call_config import OnAnswer
 from aibridge.core.calls import Calls, Setup
+from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
 from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
+from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import Model, Numbers, Receiver
 from aibridge.models.realtime.translator import ABILITIES
@@ -21,9 +23,11 @@ from shared.facts import Fact
 from shared.liveness import HELLO_S
 from shared.messages import BridgeHello, CallStarted, EndCall, Message
 from shared.metrics import Page
+from shared.plan import CallPlan
 
 from .clock import MS, Clock, Process
 from .model import VirtualModel, VirtualSession
+from .toolbox import VirtualToolbox
 
 LOG: Final = logging.getLogger("aibridge")
 
@@ -54,6 +58,7 @@ class VirtualWorker(Process):
         to_gateway: Callable[[str, Message], None],
         to_pacer: Callable[[Message], None],
         talks: dict[str, Talk],
+        toolbox: VirtualToolbox,
         seed: int,
     ) -> None:
         super().__init__(clock)
@@ -65,6 +70,7 @@ class VirtualWorker(Process):
         self._agents = Agents({}, agent)
         self._model = model
         self._talks = talks
+        self._toolbox = toolbox
         self._random = random.Random(seed)
         self._epoch = 0
         self.started()
@@ -106,6 +112,23 @@ class VirtualWorker(Process):
 
     def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> VirtualSession:
         return self._model.dial(self, call_sid, agent, numbers, receiver)
+
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
+        return {name: tool.rule for name, tool in self._toolbox.tools.items()}
+
+    toolbox_epoch = 1
+
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
+        def answered(output: str) -> None:
+            self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output))
+
+        self._toolbox.ask((call_sid, command.tool_call), command.name, answered)
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self._toolbox.cancel((call_sid, tool_call))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        pass
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         raise AssertionError("no virtual gateway asks CALL_CONFIG_URL")

@@ -48,6 +48,13 @@ class AgentRules(msgspec.Struct, frozen=True):
     lead_max_ms: LeadMs | None = None
 
 
+class SilenceRules(msgspec.Struct, frozen=True):
+    """A caller who says nothing: after how long the AI asks for them, how often, and then it says goodbye."""
+
+    after_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 120
+    nudges: Annotated[int, msgspec.Meta(ge=0, le=20)] = 1
+
+
 class AgentFile(msgspec.Struct, frozen=True):
     """An agent as its file describes it. The defaults are those of agent.toml, its words apart."""
 
@@ -77,11 +84,20 @@ class AgentFile(msgspec.Struct, frozen=True):
     variables: dict[str, str] = {}
     turn_detection: TurnDetection = TurnDetection()
     rules: AgentRules = AgentRules()
+    silence: SilenceRules = SilenceRules()
+    # 0: as long as the caller wants.
+    max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
+    # While a tool works and nobody speaks, the model says so after this; 0: it does not.
+    filler_after_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 3.0
     # toolbox/config.py reads and checks it.
     tools: dict[str, Any] = {}
 
 
-_TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {"turn_detection": TurnDetection, "rules": AgentRules}
+_TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "turn_detection": TurnDetection,
+    "rules": AgentRules,
+    "silence": SilenceRules,
+}
 # Words that only the model speaks or reads can hold variables.
 _WORDS: Final = ("instructions", "greeting")
 _FIXED_WORDS: Final = ("recording_notice", "fallback")

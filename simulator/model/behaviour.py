@@ -27,7 +27,7 @@ class Behaviour:
     transcript: Literal["early", "along", "late", "never"] = "along"  # of the model's words, against its audio
     no_audio: Literal["", "text", "empty"] = ""  # a response that holds text only, or nothing
 
-    tool_call: str = ""  # a response calls this function, if declared, unless it follows a function's output
+    tool_call: str = ""  # a response calls these functions (names, with blanks between), unless it follows an output
     tool_arguments: str = "{}"  # JSON text that the call carries
 
     transcription: Literal["ok", "fail", "never"] = "ok"  # of the caller's words, when the session asks for it

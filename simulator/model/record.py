@@ -42,6 +42,8 @@ class Record:
         self.errors: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self.speech: list[dict[str, Any]] = []
         self.items: list[Item] = []
+        # The calls of functions.
+        self.called: list[Item] = []
         # What the client set last: instructions and voice.
         self.instructions = self.voice = ""
         # What the client put into the conversation.
@@ -103,6 +105,13 @@ class Record:
             "told": [
                 {"item_id": item.id, "role": item.role, "text": item.transcript, "deleted": item.deleted}
                 for item in self.told
+                if item.type == "message"
+            ],
+            # The calls of functions that the model made, those that it was told of, and all outputs.
+            "functions": [
+                {"type": item.type, "status": item.status} | item.function
+                for item in (*self.called, *self.told)
+                if item.type != "message"
             ],
             "responses": [dict(response) for response in self.responses],
             "events": list(self.events),

@@ -118,8 +118,8 @@ class Response:
             item.phase = part.phase
         self._items.append(item)
         self._open[index] = item
-        if item.role:
-            self._stage.record.items.append(item)
+        record = self._stage.record
+        (record.items if item.role else record.called).append(item)
         outbox.send("response.output_item.added", response_id=self.id, output_index=index, item=item.as_json())
         if self.in_conversation:
             previous = self._stage.conversation.add(item)

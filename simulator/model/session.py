@@ -322,8 +322,9 @@ class ModelSession:
             parts.append(Part(speech=voice.preamble(seed=self._random.getrandbits(32)), phase="commentary"))
         declared = {tool.get("name") for tool in settings["tools"]} if settings["tool_choice"] != "none" else set()
         last = self._conversation.last
-        if behaviour.tool_call in declared and not (last and last.type == "function_call_output"):
-            return [*parts, Part(call=(behaviour.tool_call, behaviour.tool_arguments))]
+        calls = [name for name in behaviour.tool_call.split() if name in declared]
+        if calls and not (last and last.type == "function_call_output"):
+            return [*parts, *(Part(call=(name, behaviour.tool_arguments)) for name in calls)]
         if behaviour.no_audio == "empty":
             return parts
         seed = self._random.getrandbits(32)

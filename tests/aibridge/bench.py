@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.rules import Rules, Script
+from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import (
     CallerSilent,
@@ -45,7 +47,14 @@ class Bench:
     The model's responses, utterances and turns have the numbers that the test gives them.
     """
 
-    def __init__(self, *, rules: Rules | None = None, script: Script | None = None, start: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        rules: Rules | None = None,
+        script: Script | None = None,
+        start: bool = True,
+        tools: Mapping[str, ToolRule] | None = None,
+    ) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
             script=script or Script(),
@@ -53,6 +62,7 @@ class Bench:
             metrics=ConversationMetrics(self.page),
             rng=random.Random(1),
             numbers=Numbers(),
+            tools=tools,
         )
         self.now = 0.0
         self.done: list[Command] = []
@@ -126,9 +136,13 @@ class Bench:
     def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
         self.event(Fault(kind, request))
 
-    def calls(self, name: str = "hang_up", response: int = 1) -> None:
-        """The model calls tool number 1."""
-        self.event(ToolCalled(response, 1, name))
+    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1) -> None:
+        """The model calls a tool."""
+        self.event(ToolCalled(response, tool_call, name, "{}"))
+
+    def tool_answers(self, output: str = "done", tool_call: int = 1) -> None:
+        """toolbox answers."""
+        self.done += self.talk.tool_answered(tool_call, output, self.ns)
 
     # --- the caller ---
 

@@ -11,7 +11,8 @@ import pytest
 from aibridge import agents
 from aibridge.core.agent import Agent
 from aibridge.core.rules import Line
-from shared.agents.agent_file import AgentRules
+from aibridge.core.silence import Patience
+from shared.agents.agent_file import AgentFile, AgentRules, SilenceRules
 from shared.agents.directory import AgentsError
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -110,12 +111,21 @@ def test_a_successor_has_the_agent_of_the_story_with_its_recordings_if_the_file_
     assert after.of_story(b"") is None
 
 
+def with_rules(own: AgentRules) -> AgentFile:
+    return AgentFile(instructions="Be kind.", rules=own)
+
+
+def test_an_agent_says_how_long_its_callers_may_be_silent_and_its_calls_last() -> None:
+    own = AgentFile(instructions="Be kind.", silence=SilenceRules(20, 3), max_call_minutes=2.5)
+    assert agents.rules_of(own, settings()).patience == Patience(20 * 10**9, 3, 150 * 10**9)
+
+
 def test_a_rule_that_an_agent_does_not_have_is_as_the_setting_says() -> None:
     ours = settings(greeting_protect_ms=700, barge_in="drain", tx_lead_ms=100)
-    rules = agents.rules_of(AgentRules(barge_in_confirm_ms=300), ours)
+    rules = agents.rules_of(with_rules(AgentRules(barge_in_confirm_ms=300)), ours)
     assert (rules.protect_ns, rules.barge_in, rules.confirm_ns) == (700_000_000, "drain", 300_000_000)
     assert (rules.lead_ns, rules.own_lead_ms) == (100_000_000, None)
-    rules = agents.rules_of(AgentRules(greeting_protect_ms=0, barge_in="clear"), ours)
+    rules = agents.rules_of(with_rules(AgentRules(greeting_protect_ms=0, barge_in="clear")), ours)
     assert (rules.protect_ns, rules.barge_in) == (0, "clear")
 
 
@@ -133,4 +143,4 @@ def test_a_rule_that_an_agent_does_not_have_is_as_the_setting_says() -> None:
 def test_a_bound_of_the_lead_that_an_agent_does_not_have_gives_way_to_one_that_it_has(
     own: AgentRules, lead: tuple[int, int, int]
 ) -> None:
-    assert agents.rules_of(own, settings()).own_lead_ms == lead
+    assert agents.rules_of(with_rules(own), settings()).own_lead_ms == lead

@@ -20,6 +20,15 @@ REPEAT: Final = (
     "The line broke off while the caller was speaking, and you did not hear what they said. Apologise in a few words "
     "and ask them to say it again."
 )
+# A tool works, and the caller has waited in silence.
+FILLER: Final = (
+    "You are still waiting for the answer of a tool. Tell the caller so in a few words, and say nothing else."
+)
+# The caller has said nothing for a while.
+NUDGE: Final = "The caller has been silent for a while. Ask in a few words whether they are still there."
+FAREWELL: Final = "The call ends now. Say goodbye in one short sentence, and ask nothing."
+# Responses in which the model shall speak, and call no tool.
+_ONLY_SPEECH: Final = ("filler", "nudge", "farewell")
 _REQUEST: Final = "create_"
 _ROLES: Final = {"caller": "user", "ai": "assistant", "note": "system"}
 
@@ -43,9 +52,19 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
             response: RealtimeResponseCreateParamsParam = {"metadata": {"purpose": purpose}}
             if purpose in phrases:
                 response["instructions"] = phrases[purpose]
+            if purpose in _ONLY_SPEECH:
+                response["tool_choice"] = "none"
             return {"type": "response.create", "event_id": f"{_REQUEST}{request}", "response": response}
         case port.Tell():
             return _told(command)
+        case port.TellCall(number, name, arguments):
+            told = _told_id(number)
+            return {
+                "type": "conversation.item.create",
+                "item": {"type": "function_call", "id": told, "call_id": told, "name": name, "arguments": arguments},
+            }
+        case port.TellAnswer(number, output):
+            return _tool_output(_told_id(number), output)
         case port.Untell(number):
             return {"type": "conversation.item.delete", "item_id": _told_id(number)}
         case _:
@@ -68,12 +87,16 @@ def client_event_about(command: ModelCommand, about: Any) -> RealtimeClientEvent
         case port.Forget():
             return {"type": "conversation.item.delete", "item_id": about[0]}
         case port.AnswerTool(_, output):
-            return {
-                "type": "conversation.item.create",
-                "item": {"type": "function_call_output", "call_id": about, "output": output},
-            }
+            return _tool_output(about, output)
         case _:
             raise ValueError(f"{type(command).__name__} is about nothing of the server's")
+
+
+def _tool_output(call_id: str, output: str) -> RealtimeClientEventParam:
+    return {
+        "type": "conversation.item.create",
+        "item": {"type": "function_call_output", "call_id": call_id, "output": output},
+    }
 
 
 def _told_id(number: int) -> str:

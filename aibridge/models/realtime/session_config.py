@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,22 +12,29 @@ from shared.agents.agent_file import TurnDetection
 
 from ...core.agent import Agent
 from ..port import HANG_UP_TOOL, Purpose
-from .client_events import CONTINUE, REPEAT, say_exactly
+from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
     "server_vad": frozenset(("threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms")),
     "semantic_vad": frozenset(("eagerness",)),
 }
-_HANG_UP: Final[dict[str, Any]] = {
-    "type": "function",
-    "name": HANG_UP_TOOL,
-    "description": "End the phone call. Call it after the goodbye was said; the caller hears all of that first.",
-    "parameters": {"type": "object", "properties": {}},
-}
 
 
-def session_config(agent: Agent, model: str) -> RealtimeSessionCreateRequestParam:
+def function(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """A tool as the session has it. `parameters` is a JSON schema."""
+    schema = parameters or {"type": "object", "properties": {}}
+    return {"type": "function", "name": name, "description": description, "parameters": schema}
+
+
+_HANG_UP: Final = function(
+    HANG_UP_TOOL, "End the phone call. Call it after the goodbye was said; the caller hears all of that first.", {}
+)
+
+
+def session_config(
+    agent: Agent, model: str, functions: Sequence[dict[str, Any]] = ()
+) -> RealtimeSessionCreateRequestParam:
     """The session of an agent: mu-law both ways; the server does not interrupt responses."""
     session: dict[str, Any] = {
         "type": "realtime",
@@ -43,8 +51,9 @@ def session_config(agent: Agent, model: str) -> RealtimeSessionCreateRequestPara
     # Only reasoning models take it.
     if agent.reasoning_effort and model.startswith("gpt-realtime-2"):
         session["reasoning"] = {"effort": agent.reasoning_effort}
-    if agent.hang_up:
-        session["tools"] = [_HANG_UP]
+    tools = [*functions, *([_HANG_UP] if agent.hang_up else [])]
+    if tools:
+        session["tools"] = tools
         session["tool_choice"] = "auto"
     typed: RealtimeSessionCreateRequestParam = session  # type: ignore[assignment]  # built field by field above
     return typed
@@ -64,4 +73,7 @@ def phrases(agent: Agent) -> dict[Purpose, str]:
         "greeting": say_exactly(agent.greeting, agent.language, is_greeting=True),
         "continue": CONTINUE,
         "repeat": REPEAT,
+        "filler": FILLER,
+        "nudge": NUDGE,
+        "farewell": FAREWELL,
     }

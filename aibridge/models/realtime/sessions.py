@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container
-from typing import Final
+from collections.abc import Container, Sequence
+from typing import Any, Final
 
 from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
@@ -103,13 +103,15 @@ class Sessions:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
-    def dial(self, call_sid: str, agent: Agent, numbers: Numbers, receiver: Receiver) -> Session:
-        """Open a session of an agent; `receiver` gets its events."""
+    def dial(
+        self, call_sid: str, agent: Agent, functions: Sequence[dict[str, Any]], numbers: Numbers, receiver: Receiver
+    ) -> Session:
+        """Open a session of an agent with these tools; `receiver` gets its events."""
         server = self._servers.of(agent, self._agents.keys)
         session = Session(
             server.client,
             model=agent.model,
-            config=session_config(agent, agent.model),
+            config=session_config(agent, agent.model, functions),
             phrases=phrases(agent),
             numbers=numbers,
             request_id=call_sid,

@@ -120,6 +120,9 @@ class Translator:
                     return (port.Words(number, text, is_all=True),)
                 self._early.pop(item_id, None)
                 self._keep_early(item_id, text)
+            case wire.ItemAdded(item):
+                if item.type == "function_call_output" and (taken := self._tool_calls.get(item.call_id)):
+                    return (port.AnswerTaken(taken),)
             case wire.ItemTruncated(item_id, audio_end_ms):
                 number = self._utterance_of(item_id)
                 if number is not None:

@@ -103,6 +103,12 @@ class Committed(msgspec.Struct, tag="input_audio_buffer.committed"):
     item_id: str = ""
 
 
+class ItemAdded(msgspec.Struct, tag="conversation.item.added"):
+    """conversation.item.added: an item is in the conversation, the client's own included."""
+
+    item: Item
+
+
 class ItemTruncated(msgspec.Struct, tag="conversation.item.truncated"):
     """Where the server really cut."""
 
@@ -188,6 +194,7 @@ ServerEvent = (
     | AudioDone
     | TranscriptDelta
     | TranscriptDone
+    | ItemAdded
     | ItemTruncated
     | ServerError
 )

@@ -9,11 +9,13 @@ from typing import Any
 from aibridge.core.agent import Agent
 from aibridge.core.call import Call
 from aibridge.core.call_config import OnAnswer
+from aibridge.core.commands import CallTool, CancelTool
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
 from aibridge.core.shell import Timed
+from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import Ask, Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
@@ -64,6 +66,9 @@ class FakeShell:
         self.told: list[tuple[str, Any]] = []
         self.noted: list[Any] = []
         self.models: list[FakeModel] = []
+        self.rules = {"look": ToolRule(1_000 * MS)}
+        # What toolbox is asked for.
+        self.called: list[tuple[str, CallTool | CancelTool]] = []
         # What CALL_CONFIG_URL was asked, and what gets the answer.
         self.questions: list[tuple[dict[str, Any], OnAnswer]] = []
         self.receivers: list[Receiver] = []
@@ -87,6 +92,20 @@ class FakeShell:
         self.models.append(FakeModel(agent))
         self.receivers.append(receiver)
         return self.models[-1]
+
+    def tools(self, agent: Agent) -> dict[str, ToolRule]:
+        return self.rules
+
+    toolbox_epoch = 7
+
+    def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
+        self.called.append((call_sid, command))
+
+    def cancel_tool(self, call_sid: str, tool_call: int) -> None:
+        self.called.append((call_sid, CancelTool(tool_call)))
+
+    def cancel_tools(self, call_sid: str) -> None:
+        self.called.append((call_sid, CancelTool(0)))
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         assert isinstance(session, FakeModel)
@@ -114,6 +133,7 @@ def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) ->
         metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
         rng=random.Random(1),
         plan=PLAN,
+        tools=shell.rules,
     )
     reporter = Reporter(
         shell,

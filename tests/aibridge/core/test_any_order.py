@@ -10,11 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
-from aibridge.core.commands import EndCall, Speak, WithdrawSpeech
+from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
 from aibridge.core.greeting_protection import Opening
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
+from aibridge.core.tools import Reply, ToolRule
 from aibridge.models.port import (
+    AnswerTaken,
+    AnswerTool,
     Ask,
     CallerSilent,
     CallerWords,
@@ -31,6 +34,7 @@ from shared.messages import MarkHeard, PlayoutShifted
 from tests.aibridge.bench import MS, Bench
 
 NUMBERS = st.integers(1, 4)
+TOOLS = {"goes_on": ToolRule(3_000 * MS, filler_after_ns=500 * MS), "ends": ToolRule(9_000 * MS, ends_at_speech=True)}
 LENGTHS = st.sampled_from([0, 1, 20, 100, 700, 3_000])
 
 
@@ -58,7 +62,8 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def begin(self, mode, confirm_ms, protect_ms, script) -> None:
         rules = Rules(barge_in=mode, confirm_ns=confirm_ms * MS, protect_ns=protect_ms * MS, renew_ns=60_000 * MS)
-        self.bench = Bench(rules=rules, script=script)
+        self.bench = Bench(rules=rules, script=script, tools=TOOLS)
+        self.tools: set[int] = set()
         self.mode = mode
         # By response: its two utterances, numbered when they are first spoken.
         self.utterances: dict[tuple[int, int], int] = {}
@@ -133,9 +138,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, name=st.sampled_from(["hang_up", "other"]))
-    def tool(self, number, name) -> None:
-        self.bench.calls(name, number)
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends"]))
+    def tool(self, number, tool_call, name) -> None:
+        if tool_call not in self.tools:  # a model draws each number once
+            self.tools.add(tool_call)
+            self.bench.calls(name, number, tool_call)
+            self.look()
+
+    @rule(tool_call=NUMBERS)
+    def tool_answers(self, tool_call) -> None:
+        self.bench.tool_answers("done", tool_call)
+        self.look()
+
+    @rule(tool_call=NUMBERS)
+    def answer_taken(self, tool_call) -> None:
+        self.bench.event(AnswerTaken(tool_call))
         self.look()
 
     @rule(kind=st.sampled_from(["cancel_too_late", "busy", "other"]), request=st.integers(0, 2))
@@ -282,6 +299,11 @@ class AnyOrder(RuleBasedStateMachine):
         assert talk.ended or talk.floor.state is Floor.QUIET
         assert talk.ended or talk.asking.chart.state is Owed.NOTHING
         assert talk.ended or talk.notice.state is talk.greeting.state is Opening.OVER
+        assert talk.ended or not any(talk.tools.running())
+        assert talk.ended or talk.tools.reply.state is Reply.NONE
+        for kind in (CallTool, AnswerTool):
+            each_once = Counter(each.tool_call for each in bench.all(kind))
+            assert all(count == 1 for count in each_once.values()), f"a second {kind.__name__}"
         told = Counter(each.utterance for each in bench.all(Truncate))
         assert all(count == 1 for count in told.values()), "an utterance was cut twice"
         twice = Counter(each.utterance for each in bench.all(Forget))

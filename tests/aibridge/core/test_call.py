@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aibridge.core import story
+from aibridge.core.commands import CallTool
 from aibridge.core.rules import Rules
 from aibridge.models.port import (
     CallerSpeaks,
@@ -117,3 +118,13 @@ def test_an_end_that_a_worker_had_ordered_is_ordered_again_by_the_next_one(desk:
     desk.call.playout(PlayoutFinished(1, 1, T0))
     after = succeed(desk)
     assert [each.order for each in after.of(EndCall)] == [HangUp()]
+
+
+def test_a_tool_is_asked_for_after_the_story_knows_of_it_and_of_the_toolbox_that_was_asked(desk: Desk) -> None:
+    desk.say(ResponseBegan(1), ToolCalled(1, 1, "look", "{}"))
+    assert desk.called == [("CA1", CallTool(1, "look", "{}"))]
+    told, _ = story.decode(desk.memory())
+    assert [(said.role, said.name, said.asked_of) for said in told.turns] == [("tool", "look", 7)]
+    desk.call.tool_answered(1, "sunny")
+    told, _ = story.decode(desk.memory())
+    assert [(said.text, bool(said.ended_ms)) for said in told.turns] == [("sunny", True)]

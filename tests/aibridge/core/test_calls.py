@@ -56,7 +56,7 @@ class Desk(FakeShell):
     def __init__(self) -> None:
         super().__init__()
         self.page = Page.in_memory(DEFINITIONS)
-        setup = Setup(0, lambda own: Rules(confirm_ns=own.barge_in_confirm_ms or 0), ABILITIES)
+        setup = Setup(0, lambda agent: Rules(confirm_ns=agent.rules.barge_in_confirm_ms or 0), ABILITIES)
         self.calls = Calls(self, setup, agents("marin"), self.page, random.Random(1))
         self.hear("gw", GatewayHello("gw"))
         self.hear("gw2", GatewayHello("gw2"))

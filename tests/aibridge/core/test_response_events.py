@@ -56,7 +56,7 @@ def test_a_tool_that_the_agent_does_not_have_is_answered_and_the_model_speaks_ag
     bench.began()
     bench.calls("dance")
     bench.ended()
-    assert bench.all(AnswerTool) == [AnswerTool(1, '{"error": "no such function"}')]
+    assert bench.all(AnswerTool) == [AnswerTool(1, '{"error":"no such function"}')]
     bench.wait(150)
     assert [each.purpose for each in bench.all(Ask)] == ["answer"]
 
@@ -67,7 +67,7 @@ def test_a_tool_of_an_interrupted_response_is_not_carried_out() -> None:
     bench.speech(1_000)
     bench.speaks()
     bench.calls("hang_up")
-    assert bench.all(AnswerTool) == [AnswerTool(1, '{"error": "the caller interrupted; it was not done"}')]
+    assert bench.all(AnswerTool) == [AnswerTool(1, '{"error":"the caller interrupted; it was not done"}')]
 
 
 def test_a_fault_about_another_request_changes_nothing() -> None:

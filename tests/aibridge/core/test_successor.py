@@ -19,6 +19,7 @@ from aibridge.core.playout import LineState
 from aibridge.core.rules import Line, Rules, Script
 from aibridge.core.story import LineMemory, Said, Story
 from aibridge.core.successor import REGIONS, InLine, tell
+from aibridge.core.tools import Reply
 from aibridge.models.port import Ask, CallerWords, Tell
 from shared.plan import CallPlan, Conference
 from tests.aibridge.bench import MS, T0, Bench
@@ -118,6 +119,9 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Owed.EXPECTED: Owed.ANSWER,
     Opening.ASKED: Opening.DUE,
     Opening.MAKING: Opening.DUE,
+    Owed.FILLER: Owed.NOTHING,
+    Owed.NUDGE: Owed.NOTHING,
+    Reply.WAITS: Reply.NONE,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
     **dict.fromkeys(LineState, LineState.FLOWING),
 }
@@ -147,6 +151,8 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     expected = AFTER_THE_LOSS.get(state, state)
     if region == "floor" and state is not Floor.QUIET:
         assert after.talk.asking.chart.state is Owed.REPEAT  # what was said meanwhile is lost
+    if state is Reply.WAITS:
+        assert after.talk.asking.chart.state is Owed.ANSWER  # the next session speaks about the answers
     if (region, state) == ("making", Making.REQUESTED):
         assert after.talk.asking.chart.state is Owed.ANSWER
     assert REGIONS[region](after.talk).state is expected
@@ -155,7 +161,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
 def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
-    parts = (talk, talk.playout, talk.asking, talk.sessions)
+    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)

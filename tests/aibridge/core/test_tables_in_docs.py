@@ -19,6 +19,8 @@ from aibridge.core.playout import LINE_TABLE
 from aibridge.core.reconnect_and_renewal import SESSION_TABLE
 from aibridge.core.recording_notice import NOTICE_TABLE
 from aibridge.core.responses import TRUTH_TABLE
+from aibridge.core.silence import SILENCE_TABLE
+from aibridge.core.tools import REPLY_TABLE, TOOL_TABLE
 
 DOC: Final = Path(__file__).parents[3] / "docs" / "conversation.md"
 TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
@@ -31,6 +33,9 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "owed": OWED_TABLE,
     "session": SESSION_TABLE,
     "goodbye": GOODBYE_TABLE,
+    "silence": SILENCE_TABLE,
+    "tool": TOOL_TABLE,
+    "reply": REPLY_TABLE,
 }
 MARKED: Final = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -1,0 +1,73 @@
+"""The effects of silence and of a call's length on the regions."""
+
+from __future__ import annotations
+
+from shared.plan import HangUp
+
+from .commands import Command
+from .goodbye_and_fallback import Goodbye, GoodbyeEvent
+from .silence import GRACE_NS, WARNING, SilenceAct, SilenceEvent
+from .timers import Due
+from .tool_events import ToolEvents
+
+
+class SilenceEvents(ToolEvents):
+    """The conversation's patience."""
+
+    def count_length(self, began_ns: int, now_ns: int) -> None:
+        """The call began at `began_ns`."""
+        self.began_ns, patience = began_ns, self.rules.patience
+        if patience.length_ns:
+            if began_ns + patience.warning_ns > now_ns:
+                self.timers.set(Due.WARNING, began_ns + patience.warning_ns)
+            self.timers.set(Due.LENGTH, began_ns + patience.length_ns)
+
+    def count_silence(self, now_ns: int) -> None:
+        """Count from now when the silence begins, and not at all while there is none."""
+        silence_ns = self.rules.patience.silence_ns
+        if not silence_ns:
+            return
+        if not (self.sessions.is_live and self.is_quiet() and self.goodbye.state is Goodbye.NONE):
+            self.timers.cancel(Due.SILENCE)
+        elif not self.timers.is_set(Due.SILENCE):
+            self.timers.set(Due.SILENCE, now_ns + silence_ns)
+
+    def caller_is_there(self, now_ns: int) -> None:
+        """The caller speaks, or presses a key."""
+        self._step_silence(SilenceEvent.CALLER_SPEAKS, now_ns)
+
+    def silence_lasts(self, now_ns: int) -> None:
+        is_last = self.nudged >= self.rules.patience.nudges
+        self._step_silence(SilenceEvent.SILENT_TO_THE_LAST if is_last else SilenceEvent.SILENT, now_ns)
+
+    def warn_of_length(self) -> list[Command]:
+        """Tell the model, so that it can bring the conversation to an end."""
+        patience = self.rules.patience
+        if not self.sessions.is_live:
+            return []
+        seconds = (patience.length_ns - patience.warning_ns) // 1_000_000_000
+        return [self._truth.note(WARNING.format(seconds=seconds))]
+
+    def length_reached(self, now_ns: int) -> list[Command]:
+        """Say goodbye; and when that is not over after the grace period, end the call as it is."""
+        if now_ns >= self.began_ns + self.rules.patience.length_ns + GRACE_NS:
+            self.order = HangUp()
+            self.goodbye.step(GoodbyeEvent.ORDERED)
+            return self.end_call(GoodbyeEvent.HEARD, 0, "the call has lasted too long")
+        self.timers.set(Due.LENGTH, self.began_ns + self.rules.patience.length_ns + GRACE_NS)
+        self._step_silence(SilenceEvent.TOO_LONG, now_ns)
+        return []
+
+    def _step_silence(self, event: SilenceEvent, now_ns: int) -> None:
+        for act in self.silence.step(event):
+            match act:
+                case SilenceAct.NUDGE:
+                    self.nudged += 1
+                    self.asking.owe("nudge", now_ns)
+                case SilenceAct.SAY_FAREWELL:
+                    self._metrics.farewells.inc()
+                    self.asking.owe("farewell", now_ns)
+                    self.order = HangUp()
+                    self.goodbye.step(GoodbyeEvent.ORDERED)
+                case SilenceAct.FORGIVE:
+                    self.nudged = 0

@@ -1,0 +1,163 @@
+"""The effects of the model's tools on the regions: calls, answers, deadlines, a filler while the caller waits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from shared.plan import HangUp
+
+from ..models.port import HANG_UP_TOOL, AnswerTool, ToolCalled
+from .barge_in import Floor
+from .cancel_once import Making
+from .commands import CallTool, CancelTool, Command
+from .goodbye_and_fallback import GoodbyeEvent
+from .owed_and_retry import Owed, OwedEvent
+from .regions import Regions
+from .responses import Truth
+from .timers import Due
+from .tools import ReplyEvent, ToolAct, ToolCall, ToolEvent, ToolRule
+
+# Characters of an answer. A model's context is 32k tokens, and the conversation has to fit, too.
+OUTPUT_MAX: Final = 16_000
+# The wait for a tool that the agent's file no longer names.
+UNKNOWN_DEADLINE_NS: Final = 30_000_000_000
+
+
+def error(what: str) -> str:
+    """An answer of ours, which the model can explain to the caller."""
+    return msgspec.json.encode({"error": what}).decode()
+
+
+class ToolEvents(Regions):
+    """The conversation's handling of its tools."""
+
+    def on_tool(self, event: ToolCalled, now_ns: int) -> list[Command]:
+        response = self.responses.get(event.response)
+        if response is None or response.truth.state in (Truth.TOLD, Truth.TOLD_CUT):
+            return []  # no session waits for the answer
+        if response.truth.state in (Truth.SILENCED, Truth.CUT):
+            return [AnswerTool(event.tool_call, error("the caller interrupted; it was not done"))]
+        if response.turn:
+            self.caller.answer_heard(response.turn)  # the turn was acted upon: no session hears it again
+        if event.name == HANG_UP_TOOL:
+            self.order = HangUp()
+            self.goodbye.step(GoodbyeEvent.ORDERED)
+            return [AnswerTool(event.tool_call, '{"ok": true}')]
+        rule = self._tool_rules.get(event.name)
+        if rule is None:
+            self._reply(now_ns)
+            return [self._answer(event.tool_call, error("no such function"))]
+        call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response.number)
+        if call is None:
+            return []
+        self.history.tool_called(call, now_ns)
+        self._plan_overdue()
+        if rule.filler_after_ns and not self.timers.is_set(Due.FILLER):
+            self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
+        return [CallTool(call.number, call.name, call.arguments)]
+
+    def tool_rule(self, name: str) -> ToolRule:
+        """The rule of a tool that was called; that of the longest wait when the agent no longer has it."""
+        return self._tool_rules.get(name, ToolRule(UNKNOWN_DEADLINE_NS))
+
+    def call_again(self) -> list[Command]:
+        """Ask toolbox for the answers of the predecessor's calls."""
+        self._plan_overdue()
+        return [CallTool(call.number, call.name, call.arguments, call.asked_of) for call in self.tools.running()]
+
+    def on_tool_answered(self, number: int, output: str, now_ns: int) -> list[Command]:
+        """toolbox answers a call."""
+        call = self.tools.get(number)
+        if call is None or self.ended:
+            return []
+        return self._step_tool(call, ToolEvent.ANSWERED, output, now_ns)
+
+    def tools_overdue(self, now_ns: int) -> list[Command]:
+        """toolbox has not answered in time."""
+        commands: list[Command] = []
+        for call in self.tools.overdue(now_ns):
+            self._metrics.tools_overdue.inc()
+            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), now_ns)
+        self._plan_overdue()
+        return commands
+
+    def tools_spoken_over(self, now_ns: int) -> list[Command]:
+        """The caller speaks: some tools end, and the answer to the caller knows what was told so far."""
+        self.tools.reply.step(ReplyEvent.CALLER_SPEAKS)
+        commands: list[Command] = []
+        for call in list(self.tools.running()):
+            if call.ends_at_speech:
+                commands += self._step_tool(call, ToolEvent.CALLED_OFF, error("the caller interrupted"), now_ns)
+        return commands
+
+    def tools_lost(self, now_ns: int) -> None:
+        """The session is gone. What runs goes on, and the next session is told."""
+        self.tools.lost()
+        self._owe_reply(ReplyEvent.LOST, now_ns)
+
+    def response_began(self, now_ns: int, *, was_asked: bool) -> None:
+        """A response that the model began by itself does not know the answers that crossed its beginning."""
+        if self.tools.unconfirmed and not was_asked:
+            self._owe_reply(ReplyEvent.ANSWERED_DURING_RESPONSE, now_ns)
+        self.tools.unconfirmed.clear()
+
+    def response_over(self, now_ns: int) -> None:
+        """A response ended that could not know the answers that came meanwhile."""
+        if self.floor.state is Floor.QUIET:
+            self._owe_reply(ReplyEvent.RESPONSE_ENDED, now_ns)
+
+    def fill_in(self, now_ns: int) -> None:
+        """The caller has waited for a tool. The model says so, unless it speaks or the caller does."""
+        is_silent = self.making.state is Making.IDLE and not self.playout.is_audible()
+        if any(self.tools.running()) and is_silent and self.floor.state is Floor.QUIET:
+            self.asking.step(OwedEvent.OWE_FILLER, now_ns)
+
+    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, now_ns: int) -> list[Command]:
+        commands: list[Command] = []
+        acts = call.chart.step(event)
+        if not acts:
+            return commands
+        call.output = output if len(output) <= OUTPUT_MAX else error("the answer is too long")
+        self.history.tool_answered(call, now_ns)
+        if not any(self.tools.running()):
+            self.timers.cancel(Due.FILLER)
+        self._plan_overdue()
+        for act in acts:
+            match act:
+                case ToolAct.CANCEL:
+                    commands.append(CancelTool(call.number))
+                case ToolAct.ANSWER:
+                    commands.append(self._answer(call.number, call.output))
+                case ToolAct.TELL:
+                    if self.sessions.is_live:  # else the history tells it
+                        commands += self._truth.tell_answer(call)
+        if not self.tools.siblings_run(call):
+            self._reply(now_ns)
+        return commands
+
+    def _answer(self, number: int, output: str) -> Command:
+        self.tools.unconfirmed.add(number)
+        return AnswerTool(number, output)
+
+    def _reply(self, now_ns: int) -> None:
+        """All tools of a response are answered: the model shall speak about it once."""
+        if self.floor.state is not Floor.QUIET:
+            event = ReplyEvent.ANSWERED_DURING_SPEECH
+        elif self.making.state is not Making.IDLE or self.asking.chart.state is Owed.EXPECTED:
+            event = ReplyEvent.ANSWERED_DURING_RESPONSE
+        else:
+            event = ReplyEvent.ANSWERED
+        self._owe_reply(event, now_ns)
+
+    def _owe_reply(self, event: ReplyEvent, now_ns: int) -> None:
+        if self.tools.reply.step(event) and self.asking.purpose() in (None, "filler"):
+            self.asking.owe("answer", now_ns)
+
+    def _plan_overdue(self) -> None:
+        at_ns = self.tools.next_overdue_ns()
+        if at_ns is None:
+            self.timers.cancel(Due.TOOL)
+        else:
+            self.timers.set(Due.TOOL, at_ns)

@@ -1,0 +1,101 @@
+"""Tools in real calls: answers reach the model, and tools that misbehave cost nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+from proofs.judge import judge
+from simulator.carrier.call import CallRecord
+from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, Caller, HangUp, Say
+from simulator.carrier.client import Exchange
+from twentyms.stack import Stack
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+DEADLINE_S = 2
+# By the name of the tool: the body of its function, and a part of the answer that the model gets.
+TOOLS = {
+    "answers": ("return 'open until ' + call.to_number", "open until +155502"),
+    "sleeps": ("time.sleep(30)", ""),
+    "raises": ("raise ValueError('no')", "ValueError"),
+    "hoards": ("hoard = []\n    while True: hoard.append(bytes(10_000_000))", ""),
+    "exits": ("os._exit(3)", ""),
+    "spins": ("while True: pass", ""),
+}
+OTHERS = 20
+
+
+def write(agents: Path) -> None:
+    (agents / "plain.toml").write_text('instructions = "Talk."\ngreeting = "Hello."\ndefault = true\n')
+    for number, (name, (body, _)) in enumerate(TOOLS.items()):
+        (agents / f"{name}.py").write_text(
+            "import os, time\nfrom twentyms import CallContext, tool\n\n"
+            f"@tool(deadline_s={DEADLINE_S})\ndef {name}(call: CallContext) -> str:\n"
+            f'    """A tool."""\n    {body}\n'
+        )
+        (agents / f"{name}.toml").write_text(
+            f'instructions = "Call {name}."\ngreeting = "Hello."\nnumbers = ["+1555020{number}"]\n'
+            f'[tools]\npython = ["{name}.py"]\n'
+        )
+
+
+def answers(session: dict[str, Any]) -> list[str]:
+    return [each["output"] for each in session["functions"] if each["type"] == "function_call_output"]
+
+
+def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_calls(tmp_path: Path) -> None:
+    agents, behaviour = tmp_path / "agents", tmp_path / "behaviour.json"
+    agents.mkdir()
+    write(agents)
+    behaviour.write_text(json.dumps({"responses": [{}, {"tool_call": " ".join(TOOLS)}]}))
+    with Stack(log=tmp_path / "log", env={"AGENTS_DIR": str(agents)}, model=("--behaviour", str(behaviour))) as stack:
+
+        async def calls() -> tuple[list[CallRecord], list[CallRecord]]:
+            async with Exchange() as exchange:
+
+                async def place(script: list[Any], to_number: str, seed: int) -> CallRecord:
+                    await asyncio.sleep(seed * 0.1)
+                    caller = Caller(script, seed=seed, noise=True)
+                    return await exchange.place_call(
+                        stack.webhook_url, stack.auth_token, caller=caller, to_number=to_number
+                    )
+
+                using = [
+                    place([Say("hello", AiSilent(ms=300)), HangUp(AfterAnswer(ms=14_000))], f"+1555020{number}", number)
+                    for number in range(len(TOOLS))
+                ]
+                others = [
+                    place(
+                        [Say("hello", AiSilent(ms=300)), Say("hello", AiHeard(ms=1_500)), HangUp(AiHeard(ms=1_500))],
+                        "+15550300",
+                        number,
+                    )
+                    for number in range(OTHERS)
+                ]
+                records = await asyncio.gather(*using, *others)
+                return records[: len(TOOLS)], records[len(TOOLS) :]
+
+        using, others = asyncio.run(calls())
+        for (name, (_, part)), record in zip(TOOLS.items(), using, strict=True):
+            (session,) = stack.sessions(record.call_sid)
+            (answer,) = answers(session)
+            assert part in answer, f"{name}: {answer}"
+            kinds = [each["type"] for each in session["events"] if each["dir"] == "in"]
+            assert kinds.count("response.create") == 2, f"{name}: the greeting, and the words about the answer"
+            at_ns = {each["type"]: each["at_ns"] for each in session["events"] if each["dir"] == "in"}
+            called_ns = next(
+                each["at_ns"] for each in session["events"] if each["type"] == "response.function_call_arguments.done"
+            )
+            assert at_ns["conversation.item.create"] - called_ns < (DEADLINE_S + 1) * 1e9, name
+            assert not session["errors"]
+        verdicts = [judge(record, stack.sessions(record.call_sid)) for record in others]
+        for verdict in verdicts:
+            assert not verdict.problems()
+        silence_ms = sorted(each.silence_ms for verdict in verdicts for each in verdict.interruptions)
+        print(f"silence p99 {quantiles(silence_ms, n=100)[98]:.0f} ms in {len(silence_ms)} interruptions")
