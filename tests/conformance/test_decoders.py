@@ -175,6 +175,7 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "session.created", "session": {}},
     {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1, "item_id": "i"},
     {"type": "input_audio_buffer.committed", "item_id": "i"},
+    {"type": "conversation.item.added", "item": {"id": "i", "type": "function_call_output", "call_id": "c"}},
     {"type": "conversation.item.truncated", "item_id": "i", "content_index": 0, "audio_end_ms": 1},
     {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "t"},
     {"type": "response.output_item.added", "response_id": "r", "item": {"id": "i", "type": "message"}},

@@ -91,7 +91,7 @@ class Sessions:
             about = f"{key}, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
             if exc.is_settings:
                 about = f"the agent's file ({agent.name}.toml)"
-            elif agent.base_url or agent.api_key_env:
+            elif agent.api_key_env:  # an agent with a server of its own has this, too
                 about = f"{key}, and model and base_url in the agent's file ({agent.name}.toml)"
             raise ConfigError(f"the model refused us ({exc}); check {about}") from None
 
