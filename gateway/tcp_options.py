@@ -17,6 +17,12 @@ _RTO_MIN_US: Final = 45
 # Linux's default. A peer may delay its acknowledgements by 40 ms; a shorter wait would take that for a loss.
 RTO_MIN_US: Final = 40_000
 
+# bbr, the default of some machines, lets only four segments fly for 200 ms every ten seconds, to measure the path. A
+# call has six in flight at 120 ms of round trip, so bbr delays its frames on a path that loses nothing. reno is always
+# permitted.
+_TCP_CONGESTION: Final = 13
+_CONGESTION: Final = (b"cubic", b"reno")
+
 # The numbers are Linux's own; elsewhere 45 may be anything.
 _OPTIONS: Final = ((_NOTSENT_LOWAT, NOT_SENT_BYTES), (_RTO_MIN_US, RTO_MIN_US)) if sys.platform == "linux" else ()
 
@@ -28,3 +34,11 @@ def tune(raw: socket.socket) -> None:
             # A kernel without one works as before.
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.IPPROTO_TCP, name, value)
+        _choose_congestion_control(raw)
+
+
+def _choose_congestion_control(raw: socket.socket) -> None:
+    for name in _CONGESTION if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, name)
+            return
