@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import structs
 
-from shared.audio import BYTE_NS
+from shared.audio import BYTE_NS, FRAME_BYTES
 from shared.messages import (
     LineLost,
     LineState,
@@ -56,6 +56,10 @@ class CallLine:
         self._lost: LineLost | None = None
         # The utterance that was being heard when this media socket began, and how many bytes of it were heard before.
         self.base = (0, 0)
+        # The bytes of each open utterance, taken once in PASSED_NS: at `_spoken_ns`, and the time before.
+        self._spoken_ns = 0
+        self._spoken: dict[int, int] = {}
+        self._spoken_before: dict[int, int] = {}
 
     def speak(self, utterance: int, data: bytes) -> None:
         if self._is_there:
@@ -175,6 +179,13 @@ class CallLine:
         """Drop speech that the ear has long passed. Whether the ear went on after `heard_ns` is unknown."""
         if self._conversation.playout.is_paused or not self._is_there:
             return
-        for utterance in self._conversation.utterances.open():
+        now_ns, utterances = self._shell.now_ns, self._conversation.utterances
+        if now_ns - self._spoken_ns >= PASSED_NS:
+            self._spoken_before, self._spoken = self._spoken, {u.number: u.spoken_bytes for u in utterances.open()}
+            self._spoken_ns = now_ns
+        for utterance in utterances.open():
+            # An ear that waited for speech is not known to have waited until it plays again. So speech that is new can
+            # look passed; and the last part of a frame waits for the rest of it.
+            sent = self._spoken_before.get(utterance.number, 0) - FRAME_BYTES
             passed = utterance.estimate_heard(heard_ns - PASSED_NS, 0)
-            utterance.forget_before(min(passed, utterance.spoken_bytes - PASSED_NS // BYTE_NS))
+            utterance.forget_before(min(passed, sent, utterance.spoken_bytes - PASSED_NS // BYTE_NS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aibridge.core.rules import Rules
@@ -281,6 +281,9 @@ acts = st.one_of(
 )
 
 
+# The ear waited for speech, and txpacer died before the worker knew.
+@example([("says", 161), ("run", 890), ("says", 8_000), ("pacer dies unnoticed", 210)])
+@example([("says", 161), ("run", 210), ("says", 8_000), ("late", 730), ("pacer dies unnoticed", 160)])
 @settings(max_examples=400, deadline=None)
 @given(st.lists(acts, max_size=25))
 def test_after_any_loss_each_socket_continues_the_speech_where_the_ear_was(script: list[tuple[str, int]]) -> None:
