@@ -33,7 +33,7 @@ from shared.messages import (
     RefuseCall,
     WorkerState,
 )
-from shared.plan import Fallback
+from shared.plan import Fallback, HangUp
 
 from . import handover
 from .call import Call
@@ -292,6 +292,10 @@ class Calls:
         """The time for draining is over: end the live calls, or leave them to another gateway."""
         to_another = self.neighbours.another_gateway_takes_calls(now_ns)
         event = Event.DRAINED_TO_ANOTHER if to_another else Event.DRAINED
+        for call in self.by_number.values():
+            if not to_another and call.order is None:
+                # Twilio follows the redirect while this gateway still answers: the call must not begin again here.
+                self.offers.admission.ordered(call.call_sid, HangUp())
         return [command for call in list(self.by_number.values()) for command in self.happened(call, event, now_ns)]
 
     # --- what an event does ---

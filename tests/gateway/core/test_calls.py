@@ -388,6 +388,8 @@ def test_when_draining_is_over_calls_end_or_are_left_to_another_gateway(others, 
     bench.commands += bench.calls.drained(bench.now_ns)
     assert bench.taken(CallEnded) == [CallEnded(call.number, reason)]
     assert bench.calls.is_idle
+    # Twilio asks this gateway what follows, as long as it answers.
+    assert bench.calls.offers.admission.order("CA1") == (None if others else HangUp())
 
 
 def test_sockets_between_handshake_and_start_are_bounded_and_keep_a_gateway_from_ending():
