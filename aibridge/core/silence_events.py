@@ -33,7 +33,7 @@ class SilenceEvents(ToolEvents):
             self.timers.set(Due.SILENCE, now_ns + silence_ns)
 
     def caller_is_there(self, now_ns: int) -> None:
-        """The caller speaks, or presses a key."""
+        """The caller speaks."""
         self._step_silence(SilenceEvent.CALLER_SPEAKS, now_ns)
 
     def silence_lasts(self, now_ns: int) -> None:

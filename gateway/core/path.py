@@ -59,7 +59,7 @@ class PathProbe:
         return b"%d" % now_ns
 
     def answered(self, payload: bytes, now_ns: int) -> int | None:
-        """How long this ping took; None for an answer to none of ours. An answer settles the pings before it, too."""
+        """How long this ping took; None for an unknown payload. An answer settles the pings before it, too."""
         if not payload.isdigit() or len(payload) > 20:
             return None
         sent_ns = int(payload)

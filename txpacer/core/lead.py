@@ -6,8 +6,8 @@ the same rule, from a histogram of arrival delays (quick to rise, slow to fall);
 call, a peak with a hold time sees the rare delays that a quantile would average away.
 
 What moves the target was measured on real TCP (10 calls, docs/network.md): a lost segment delays by one round trip and
-40 ms, and at 1 % loss each call meets one every two seconds. So much is expected of a path of which nothing is known:
-otherwise every call would hear its first loss.
+40 ms, and at 1 % loss each call meets one every two seconds. A path that is not known yet is expected
+to lose, too: otherwise every call would hear its first loss.
 """
 
 from __future__ import annotations

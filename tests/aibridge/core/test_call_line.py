@@ -123,7 +123,7 @@ def test_a_successor_knows_the_speech_that_its_predecessor_left_in_the_line() ->
 def test_the_part_of_a_frame_that_a_failed_worker_left_is_heard_without_a_gap_or_not_at_all(
     dies_at_ms: int, n_bytes: int
 ) -> None:
-    """The worker fails in the midst of an answer, of which the line has 50 frames and 50 bytes: 1,006 ms."""
+    """The worker fails during an answer. The line has 50 frames and 50 bytes of that answer: 1,006 ms."""
     cell = Cell()
     cell.says(8_050)
     cell.run(dies_at_ms)
