@@ -13,8 +13,8 @@ NOT_SENT_BYTES: Final = 512
 # <linux/tcp.h>. The second is there since Linux 6.15, and Python does not name it.
 _NOTSENT_LOWAT: Final = 25
 _RTO_MIN_US: Final = 45
-# TCP sends a frame again when no acknowledgement comes for the round trip and this. Linux's default is 200 ms. A peer may
-# delay its acknowledgements by 40 ms; a shorter wait would take that for a loss.
+# TCP sends a frame again when no acknowledgement comes for the round trip and this. Linux's default is 200 ms. A peer
+# may delay its acknowledgements by 40 ms; a shorter wait would take that for a loss.
 RTO_MIN_US: Final = 40_000
 
 # bbr, the default of some machines, lets only four segments fly for 200 ms every ten seconds, to measure the path. A
