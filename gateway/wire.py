@@ -114,6 +114,7 @@ class Wire:
         if mark == CLEAR:
             socket.connection.send_now(socket.outbound.clear)
             heard.clear_sent()
+            socket.path.cleared()
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)
