@@ -131,6 +131,23 @@ def test_a_clear_before_during_or_after_a_stall_is_answered_exactly(stall_ms, le
         assert error_ms(cell, 2) == pytest.approx(0, abs=30), f"{into_ms} ms after the beginning of the stall"
 
 
+@pytest.mark.parametrize("before_ms", [10, 40, 80])
+def test_a_clear_after_a_stall_that_met_an_ear_which_was_still_filling_is_answered_exactly(before_ms):
+    """The model's first delta is short, so the ear holds less than the lead when the path stalls."""
+    for next_ms, into_ms in itertools.product((20, 60, 100), (1_017, 1_200, 1_600)):
+        path = PathBehaviour(delay_ms=30, stall_ms=1_000, stall_every_ms=5_000)
+        cell = FarCell(path, lead_ms=(600, 600, 600), ping_ms=60)
+        cell.say(1, 1_000)
+        cell.run(5_000 - before_ms - 30)
+        cell.say(2, 150, end=False)
+        cell.run(next_ms)
+        cell.say(2, 8_000)
+        cell.run(before_ms + 30 - next_ms + into_ms)
+        cell.clear(2)
+        cell.run(2_500)
+        assert error_ms(cell, 2) == pytest.approx(0, abs=40)
+
+
 def test_the_answer_waits_for_the_echo_and_not_longer():
     cell = talking(PathBehaviour(delay_ms=80))
     cell.run(1_000)
