@@ -4,8 +4,8 @@ The model reports the beginning of the caller's speech at once, and its end half
 protection and at the confirmation of an interruption, it matters whether the caller speaks *now*: there the caller's
 own audio decides (caller_audio.py).
 
-What the model takes for the caller's speech may be the AI's own voice, which comes back from a loudspeaker. The near ear
-(near_ear/) knows it, and nothing happens. When it then hears the caller through the echo, that is the interruption.
+What the model takes for the caller's speech may be the AI's own voice, which comes back from a loudspeaker. The near
+ear (near_ear/) knows it, and nothing happens. When it then hears the caller through the echo, that interrupts the AI.
 
 INTERRUPT reaches the other regions: the response is cancelled (cancel_once.py), the line is withdrawn (playout.py), the
 greeting and the goodbye end.

@@ -111,7 +111,7 @@ class Interruption:
 
     # When the model heard the caller begin.
     at_ns: int
-    # When the AI fell silent at the ear: before `at_ns`, if the near ear paused it. `at_ns` when nothing was being heard.
+    # When the AI fell silent at the ear: before `at_ns` if the near ear had paused it. `at_ns` when nothing was heard.
     silent_ns: int
     # It waited for the end of greeting protection, or of the recording notice.
     protected: bool

@@ -19,6 +19,7 @@ from .chart import Chart, Table, becomes, stays
 from .commands import Command, EndSpeech, PauseSpeech, ResumeSpeech, Speak, WithdrawSpeech
 from .history import History, Interruption
 from .metrics import ConversationMetrics
+from .near_ear.played import Played
 from .responses import Response, Responses, TruthEvent
 from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
@@ -71,6 +72,7 @@ class Playout:
         self,
         *,
         utterances: Utterances,
+        played: Played,
         responses: Responses,
         history: History,
         truth: TruthTeller,
@@ -81,6 +83,7 @@ class Playout:
     ) -> None:
         self.chart = Chart(LINE_TABLE, LineState.FLOWING, metrics.illegal)
         self.utterances = utterances
+        self._played = played
         self._responses = responses
         self._history = history
         self._truth = truth
@@ -175,15 +178,20 @@ class Playout:
             match act:
                 case LineAct.PAUSE:
                     self._paused_ns = self._paused_ns or now_ns
+                    self._played.paused(self._paused_ns + self._lead_ns)
                     commands.append(PauseSpeech())
                 case LineAct.RESUME:
-                    self._paused_ns = 0
+                    self._flows()
                     commands.append(ResumeSpeech())
                 case LineAct.WITHDRAW:
                     clear = self._barge_in == "clear" and self._interruption is not None
                     self._generation += clear
                     commands.append(WithdrawSpeech(self.withdrawing_through, clear))
         return commands
+
+    def _flows(self) -> None:
+        self._paused_ns = 0
+        self._played.resumed()
 
     def interrupt(
         self, at_ns: int, now_ns: int, *, onset_ns: int = 0, protected: bool, cancelled: bool
@@ -285,7 +293,7 @@ class Playout:
         if answer.through >= self.withdrawing_through:
             self.step(LineEvent.ANSWERED, answer.silent_ns)
             if not self.is_paused:
-                self._paused_ns = 0
+                self._flows()
             self._timers.cancel(Due.WITHDRAWN)
             if self._interruption is not None:
                 noted, self._interruption = self._interruption, None

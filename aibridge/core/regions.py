@@ -26,6 +26,9 @@ from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEve
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import Hesitation, History
 from .metrics import ConversationMetrics
+from .near_ear.detection import Detectors
+from .near_ear.near_ear import NearEar
+from .near_ear.played import Played
 from .owed_and_retry import Asking, Owed
 from .playout import LineEvent, Playout
 from .reconnect_and_renewal import Sessions
@@ -53,8 +56,12 @@ class Regions:
         plan: CallPlan | None = None,
         agent: bytes = b"",
         tools: Mapping[str, ToolRule] | None = None,
+        detectors: Detectors | None = None,
     ) -> None:
-        """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name."""
+        """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name.
+
+        Without `detectors` there is no near ear.
+        """
         self.plan = plan or CallPlan()
         self.agent = agent
         self.numbers = numbers or Numbers()
@@ -67,6 +74,10 @@ class Regions:
         self.caller = CallerAudio()
         self.history = History()
         self.utterances = Utterances()
+        played = Played(self.utterances)
+        self.near_ear: NearEar | None = None
+        if detectors is not None and (rules.early_ns or rules.sensitivity.guards_echo):
+            self.near_ear = NearEar(detectors, rules.sensitivity, played.heard)
         self.responses = Responses(illegal)
         self._truth = TruthTeller(self.utterances, self.history, metrics)
         # The regions.
@@ -86,6 +97,7 @@ class Regions:
         )
         self.playout = Playout(
             utterances=self.utterances,
+            played=played,
             responses=self.responses,
             history=self.history,
             truth=self._truth,
@@ -105,8 +117,14 @@ class Regions:
         self._last_turn = 0
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
+        # Until when the near ear listens: the model may report late what was said before the AI fell silent.
+        self._near_until_ns = 0
+        # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
+        self._echo_turn = self._echo_answered_ns = 0
         # When the model reported the caller's last speech, and when the unanswered turn ended (0: there is none).
         self._speech_ns = self._stopped_ns = 0
+        # The first sound of that speech; 0: unknown.
+        self._speech_onset_ns = 0
         # When the session was lost (0: it was not), and when the last event of the active response came.
         self._lost_ns = self._made_ns = 0
         # When the call began, at this worker or a predecessor.
