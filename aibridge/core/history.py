@@ -30,7 +30,7 @@ UNKNOWN_AI: Final = "(you said something that was not written down)"
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """The caller's words between two silences, their keys, an utterance of the AI, or a call of a tool. Times are ns."""
+    """The caller's words between two silences, or keys; an utterance of the AI; a call of a tool. Times are ns."""
 
     # Counts from 1, in the order of the conversation.
     number: int
