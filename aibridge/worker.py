@@ -270,7 +270,9 @@ class Worker:
 
     def _tool_answered(self, answer: messages.ToolAnswered) -> None:
         # The link answers at once when toolbox is away, and the conversation is in the middle of an event then.
-        self._loop.call_soon(self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output)
+        self._loop.call_soon(
+            self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output, answer.outcome
+        )
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         assert isinstance(session, Session)

@@ -269,9 +269,9 @@ class Call:
         for report in reports:
             self.playout(report)
 
-    def tool_answered(self, tool_call: int, output: str) -> None:
+    def tool_answered(self, tool_call: int, output: str, outcome: str) -> None:
         """toolbox answers a call of a tool."""
-        self._carry_out(self.conversation.tool_answered(tool_call, output, self._shell.now_ns))
+        self._carry_out(self.conversation.tool_answered(tool_call, output, outcome, self._shell.now_ns))
         self.tell_memory()
 
     def advance(self) -> None:

@@ -182,11 +182,11 @@ class Calls:
             case CallEnded(reason=reason):
                 self._end(call, reason)
 
-    def tool_answered(self, call_sid: str, tool_call: int, output: str) -> None:
-        """toolbox answers a call of a tool."""
+    def tool_answered(self, call_sid: str, tool_call: int, output: str, outcome: str) -> None:
+        """toolbox answers a call of a tool; `outcome` is one of TOOL_OUTCOMES."""
         call = self._by_sid.get(call_sid)
         if call is not None:
-            call.tool_answered(tool_call, output)
+            call.tool_answered(tool_call, output, outcome)
 
     def from_pacer(self, message: Any) -> None:
         if isinstance(message, PacerState):

@@ -160,9 +160,9 @@ class Conversation(ResponseEvents):
                 assert_never(report)
         return commands + self.settle(now_ns)
 
-    def tool_answered(self, tool_call: int, output: str, now_ns: int) -> list[Command]:
+    def tool_answered(self, tool_call: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call of a tool."""
-        return self.on_tool_answered(tool_call, output, now_ns) + self.settle(now_ns)
+        return self.on_tool_answered(tool_call, output, outcome, now_ns) + self.settle(now_ns)
 
     def key(self, key: str, at_ns: int, now_ns: int) -> list[Command]:
         """The caller pressed a key at `at_ns`."""

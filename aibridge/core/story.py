@@ -43,6 +43,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     arguments: str = ""
     # The incarnation of toolbox that was asked.
     asked_of: int = 0
+    outcome: str = ""
 
 
 class Story(msgspec.Struct, frozen=True):

@@ -108,6 +108,7 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
             name=tool.name,
             arguments=tool.arguments,
             asked_of=tool.asked_of,
+            outcome=tool.outcome,
         )
     if speech is None:
         return Said(turn.number, turn.role, turn.turn, text, began_ms, ended_ms)

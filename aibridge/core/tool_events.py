@@ -71,19 +71,19 @@ class ToolEvents(Regions):
             for call in self.tools.running()
         ]
 
-    def on_tool_answered(self, number: int, output: str, now_ns: int) -> list[Command]:
+    def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""
         call = self.tools.get(number)
         if call is None or self.ended:
             return []
-        return self._step_tool(call, ToolEvent.ANSWERED, output, now_ns)
+        return self._step_tool(call, ToolEvent.ANSWERED, output, outcome, now_ns)
 
     def tools_overdue(self, now_ns: int) -> list[Command]:
         """toolbox has not answered in time."""
         commands: list[Command] = []
         for call in self.tools.overdue(now_ns):
             self._metrics.tools_overdue.inc()
-            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), now_ns)
+            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), "unknown", now_ns)
         self._plan_overdue()
         return commands
 
@@ -93,7 +93,9 @@ class ToolEvents(Regions):
         commands: list[Command] = []
         for call in list(self.tools.running()):
             if call.ends_at_speech:
-                commands += self._step_tool(call, ToolEvent.CALLED_OFF, error("the caller interrupted"), now_ns)
+                commands += self._step_tool(
+                    call, ToolEvent.CALLED_OFF, error("the caller interrupted"), "cancelled", now_ns
+                )
         return commands
 
     def tools_lost(self, now_ns: int) -> None:
@@ -120,12 +122,13 @@ class ToolEvents(Regions):
         if any(self.tools.running()) and is_silent and self.floor.state is Floor.QUIET:
             self.asking.step(OwedEvent.OWE_FILLER, now_ns)
 
-    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, now_ns: int) -> list[Command]:
+    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, outcome: str, now_ns: int) -> list[Command]:
         commands: list[Command] = []
         acts = call.chart.step(event)
         if not acts:
             return commands
         call.output = output if len(output) <= OUTPUT_MAX else error("the answer is too long")
+        call.outcome = outcome
         self.history.tool_answered(call, now_ns)
         if not any(self.tools.running()):
             self.timers.cancel(Due.FILLER)

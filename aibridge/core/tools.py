@@ -120,6 +120,8 @@ class ToolCall:
     overdue_ns: int
     ends_at_speech: bool = False
     output: str = ""
+    # One of TOOL_OUTCOMES; "": it runs.
+    outcome: str = ""
     # The incarnation of toolbox that was asked; 0: none yet.
     asked_of: int = 0
 
@@ -168,7 +170,7 @@ class Tools:
         if call is not None:
             call.asked_of = said.asked_of
             if said.ended_ms:
-                call.output, call.chart.state = said.text, Tool.OVER
+                call.output, call.outcome, call.chart.state = said.text, said.outcome, Tool.OVER
         return call
 
     @property

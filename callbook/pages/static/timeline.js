@@ -1,7 +1,7 @@
 // One call on a canvas: caller, AI, the events of model and line, and lead and path. Times are seconds since the call
 // began.
 
-const LANES = { caller: 60, ai: 150, events: 258, path: 376 };
+const LANES = { caller: 60, ai: 150, events: 258, tools: 292, path: 400 };
 const HALF = 38;
 const PATH_HEIGHT = 80;
 const LEFT = 96;
@@ -193,7 +193,18 @@ export class Timeline {
     return next ? this.at(next.began_at) : this.length;
   }
 
+  // A bar below the events: from the model's call to the answer.
+  tool(pen, turn) {
+    const began = this.at(turn.began_at);
+    const x = this.x(began);
+    const width = Math.max(3, this.x(turn.ended_at ? this.at(turn.ended_at) : this.length) - x);
+    pen.fillStyle = this.colour(turn.outcome === "done" ? "soft" : "bad");
+    pen.fillRect(x, LANES.tools, width, 4);
+    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, 240);
+  }
+
   turn(pen, turn, before, next) {
+    if (turn.role === "tool") return this.tool(pen, turn);
     const y = LANES[turn.role === "ai" ? "ai" : "caller"];
     const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
     const began = this.at(turn.began_at);
