@@ -20,6 +20,8 @@ from .chart import Chart, Table, becomes, stays
 
 # The keys of one entry, whatever its length should be: three times an IBAN's digits.
 ENTRY_MAX: Final = 64
+# What the model is told of an entry begins so.
+IN_WORDS: Final = "(The caller pressed on the phone's keypad: "
 
 
 @dataclass(frozen=True)
@@ -110,4 +112,4 @@ class Keypad:
 
 def in_words(shown: str) -> str:
     """An entry, as the model is told."""
-    return f"(The caller pressed on the phone's keypad: {shown})"
+    return f"{IN_WORDS}{shown})"

@@ -271,5 +271,5 @@ def test_the_callers_keys_fill_a_template_and_no_key_is_no_name() -> None:
     )
     context = Context("CA1", "c", "a", "inbound", "", "", {}, "40*71")
     assert compose(tool, {}, context) == ("https://bank.example/40%2A71", {}, {"pin": "40*71"})
-    with pytest.raises(ValueError, match="call.digits"):
+    with pytest.raises(ValueError, match=r"call\.digits"):
         compose(tool, {}, Context("CA1", "c", "a", "inbound", "", "", {}))
