@@ -20,6 +20,7 @@ from shared.messages import (
     CallConfigured,
     CallEnded,
     CallerAudio,
+    CallerDtmf,
     CallOffered,
     CallOver,
     CallStarted,
@@ -152,13 +153,17 @@ class Calls:
                         self._shell.to_gateway(gateway, CallAdopted(call_sid))
                 self.gateways[gateway] = _Gateway(self._shell.now_ns, is_draining)
                 self._shell.tell_state(gateway)
-            case MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
+            case CallerDtmf() | MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
                 known = self.by_number.get(message.call)
                 if known is not None:
                     self._about_call(known, message)
 
-    def _about_call(self, call: Call, message: MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded) -> None:
+    def _about_call(
+        self, call: Call, message: CallerDtmf | MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded
+    ) -> None:
         match message:
+            case CallerDtmf(_, digit, at_ns):
+                call.key(digit, at_ns)
             case MarkHeard():
                 call.conversation.mark(message)
             case FirstFrameSent(at_ns=at_ns):

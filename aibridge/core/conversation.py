@@ -13,6 +13,7 @@ A statechart of parallel regions, each moved by a table of its own:
     goodbye   how the call ends                            goodbye_and_fallback.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
+    keys      what the caller enters on the keypad          keypad.py, key_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
 possible. Times are ns, monotonic.
@@ -39,6 +40,7 @@ from ..models.port import (
     SessionReady,
     Speech,
     SpeechEnded,
+    TellingTaken,
     ToolCalled,
     Truncated,
     TurnTaken,
@@ -50,6 +52,7 @@ from .cancel_once import Making
 from .commands import Command
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
 from .greeting_protection import Opening, OpeningEvent
+from .keypad import Keys
 from .owed_and_retry import OwedEvent
 from .reconnect_and_renewal import Session, SessionStep
 from .response_events import ResponseEvents
@@ -127,6 +130,8 @@ class Conversation(ResponseEvents):
                 return self.on_tool(event, now_ns)
             case AnswerTaken(tool_call):
                 self.tools.unconfirmed.discard(tool_call)
+            case TellingTaken(number):
+                self.keypad.unconfirmed.discard(number)
             case Truncated(number, heard_ms):
                 self._truth.confirmed(number, heard_ms)
             case Fault():
@@ -159,6 +164,10 @@ class Conversation(ResponseEvents):
         """toolbox answers a call of a tool."""
         return self.on_tool_answered(tool_call, output, outcome, now_ns) + self.settle(now_ns)
 
+    def key(self, key: str, at_ns: int, now_ns: int) -> list[Command]:
+        """The caller pressed a key at `at_ns`."""
+        return self.on_key(key, at_ns, now_ns) + self.settle(now_ns)
+
     def mark(self, mark: MarkHeard) -> None:
         """Twilio echoed the mark that follows an utterance."""
         self.playout.mark(mark.generation, mark.utterance, mark.at_ns)
@@ -188,6 +197,8 @@ class Conversation(ResponseEvents):
                     commands += self.warn_of_length()
                 case Due.LENGTH:
                     commands += self.length_reached(now_ns)
+                case Due.KEYS:
+                    commands += self.entry_complete(now_ns)
                 case Due.TOOL:
                     commands += self.tools_overdue(now_ns)
                 case Due.FILLER:
@@ -237,6 +248,8 @@ class Conversation(ResponseEvents):
             self._metrics.greetings_heard.inc(len(self.greeting.step(OpeningEvent.HEARD)))
         if self.floor.state is Floor.WAITING:
             commands += self._look_at_protection(now_ns)
+        if self.keypad.chart.state is Keys.WAITING:
+            commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():

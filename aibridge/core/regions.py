@@ -24,6 +24,7 @@ from .commands import Command, EndCall
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import History
+from .keypad import Keypad
 from .metrics import ConversationMetrics
 from .owed_and_retry import Asking, Owed
 from .playout import LineEvent, Playout
@@ -76,6 +77,7 @@ class Regions:
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
         self.tools = Tools(illegal)
+        self.keypad = Keypad(rules.keypad, illegal)
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
         self.nudged = 0
@@ -114,7 +116,7 @@ class Regions:
         return self.goodbye.state is Goodbye.OVER
 
     def is_quiet(self) -> bool:
-        """Nobody speaks, no tool runs, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected."""
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
@@ -122,6 +124,7 @@ class Regions:
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
             and not any(self.tools.running())
+            and not self.keypad.is_pressing
         )
 
     def is_protected(self, now_ns: int) -> bool:
@@ -152,9 +155,9 @@ class Regions:
         for act in self.floor.step(event):
             match act:
                 case FloorAct.INTERRUPT:
-                    commands += self._interrupt(now_ns, protected=False)
+                    commands += self.interrupt(self._speech_ns, now_ns, protected=False)
                 case FloorAct.INTERRUPT_LATE:
-                    commands += self._interrupt(now_ns, protected=True)
+                    commands += self.interrupt(self._speech_ns, now_ns, protected=True)
                 case FloorAct.PAUSE_LINE:
                     self.timers.set(Due.CONFIRM, now_ns + self.rules.confirm_ns)
                     commands += self.playout.step(LineEvent.PAUSE)
@@ -169,13 +172,14 @@ class Regions:
                     self._metrics.false_alarms.inc()
         return commands
 
-    def _interrupt(self, now_ns: int, *, protected: bool) -> list[Command]:
+    def interrupt(self, at_ns: int, now_ns: int, *, protected: bool) -> list[Command]:
+        """The caller interrupts the AI, and began with it at `at_ns`."""
         self._metrics.interruptions.inc()
         commands = self.step_making(MakingEvent.INTERRUPTED, now_ns)
         cancelled = bool(commands)
         if self.rules.barge_in != "drain":
             self._metrics.cancels_spared.inc(not cancelled)
-            commands += self.playout.interrupt(self._speech_ns, now_ns, protected=protected, cancelled=cancelled)
+            commands += self.playout.interrupt(at_ns, now_ns, protected=protected, cancelled=cancelled)
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
         self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
         return commands
@@ -198,6 +202,7 @@ class Regions:
             and script.greeting.audio
             and recording_notice.is_in_line(self.notice.state)
             and self.floor.state is Floor.QUIET
+            and not self.keypad.is_pressing
             and self.asking.chart.state is Owed.NOTHING
         ):
             self.greeting.step(OpeningEvent.RECORDED)

@@ -8,6 +8,7 @@ from typing import Final
 from shared.plan import CallOrder, Fallback
 
 from .barge_in import BargeIn
+from .keypad import KeypadRules
 from .silence import Patience
 
 _MS: Final = 1_000_000
@@ -29,6 +30,7 @@ class Rules:
     # The age at which a session is replaced by a fresh one.
     renew_ns: int = 55 * 60_000 * _MS
     patience: Patience = field(default_factory=Patience)
+    keypad: KeypadRules = field(default_factory=KeypadRules)
 
 
 @dataclass(frozen=True)

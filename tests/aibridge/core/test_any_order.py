@@ -12,6 +12,7 @@ from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
 from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.keypad import KeypadRules
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
 from aibridge.core.tools import Reply, ToolRule
@@ -25,6 +26,7 @@ from aibridge.models.port import (
     Forget,
     SessionLost,
     Speech,
+    TellingTaken,
     Truncate,
     Truncated,
     TurnTaken,
@@ -49,6 +51,7 @@ class AnyOrder(RuleBasedStateMachine):
         mode=st.sampled_from(["withdraw", "drain", "clear"]),
         confirm_ms=st.sampled_from([0, 200]),
         protect_ms=st.sampled_from([0, 500]),
+        keys_interrupt=st.booleans(),
         script=st.sampled_from(
             [
                 Script(),
@@ -60,8 +63,14 @@ class AnyOrder(RuleBasedStateMachine):
             ]
         ),
     )
-    def begin(self, mode, confirm_ms, protect_ms, script) -> None:
-        rules = Rules(barge_in=mode, confirm_ns=confirm_ms * MS, protect_ns=protect_ms * MS, renew_ns=60_000 * MS)
+    def begin(self, mode, confirm_ms, protect_ms, keys_interrupt, script) -> None:
+        rules = Rules(
+            barge_in=mode,
+            confirm_ns=confirm_ms * MS,
+            protect_ns=protect_ms * MS,
+            renew_ns=60_000 * MS,
+            keypad=KeypadRules(interrupts=keys_interrupt),
+        )
         self.bench = Bench(rules=rules, script=script, tools=TOOLS)
         self.tools: set[int] = set()
         self.mode = mode
@@ -73,7 +82,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.closed_through = 0
         self.withdrawing: list[int] = []
         self.cancelled: Counter[int] = Counter()
-        self.seen = 0
+        self.seen = self.keys = 0
         self.is_over = False
         self.look()
 
@@ -179,6 +188,16 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.bench.event(CallerSilent(number))
         self.look()
+
+    @rule(key=st.sampled_from("1#"))
+    def presses(self, key) -> None:
+        self.keys += 1
+        self.bench.done += self.bench.talk.key(key, self.bench.ns + self.keys, self.bench.ns + self.keys)
+        self.look()
+
+    @rule(number=NUMBERS)
+    def told(self, number) -> None:
+        self.bench.event(TellingTaken(number))
 
     @rule(number=NUMBERS, words=st.sampled_from(["", "Words."]))
     def words(self, number, words) -> None:
@@ -301,6 +320,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert talk.ended or talk.notice.state is talk.greeting.state is Opening.OVER
         assert talk.ended or not any(talk.tools.running())
         assert talk.ended or talk.tools.reply.state is Reply.NONE
+        assert talk.ended or not talk.keypad.is_pressing
         for kind in (CallTool, AnswerTool):
             each_once = Counter(each.tool_call for each in bench.all(kind))
             assert all(count == 1 for count in each_once.values()), f"a second {kind.__name__}"

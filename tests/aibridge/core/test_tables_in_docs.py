@@ -14,6 +14,7 @@ from aibridge.core.cancel_once import MAKING_TABLE
 from aibridge.core.chart import Table, as_markdown
 from aibridge.core.goodbye_and_fallback import GOODBYE_TABLE
 from aibridge.core.greeting_protection import GREETING_TABLE
+from aibridge.core.keypad import KEYS_TABLE
 from aibridge.core.owed_and_retry import OWED_TABLE
 from aibridge.core.playout import LINE_TABLE
 from aibridge.core.reconnect_and_renewal import SESSION_TABLE
@@ -34,6 +35,7 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "session": SESSION_TABLE,
     "goodbye": GOODBYE_TABLE,
     "silence": SILENCE_TABLE,
+    "keys": KEYS_TABLE,
     "tool": TOOL_TABLE,
     "reply": REPLY_TABLE,
 }
