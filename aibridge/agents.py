@@ -11,6 +11,7 @@ from shared.agents.directory import AgentsError, read_directory, read_file
 from shared.settings import WITHDRAW_LEAD_MAX_MS, Settings, secret
 
 from .core.agent import Agent, Agents
+from .core.keypad import KeypadRules
 from .core.near_ear.detection import Sensitivity
 from .core.rules import Rules
 from .core.silence import Patience
@@ -89,7 +90,7 @@ def _complete(found: FoundAgent, settings: Settings) -> tuple[Agent, list[str]]:
 
 def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     """The rules of a conversation: the agent's own, and the settings where the agent has none."""
-    own, silence = agent.rules, agent.silence
+    own, silence, keypad = agent.rules, agent.silence, agent.keypad
     start, least, most = lead_ms(own, settings)
     is_early = (own.barge_in_early or settings.barge_in_early) == "on"
     has_lead = not own.lead_ms is own.lead_min_ms is own.lead_max_ms is None
@@ -108,6 +109,9 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
         reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
         renew_ns=int(settings.model_session_minutes * 60e9),
         patience=Patience(silence.after_seconds * 1_000_000_000, silence.nudges, int(agent.max_call_minutes * 60e9)),
+        keypad=KeypadRules(
+            int(keypad.timeout_seconds * 1e9), keypad.terminator, keypad.length, keypad.interrupts, keypad.secret
+        ),
     )
 
 

@@ -14,6 +14,7 @@ A statechart of parallel regions, each moved by a table of its own:
     goodbye   how the call ends                            goodbye_and_fallback.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
+    keys      what the caller enters on the keypad          keypad.py, key_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
 possible. Times are ns, monotonic.
@@ -40,6 +41,7 @@ from ..models.port import (
     SessionReady,
     Speech,
     SpeechEnded,
+    TellingTaken,
     ToolCalled,
     Truncated,
     TurnTaken,
@@ -53,6 +55,7 @@ from .commands import Command
 from .early_pause import Near, NearEvent
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
 from .greeting_protection import Opening, OpeningEvent
+from .keypad import Keys
 from .owed_and_retry import OwedEvent
 from .reconnect_and_renewal import Session, SessionStep
 from .timers import Due
@@ -135,6 +138,8 @@ class Conversation(CallerEvents):
                 return self.on_tool(event, now_ns)
             case AnswerTaken(tool_call):
                 self.tools.unconfirmed.discard(tool_call)
+            case TellingTaken(number):
+                self.keypad.unconfirmed.discard(number)
             case Truncated(number, heard_ms):
                 self._truth.confirmed(number, heard_ms)
             case Fault():
@@ -163,9 +168,13 @@ class Conversation(CallerEvents):
                 assert_never(report)
         return commands + self.settle(now_ns)
 
-    def tool_answered(self, tool_call: int, output: str, now_ns: int) -> list[Command]:
+    def tool_answered(self, tool_call: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call of a tool."""
-        return self.on_tool_answered(tool_call, output, now_ns) + self.settle(now_ns)
+        return self.on_tool_answered(tool_call, output, outcome, now_ns) + self.settle(now_ns)
+
+    def key(self, key: str, at_ns: int, now_ns: int) -> list[Command]:
+        """The caller pressed a key at `at_ns`."""
+        return self.on_key(key, at_ns, now_ns) + self.settle(now_ns)
 
     def mark(self, mark: MarkHeard) -> None:
         """Twilio echoed the mark that follows an utterance."""
@@ -198,6 +207,8 @@ class Conversation(CallerEvents):
                     commands += self.warn_of_length()
                 case Due.LENGTH:
                     commands += self.length_reached(now_ns)
+                case Due.KEYS:
+                    commands += self.entry_complete(now_ns)
                 case Due.TOOL:
                     commands += self.tools_overdue(now_ns)
                 case Due.FILLER:
@@ -238,6 +249,8 @@ class Conversation(CallerEvents):
             self._metrics.greetings_heard.inc(len(self.greeting.step(OpeningEvent.HEARD)))
         if self.floor.state is Floor.WAITING or self.near.state is Near.WAITING:
             commands += self._look_at_protection(now_ns)
+        if self.keypad.chart.state is Keys.WAITING:
+            commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():

@@ -25,6 +25,7 @@ from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import Hesitation, History
+from .keypad import Keypad
 from .metrics import ConversationMetrics
 from .near_ear.detection import Detectors
 from .near_ear.near_ear import NearEar
@@ -89,6 +90,7 @@ class Regions:
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
         self.tools = Tools(illegal)
+        self.keypad = Keypad(rules.keypad, illegal)
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
         self.nudged = 0
@@ -136,7 +138,7 @@ class Regions:
         return self.goodbye.state is Goodbye.OVER
 
     def is_quiet(self) -> bool:
-        """Nobody speaks, no tool runs, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected."""
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
@@ -144,6 +146,7 @@ class Regions:
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
             and not any(self.tools.running())
+            and not self.keypad.is_pressing
         )
 
     def is_protected(self, now_ns: int) -> bool:
@@ -174,9 +177,9 @@ class Regions:
         for act in self.floor.step(event):
             match act:
                 case FloorAct.INTERRUPT:
-                    commands += self._interrupt(now_ns, protected=False)
+                    commands += self.interrupt(self._speech_ns, now_ns, protected=False)
                 case FloorAct.INTERRUPT_LATE:
-                    commands += self._interrupt(now_ns, protected=True)
+                    commands += self.interrupt(self._speech_ns, now_ns, protected=True)
                 case FloorAct.PAUSE_LINE:
                     self.timers.set(Due.CONFIRM, now_ns + self.rules.confirm_ns)
                     commands += self.playout.step(LineEvent.PAUSE, now_ns)
@@ -217,14 +220,16 @@ class Regions:
                     self.history.hesitations.append(hesitation)
         return commands
 
-    def _interrupt(self, now_ns: int, *, protected: bool) -> list[Command]:
+    def interrupt(self, at_ns: int, now_ns: int, *, protected: bool) -> list[Command]:
+        """The caller interrupts the AI, and began with it at `at_ns`."""
         self._metrics.interruptions.inc()
         commands = self.step_making(MakingEvent.INTERRUPTED, now_ns)
         cancelled = bool(commands)
         if self.rules.barge_in != "drain":
             self._metrics.cancels_spared.inc(not cancelled)
+            onset_ns = self._speech_onset_ns if at_ns == self._speech_ns else 0
             commands += self.playout.interrupt(
-                self._speech_ns, now_ns, onset_ns=self._speech_onset_ns, protected=protected, cancelled=cancelled
+                at_ns, now_ns, onset_ns=onset_ns, protected=protected, cancelled=cancelled
             )
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
         self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
@@ -248,6 +253,7 @@ class Regions:
             and script.greeting.audio
             and recording_notice.is_in_line(self.notice.state)
             and self.floor.state is Floor.QUIET
+            and not self.keypad.is_pressing
             and self.asking.chart.state is Owed.NOTHING
         ):
             self.greeting.step(OpeningEvent.RECORDED)

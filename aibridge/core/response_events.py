@@ -190,7 +190,7 @@ class ResponseEvents(SessionEvents):
     def _next_purpose(self) -> Purpose | None:
         if self.notice.state is Opening.DUE:
             return "notice"
-        if self.floor.state is not Floor.QUIET:
+        if self.floor.state is not Floor.QUIET or self.keypad.is_pressing:
             return None
         is_greeting = self.greeting.state is Opening.DUE and self.asking.chart.state is Owed.NOTHING
         return "greeting" if is_greeting else self.asking.purpose()

@@ -8,6 +8,7 @@ from typing import Final
 from shared.plan import CallOrder, Fallback
 
 from .barge_in import BargeIn
+from .keypad import KeypadRules
 from .near_ear.detection import Sensitivity
 from .silence import Patience
 
@@ -33,6 +34,7 @@ class Rules:
     # The age at which a session is replaced by a fresh one.
     renew_ns: int = 55 * 60_000 * _MS
     patience: Patience = field(default_factory=Patience)
+    keypad: KeypadRules = field(default_factory=KeypadRules)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from .commands import Command, DialModel, UseSession
 from .early_pause import NearEvent
 from .greeting_protection import Opening, OpeningEvent
 from .handed_on import why_back
+from .key_events import KeyEvents
 from .owed_and_retry import HEARS_AGAIN_NS
 from .reconnect_and_renewal import SessionAct, SessionStep
-from .silence_events import SilenceEvents
 from .timers import Due
 
 
-class SessionEvents(SilenceEvents):
+class SessionEvents(KeyEvents):
     """The conversation's handling of its sessions."""
 
     def step_session(self, step: SessionStep, now_ns: int) -> list[Command]:

@@ -41,6 +41,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "goodbye": lambda talk: talk.goodbye,
     "silence": lambda talk: talk.silence,
     "reply": lambda talk: talk.tools.reply,
+    "keys": lambda talk: talk.keypad.chart,
 }
 
 # An utterance at txpacer: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
@@ -61,12 +62,14 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
         has_spoken=active is not None and bool(active.utterances),
         order=talk.order,
         returned=talk.returned,
+        pressed=talk.keypad.pressed,
+        entered=talk.keypad.entered,
     )
     purposes: dict[int, str] = {}
     for utterance in talk.utterances.open():
         response = talk.responses.get(utterance.response)
         purposes[utterance.number] = response.purpose if response is not None else "answer"
-    return story, LineMemory(purposes, talk.utterances.last, talk.numbers.turn, base)
+    return story, LineMemory(purposes, talk.utterances.last, talk.numbers.turn, base, talk.keypad.last_ns)
 
 
 def _last(turns: list[Turn]) -> list[Turn]:
@@ -107,9 +110,10 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
             name=tool.name,
             arguments=tool.arguments,
             asked_of=tool.asked_of,
+            outcome=tool.outcome,
         )
     if speech is None:
-        return Said(turn.number, "caller", turn.turn, text, began_ms, ended_ms)
+        return Said(turn.number, turn.role, turn.turn, text, began_ms, ended_ms)
     made, heard, gap_ms = speech.received_bytes, speech.heard_bytes, speech.gap_ns // _MS
     return Said(turn.number, "ai", speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
 
@@ -117,8 +121,9 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
 def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
     began_ns = said.began_ms * _MS - epoch_ns if said.began_ms else 0
     ended_ns = said.ended_ms * _MS - epoch_ns if said.ended_ms else None
-    if said.role == "caller":
-        return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text)
+    if said.role in ("caller", "keys"):
+        is_keys = said.role == "keys"
+        return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text, is_keys=is_keys)
     if said.role == "tool":
         call = talk.tools.recall(said, now_ns, talk.tool_rule(said.name))
         return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text, tool=call)
@@ -142,6 +147,7 @@ def successor(
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
+    talk.recall_keys(story.pressed, story.entered, line.last_key_ns, now_ns)
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
@@ -224,7 +230,7 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
         talk.asking.owe("continue", now_ns)
     elif is_asked or (is_active and not spoke and not (last and last[0].role == "tool")):
         talk.asking.owe(purpose, now_ns)
-    elif talk.asking.chart.state is Owed.NOTHING and last and last[0].role == "caller":
+    elif talk.asking.chart.state is Owed.NOTHING and last and last[0].role in ("caller", "keys"):
         talk.asking.owe("answer", now_ns)
     elif is_speaking and talk.asking.chart.state is Owed.NOTHING:
         # Unless the new session hears the rest of it: the turn that begins then is answered instead.

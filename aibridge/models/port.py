@@ -180,6 +180,12 @@ class AnswerTaken(Event, frozen=True, gc=False):
     tool_call: int
 
 
+class TellingTaken(Event, frozen=True, gc=False):
+    """What was told under this number is in the model's conversation: responses that begin later know it."""
+
+    number: int
+
+
 class Truncated(Event, frozen=True, gc=False):
     """The model confirms where it cut an utterance."""
 
@@ -207,6 +213,7 @@ ModelEvent = (
     | Words
     | ToolCalled
     | AnswerTaken
+    | TellingTaken
     | Truncated
     | Fault
 )

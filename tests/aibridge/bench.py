@@ -164,7 +164,7 @@ class Bench:
 
     def tool_answers(self, output: str = "done", tool_call: int = 1) -> None:
         """toolbox answers."""
-        self.done += self.talk.tool_answered(tool_call, output, self.ns)
+        self.done += self.talk.tool_answered(tool_call, output, "done", self.ns)
 
     # --- the caller ---
 

@@ -13,6 +13,7 @@ from aibridge.core.cancel_once import Making
 from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
 from aibridge.core.early_pause import Near
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.keypad import KeypadRules
 from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
@@ -28,6 +29,7 @@ from aibridge.models.port import (
     Forget,
     SessionLost,
     Speech,
+    TellingTaken,
     Truncate,
     Truncated,
     TurnTaken,
@@ -53,6 +55,7 @@ class AnyOrder(RuleBasedStateMachine):
         confirm_ms=st.sampled_from([0, 200]),
         early_ms=st.sampled_from([0, 500]),
         protect_ms=st.sampled_from([0, 500]),
+        keys_interrupt=st.booleans(),
         script=st.sampled_from(
             [
                 Script(),
@@ -64,13 +67,14 @@ class AnyOrder(RuleBasedStateMachine):
             ]
         ),
     )
-    def begin(self, mode, confirm_ms, early_ms, protect_ms, script) -> None:
+    def begin(self, mode, confirm_ms, early_ms, protect_ms, keys_interrupt, script) -> None:
         rules = Rules(
             barge_in=mode,
             confirm_ns=confirm_ms * MS,
             early_ns=early_ms * MS,
             protect_ns=protect_ms * MS,
             renew_ns=60_000 * MS,
+            keypad=KeypadRules(interrupts=keys_interrupt),
         )
         self.bench = Bench(rules=rules, script=script, tools=TOOLS)
         self.tools: set[int] = set()
@@ -83,7 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.closed_through = 0
         self.withdrawing: list[int] = []
         self.cancelled: Counter[int] = Counter()
-        self.seen = 0
+        self.seen = self.keys = 0
         self.is_over = False
         self.look()
 
@@ -189,6 +193,16 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.bench.event(CallerSilent(number))
         self.look()
+
+    @rule(key=st.sampled_from("1#"))
+    def presses(self, key) -> None:
+        self.keys += 1
+        self.bench.done += self.bench.talk.key(key, self.bench.ns + self.keys, self.bench.ns + self.keys)
+        self.look()
+
+    @rule(number=NUMBERS)
+    def told(self, number) -> None:
+        self.bench.event(TellingTaken(number))
 
     @rule(number=NUMBERS, words=st.sampled_from(["", "Words."]))
     def words(self, number, words) -> None:
@@ -326,6 +340,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert talk.ended or talk.notice.state is talk.greeting.state is Opening.OVER
         assert talk.ended or not any(talk.tools.running())
         assert talk.ended or talk.tools.reply.state is Reply.NONE
+        assert talk.ended or not talk.keypad.is_pressing
         for kind in (CallTool, AnswerTool):
             each_once = Counter(each.tool_call for each in bench.all(kind))
             assert all(count == 1 for count in each_once.values()), f"a second {kind.__name__}"

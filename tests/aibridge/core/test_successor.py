@@ -15,6 +15,7 @@ from aibridge.core.conversation import Conversation
 from aibridge.core.early_pause import Near
 from aibridge.core.goodbye_and_fallback import Goodbye
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.keypad import Keys
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.playout import LineState
 from aibridge.core.rules import Line, Rules, Script
@@ -125,6 +126,8 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Owed.FILLER: Owed.NOTHING,
     Owed.NUDGE: Owed.NOTHING,
     Reply.WAITS: Reply.NONE,
+    # Nothing is protected any more.
+    Keys.WAITING: Keys.PRESSING,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
     **dict.fromkeys(LineState, LineState.FLOWING),
 }
@@ -144,6 +147,8 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     bench.speech(1_000, words="An answer.")
     bench.ended()
     REGIONS[region](bench.talk).state = state
+    if state in (Keys.PRESSING, Keys.WAITING):
+        bench.talk.keypad.pressed = "1"
     if region == "line":
         bench.talk.floor.state = Floor.CONFIRMING
     story, line = tell(bench.talk, EPOCH_NS)
@@ -164,7 +169,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
 def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
-    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools)
+    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)

@@ -15,6 +15,7 @@ from aibridge.core.chart import Table, as_markdown
 from aibridge.core.early_pause import EARLY_PAUSE_TABLE
 from aibridge.core.goodbye_and_fallback import GOODBYE_TABLE
 from aibridge.core.greeting_protection import GREETING_TABLE
+from aibridge.core.keypad import KEYS_TABLE
 from aibridge.core.owed_and_retry import OWED_TABLE
 from aibridge.core.playout import LINE_TABLE
 from aibridge.core.reconnect_and_renewal import SESSION_TABLE
@@ -36,6 +37,7 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "session": SESSION_TABLE,
     "goodbye": GOODBYE_TABLE,
     "silence": SILENCE_TABLE,
+    "keys": KEYS_TABLE,
     "tool": TOOL_TABLE,
     "reply": REPLY_TABLE,
 }
