@@ -66,7 +66,7 @@ class ModelSession:
         self._has_spoken = False
         self._active: dict[str, Response] = {}
         self._last_heard = b""  # the caller's last utterance
-        self._caller = CallerAudio(self._session)
+        self._caller = CallerAudio(self._session, detection_ms=behaviour.detection_ms)
         self._speech_item_id = ""
         self._idle_watch = 0  # rises when a wait for the caller ends; an idle timer with a lower number is void
         # (due_ns, tie breaker, what to do)
