@@ -74,7 +74,10 @@ def _whole(call: dict[str, Any]) -> list[str]:
     lines.append("")
     for turn in call["turns"]:
         cut = " [interrupted]" if turn["interrupted"] else ""
-        lines.append(f"{turn['role']:>6}: {turn['heard_text'] or '(not written down)'}{cut}")
+        words = turn["heard_text"] or "(not written down)"
+        if turn["role"] == "tool":
+            words = f"{turn['tool']} {turn['arguments']} [{turn['outcome'] or 'not answered'}] {turn['text']}"
+        lines.append(f"{turn['role']:>6}: {words}{cut}")
     for usage in call["usage"]:
         cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
         tokens_in, tokens_out = usage["text_in"] + usage["audio_in"], usage["text_out"] + usage["audio_out"]

@@ -68,6 +68,18 @@ class Utterance:
         """The kept speech from byte `offset` on."""
         return b"".join(self.kept)[max(0, offset - self.kept_from) :]
 
+    def kept_between(self, first: int, last: int) -> bytes:
+        """The kept speech from byte `first` up to byte `last`."""
+        parts: list[bytes] = []
+        at = self.kept_from
+        for chunk in self.kept:
+            if at >= last:
+                break
+            if at + len(chunk) > first:
+                parts.append(chunk[max(0, first - at) : last - at])
+            at += len(chunk)
+        return b"".join(parts)
+
     def forget_before(self, offset: int) -> None:
         """Drop the speech before byte `offset`. A chunk that reaches beyond it stays."""
         passed = 0
