@@ -1,8 +1,8 @@
 """The tones of a telephone's keys (DTMF), which the model sends with `send_dtmf`.
 
-Frequencies are those of ITU-T Q.23, exact to 8 kHz sampling. Levels and lengths are ones that every receiver in the table
-of ITU-T Q.24 has to accept: -9 dBm0 for the higher frequency of a pair, 2 dB less for the lower one, because lines damp
-high frequencies more; 100 ms of tone, and 100 ms of silence after it. Both are whole frames.
+Frequencies are those of ITU-T Q.23. Levels and lengths are ones that every receiver in the table of ITU-T Q.24 has to
+accept: -9 dBm0 for the higher frequency of a pair, 2 dB less for the lower one, because lines damp high frequencies
+more; 100 ms of tone, and 100 ms of silence after it. Both are whole frames.
 
 Tones play whole. They wait until the line is silent, and an interruption waits until they were heard: half a sequence
 would reach the wrong extension.
@@ -43,7 +43,7 @@ PARAMETERS: Final[dict[str, Any]] = {
 }
 # What the model is told of other digits.
 WRONG: Final = "digits has 1 to 64 keys: 0 to 9, *, #, A to D, or w for a pause"
-# Keys of one call: 13 s.
+# Keys of one call: 13 s, and 32 s of pauses at most.
 DIGITS_MAX: Final = 64
 # The speech before them, and all tones, are heard by then.
 DEADLINE_NS: Final = 180_000_000_000
