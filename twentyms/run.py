@@ -92,6 +92,8 @@ def _simulated(settings: Settings) -> int:
         # Where `twentyms calls` looks.
         "DATA_DIR": str(settings.data_dir),
     }
+    if settings.agent_file == here.RESTAURANT:
+        env["AGENT_FILE"] = str(here.RESTAURANT)
     model = ("--embedded", settings.simulated_model)
     try:
         with Stack(env=env, model=model, directory=here.directory()) as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from callbook.database import place, url_of
 from gateway.core.twiml import VOICE_PATH
@@ -11,12 +12,21 @@ from gateway.phone.phone import is_on
 from gateway.port import is_private, listen_host
 from shared.settings import Settings
 
+from . import here
+
+# What the simulated model does, by SIMULATED_MODEL.
+_SIMULATED: Final = {"talk": "follows a script and calls the agent's tools for real", "parrot": "repeats what you say"}
+_ADVICE: Final = "  (`twentyms new my-agent` makes one of your own)"
+
 
 def as_run(settings: Settings) -> Settings:
     """The settings with which `twentyms run` starts the gateway.
 
-    Without Twilio's token only this machine can call, unless PUBLIC_URL or ALLOW_UNSIGNED says that others shall.
+    Without Twilio's token only this machine can call, unless PUBLIC_URL or ALLOW_UNSIGNED says that others shall. The
+    simulated model follows the script of the restaurant's agent where no other agent is set.
     """
+    if not settings.openai_api_key and not settings.agent_file and not settings.agents_dir:
+        settings = settings.model_copy(update={"agent_file": here.RESTAURANT})
     others_call = settings.openai_api_key and (settings.public_url or settings.allow_unsigned == "on")
     if settings.twilio_auth_token or others_call:
         return settings
@@ -77,13 +87,13 @@ def _webhook(settings: Settings) -> str:
 def _agent(settings: Settings, directory: Path) -> str:
     for path in (settings.agents_dir, settings.agent_file):
         if path is not None:
-            return str(path.relative_to(directory) if path.is_relative_to(directory) else path)
-    return "the shipped one (`twentyms new my-agent` makes one of your own)"
+            text = str(path.relative_to(directory) if path.is_relative_to(directory) else path)
+            return f"{text}{_ADVICE if path == here.RESTAURANT else ''}"
+    return f"the shipped one{_ADVICE}"
 
 
 def _model(settings: Settings) -> str:
     if settings.openai_api_key:
         where = f" at {settings.openai_base_url}" if settings.openai_base_url else ""
         return f"{settings.openai_realtime_model}{where}"
-    what = {"talk": "follows a script", "parrot": "repeats what you say"}
-    return f"simulated, {what[settings.simulated_model]}: OPENAI_API_KEY is not set"
+    return f"simulated, {_SIMULATED[settings.simulated_model]}: OPENAI_API_KEY is not set"

@@ -217,7 +217,9 @@ class Call:
     def caller_audio(self, data: bytes, at_ns: int) -> None:
         """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
         self.caller_heard_ns = at_ns
-        self.conversation.caller.take(data)
+        commands = self.conversation.hear(data, at_ns, self._shell.now_ns)
+        if commands:
+            self._carry_out(commands)
         if self._session is not None:
             self._session.hear(data)
 

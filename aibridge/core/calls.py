@@ -49,6 +49,7 @@ from .call_config import CallConfigError
 from .conversation import Conversation
 from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
+from .near_ear.detection import Detectors
 from .reporter import Reporter
 from .rules import Rules
 from .shell import Shell
@@ -68,6 +69,8 @@ class Setup:
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
+    # None: this machine has none, and no call has a near ear.
+    detectors: Detectors | None = None
 
 
 @dataclass(frozen=True)
@@ -346,6 +349,7 @@ class Calls:
             plan=plan,
             agent=agent.told(),
             tools=self._shell.tools(agent),
+            detectors=setup.detectors,
         )
         reporter = Reporter(
             self._shell,

@@ -115,12 +115,28 @@ class Interruption:
 
     # When the model heard the caller begin.
     at_ns: int
-    # When the AI fell silent at the ear; `at_ns` when nothing was being heard.
+    # When the AI fell silent at the ear: before `at_ns` if the near ear had paused it. `at_ns` when nothing was heard.
     silent_ns: int
     # It waited for the end of greeting protection, or of the recording notice.
     protected: bool
     # The model was still making the response, and was told to stop.
     cancelled: bool
+    # The caller's first sound, and when it paused the line; 0: unknown, and not paused.
+    onset_ns: int = 0
+    paused_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hesitation:
+    """A sound that might have been an interruption. Times are ns, monotonic."""
+
+    # "unconfirmed": it paused the line, and the model did not report it. "echo": the model reported it, and it was the
+    # AI's own voice.
+    kind: Literal["unconfirmed", "echo"]
+    onset_ns: int
+    # From when to when the line was paused; for an echo, the model's report.
+    from_ns: int
+    until_ns: int
 
 
 def cut_text(text: str, share: float) -> str:
@@ -140,6 +156,7 @@ class History:
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
+    hesitations: list[Hesitation] = field(default_factory=list)
     # Responses whose tokens are known, and the tokens of all of them.
     responses: int = 0
     usage: Usage = field(default_factory=Usage)

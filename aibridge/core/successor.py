@@ -17,6 +17,7 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
+from .early_pause import NearEvent
 from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
@@ -33,6 +34,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "making": lambda talk: talk.making,
     "line": lambda talk: talk.playout.chart,
     "floor": lambda talk: talk.floor,
+    "near": lambda talk: talk.near,
     "notice": lambda talk: talk.notice,
     "greeting": lambda talk: talk.greeting,
     "owed": lambda talk: talk.asking.chart,
@@ -162,7 +164,7 @@ def successor(
     talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
     talk.numbers.tool_call = talk.tools.last + NUMBERS_AHEAD
     # An answer to a withdrawal went to the predecessor.
-    commands = talk.playout.step(LineEvent.ANSWERED)
+    commands = talk.playout.step(LineEvent.ANSWERED, now_ns)
     if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
         (number, _, paced, _, _), _ = in_line[-1]
         scrapped = talk.utterances.get(number)
@@ -219,10 +221,11 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
     spoke = story.has_spoken or any(u.number > line.last_utterance for u in talk.utterances.open())
     purpose = cast(Purpose, story.purpose or "answer")
     is_asked, is_active = talk.making.state is Making.REQUESTED, talk.making.state is Making.ACTIVE
-    is_speaking, last = talk.floor.state is not Floor.QUIET, talk.history.turns[-1:]
+    is_speaking, last = talk.floor.state not in (Floor.QUIET, Floor.ECHOING), talk.history.turns[-1:]
     if any(u.number > line.last_utterance for u in talk.utterances.open()):
         talk.asking.step(OwedEvent.FORGIVEN, now_ns)  # an answer has begun since
     commands = talk.leave_session(now_ns, spoke=spoke, is_complete=spoke and not was_making)
+    commands += talk.step_near(NearEvent.ENDS, now_ns)  # this worker's near ear has heard nothing yet
     if was_making and purpose != "notice":
         talk.asking.owe("continue", now_ns)
     elif is_asked or (is_active and not spoke and not (last and last[0].role == "tool")):

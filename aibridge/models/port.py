@@ -254,6 +254,13 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class ForgetTurn:
+    """The caller said nothing: the turn is an echo of the AI."""
+
+    turn: int
+
+
+@dataclass(frozen=True)
 class Tell:
     """Words that were said before this session, or outside of it; or a note about the call, which nobody said.
 
@@ -305,7 +312,9 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+ModelCommand = (
+    Ask | Cancel | Truncate | Forget | ForgetTurn | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+)
 
 
 class Model(Protocol):

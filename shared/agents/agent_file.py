@@ -43,6 +43,11 @@ class AgentRules(msgspec.Struct, frozen=True):
     greeting_protect_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     barge_in: Literal["withdraw", "drain", "clear"] | None = None
     barge_in_confirm_ms: Annotated[int, msgspec.Meta(ge=0, le=2_000)] | None = None
+    barge_in_early: Literal["on", "off"] | None = None
+    barge_in_early_ms: Annotated[int, msgspec.Meta(ge=100, le=2_000)] | None = None
+    barge_in_short_ms: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
+    barge_in_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    echo_guard: Literal["on", "off"] | None = None
     lead_ms: LeadMs | None = None
     lead_min_ms: LeadMs | None = None
     lead_max_ms: LeadMs | None = None

@@ -87,6 +87,8 @@ def client_event_about(command: ModelCommand, about: Any) -> RealtimeClientEvent
             }
         case port.Forget():
             return {"type": "conversation.item.delete", "item_id": about[0]}
+        case port.ForgetTurn():
+            return {"type": "conversation.item.delete", "item_id": about}
         case port.AnswerTool(_, output):
             return _tool_output(about, output)
         case _:

@@ -194,6 +194,8 @@ class Translator:
                     command = port.Truncate(number, 0)
             case port.Truncate(number):
                 about = self._utterances.key(number)
+            case port.ForgetTurn(number):
+                about = self._turns.key(number)
             case port.AnswerTool(number):
                 about = self._tool_calls.key(number)
             case _:

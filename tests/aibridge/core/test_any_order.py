@@ -11,10 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
 from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
+from aibridge.core.early_pause import Near
 from aibridge.core.greeting_protection import Opening
 from aibridge.core.keypad import KeypadRules
+from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
+from aibridge.core.timers import Due
 from aibridge.core.tools import Reply, ToolRule
 from aibridge.models.port import (
     AnswerTaken,
@@ -50,6 +53,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         mode=st.sampled_from(["withdraw", "drain", "clear"]),
         confirm_ms=st.sampled_from([0, 200]),
+        early_ms=st.sampled_from([0, 500]),
         protect_ms=st.sampled_from([0, 500]),
         keys_interrupt=st.booleans(),
         script=st.sampled_from(
@@ -63,10 +67,11 @@ class AnyOrder(RuleBasedStateMachine):
             ]
         ),
     )
-    def begin(self, mode, confirm_ms, protect_ms, keys_interrupt, script) -> None:
+    def begin(self, mode, confirm_ms, early_ms, protect_ms, keys_interrupt, script) -> None:
         rules = Rules(
             barge_in=mode,
             confirm_ns=confirm_ms * MS,
+            early_ns=early_ms * MS,
             protect_ns=protect_ms * MS,
             renew_ns=60_000 * MS,
             keypad=KeypadRules(interrupts=keys_interrupt),
@@ -205,6 +210,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.event(CallerWords(number, words))
         self.look()
 
+    @rule(happens=st.sampled_from(["begins", "ends", "echoes"]), sound=st.sampled_from(list(Sound)))
+    def near_ear(self, happens, sound) -> None:
+        if happens == "begins":
+            self.bench.first_sound()
+        elif happens == "ends":
+            self.bench.sound_ends(sound)
+        else:
+            self.bench.near_ear.last = sound
+        self.look()
+
     # --- the line ---
 
     @rule(number=NUMBERS)
@@ -281,7 +296,12 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_line_pauses_only_for_an_interruption_to_be_confirmed(self) -> None:
         if hasattr(self, "bench") and not self.bench.talk.ended:
-            assert self.bench.talk.playout.is_paused == (self.bench.talk.floor.state is Floor.CONFIRMING)
+            talk = self.bench.talk
+            confirms, is_early = talk.floor.state is Floor.CONFIRMING, talk.near.state in (Near.PAUSED, Near.ENDED)
+            assert talk.playout.is_paused == (confirms or is_early)
+            assert not (confirms and is_early)
+            assert not is_early or talk.timers.is_set(Due.REPORT)
+            assert not confirms or talk.timers.is_set(Due.CONFIRM)
 
     def teardown(self) -> None:
         """Without further events the conversation comes to rest: no timer is set for ever."""
