@@ -50,6 +50,8 @@ ECHO_MS: Final = (60, 200, 350)
 SPOKEN_MS: Final = 900
 # Between the beginnings of two calls.
 RAMP_S: Final = 0.06
+# So many interruptions are named.
+SLOWEST: Final = 6
 
 
 def main() -> None:
@@ -99,6 +101,8 @@ def interruptions(options: argparse.Namespace, env: dict[str, str]) -> list[str]
         f"{len(verdicts)} calls, {len(silent)} interruptions: from the first sound to silence p50 "
         f"{percentile(silent, 50):.0f} ms, p99 {percentile(silent, 99):.0f}, at most {silent[-1]:.0f}"
     )
+    slowest = sorted(found, key=lambda each: -each.after_ms)[:SLOWEST]
+    print("slowest: " + "; ".join(f"{each.after_ms:.0f} ms ({each.name})" for each in slowest))
     print(
         f"clears {sum(each.clears for each in verdicts)}; cancels a response {max(each.cancels for each in verdicts)} "
         f"at most; history error {max(each.history_error_ms for each in verdicts)} ms; damaged bytes "
