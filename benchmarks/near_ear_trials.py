@@ -106,7 +106,7 @@ class Trials:
     def onsets(
         self, name: str, *, noise: str = "", snr_db: int = 0, every: int = 1, echo: Samples | None = None
     ) -> Onsets:
-        """Every clip (or every third) over the AI, each at an instant of its own. The same seed gives the same instants."""
+        """Clips over the AI, each at an instant of its own. The same seed gives the same instants."""
         rng = np.random.default_rng(self._seed)
         delays_ms: list[float | None] = []
         false = 0

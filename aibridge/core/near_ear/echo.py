@@ -85,8 +85,10 @@ _LEAST_USUAL: Final = 0.25
 _TAIL: Final = (1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
-# Frames of loud speech that came back as nothing: then there is no echo; and there is none any more.
-_ABSENT_FRAMES: Final = 25
+# Frames of loud speech that came back as nothing, and how many precede them: then there is no echo; and there is none
+# any more.
+_ABSENT_AFTER: Final = 20
+_ABSENT_FRAMES: Final = 15
 _VANISHED_FRAMES: Final = 150
 
 
@@ -120,10 +122,10 @@ class EchoGuard:
         self._sound += frame
         self._levels.append(heard_level)
         self._loudness = loudness
-        if len(self._reference) > 2 * (LAGS + _SURE):
+        if len(self._reference) > LAGS + 2 * _SURE:
             del self._reference[: -(LAGS + _SURE)]
             del self._sound[:-_SURE]
-        if is_loud or len(self._levels) < _LEVELS or sum(self._levels) < _LEVELS * _LOUD:
+        if is_loud or len(self._levels) < _ABSENT_AFTER or sum(self._levels) < len(self._levels) * _LOUD:
             return
         self._absent += 1
         if self.known is Known.UNKNOWN and self._absent >= _ABSENT_FRAMES:
@@ -181,7 +183,8 @@ class EchoGuard:
         if self._evidence is None:
             self._evidence, self._weight = found, 1.0
         else:
-            self._evidence = array("h", [old - (old >> _FADES) + new for old, new in zip(self._evidence, found)])
+            pairs = zip(self._evidence, found, strict=True)
+            self._evidence = array("h", [old - (old >> _FADES) + new for old, new in pairs])
             self._weight = self._weight * (1 - 0.5**_FADES) + 1
         self._blocks += 1
         index, mean = self._likeliest()
