@@ -179,13 +179,13 @@ def _model() -> Iterator[Scenario]:
     yield Scenario(
         "model: a function call, interrupted",
         (Say(SHORT, AiSilent(ms=400)), Say(LONG, AiHeard(ms=900)), BYE),
-        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="hang_up"))),),
+        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="end_call"))),),
         virtual_only=True,
     )
     yield Scenario(
         "model: hangs up after its goodbye",
         (Say(SHORT, AiSilent(ms=400)), HangUp(AiSilent(ms=9_000))),
-        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="hang_up"))),),
+        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="end_call"))),),
         forced=(_CLOSED,),
         also=_ended_by_server,
     )

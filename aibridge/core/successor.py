@@ -141,6 +141,8 @@ def successor(
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
+    if talk.returned:
+        talk.back_from_transfer(now_ns)
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
         was_making |= not ended

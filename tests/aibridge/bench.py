@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from aibridge.core.built_in import BuiltIn
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
@@ -54,6 +55,7 @@ class Bench:
         script: Script | None = None,
         start: bool = True,
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
     ) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
@@ -63,6 +65,7 @@ class Bench:
             rng=random.Random(1),
             numbers=Numbers(),
             tools=tools,
+            built_in=built_in,
         )
         self.now = 0.0
         self.done: list[Command] = []
@@ -136,7 +139,7 @@ class Bench:
     def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
         self.event(Fault(kind, request))
 
-    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1) -> None:
+    def calls(self, name: str = "end_call", response: int = 1, tool_call: int = 1) -> None:
         """The model calls a tool."""
         self.event(ToolCalled(response, tool_call, name, "{}"))
 
