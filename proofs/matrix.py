@@ -35,7 +35,7 @@ def carry(scenario: Scenario, *, seed: int = 1) -> Result:
         fields["greeting_audio"] = clip("demo-congrats").audio
     agent = default_agent(fields)
     cell = Cell(agent=agent, rules=rules_of(agent, scenario.settings), tools=scenario.tools, seed=seed)
-    phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
+    phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms, callees=scenario.callees)
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
     cell.run_out()
@@ -60,7 +60,7 @@ def main() -> None:
     scenarios = [each for each in all_scenarios() if arguments.only in each.name]
     began = time.monotonic()
     if arguments.live:
-        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools)]
+        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools or each.callees)]
         rows = live(real, tolerance_ms=TOLERANCE_MS)
     else:
         rows = virtual(scenarios)

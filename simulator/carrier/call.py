@@ -19,6 +19,7 @@ import msgspec
 from shared.audio import FRAME_MS, FRAME_NS
 
 from .caller import Caller, Said, line_audio
+from .dial import LegRecord
 from .ear import Ear, EarRecord
 
 # Error codes of Twilio's debugger.
@@ -100,9 +101,10 @@ class CallRecord:
     sent_ns: array[int] = field(default_factory=lambda: array("q"))
     # The seed of the line noise between the caller's words; None: silence.
     noise_seed: int | None = None
-    # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
+    # Filled in by the shell: how the call ended, the verbs of its TwiML and their legs, and the lateness of the shell.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
+    legs: tuple[LegRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
 
     def sent_audio(self) -> bytes:
