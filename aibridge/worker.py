@@ -258,7 +258,9 @@ class Worker:
 
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         number, name, arguments = str(command.tool_call), command.name, command.arguments
-        self._tools_link.call(messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of))
+        self._tools_link.call(
+            messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of, command.digits)
+        )
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._tools_link.cancel(call_sid, str(tool_call))
@@ -268,7 +270,9 @@ class Worker:
 
     def _tool_answered(self, answer: messages.ToolAnswered) -> None:
         # The link answers at once when toolbox is away, and the conversation is in the middle of an event then.
-        self._loop.call_soon(self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output)
+        self._loop.call_soon(
+            self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output, answer.outcome
+        )
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         assert isinstance(session, Session)

@@ -123,14 +123,17 @@ class PathSamples(Base):
 
 
 class Turn(Base):
-    """What one side said. `heard_text` holds the words that the caller heard; of the caller's own words, all."""
+    """What one side said, or a call of a tool.
+
+    `heard_text` holds the words that the caller heard; of the caller's own words, and of a tool's answer, all.
+    """
 
     __tablename__ = "turns"
 
     call_sid: Mapped[str] = _of_call(primary_key=True)
     item_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int]
-    # "caller" or "ai"
+    # "caller", "ai" or "tool"
     role: Mapped[str]
     began_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -139,6 +142,9 @@ class Turn(Base):
     spoken_ms: Mapped[int]
     heard_ms: Mapped[int]
     interrupted: Mapped[bool]
+    tool: Mapped[str] = mapped_column(server_default="")
+    arguments: Mapped[str] = mapped_column(server_default="")
+    outcome: Mapped[str] = mapped_column(server_default="")
 
 
 class Interruption(Base):

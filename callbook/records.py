@@ -204,6 +204,9 @@ class Records:
             spoken_ms=fact.spoken_ms,
             heard_ms=fact.heard_ms,
             interrupted=fact.interrupted,
+            tool=fact.tool,
+            arguments=_clean(fact.arguments),
+            outcome=fact.outcome,
         )
 
     def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:

@@ -94,7 +94,7 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     call_sid: str
     item_id: str  # the model's; names the turn within the call
     number: int  # its place in the conversation
-    role: str  # "caller" or "ai"
+    role: str  # "caller", "ai", "tool" or "keys"
     began_ms: int  # 0: never heard
     ended_ms: int  # 0: not yet
     text: str  # all words; "" without a transcript
@@ -102,6 +102,10 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     spoken_ms: int  # audio that the model made; 0 for the caller
     heard_ms: int  # of that
     interrupted: bool
+    # The tool's; `text` is its answer.
+    tool: str = ""
+    arguments: str = ""  # JSON
+    outcome: str = ""  # one of TOOL_OUTCOMES; "": it did not answer
 
 
 class Interruption(Message, frozen=True, array_like=True, tag=76):

@@ -74,7 +74,10 @@ def _whole(call: dict[str, Any]) -> list[str]:
     lines.append("")
     for turn in call["turns"]:
         cut = " [interrupted]" if turn["interrupted"] else ""
-        lines.append(f"{turn['role']:>6}: {turn['heard_text'] or '(not written down)'}{cut}")
+        words = turn["heard_text"] or "(not written down)"
+        if turn["role"] == "tool":
+            words = f"{turn['tool']} {turn['arguments']} [{turn['outcome'] or 'not answered'}] {turn['text']}"
+        lines.append(f"{turn['role']:>6}: {words}{cut}")
     for dial in call["dials"]:
         who = "" if not dial["caller_left"] else ", the caller hung up"
         spoke = "" if dial["duration_s"] is None else f", {dial['duration_s']} s"

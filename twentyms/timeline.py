@@ -90,7 +90,7 @@ def draw(call: dict[str, Any], path: Path) -> None:
                 bad = "bad" if gaps or stream["end_reason"] == "lost" else "soft"
                 _note(axes, at(stream["ended_at"]), f"{stream['end_reason']}{gaps}", bad, row=2, left=True)
         axes.set_xlim(0, length_s)
-        axes.set_ylim(-0.55, 2.65)
+        axes.set_ylim(-0.8, 2.65)
         axes.set_yticks(list(_LANES.values()), ["caller", "AI, heard", "model, line"], fontweight="bold")
         below.set_xlabel("seconds since the call began")
         axes.grid(axis="x", color="#e3e7ed", linewidth=0.6)
@@ -133,6 +133,10 @@ def _path(axes: Axes, path: list[dict[str, Any]], at: Any, length_s: float) -> N
 
 def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_per_s: float) -> None:
     """`next_s`: when the AI speaks again; what it would have gone on to say is drawn no further."""
+    if turn["role"] == "tool":
+        text = f"{turn['tool']}: {turn['outcome'] or 'not answered'}"
+        _note(axes, at(turn["began_at"]), text, "soft" if turn["outcome"] == "done" else "bad", row=3)
+        return
     role = "ai" if turn["role"] == "ai" else "caller"
     y, colour = _LANES[role], _COLOURS[role]
     start = at(turn["began_at"])
@@ -152,7 +156,8 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
-    text, room = turn["heard_text"] or turn["text"], int(max(stop - start, 1.0) * letters_per_s)
+    text = f"keys: {turn['text']}" if turn["role"] == "keys" else turn["heard_text"] or turn["text"]
+    room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
 

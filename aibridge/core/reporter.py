@@ -130,6 +130,7 @@ class Reporter:
         return self._turn(turn, heard, turn.words_of(heard))
 
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
+        tool = turn.tool
         return TurnFact(
             self._call_sid,
             turn.key,
@@ -137,9 +138,10 @@ class Reporter:
             turn.role,
             self._shell.unix_ms(turn.started_ns) if turn.started_ns else 0,
             self._shell.unix_ms(turn.ended_ns) if turn.ended_ns else 0,
-            turn.shown_text,
+            turn.text,
             heard_text,
             ms_of(turn.received_bytes),
             ms_of(heard_bytes),
             turn.interrupted,
+            *((tool.name, tool.arguments, tool.outcome) if tool is not None else ()),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from shared.plan import HangUp
 
-from ..models.port import AnswerTool, ToolCalled
+from ..models.port import AnswerTool, Purpose, ToolCalled
 from . import built_in
 from .barge_in import Floor
 from .built_in import END_CALL, TRANSFER_CALL
@@ -51,7 +52,7 @@ class ToolEvents(Regions):
             return self._transfer(event, response.number, now_ns)
         rule = self._tool_rules.get(event.name)
         if rule is None:
-            self._reply(now_ns)
+            self.reply(now_ns)
             return [self._answer(event.tool_call, error("no such function"))]
         call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response.number)
         if call is None:
@@ -60,13 +61,13 @@ class ToolEvents(Regions):
         self._plan_overdue()
         if rule.filler_after_ns and not self.timers.is_set(Due.FILLER):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
-        return [CallTool(call.number, call.name, call.arguments)]
+        return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
 
     def _transfer(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
         name = built_in.argument(event.arguments, "destination")
         destination = self.built_in.transfers.get(name)
         if destination is None:
-            self._reply(now_ns)
+            self.reply(now_ns)
             return [self._answer(event.tool_call, error("there is no such destination"))]
         self.order = built_in.dial(destination, self.plan)
         return self._give_order(event, response, built_in.CONNECTING, now_ns)
@@ -78,7 +79,7 @@ class ToolEvents(Regions):
             return []
         self.goodbye.step(GoodbyeEvent.ORDERED)
         call.chart.step(ToolEvent.ANSWERED)
-        call.output = output
+        call.output, call.outcome = output, "done"
         self.history.tool_called(call, now_ns)
         self.history.tool_answered(call, now_ns)
         return [AnswerTool(call.number, output)]
@@ -87,7 +88,9 @@ class ToolEvents(Regions):
         """The caller is back from the transfer that the model called: its answer is how that went."""
         for turn in reversed(self.history.turns):
             if turn.tool is not None and turn.tool.output == built_in.CONNECTING:
-                turn.tool.output = msgspec.json.encode({"ok": False, "state": why_back(self.returned)}).decode()
+                has_spoken = self.returned in ("completed", "answered")
+                turn.tool.outcome = "done" if has_spoken else "failed"
+                turn.tool.output = msgspec.json.encode({"ok": has_spoken, "state": why_back(self.returned)}).decode()
                 self.history.tool_answered(turn.tool, now_ns)
                 return
 
@@ -98,21 +101,24 @@ class ToolEvents(Regions):
     def call_again(self) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
         self._plan_overdue()
-        return [CallTool(call.number, call.name, call.arguments, call.asked_of) for call in self.tools.running()]
+        return [
+            CallTool(call.number, call.name, call.arguments, call.asked_of, self.keypad.entered)
+            for call in self.tools.running()
+        ]
 
-    def on_tool_answered(self, number: int, output: str, now_ns: int) -> list[Command]:
+    def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""
         call = self.tools.get(number)
         if call is None or self.ended:
             return []
-        return self._step_tool(call, ToolEvent.ANSWERED, output, now_ns)
+        return self._step_tool(call, ToolEvent.ANSWERED, output, outcome, now_ns)
 
     def tools_overdue(self, now_ns: int) -> list[Command]:
         """toolbox has not answered in time."""
         commands: list[Command] = []
         for call in self.tools.overdue(now_ns):
             self._metrics.tools_overdue.inc()
-            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), now_ns)
+            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), "unknown", now_ns)
         self._plan_overdue()
         return commands
 
@@ -122,19 +128,23 @@ class ToolEvents(Regions):
         commands: list[Command] = []
         for call in list(self.tools.running()):
             if call.ends_at_speech:
-                commands += self._step_tool(call, ToolEvent.CALLED_OFF, error("the caller interrupted"), now_ns)
+                commands += self._step_tool(
+                    call, ToolEvent.CALLED_OFF, error("the caller interrupted"), "cancelled", now_ns
+                )
         return commands
 
     def tools_lost(self, now_ns: int) -> None:
         """The session is gone. What runs goes on, and the next session is told."""
         self.tools.lost()
+        self.keypad.unconfirmed.clear()
         self._owe_reply(ReplyEvent.LOST, now_ns)
 
     def response_began(self, now_ns: int, *, was_asked: bool) -> None:
-        """A response that the model began by itself does not know the answers that crossed its beginning."""
-        if self.tools.unconfirmed and not was_asked:
+        """A response that the model began by itself does not know the answers and keys that crossed its beginning."""
+        if (self.tools.unconfirmed or self.keypad.unconfirmed) and not was_asked:
             self._owe_reply(ReplyEvent.ANSWERED_DURING_RESPONSE, now_ns)
         self.tools.unconfirmed.clear()
+        self.keypad.unconfirmed.clear()
 
     def response_over(self, now_ns: int) -> None:
         """A response ended that could not know the answers that came meanwhile."""
@@ -147,12 +157,13 @@ class ToolEvents(Regions):
         if any(self.tools.running()) and is_silent and self.floor.state is Floor.QUIET:
             self.asking.step(OwedEvent.OWE_FILLER, now_ns)
 
-    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, now_ns: int) -> list[Command]:
+    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, outcome: str, now_ns: int) -> list[Command]:
         commands: list[Command] = []
         acts = call.chart.step(event)
         if not acts:
             return commands
         call.output = output if len(output) <= OUTPUT_MAX else error("the answer is too long")
+        call.outcome = outcome
         self.history.tool_answered(call, now_ns)
         if not any(self.tools.running()):
             self.timers.cancel(Due.FILLER)
@@ -167,25 +178,28 @@ class ToolEvents(Regions):
                     if self.sessions.is_live:  # else the history tells it
                         commands += self._truth.tell_answer(call)
         if not self.tools.siblings_run(call):
-            self._reply(now_ns)
+            self.reply(now_ns)
         return commands
 
     def _answer(self, number: int, output: str) -> Command:
         self.tools.unconfirmed.add(number)
         return AnswerTool(number, output)
 
-    def _reply(self, now_ns: int) -> None:
-        """All tools of a response are answered: the model shall speak about it once."""
+    def reply(self, now_ns: int, *, over: Sequence[Purpose] = ("filler",)) -> None:
+        """All tools of a response are answered, or keys were entered: the model shall speak about it once.
+
+        That replaces what is owed of the purposes in `over`.
+        """
         if self.floor.state is not Floor.QUIET:
             event = ReplyEvent.ANSWERED_DURING_SPEECH
         elif self.making.state is not Making.IDLE or self.asking.chart.state is Owed.EXPECTED:
             event = ReplyEvent.ANSWERED_DURING_RESPONSE
         else:
             event = ReplyEvent.ANSWERED
-        self._owe_reply(event, now_ns)
+        self._owe_reply(event, now_ns, over)
 
-    def _owe_reply(self, event: ReplyEvent, now_ns: int) -> None:
-        if self.tools.reply.step(event) and self.asking.purpose() in (None, "filler"):
+    def _owe_reply(self, event: ReplyEvent, now_ns: int, over: Sequence[Purpose] = ("filler",)) -> None:
+        if self.tools.reply.step(event) and self.asking.purpose() in (None, *over):
             self.asking.owe("answer", now_ns)
 
     def _plan_overdue(self) -> None:

@@ -120,7 +120,7 @@ class VirtualWorker(Process):
 
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         def answered(output: str) -> None:
-            self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output))
+            self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output, "done"))
 
         self._toolbox.ask((call_sid, command.tool_call), command.name, answered)
 

@@ -117,6 +117,19 @@ def test_attempts_to_connect_the_caller_are_read_back_with_how_they_went(engine,
     assert (first["caller_left"], second["caller_left"]) == (False, True)
 
 
+def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine, records):
+    tool = Turn(SID, "tool-1", 3, "tool", T0, T0 + 90, "Booked.", "Booked.", 0, 0, False, "book", '{"n":2}', "done")
+    write(engine, records, noted([*facts_of(), tool]))
+    turn = read(engine)["turns"][-1]
+    assert (turn["role"], turn["tool"], turn["arguments"], turn["outcome"], turn["text"]) == (
+        "tool",
+        "book",
+        '{"n":2}',
+        "done",
+        "Booked.",
+    )
+
+
 def test_lead_and_path_are_read_back_in_order_and_an_hour_of_them_is_small(engine, records):
     minute = tuple((1_000 * n, 120 + n % 7 * 10, 40, 180 - n, n % 2 * 30) for n in range(60))
     hour = [StreamPath(SID, "MZ1", T0 + 60_000 * n, minute) for n in range(60)]

@@ -129,12 +129,15 @@ function turns(call, timeline) {
       const button = document.createElement("button");
       button.className = turn.role;
       const words = document.createElement("span");
-      words.append(turn.heard_text || (turn.text ? "" : "(not written down)"));
+      const isTool = turn.role === "tool";
+      words.append(isTool ? `${turn.tool} ${turn.arguments} → ${turn.text || "…"}` : turn.heard_text || (turn.text ? "" : "(not written down)"));
       const rest = turn.text.slice(turn.heard_text.length);
       if (turn.role === "ai" && rest.trim()) words.append(element("del", rest));
-      const cut = turn.interrupted ? `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard` : "";
+      const took = isTool && turn.ended_at ? `${turn.outcome}, ${ms(seconds(turn.began_at, turn.ended_at) * 1000)}` : "";
+      const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
+      const cut = took || (turn.interrupted ? heard : "");
       const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
-      button.append(element("time", at), element("b", turn.role === "ai" ? "AI" : "Caller"), words, element("small", cut));
+      button.append(element("time", at), element("b", { ai: "AI", caller: "Caller", keys: "Keys", tool: "Tool" }[turn.role]), words, element("small", cut));
       button.onclick = () => turn.began_at && timeline.show(turn);
       item.append(button);
       return item;

@@ -1,7 +1,7 @@
 // One call on a canvas: caller, AI, the events of model and line, and lead and path. Times are seconds since the call
 // began.
 
-const LANES = { caller: 60, ai: 150, events: 258, path: 376 };
+const LANES = { caller: 60, ai: 150, events: 258, tools: 292, path: 400 };
 const HALF = 38;
 const PATH_HEIGHT = 80;
 const LEFT = 96;
@@ -193,7 +193,18 @@ export class Timeline {
     return next ? this.at(next.began_at) : this.length;
   }
 
+  // A bar below the events: from the model's call to the answer.
+  tool(pen, turn) {
+    const began = this.at(turn.began_at);
+    const x = this.x(began);
+    const width = Math.max(3, this.x(turn.ended_at ? this.at(turn.ended_at) : this.length) - x);
+    pen.fillStyle = this.colour(turn.outcome === "done" ? "soft" : "bad");
+    pen.fillRect(x, LANES.tools, width, 4);
+    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, 240);
+  }
+
   turn(pen, turn, before, next) {
+    if (turn.role === "tool") return this.tool(pen, turn);
     const y = LANES[turn.role === "ai" ? "ai" : "caller"];
     const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
     const began = this.at(turn.began_at);
@@ -217,7 +228,8 @@ export class Timeline {
       pen.globalAlpha = 1;
     }
     if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
-    this.words(pen, turn.heard_text || turn.text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
+    const text = turn.role === "keys" ? `keys: ${turn.text}` : turn.heard_text || turn.text;
+    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       this.words(pen, heard, x + 6, y + HALF - 5, to - x - 10);

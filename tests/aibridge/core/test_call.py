@@ -125,6 +125,6 @@ def test_a_tool_is_asked_for_after_the_story_knows_of_it_and_of_the_toolbox_that
     assert desk.called == [("CA1", CallTool(1, "look", "{}"))]
     told, _ = story.decode(desk.memory())
     assert [(said.role, said.name, said.asked_of) for said in told.turns] == [("tool", "look", 7)]
-    desk.call.tool_answered(1, "sunny")
+    desk.call.tool_answered(1, "sunny", "done")
     told, _ = story.decode(desk.memory())
-    assert [(said.text, bool(said.ended_ms)) for said in told.turns] == [("sunny", True)]
+    assert [(said.text, said.outcome, bool(said.ended_ms)) for said in told.turns] == [("sunny", "done", True)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aibridge.core.history import History, Interruption
 from aibridge.core.reporter import Reporter
+from aibridge.core.tools import ToolRule, Tools
 from aibridge.core.utterances import Utterance
 from shared import facts
+from shared.metrics import Page, counter
 
 from .fake_shell import FakeShell
 
@@ -109,3 +111,22 @@ def test_a_record_names_the_model_that_the_session_reports():
     began = [fact for fact in noted if isinstance(fact, facts.ConversationBegan)]
     assert [(fact.model, fact.record) for fact in began] == [("m", True), ("simulated", False)]
     assert [fact.model for fact in noted if isinstance(fact, facts.ModelUsage)] == ["simulated"]
+
+
+def test_a_tool_is_noted_with_arguments_answer_and_outcome_when_it_has_answered_or_the_call_is_over():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    tools = Tools(Page.in_memory([counter("illegal", "")]).counter("illegal"))
+    answered, unanswered = (tools.begin(n, "book", '{"people":2}', ToolRule(9 * S), S, response=1) for n in (1, 2))
+    history.tool_called(answered, S)
+    history.tool_called(unanswered, S)
+    answered.output, answered.outcome = "Booked.", "done"
+    history.tool_answered(answered, 2 * S)
+    one.sweep()
+    one.ended(3 * S, "stop")
+    found = [
+        (each.role, each.tool, each.arguments, each.outcome, each.text)
+        for each in noted
+        if isinstance(each, facts.Turn)
+    ]
+    assert found == [("tool", "book", '{"people":2}', "done", "Booked."), ("tool", "book", '{"people":2}', "", "")]
