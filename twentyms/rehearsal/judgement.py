@@ -144,7 +144,8 @@ def _of_tool(expected: ExpectedTool, tools: Sequence[ToolUse]) -> Iterator[str]:
     if len(right) > expected.times or (fitting and len(fitting) == len(right)):
         yield f"{wanted} was called {len(right)} times, not {expected.times}"
     elif fitting:
-        yield f'{wanted} ended with "{fitting[0].outcome or "no answer"}", not "{expected.outcome}": {fitting[0].answer}'
+        was = fitting[0].outcome or "no answer"
+        yield f'{wanted} ended with "{was}", not "{expected.outcome}": {fitting[0].answer}'
     elif named:
         yield f"{wanted} was called with {json.dumps(named[0].arguments)}"
     else:

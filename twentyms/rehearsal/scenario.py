@@ -41,7 +41,13 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def trigger(self) -> Trigger:
         ms = USUAL_MS[self.when] if self.ms is None else self.ms
-        return {"after": AiSilent, "into": AiHeard, "silence": Wait}[self.when](ms)
+        match self.when:
+            case "after":
+                return AiSilent(ms)
+            case "into":
+                return AiHeard(ms)
+            case "silence":
+                return Wait(ms)
 
 
 class ExpectedTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
