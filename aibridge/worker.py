@@ -258,7 +258,9 @@ class Worker:
 
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         number, name, arguments = str(command.tool_call), command.name, command.arguments
-        self._tools_link.call(messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of))
+        self._tools_link.call(
+            messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of, command.digits)
+        )
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._tools_link.cancel(call_sid, str(tool_call))

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from shared.process import ConfigError
 from shared.settings import Settings, misspelt
@@ -65,10 +66,23 @@ def _become_honcho(settings: Settings) -> None:
     os.execv(sys.executable, honcho)
 
 
+# What the simulated model does, by SIMULATED_MODEL.
+_SIMULATED: Final = {"talk": "follows a script, and calls the agent's tools for real", "parrot": "repeats its caller"}
+
+
+def _agent_line(settings: Settings) -> str:
+    if settings.agents_dir:
+        return f"The agents of {settings.agents_dir} answer."
+    if settings.agent_file:
+        return f"The agent of {settings.agent_file} answers."
+    return f"The agent of {here.RESTAURANT} answers. AGENT_FILE names another one."
+
+
 def _simulated(settings: Settings) -> int:
     port = settings.gateway_port
     print(
-        "OPENAI_API_KEY is not set: starting with the simulated model, which speaks recorded sentences.\n"
+        f"OPENAI_API_KEY is not set: starting with the simulated model, which {_SIMULATED[settings.simulated_model]}.\n"
+        f"{_agent_line(settings)}\n"
         f"Open http://localhost:{port}/ in a browser and call it.\n"
         f"Unsigned calls are taken on http://127.0.0.1:{port}/twilio/voice, from this machine only. Ctrl-C ends it.",
         flush=True,
@@ -88,6 +102,8 @@ def _simulated(settings: Settings) -> int:
         # Where `twentyms calls` looks.
         "DATA_DIR": str(settings.data_dir),
     }
+    if not settings.agent_file and not settings.agents_dir:
+        env["AGENT_FILE"] = str(here.RESTAURANT)
     model = ("--embedded", settings.simulated_model)
     try:
         with Stack(env=env, model=model, directory=here.directory()) as stack:

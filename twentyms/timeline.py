@@ -153,7 +153,8 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
-    text, room = turn["heard_text"] or turn["text"], int(max(stop - start, 1.0) * letters_per_s)
+    text = f"keys: {turn['text']}" if turn["role"] == "keys" else turn["heard_text"] or turn["text"]
+    room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
 

@@ -47,6 +47,7 @@ from .commands import (
     PauseSpeech,
     ResumeSpeech,
     Speak,
+    TellStory,
     UseSession,
     WithdrawSpeech,
 )
@@ -68,6 +69,7 @@ RareCommand = (
     | UseSession
     | CallTool
     | CancelTool
+    | TellStory
     | EndCall
 )
 # After these events the memory for a successor has changed.
@@ -106,6 +108,8 @@ class Call:
         self._logged_error = False
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
+        # Keys that were pressed meanwhile, with their times.
+        self._early_keys: list[tuple[str, int]] = []
         # The hash of the memory that the gateway has.
         self._kept = 0
         # The last EndCall, for a gateway that takes over.
@@ -150,6 +154,9 @@ class Call:
         now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
         self._meet_session()
+        for key, at_ns in self._early_keys:
+            self.key(key, at_ns)
+        self._early_keys.clear()
 
     def _meet_session(self) -> None:
         """Report the dialled session's outcome before the conversation began."""
@@ -210,9 +217,18 @@ class Call:
     def caller_audio(self, data: bytes, at_ns: int) -> None:
         """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
         self.caller_heard_ns = at_ns
-        self.conversation.caller.take(data)
+        commands = self.conversation.hear(data, at_ns, self._shell.now_ns)
+        if commands:
+            self._carry_out(commands)
         if self._session is not None:
             self._session.hear(data)
+
+    def key(self, key: str, at_ns: int) -> None:
+        """The caller pressed a key at `at_ns`."""
+        if self._memory is not None:
+            self._early_keys.append((key, at_ns))
+            return
+        self._carry_out(self.conversation.key(key, at_ns, self._shell.now_ns))
 
     def model_event(self, session: Model, event: ModelEvent | SessionReady) -> None:
         if session is self._session:
@@ -318,6 +334,8 @@ class Call:
                 self._shell.call_tool(self.call_sid, self.agent.name, self.conversation.plan, command)
             case CancelTool(tool_call):
                 self._shell.cancel_tool(self.call_sid, tool_call)
+            case TellStory():
+                self.tell_memory()
             case EndCall(order, after_utterance, reason):
                 self._shell.log.info("call %s: ending (%s)", self.call_sid, reason)
                 self.end_call = messages.EndCall(self.call, order, after_utterance)

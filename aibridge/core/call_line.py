@@ -135,7 +135,9 @@ class CallLine:
         """The call has another media socket: the line continues where the caller's ear stopped, at `heard_ns`."""
         self._lost = LineLost(self.call, epoch, (), 0, 0, 0)
         self.base = (0, 0)
-        return self._restore(*heard_until(self._conversation.utterances.open(), heard_ns), is_moved=True)
+        open_utterances = self._conversation.utterances.open()
+        ear_ns = self._conversation.playout.ear_clock_ns(heard_ns)
+        return self._restore(*heard_until(open_utterances, ear_ns), is_moved=True)
 
     def _restore(
         self, paced: dict[int, int], finished: set[int], *, is_moved: bool = False

@@ -20,6 +20,7 @@ from shared.messages import (
     CallConfigured,
     CallEnded,
     CallerAudio,
+    CallerDtmf,
     CallOffered,
     CallOver,
     CallStarted,
@@ -48,6 +49,7 @@ from .call_config import CallConfigError
 from .conversation import Conversation
 from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
+from .near_ear.detection import Detectors
 from .reporter import Reporter
 from .rules import Rules
 from .shell import Shell
@@ -67,6 +69,8 @@ class Setup:
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
+    # None: this machine has none, and no call has a near ear.
+    detectors: Detectors | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,17 @@ class Calls:
                         self._shell.to_gateway(gateway, CallAdopted(call_sid))
                 self.gateways[gateway] = _Gateway(self._shell.now_ns, is_draining)
                 self._shell.tell_state(gateway)
-            case MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
+            case CallerDtmf() | MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
                 known = self.by_number.get(message.call)
                 if known is not None:
                     self._about_call(known, message)
 
-    def _about_call(self, call: Call, message: MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded) -> None:
+    def _about_call(
+        self, call: Call, message: CallerDtmf | MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded
+    ) -> None:
         match message:
+            case CallerDtmf(_, digit, at_ns):
+                call.key(digit, at_ns)
             case MarkHeard():
                 call.conversation.mark(message)
             case FirstFrameSent(at_ns=at_ns):
@@ -341,6 +349,7 @@ class Calls:
             plan=plan,
             agent=agent.told(),
             tools=self._shell.tools(agent),
+            detectors=setup.detectors,
         )
         reporter = Reporter(
             self._shell,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -77,6 +77,8 @@ class CallTool:
     name: str
     arguments: str
     asked_of: int = 0
+    # The caller's last entry on the keypad, for the tool alone.
+    digits: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class CancelTool:
 
 
 # --- to the gateway ---
+
+
+@dataclass(frozen=True)
+class TellStory:
+    """Leave the story with the gateway at once: a successor must know what has just happened."""
 
 
 @dataclass(frozen=True)
@@ -110,5 +117,6 @@ Command = (
     | ResumeSpeech
     | CallTool
     | CancelTool
+    | TellStory
     | EndCall
 )

@@ -8,15 +8,16 @@ from ..models.port import (
 from .barge_in import FloorEvent
 from .cancel_once import Making, MakingEvent
 from .commands import Command, DialModel, UseSession
+from .early_pause import NearEvent
 from .greeting_protection import Opening, OpeningEvent
 from .handed_on import why_back
+from .key_events import KeyEvents
 from .owed_and_retry import HEARS_AGAIN_NS
 from .reconnect_and_renewal import SessionAct, SessionStep
-from .silence_events import SilenceEvents
 from .timers import Due
 
 
-class SessionEvents(SilenceEvents):
+class SessionEvents(KeyEvents):
     """The conversation's handling of its sessions."""
 
     def step_session(self, step: SessionStep, now_ns: int) -> list[Command]:
@@ -72,7 +73,8 @@ class SessionEvents(SilenceEvents):
             if response is not None and utterance.number > self.playout.withdrawing_through:
                 self.caller.answer_heard(response.turn)  # it is going to be heard
         self.caller.session_lost()
-        return self.playout.end_all() + self.step_floor(FloorEvent.SESSION_LOST, now_ns)
+        commands = self.playout.end_all() + self.step_floor(FloorEvent.SESSION_LOST, now_ns)
+        return commands + self.step_near(NearEvent.SESSION_LOST, now_ns)
 
     def _adopt_session(self, now_ns: int) -> list[Command]:
         """Use the dialled session: tell it everything that was said, and continue."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from shared.plan import HangUp
 
-from ..models.port import HANG_UP_TOOL, AnswerTool, ToolCalled
+from ..models.port import HANG_UP_TOOL, AnswerTool, Purpose, ToolCalled
 from .barge_in import Floor
 from .cancel_once import Making
 from .commands import CallTool, CancelTool, Command
@@ -47,7 +48,7 @@ class ToolEvents(Regions):
             return [AnswerTool(event.tool_call, '{"ok": true}')]
         rule = self._tool_rules.get(event.name)
         if rule is None:
-            self._reply(now_ns)
+            self.reply(now_ns)
             return [self._answer(event.tool_call, error("no such function"))]
         call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response.number)
         if call is None:
@@ -56,7 +57,7 @@ class ToolEvents(Regions):
         self._plan_overdue()
         if rule.filler_after_ns and not self.timers.is_set(Due.FILLER):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
-        return [CallTool(call.number, call.name, call.arguments)]
+        return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
 
     def tool_rule(self, name: str) -> ToolRule:
         """The rule of a tool that was called; that of the longest wait when the agent no longer has it."""
@@ -65,7 +66,10 @@ class ToolEvents(Regions):
     def call_again(self) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
         self._plan_overdue()
-        return [CallTool(call.number, call.name, call.arguments, call.asked_of) for call in self.tools.running()]
+        return [
+            CallTool(call.number, call.name, call.arguments, call.asked_of, self.keypad.entered)
+            for call in self.tools.running()
+        ]
 
     def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""
@@ -97,13 +101,15 @@ class ToolEvents(Regions):
     def tools_lost(self, now_ns: int) -> None:
         """The session is gone. What runs goes on, and the next session is told."""
         self.tools.lost()
+        self.keypad.unconfirmed.clear()
         self._owe_reply(ReplyEvent.LOST, now_ns)
 
     def response_began(self, now_ns: int, *, was_asked: bool) -> None:
-        """A response that the model began by itself does not know the answers that crossed its beginning."""
-        if self.tools.unconfirmed and not was_asked:
+        """A response that the model began by itself does not know the answers and keys that crossed its beginning."""
+        if (self.tools.unconfirmed or self.keypad.unconfirmed) and not was_asked:
             self._owe_reply(ReplyEvent.ANSWERED_DURING_RESPONSE, now_ns)
         self.tools.unconfirmed.clear()
+        self.keypad.unconfirmed.clear()
 
     def response_over(self, now_ns: int) -> None:
         """A response ended that could not know the answers that came meanwhile."""
@@ -137,25 +143,28 @@ class ToolEvents(Regions):
                     if self.sessions.is_live:  # else the history tells it
                         commands += self._truth.tell_answer(call)
         if not self.tools.siblings_run(call):
-            self._reply(now_ns)
+            self.reply(now_ns)
         return commands
 
     def _answer(self, number: int, output: str) -> Command:
         self.tools.unconfirmed.add(number)
         return AnswerTool(number, output)
 
-    def _reply(self, now_ns: int) -> None:
-        """All tools of a response are answered: the model shall speak about it once."""
+    def reply(self, now_ns: int, *, over: Sequence[Purpose] = ("filler",)) -> None:
+        """All tools of a response are answered, or keys were entered: the model shall speak about it once.
+
+        That replaces what is owed of the purposes in `over`.
+        """
         if self.floor.state is not Floor.QUIET:
             event = ReplyEvent.ANSWERED_DURING_SPEECH
         elif self.making.state is not Making.IDLE or self.asking.chart.state is Owed.EXPECTED:
             event = ReplyEvent.ANSWERED_DURING_RESPONSE
         else:
             event = ReplyEvent.ANSWERED
-        self._owe_reply(event, now_ns)
+        self._owe_reply(event, now_ns, over)
 
-    def _owe_reply(self, event: ReplyEvent, now_ns: int) -> None:
-        if self.tools.reply.step(event) and self.asking.purpose() in (None, "filler"):
+    def _owe_reply(self, event: ReplyEvent, now_ns: int, over: Sequence[Purpose] = ("filler",)) -> None:
+        if self.tools.reply.step(event) and self.asking.purpose() in (None, *over):
             self.asking.owe("answer", now_ns)
 
     def _plan_overdue(self) -> None:

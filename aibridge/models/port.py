@@ -180,6 +180,12 @@ class AnswerTaken(Event, frozen=True, gc=False):
     tool_call: int
 
 
+class TellingTaken(Event, frozen=True, gc=False):
+    """What was told under this number is in the model's conversation: responses that begin later know it."""
+
+    number: int
+
+
 class Truncated(Event, frozen=True, gc=False):
     """The model confirms where it cut an utterance."""
 
@@ -207,6 +213,7 @@ ModelEvent = (
     | Words
     | ToolCalled
     | AnswerTaken
+    | TellingTaken
     | Truncated
     | Fault
 )
@@ -244,6 +251,13 @@ class Forget:
     """Nothing of the utterance was heard."""
 
     utterance: int
+
+
+@dataclass(frozen=True)
+class ForgetTurn:
+    """The caller said nothing: the turn is an echo of the AI."""
+
+    turn: int
 
 
 @dataclass(frozen=True)
@@ -298,7 +312,9 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+ModelCommand = (
+    Ask | Cancel | Truncate | Forget | ForgetTurn | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+)
 
 
 class Model(Protocol):

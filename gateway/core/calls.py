@@ -36,7 +36,7 @@ from shared.messages import (
 from shared.plan import Fallback, HangUp
 
 from . import handover
-from .call import Call
+from .call import KEYS_MAX, Call
 from .chronicle import Chronicle
 from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
 from .fallback import IN_A_CALL, Absence
@@ -152,7 +152,9 @@ class Calls:
             case Mark():
                 return self._marked(call, message.mark.name, now_ns)
             case Dtmf():
-                return [ToWorker(call.worker, CallerDtmf(call.number, message.dtmf.digit))]
+                key = CallerDtmf(call.number, message.dtmf.digit, now_ns)
+                call.keys = [*call.keys, key][-KEYS_MAX:]
+                return [ToWorker(call.worker, key)]
             case Stop():
                 return self.happened(call, Event.STOPPED, now_ns)
 

@@ -15,10 +15,11 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class VirtualTool:
-    """A tool that answers after `after_ms`; None: never."""
+    """A tool that answers after `after_ms`; None: never. `says` is its answer; "": its name and the call's number."""
 
     after_ms: float | None = 200
     rule: ToolRule = field(default_factory=lambda: ToolRule(10_000_000_000))
+    says: str = ""
 
 
 class VirtualToolbox:
@@ -45,5 +46,5 @@ class VirtualToolbox:
     def _carry_out(self, key: Key, name: str) -> None:
         if key not in self._answers:
             self.done[key] += 1
-            self._answers[key] = f"{name} says {key[1]}"
+            self._answers[key] = self.tools[name].says or f"{name} says {key[1]}"
         self._asking[key](self._answers[key])

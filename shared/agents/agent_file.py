@@ -43,6 +43,11 @@ class AgentRules(msgspec.Struct, frozen=True):
     greeting_protect_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     barge_in: Literal["withdraw", "drain", "clear"] | None = None
     barge_in_confirm_ms: Annotated[int, msgspec.Meta(ge=0, le=2_000)] | None = None
+    barge_in_early: Literal["on", "off"] | None = None
+    barge_in_early_ms: Annotated[int, msgspec.Meta(ge=100, le=2_000)] | None = None
+    barge_in_short_ms: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
+    barge_in_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    echo_guard: Literal["on", "off"] | None = None
     lead_ms: LeadMs | None = None
     lead_min_ms: LeadMs | None = None
     lead_max_ms: LeadMs | None = None
@@ -53,6 +58,16 @@ class SilenceRules(msgspec.Struct, frozen=True):
 
     after_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 120
     nudges: Annotated[int, msgspec.Meta(ge=0, le=20)] = 1
+
+
+class Keypad(msgspec.Struct, frozen=True):
+    """Keys that the caller presses: when an entry is complete, what it stops, and who learns of it."""
+
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=60)] = 2.0
+    terminator: Literal["", "#", "*", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"] = "#"
+    length: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    interrupts: bool = False
+    secret: bool = False
 
 
 class AgentFile(msgspec.Struct, frozen=True):
@@ -85,6 +100,7 @@ class AgentFile(msgspec.Struct, frozen=True):
     turn_detection: TurnDetection = TurnDetection()
     rules: AgentRules = AgentRules()
     silence: SilenceRules = SilenceRules()
+    keypad: Keypad = Keypad()
     # 0: as long as the caller wants.
     max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
     # While a tool works and nobody speaks, the model says so after this; 0: it does not.
@@ -97,6 +113,7 @@ _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "turn_detection": TurnDetection,
     "rules": AgentRules,
     "silence": SilenceRules,
+    "keypad": Keypad,
 }
 # Words that only the model speaks or reads can hold variables.
 _WORDS: Final = ("instructions", "greeting")
@@ -188,6 +205,8 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
         zone(agent.timezone)
     except (KeyError, OSError, ValueError):
         yield f'timezone: "{agent.timezone}" is not known here; write a name such as "Europe/Berlin"'
+    if agent.keypad.secret and not agent.tools:
+        yield "keypad.secret: nobody would get the keys, because only tools do; declare a tool that reads them"
     for words in ("greeting", "recording_notice"):
         if getattr(agent, f"{words}_file") and not getattr(agent, words):
             yield f"{words}_file: its words are missing; write them into {words}, for the model to know"

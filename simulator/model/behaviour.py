@@ -22,6 +22,7 @@ class Behaviour:
     answer_ms: int = 0  # every utterance is cut or repeated to this length, ms; 0: as recorded
     clip: str = ""  # always speak this recording of voices/
     flood_times: int = 1  # every utterance is repeated this many times
+    script: bool = False  # follow a script (script.py): greet, answer, call tools, say goodbye
     parrot: bool = False  # answer with the caller's last words, in the caller's voice
     preamble: bool = False  # first a short item of phase `commentary`; both items are closed together at the end
     transcript: Literal["early", "along", "late", "never"] = "along"  # of the model's words, against its audio
@@ -63,10 +64,10 @@ class Behaviour:
 
     @classmethod
     def embedded(cls, kind: Literal["talk", "parrot"]) -> Behaviour:
-        """The model for a user without a key: it introduces itself, then talks, or repeats its caller."""
+        """The model for a user without a key: it follows a script, or introduces itself and repeats its caller."""
         if kind == "parrot":
             return cls(parrot=True, responses=(cls(clip="introduction-parrot"),))
-        return cls(responses=(cls(clip="introduction"),))
+        return cls(script=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Behaviour:

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.near_ear import events
+from aibridge.core.near_ear.events import NearEarEvent, Sound
+from aibridge.core.near_ear.near_ear import NearEar
 from aibridge.core.rules import Rules, Script
 from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
@@ -41,6 +44,23 @@ QUIET = b"\xff" * 160
 C = TypeVar("C")
 
 
+class ScriptedEar(NearEar):
+    """Hears what the test says."""
+
+    def __init__(self) -> None:
+        self.next: list[NearEarEvent] = []
+        self.last = Sound.NOTHING
+        self.listened = False
+
+    def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> list[NearEarEvent]:
+        self.listened = is_ai_audible
+        heard, self.next = self.next, []
+        return heard
+
+    def sound(self, now_ns: int) -> Sound:
+        return self.last
+
+
 class Bench:
     """`now` is in ms since the start. `done` holds the conversation's commands, oldest first.
 
@@ -64,6 +84,8 @@ class Bench:
             numbers=Numbers(),
             tools=tools,
         )
+        self.near_ear = ScriptedEar()
+        self.talk.near_ear = self.near_ear
         self.now = 0.0
         self.done: list[Command] = []
         self._taken = 0
@@ -159,6 +181,23 @@ class Bench:
     def falls_silent(self) -> None:
         for _ in range(25):
             self.talk.caller.take(QUIET)
+
+    def first_sound(self) -> None:
+        """The near ear hears the caller, whose first sound was 60 ms ago."""
+        self.near_ear.last = Sound.SPEECH
+        self.hears(events.SpeechBegan(self.ns - 60 * MS))
+
+    def sound_ends(self, sound: Sound = Sound.SPEECH) -> None:
+        self.near_ear.last = sound
+        self.hears(events.SpeechEnded(self.ns - 300 * MS, 150 * MS))
+
+    def echoes(self) -> None:
+        """What comes from the caller is the AI's own voice."""
+        self.near_ear.last = Sound.ECHO
+
+    def hears(self, *events: NearEarEvent) -> None:
+        self.near_ear.next += events
+        self.done += self.talk.hear(QUIET, self.ns, self.ns)
 
     # --- the line ---
 

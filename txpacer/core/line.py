@@ -156,15 +156,18 @@ class Line:
                 self._marks.append(gone.number)
                 self._far.mark(self.seq, self.ear_ns)
         self.steady = None
+        was_paused = self._paused
         self._starved = self._waiting = self._paused = self._resumed = False
         if clear:
-            self._clear(through, now_ns)
+            self._clear(through, now_ns, was_paused=was_paused)
         else:
             self.settle()
             heard = tuple((p.number, p.paced_bytes) for p in self._ear.playing if p.number <= through)
-            self.reports.append(Cut(through, heard, max(self.ear_ns, now_ns)))
+            # The ear of a paused line may have been silent for a while.
+            silent_ns = self.ear_ns if was_paused and heard else max(self.ear_ns, now_ns)
+            self.reports.append(Cut(through, heard, silent_ns))
 
-    def _clear(self, through: int, now_ns: int) -> None:
+    def _clear(self, through: int, now_ns: int, *, was_paused: bool) -> None:
         """Send `clear`, with a mark before it. What the ear holds is kept apart until the echo comes."""
         cut, end_seq, is_waiting = self._ear, self.seq, bool(self._clears)
         if CLEAR not in self._marks:
@@ -174,7 +177,9 @@ class Line:
         self._ear = Ear(lead_ns=cut.lead_ns, grid_ns=cut.grid_ns)
         self._ear.restore(self.seq, min(cut.end_ns(end_seq), now_ns))
         spurt = self._far.cleared(self.seq, now_ns)
-        self._clears.add(Clear(cut, spurt, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns))
+        self._clears.add(
+            Clear(cut, spurt, was_paused, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns)
+        )
         if self._far.way_ns is None or not (is_waiting or cut.playing):
             self.settle()
 

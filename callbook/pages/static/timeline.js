@@ -228,7 +228,8 @@ export class Timeline {
       pen.globalAlpha = 1;
     }
     if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
-    this.words(pen, turn.heard_text || turn.text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
+    const text = turn.role === "keys" ? `keys: ${turn.text}` : turn.heard_text || turn.text;
+    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       this.words(pen, heard, x + 6, y + HALF - 5, to - x - 10);

@@ -12,8 +12,10 @@ from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
 from aibridge.core.commands import EndCall, ResumeSpeech, Speak, WithdrawSpeech
 from aibridge.core.conversation import Conversation
+from aibridge.core.early_pause import Near
 from aibridge.core.goodbye_and_fallback import Goodbye
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.keypad import Keys
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.playout import LineState
 from aibridge.core.rules import Line, Rules, Script
@@ -115,6 +117,8 @@ def test_without_a_story_the_successor_begins_the_call_again() -> None:
 AFTER_THE_LOSS: dict[Enum, Enum] = {
     **dict.fromkeys(Making, Making.IDLE),
     **dict.fromkeys(Floor, Floor.QUIET),
+    # Its near ear has heard nothing yet.
+    **dict.fromkeys(Near, Near.QUIET),
     # The session that would have answered is gone; one of the caller's turns is owed an answer.
     Owed.EXPECTED: Owed.ANSWER,
     Opening.ASKED: Opening.DUE,
@@ -122,6 +126,8 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Owed.FILLER: Owed.NOTHING,
     Owed.NUDGE: Owed.NOTHING,
     Reply.WAITS: Reply.NONE,
+    # Nothing is protected any more.
+    Keys.WAITING: Keys.PRESSING,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
     **dict.fromkeys(LineState, LineState.FLOWING),
 }
@@ -141,6 +147,8 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     bench.speech(1_000, words="An answer.")
     bench.ended()
     REGIONS[region](bench.talk).state = state
+    if state in (Keys.PRESSING, Keys.WAITING):
+        bench.talk.keypad.pressed = "1"
     if region == "line":
         bench.talk.floor.state = Floor.CONFIRMING
     story, line = tell(bench.talk, EPOCH_NS)
@@ -149,7 +157,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     after = Bench(start=False)
     successor.successor(after.talk, story, line, [in_line(1, 8_000, 800)], after.ns, EPOCH_NS)
     expected = AFTER_THE_LOSS.get(state, state)
-    if region == "floor" and state is not Floor.QUIET:
+    if region == "floor" and state not in (Floor.QUIET, Floor.ECHOING):
         assert after.talk.asking.chart.state is Owed.REPEAT  # what was said meanwhile is lost
     if state is Reply.WAITS:
         assert after.talk.asking.chart.state is Owed.ANSWER  # the next session speaks about the answers
@@ -161,7 +169,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
 def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
-    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools)
+    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)

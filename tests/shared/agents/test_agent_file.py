@@ -62,7 +62,7 @@ def test_all_mistakes_of_a_file_are_found_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("key", ["keypad", "transfer", "name", "version", "greeting_audio"])
+@pytest.mark.parametrize("key", ["transfer", "name", "version", "greeting_audio"])
 def test_a_key_without_an_effect_is_refused(key: str) -> None:
     assert read(f"{GOOD}[{key}]".encode())[1]
 

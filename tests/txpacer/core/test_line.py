@@ -203,6 +203,23 @@ def test_a_withdrawal_ends_a_pause() -> None:
     assert tick(line, T0 + 120 * MS)
 
 
+def test_a_withdrawal_in_a_pause_tells_when_the_ear_fell_silent() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    run(line, T0 + 100 * MS)
+    line.pause()
+    paced_ms = line.seq * 20
+    assert withdraw(line, 1, T0 + 600 * MS).silent_ns == T0 + paced_ms * MS
+
+
+def test_a_withdrawal_in_a_pause_before_the_first_frame_is_silent_now() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    line.pause()
+    tick(line, T0)
+    assert withdraw(line, 1, T0 + 600 * MS).silent_ns == T0 + 600 * MS
+
+
 steps = st.one_of(
     st.tuples(st.just("push"), st.integers(0, 2), st.integers(1, 3_000)),
     st.tuples(st.just("end"), st.integers(0, 2), st.just(0)),
