@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shared.audio import BYTE_NS
-from simulator.carrier.call import CallRecord
+from simulator.carrier.call import STREAM_CLOSED, CallRecord
 
 from ..heard import gaps_ms, runs
 from .scenario import Expect, ExpectedTool, Scenario
@@ -121,6 +121,9 @@ def _of_sound(rehearsed: Rehearsed, expect: Expect) -> Iterator[str]:
     if expect.interruptions_at_most is not None and interruptions > expect.interruptions_at_most:
         yield f"{interruptions} interruptions, {expect.interruptions_at_most} at most were expected"
     for warning in rehearsed.call.warnings:
+        # Twilio notes it whenever the server ends a call.
+        if warning.code == STREAM_CLOSED and rehearsed.ended_by == "agent":
+            continue
         yield f"{warning.text} (as Twilio's debugger would say, {warning.code})"
 
 
