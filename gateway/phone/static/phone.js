@@ -239,17 +239,21 @@ function answered(mine, at) {
   }
 }
 
-// An interruption is complete when the bridge has reported it and the ear is silent; either may come first.
+// An interruption is complete when the bridge has reported it and the ear is silent; either may come first. The ear may
+// be silent before the model has noticed the caller: it counts from the caller's first sound.
 function stopped(mine) {
   const { noticed, interrupted, lastHeard } = mine;
-  if (!interrupted || !noticed || !(lastHeard > noticed)) return;
+  const onset = mine.onset && noticed > mine.onset && noticed - mine.onset < 1 ? mine.onset : null;
+  const from = onset ?? noticed;
+  if (!interrupted || !noticed || mine.aiOn || !(lastHeard > from)) return;
   mine.interrupted = null;
   if (interrupted.protected || lastHeard - noticed > STOP_WITHIN_S) return;
-  const ms = (lastHeard - noticed) * 1000;
-  const fromVoice = mine.onset && noticed - mine.onset < 1 ? (lastHeard - mine.onset) * 1000 : null;
-  measures.stops.push({ ms, fromVoice, bridge: interrupted.silentMs });
-  figure("f-stop", `${ms.toFixed(0)} ms`, fromVoice ? `${fromVoice.toFixed(0)} ms since your first sound` : "since you were noticed");
-  waves.mark("barge", noticed, ms / 1000);
+  const ms = (lastHeard - from) * 1000;
+  const fromVoice = onset === null ? null : ms;
+  measures.stops.push({ ms: (lastHeard - noticed) * 1000, fromVoice, bridge: interrupted.silentMs, early: interrupted.early });
+  const since = onset === null ? "since the model noticed you" : "since your first sound";
+  figure("f-stop", `${ms.toFixed(0)} ms`, interrupted.early ? `${since}; the model noticed after ${((noticed - from) * 1000).toFixed(0)} ms` : since);
+  waves.mark("barge", from, ms / 1000);
 }
 
 function speaking(who, on) {
