@@ -15,6 +15,7 @@ from .core.keypad import KeypadRules
 from .core.near_ear.detection import Sensitivity
 from .core.rules import Rules
 from .core.silence import Patience
+from .core.tones import make_all
 from .recording import read_recording
 
 N = TypeVar("N", int, float)
@@ -48,6 +49,8 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
                 problems.append(f"{where} has no value; set it in .env or the environment")
     if problems:
         raise AgentsError(problems)
+    if any(agent.send_dtmf for agent in agents.values()):
+        make_all()
     return Agents(agents, agents[default_name], keys)
 
 
@@ -117,10 +120,17 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
             silence.goodbye_seconds * 1_000_000_000,
             silence.goodbyes,
         ),
+        sends_dtmf=agent.send_dtmf,
         keypad=KeypadRules(
             int(keypad.timeout_seconds * 1e9), keypad.terminator, keypad.length, keypad.interrupts, keypad.secret
         ),
     )
+
+
+def needs_near_ear(agents: Agents, settings: Settings) -> bool:
+    """Whether a call of any agent listens to the caller itself. An agent that is read later does not count."""
+    rules = [rules_of(agent, settings) for agent in agents.by_name.values()]
+    return any(each.early_ns or each.sensitivity.guards_echo for each in rules)
 
 
 def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:

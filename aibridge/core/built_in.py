@@ -16,6 +16,7 @@ from shared.agents.destinations import Destination
 from shared.agents.numbers import normalised
 from shared.plan import CallOrder, CallPlan, Dial
 
+from . import tones
 from .agent import Agent
 
 END_CALL: Final = "end_call"
@@ -58,6 +59,8 @@ def functions(agent: Agent) -> list[Function]:
     if agent.end_call:
         text = "End the phone call. Call it after the goodbye was said; the caller hears all of that first."
         found.append(Function(END_CALL, text, {}))
+    if agent.send_dtmf:
+        found.append(Function(tones.SEND_DTMF, tones.DESCRIPTION, tones.PARAMETERS))
     if agent.transfer:
         text = (
             "Connect the caller to a person. First tell the caller in one sentence that you connect them, and call "

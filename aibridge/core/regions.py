@@ -22,7 +22,7 @@ from .caller_audio import CallerAudio
 from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
 from .chart import Chart
 from .commands import Command, EndCall
-from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, Near, NearAct, NearEvent
+from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import Hesitation, History
@@ -39,6 +39,7 @@ from .responses import Responses, Truth, TruthEvent
 from .rules import Line, Rules, Script
 from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
+from .tones import SentTones
 from .tools import ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
@@ -94,6 +95,7 @@ class Regions:
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
         self.tools = Tools(illegal)
+        self.tones = SentTones(illegal)
         self.keypad = Keypad(rules.keypad, illegal)
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
@@ -123,6 +125,8 @@ class Regions:
         self._last_turn = 0
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
+        # There is no early pause before this time; and how long the next unconfirmed one rules others out.
+        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -154,7 +158,12 @@ class Regions:
         )
 
     def is_protected(self, now_ns: int) -> bool:
-        return recording_notice.is_protected(self.notice.state) or self.protection.is_on(self.greeting.state, now_ns)
+        """Nothing interrupts what is heard now: the recording notice, the first words of the greeting, or tones."""
+        return (
+            recording_notice.is_protected(self.notice.state)
+            or self.tones.is_playing
+            or self.protection.is_on(self.greeting.state, now_ns)
+        )
 
     def is_interruptible(self) -> bool:
         """Whether an interruption would stop something: a response or speech of the AI."""
@@ -218,8 +227,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
+                    self._rest_ns = REST_NS
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
+                    self._no_pause_before_ns = now_ns + self._rest_ns
+                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands
