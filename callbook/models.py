@@ -78,6 +78,7 @@ class Call(Base):
     streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
     turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)
     interruptions: Mapped[list[Interruption]] = relationship(order_by="Interruption.at", passive_deletes=True)
+    hesitations: Mapped[list[Hesitation]] = relationship(order_by="Hesitation.at", passive_deletes=True)
     path: Mapped[list[PathSamples]] = relationship(order_by="PathSamples.began_at", passive_deletes=True)
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
@@ -156,6 +157,22 @@ class Interruption(Base):
     silent_ms: Mapped[int]
     protected: Mapped[bool]
     cancelled: Mapped[bool]
+    # The caller's first sound, when it paused the line, and how long after it the caller still heard the AI; empty
+    # without a near ear.
+    onset_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    stopped_ms: Mapped[int | None]
+
+
+class Hesitation(Base):
+    """A sound that was no interruption: "unconfirmed" (it paused the AI for `lasted_ms`), or the AI's own "echo"."""
+
+    __tablename__ = "hesitations"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    lasted_ms: Mapped[int]
 
 
 class Usage(Base):

@@ -16,6 +16,7 @@ from shared.facts import (
     ConversationBegan,
     ConversationEnded,
     Fact,
+    Hesitation,
     Interruption,
     ModelUsage,
     Noted,
@@ -118,6 +119,8 @@ class Records:
                 self._turn(session, rows, fact)
             case Interruption():
                 self._interruption(session, rows, fact)
+            case Hesitation():
+                self._hesitation(session, rows, fact)
             case ModelUsage():
                 self._usage(session, rows, fact)
             case _:
@@ -212,6 +215,19 @@ class Records:
             silent_ms=fact.silent_ms,
             protected=fact.protected,
             cancelled=fact.cancelled,
+            onset_at=_time(fact.onset_ms) if fact.onset_ms else None,
+            paused_at=_time(fact.paused_ms) if fact.paused_ms else None,
+            stopped_ms=fact.stopped_ms if fact.onset_ms else None,
+        )
+
+    def _hesitation(self, session: Session, rows: _Rows, fact: Hesitation) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        rows.put(
+            models.Hesitation,
+            call_sid=fact.call_sid,
+            at=_time(fact.at_ms),
+            kind=fact.kind,
+            lasted_ms=fact.lasted_ms,
         )
 
     def _usage(self, session: Session, rows: _Rows, fact: ModelUsage) -> None:

@@ -116,6 +116,18 @@ class Interruption(Message, frozen=True, array_like=True, tag=76):
     silent_ms: int  # from then until the ear had played the last of the AI's speech
     protected: bool  # it waited for the end of greeting protection
     cancelled: bool  # the model was still making the response
+    onset_ms: int = 0  # when the caller's first sound was; 0: unknown
+    paused_ms: int = 0  # when it paused the line, before the model noticed it; 0: it did not
+    stopped_ms: int = 0  # from the first sound until the ear had played the last of the AI's speech
+
+
+class Hesitation(Message, frozen=True, array_like=True, tag=92):
+    """Sent by aibridge when a sound was found to be no interruption."""
+
+    call_sid: str
+    at_ms: int  # when the line was paused; for an echo, when the model reported it
+    kind: str  # "unconfirmed": it paused the line; "echo": the model took the AI's own voice for the caller
+    lasted_ms: int  # the pause; 0 for an echo
 
 
 class ModelUsage(Message, frozen=True, array_like=True, tag=77):
@@ -164,6 +176,7 @@ Fact = (
     | ConversationBegan
     | Turn
     | Interruption
+    | Hesitation
     | ModelUsage
     | ConversationEnded
     | RecordingMove

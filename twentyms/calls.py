@@ -6,6 +6,7 @@ The list says of each call how it ended, how many turns it had, and how long the
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         calls, _ = page(session, limit=max(1, options.limit))
     print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+    if not calls:
+        print("There are no calls yet. `twentyms call` places one to a running twentyms.", file=sys.stderr)
     return 0
 
 

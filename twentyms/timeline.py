@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # matplotlib is an extra
 _COLOURS: Final = {"caller": "#2f8f63", "ai": "#2a6fdb", "warn": "#c98a04", "bad": "#d0342c", "soft": "#667085"}
 _LANES: Final = {"caller": 2.0, "ai": 1.0, "events": 0.0}
 _HALF: Final = 0.32
+# Where the caller's first sound and its pause are drawn: across both voices.
+_FROM_SOUND: Final = (1.0 - _HALF, 2.0 + _HALF)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,7 +75,18 @@ def draw(call: dict[str, Any], path: Path) -> None:
         for each in call["interruptions"]:
             start = at(each["at"])
             axes.axvspan(start, start + each["silent_ms"] / 1000, color=_COLOURS["warn"], alpha=0.3, linewidth=0)
-            _note(axes, start, f"silent after {each['silent_ms']} ms", "warn", row=0)
+            text = f"silent after {each['silent_ms']} ms"
+            if each["onset_at"]:
+                text = f"silent {each['stopped_ms']} ms after the first sound"
+                for name in ("onset_at", "paused_at"):
+                    if each[name]:
+                        axes.plot(2 * [at(each[name])], _FROM_SOUND, color=_COLOURS["warn"], linewidth=1.2, alpha=0.8)
+            _note(axes, start, text, "warn", row=0)
+        for each in call["hesitations"]:
+            start = at(each["at"])
+            axes.axvspan(start, start + each["lasted_ms"] / 1000, color=_COLOURS["soft"], alpha=0.3, linewidth=0)
+            text = "echo ignored" if each["kind"] == "echo" else f"hesitated {each['lasted_ms']} ms"
+            _note(axes, start, text, "soft", row=0)
         next_s = length_s
         for turn in reversed(call["turns"]):
             if turn["began_at"]:

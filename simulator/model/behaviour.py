@@ -34,6 +34,7 @@ class Behaviour:
     transcription: Literal["ok", "fail", "never"] = "ok"  # of the caller's words, when the session asks for it
     transcription_ms: int = 400  # from the commit to the transcription, ms
 
+    detection_ms: int = 40  # this much of the caller's speech passes before the model notices it, ms
     stale_deltas_after_cancel: int = 0  # deltas that are still sent after a cancel
     stall_at_ms: int = 0  # after this much audio of an utterance, ms ...
     stall_ms: int = 0  # ... nothing comes for this long, ms; 0: no stall

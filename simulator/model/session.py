@@ -69,7 +69,7 @@ class ModelSession:
         # The client cut what the model said, and no response was made since.
         self._interrupted = False
         self._last_heard = b""  # the caller's last utterance
-        self._caller = CallerAudio(self._session)
+        self._caller = CallerAudio(self._session, detection_ms=behaviour.detection_ms)
         self._speech_item_id = ""
         self._idle_watch = 0  # rises when a wait for the caller ends; an idle timer with a lower number is void
         # (due_ns, tie breaker, what to do)

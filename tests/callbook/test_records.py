@@ -17,6 +17,7 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    Hesitation,
     Interruption,
     ModelUsage,
     Noted,
@@ -40,6 +41,8 @@ def facts_of(sid=SID, t0=T0):
         RecordingMove(sid, "started", "RE1" + sid, 1, "", t0 + 500),
         Turn(sid, "item_1", 1, "ai", t0 + 300, t0 + 2_000, "Hello there", "Hello", 1_700, 900, True),
         Interruption(sid, t0 + 1_000, 120, False, True),
+        Interruption(sid, t0 + 1_800, 0, False, True, t0 + 1_400, t0 + 1_460, 180),
+        Hesitation(sid, t0 + 1_500, "unconfirmed", 240),
         Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "", "", 0, 0, False),
         Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "Wait\0", "Wait\0", 0, 0, False),
         StreamEnded(sid, stream, t0 + 9_000, "stop", 400, 21_500, 0, 1),
@@ -94,7 +97,10 @@ def test_a_call_is_read_back_whole(engine, records):
         "ear_gaps": 0,
         "ear_gap_ms": 0,
     }
-    assert call["interruptions"][0]["silent_ms"] == 120
+    first, second = call["interruptions"]
+    assert (first["silent_ms"], first["onset_at"], first["stopped_ms"]) == (120, None, None)
+    assert (second["onset_at"], second["stopped_ms"]) == ("2026-09-21T14:13:21.400Z", 180)
+    assert call["hesitations"] == [{"at": "2026-09-21T14:13:21.500Z", "kind": "unconfirmed", "lasted_ms": 240}]
     assert call["usage"][0]["audio_out"] == 300
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
 
@@ -153,7 +159,7 @@ def test_every_split_into_batches_writes_the_same_rows(engine, records):
             write(engine, records, batch[max(0, at - 2) : at + size])
             at += size
         assert len(read(engine, sid)["turns"]) == 2
-    assert len(facts) == 13
+    assert len(facts) == 15
 
 
 def test_facts_of_two_processes_may_come_in_any_order(engine, records):

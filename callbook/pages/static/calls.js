@@ -92,7 +92,9 @@ async function one(callSid) {
 
 function figures(call) {
   const { transmission: line } = call;
-  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.silent_ms);
+  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.stopped_ms ?? each.silent_ms);
+  const early = call.interruptions.filter((each) => each.paused_at).length;
+  const [resumed, echoes] = ["unconfirmed", "echo"].map((kind) => call.hesitations.filter((each) => each.kind === kind).length);
   const answers = [];
   for (const [n, turn] of call.turns.entries()) {
     const next = call.turns[n + 1];
@@ -109,6 +111,8 @@ function figures(call) {
     ["Longest wire gap", ms(line.wire_gap_max_ms), line.stalls > 0],
     ["First frame after", ms(pick)],
     ["Interruptions", String(call.interruptions.length)],
+    ["Early pauses, resumed", `${early + resumed}, ${resumed}`],
+    ["Echoes ignored", String(echoes)],
     ["Silent after, at most", stops.length ? ms(Math.max(...stops)) : "–"],
     ["Answered after, median", answers.length ? ms(answers.sort((a, b) => a - b)[answers.length >> 1]) : "–"],
     ["Ended", call.end_reason || "live", call.end_reason === "lost"],

@@ -157,6 +157,7 @@ export class Timeline {
     pen.clip();
     this.grid(pen, height);
     for (const each of call.interruptions) this.interruption(pen, each);
+    for (const each of call.hesitations) this.hesitation(pen, each);
     call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1], this.nextOf(n)));
     if (this.peaks) this.voices(pen);
     this.events(pen);
@@ -262,6 +263,25 @@ export class Timeline {
     pen.fillRect(x, LANES.caller - HALF, Math.max(2, this.x(at + each.silent_ms / 1000) - x), LANES.ai - LANES.caller + 2 * HALF);
     pen.globalAlpha = 1;
     pen.fillRect(x, LANES.caller - HALF, 1.5, LANES.ai - LANES.caller + 2 * HALF);
+    if (!each.onset_at) return;
+    // The caller's first sound, and from the pause on until the model noticed.
+    const onset = this.at(each.onset_at);
+    pen.fillRect(this.x(onset), LANES.caller - HALF, 1.5, 2 * HALF);
+    if (each.paused_at) {
+      const paused = this.x(this.at(each.paused_at));
+      pen.globalAlpha = 0.15;
+      pen.fillRect(paused, LANES.ai - HALF, x - paused, 2 * HALF);
+      pen.globalAlpha = 1;
+      pen.fillRect(paused, LANES.ai - HALF, 1.5, 2 * HALF);
+    }
+  }
+
+  hesitation(pen, each) {
+    const at = this.at(each.at);
+    pen.fillStyle = this.colour("soft");
+    pen.globalAlpha = 0.3;
+    pen.fillRect(this.x(at), LANES.ai - HALF, Math.max(2, this.x(at + each.lasted_ms / 1000) - this.x(at)), 2 * HALF);
+    pen.globalAlpha = 1;
   }
 
   voices(pen) {
@@ -291,7 +311,11 @@ export class Timeline {
     });
     for (const each of call.interruptions) {
       const how = each.protected ? "after the protected greeting" : each.cancelled ? "response cancelled" : "speech withdrawn";
-      notes.push([this.at(each.at), `interrupted: silent after ${each.silent_ms} ms, ${how}`, "warn"]);
+      const when = each.onset_at ? `silent ${each.stopped_ms} ms after the first sound` : `silent after ${each.silent_ms} ms`;
+      notes.push([this.at(each.at), `interrupted: ${when}, ${how}`, "warn"]);
+    }
+    for (const each of call.hesitations) {
+      notes.push([this.at(each.at), each.kind === "echo" ? "echo ignored" : `hesitated for ${each.lasted_ms} ms`, "soft"]);
     }
     for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
     const ends = [-Infinity, -Infinity, -Infinity];
