@@ -18,7 +18,7 @@ from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtim
 from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
-from . import agents, call_config
+from . import agents, call_config, detectors
 from .core.agent import Agents
 from .metrics import DEFINITIONS
 from .models.realtime.sessions import Sessions
@@ -54,6 +54,7 @@ def main() -> None:
                 sessions=Sessions(chosen, client, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
+                detectors=detectors.load() if agents.needs_near_ear(chosen, config) else None,
             )
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None

@@ -119,6 +119,12 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     )
 
 
+def needs_near_ear(agents: Agents, settings: Settings) -> bool:
+    """Whether a call of any agent listens to the caller itself. An agent that is read later does not count."""
+    rules = [rules_of(agent, settings) for agent in agents.by_name.values()]
+    return any(each.early_ns or each.sensitivity.guards_echo for each in rules)
+
+
 def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:
     """Where the lead starts, and between what it adapts. What the agent does not say gives way to what it says."""
     least, most = settings.lead_bounds_ms

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.settings import Settings
 from simulator.carrier.caller import Step
+from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
 from .cell.cell import Cell
@@ -61,6 +62,7 @@ class Scenario:
     # Accidents of virtual time, (ms after the answer, what happens); such a scenario is not run live.
     events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
     ring_ms: float = 300
+    speakerphone: Speakerphone | None = None
     virtual_only: bool = False
     # The tools of virtual time; such a scenario is not run live.
     tools: dict[str, VirtualTool] = field(default_factory=dict)

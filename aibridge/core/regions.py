@@ -21,7 +21,7 @@ from .caller_audio import CallerAudio
 from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
 from .chart import Chart
 from .commands import Command, EndCall
-from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, Near, NearAct, NearEvent
+from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import Hesitation, History
@@ -121,6 +121,8 @@ class Regions:
         self._last_turn = 0
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
+        # There is no early pause before this time; and how long the next unconfirmed one rules others out.
+        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -221,8 +223,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
+                    self._rest_ns = REST_NS
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
+                    self._no_pause_before_ns = now_ns + self._rest_ns
+                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands

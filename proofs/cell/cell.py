@@ -16,10 +16,12 @@ import msgspec
 
 from aibridge.core import rules as conversation
 from aibridge.core.agent import Agent
+from aibridge.core.near_ear.detection import Detectors
 from gateway.core.rules import Rules as GatewayRules
 from shared.messages import EndCall, Frames, Message, PacerState
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import Caller, Step
+from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
 from .clock import MS, Clock, Process
@@ -73,6 +75,7 @@ class Cell:
         hops: Hops | None = None,
         fallback_say: str = "Goodbye.",
         tools: Mapping[str, VirtualTool] | None = None,
+        detectors: Detectors | None = None,
         seed: int = 1,
     ) -> None:
         self.clock = Clock()
@@ -106,6 +109,7 @@ class Cell:
                 to_pacer=partial(self._worker_to_pacer, number),
                 talks=self.talks,
                 toolbox=self.toolbox,
+                detectors=detectors,
                 seed=seed + number,
             )
             for number in range(workers)
@@ -133,9 +137,11 @@ class Cell:
         behaviours: Sequence[Behaviour] = (Behaviour(),),
         *,
         ring_ms: float = 300,
+        speakerphone: Speakerphone | None = None,
     ) -> Phone:
         """Place a call with this script."""
-        return self.dial(Caller(script, seed=self._seed, noise=True), behaviours, ring_ms=ring_ms)
+        caller = Caller(script, seed=self._seed, noise=True, speakerphone=speakerphone)
+        return self.dial(caller, behaviours, ring_ms=ring_ms)
 
     def dial(self, caller: Caller, behaviours: Sequence[Behaviour] = (Behaviour(),), *, ring_ms: float = 300) -> Phone:
         """Place a call of this caller."""

@@ -100,7 +100,7 @@ def test_a_line_that_was_paused_when_its_worker_died_is_resumed_by_the_next_one(
     desk.call.start(desk.model)
     desk.call.line_state(LineState(1, (), 1))
     desk.say(ResponseBegan(1), Speech(1, 1, bytes(40_000)), ResponseEnded(1), CallerSpeaks(1))
-    assert PauseLine(1) in desk.said
+    assert PauseLine(1, 550) in desk.said
     after = succeed(desk, (1, 40_000, 8_000, True, T0))
     assert [type(each) for each in after.said] == [OpenLine, ResumeLine]
 
