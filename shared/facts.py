@@ -94,7 +94,7 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     call_sid: str
     item_id: str  # the model's; names the turn within the call
     number: int  # its place in the conversation
-    role: str  # "caller", "ai", "tool" or "keys"
+    role: str  # "caller", "ai", "tool", "keys" (of the caller) or "tones" (keys of the AI)
     began_ms: int  # 0: never heard
     ended_ms: int  # 0: not yet
     text: str  # all words; "" without a transcript

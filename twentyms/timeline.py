@@ -150,7 +150,7 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         text = f"{turn['tool']}: {turn['outcome'] or 'not answered'}"
         _note(axes, at(turn["began_at"]), text, "soft" if turn["outcome"] == "done" else "bad", row=3)
         return
-    role = "ai" if turn["role"] == "ai" else "caller"
+    role = "ai" if turn["role"] in ("ai", "tones") else "caller"
     y, colour = _LANES[role], _COLOURS[role]
     start = at(turn["began_at"])
     stop = at(turn["ended_at"]) if turn["ended_at"] else start + turn["heard_ms"] / 1000
@@ -169,7 +169,8 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
-    text = f"keys: {turn['text']}" if turn["role"] == "keys" else turn["heard_text"] or turn["text"]
+    is_spoken = turn["role"] in ("ai", "caller")
+    text = turn["heard_text"] or turn["text"] if is_spoken else f"{turn['role']}: {turn['text']}"
     room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from shared.agents.agent_file import TurnDetection
 
@@ -14,6 +13,7 @@ from ...core import built_in
 from ...core.agent import Agent
 from ..port import Purpose
 from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
+from .event_types import RealtimeSessionCreateRequestParam
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
