@@ -12,7 +12,14 @@ from typing import Final
 from callbook.database import SQLITE_CONNECTIONS_MAX
 
 # The argument of `-m` in the command line.
-MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
+MODULES: Final = {
+    "txpacer": "txpacer",
+    "aibridge": "aibridge",
+    "gateway": "gateway",
+    "callbook": "callbook",
+    "toolbox": "toolbox",
+    "toolbox.runners": "runner",
+}
 
 
 @dataclass(frozen=True)
