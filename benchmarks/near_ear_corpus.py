@@ -14,6 +14,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from shutil import which
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 import numpy as np
@@ -85,9 +86,9 @@ def callers() -> list[Clip]:
     if which("flite"):
         for voice in _FLITE_VOICES:
             for phrase in _PHRASES["en-us"]:
-                path = f"/tmp/near-ear-{voice}.wav"
-                _run(["flite", "-voice", voice, "-t", phrase, "-o", path])
-                clips.append(_clip(f"{phrase} ({voice})", "flite", "en-us", _read(Path(path))))
+                with NamedTemporaryFile(suffix=".wav") as file:
+                    _run(["flite", "-voice", voice, "-t", phrase, "-o", file.name])
+                    clips.append(_clip(f"{phrase} ({voice})", "flite", "en-us", _read(Path(file.name))))
     return [clip for clip in clips if clip.samples.size]
 
 

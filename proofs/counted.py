@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from simulator.model.behaviour import Behaviour
@@ -37,6 +37,8 @@ def {TOOL}(once: str) -> str:
     time.sleep({WORK_S / 2})
     return "counted " + once
 '''
+# Calls of the tool in one session, at most: more than a caller of half a minute waits for.
+CALLS: Final = 12
 # What the answers say of the effect, by a part of their words.
 _DONE: Final = "counted "
 _NOT_DONE: Final = ("not carried out", "was not done")
@@ -50,10 +52,10 @@ UNREAD_NS: Final = 500_000_000
 _NEVER_NS: Final = 1 << 63
 
 
-def behaviour(*, turns: int = 12) -> Behaviour:
-    """A model that calls the tool in every other response, after a few words."""
-    calls = Behaviour(tool_call=TOOL, tool_arguments='{"once": "$call_id"}', preamble=True)
-    return Behaviour(responses=(Behaviour(), *(turns * (calls, Behaviour()))))
+def behaviour(model: Behaviour) -> Behaviour:
+    """This model, calling the tool in every other one of its first responses, after a few words."""
+    calls = replace(model, tool_call=TOOL, tool_arguments='{"once": "$call_id"}', preamble=True)
+    return replace(model, responses=(model, *(CALLS * (calls, model))))
 
 
 @dataclass

@@ -30,6 +30,7 @@ from shared.process import run
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, Caller, HangUp
 from simulator.carrier.client import Exchange, sid
+from simulator.model.behaviour import Behaviour
 from twentyms.stack import Stack, get
 
 from . import counted
@@ -45,6 +46,8 @@ REDIAL_S: Final = 3.0
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
+# Children of toolbox for one agent: the default of TOOL_PROCESSES. The first calls need fewer.
+RUNNERS_MAX: Final = 4
 # Calls before the first act: what a process opens with its first calls is not a leak.
 WARM_UP_CALLS: Final = 8
 
@@ -192,7 +195,9 @@ def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
     return [
         f"{each.name} {each.number} holds {count} of {kind} too many"
         for each in processes(stack.run_dir)
-        for kind, count in excess(each.descriptors(), idle[each.name]).items()
+        for kind, count in excess(
+            each.descriptors(), idle[each.name], children=RUNNERS_MAX if each.name == "toolbox" else 0
+        ).items()
     ]
 
 
@@ -225,7 +230,7 @@ def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
     acts = schedule(seed, seconds, tools=True)
     (folder / f"{counted.TOOL}.py").write_text(counted.SOURCE)
     (folder / "agent.toml").write_text(counted.AGENT)
-    (folder / "behaviour.json").write_bytes(msgspec.json.encode(counted.behaviour()))
+    (folder / "behaviour.json").write_bytes(msgspec.json.encode(counted.behaviour(Behaviour())))
     env = {"AGENT_FILE": str((folder / "agent.toml").resolve())}
     model = ("--behaviour", str((folder / "behaviour.json").resolve()), "--keep-input")
     with Stack(log=folder / "processes.log", model=model, env=env, supervised=True) as stack:

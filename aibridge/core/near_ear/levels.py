@@ -18,6 +18,9 @@ MARGIN: Final = 2.5
 # The floor falls within 100 ms, and rises within some 5 s: speech has pauses, noise has none.
 _FALL: Final = 0.2
 _RISE: Final = 0.004
+# Speech is louder than what was not speech lately: half is forgotten in 28 s.
+_FORGET: Final = 0.9995
+_ABOVE_PEAKS: Final = 1.2
 
 
 def level(frame: bytes) -> float:
@@ -27,15 +30,21 @@ def level(frame: bytes) -> float:
 
 
 class NoiseFloor:
-    """What the line carries when nobody speaks. Give it each frame's level."""
+    """What the line carries when nobody speaks: steady noise, and the peaks of what is not steady."""
 
-    __slots__ = ("_floor",)
+    __slots__ = ("_floor", "_peak")
 
     def __init__(self) -> None:
         self._floor = FLOOR_MIN
+        self._peak = 0.0
 
     def is_exceeded(self, loudness: float) -> bool:
-        """Whether a frame of this level stands out of the noise. Follows the noise."""
+        """Whether a frame of this level stands out of the noise. Give it every frame."""
         floor = self._floor
         self._floor = max(FLOOR_MIN / MARGIN, floor + (loudness - floor) * (_FALL if loudness < floor else _RISE))
-        return loudness > MARGIN * floor
+        self._peak *= _FORGET
+        return loudness > MARGIN * floor and loudness > _ABOVE_PEAKS * self._peak
+
+    def was_noise(self, loudness: float) -> None:
+        """A sound of up to this level was no speech."""
+        self._peak = max(self._peak, loudness)

@@ -29,12 +29,20 @@ Heard = Callable[[int, int], bytes]
 # better.
 DETECTED_BYTES: Final = 1_024
 # As certain as two frames.
-_CERTAIN: Final = 0.8
-# After so many frames that the detector denied, only every third is shown to it, until the sound ends.
+_CERTAIN: Final = 0.7
+# Two frames of less certainty count together when they are at most this far apart.
+_PASSED_FRAMES: Final = 4
+# After so many frames that the detector denied, the sound is noise until it ends: only every third frame is shown.
 _DENIED_FRAMES: Final = 8
+# A sound of so many denied frames is noise, though it goes on.
+_NOISE_FRAMES: Final = 40
+# Speech that is shorter was none.
+_BLIP_NS: Final = 160_000_000
 # Speech goes on with frames that are less certain, and over the closure of a consonant (up to 120 ms).
 _HYSTERESIS: Final = 0.15
 _HANGOVER_FRAMES: Final = 9
+# The same over echo, which hides the caller, and which the pause ends after the lead and the echo's delay.
+_HIDDEN_FRAMES: Final = 20
 # Frames of echo in a burst that are worth a report.
 _ECHO_FRAMES: Final = 3
 # Two sounds are one burst when less than this lies between them.
@@ -76,8 +84,9 @@ class NearEar:
         self._silent_frames = 0
         self._echo_frames = 0
         self._own_frames = 0
-        self._passed = 0
+        self._passed_ns = 0
         self._denied = 0
+        self._peak = 0.0
         # Speech of the caller: since when (0: there is none), and when its last frame ended.
         self._onset_ns = 0
         self._spoke_ns = 0
@@ -85,6 +94,8 @@ class NearEar:
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
         self._last_echo_ns = 0
+        # When a frame may have been echo.
+        self._hidden_ns = 0
         self._last_own_ns = 0
 
     def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> Sequence[NearEarEvent]:
@@ -139,7 +150,7 @@ class NearEar:
         elif self._tail:
             self._tail -= 1
         else:
-            self._end_burst(events)
+            self._end_burst()
             self._end_speech(events)
             return
         if self.guard is not None:
@@ -150,20 +161,24 @@ class NearEar:
             if not self._burst_ns:
                 self._burst_ns = begin_ns
             if self._is_own(begin_ns, events):
+                self._peak = max(self._peak, loudness)
                 self._ask(frame, begin_ns, is_ai_audible, events)
         else:
             self._silent_frames += 1
-            self._passed = 0
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
-                self._end_burst(events)
-        if self._onset_ns and begin_ns - self._spoke_ns >= (_HANGOVER_FRAMES - 1) * FRAME_NS:
-            self._end_speech(events)
+                self._end_burst()
+        if self._onset_ns:
+            is_hidden = self._hidden_ns > self._spoke_ns
+            silent_frames = (begin_ns + FRAME_NS - self._spoke_ns) // FRAME_NS
+            if silent_frames >= (_HIDDEN_FRAMES if is_hidden else _HANGOVER_FRAMES):
+                self._end_speech(events)
 
     def _is_own(self, begin_ns: int, events: list[NearEarEvent]) -> bool:
         """Whether the frame is the caller's own, and not echo."""
         echo = self.guard.judge() if self.guard is not None else Echo.NO
+        if echo is not Echo.NO:
+            self._hidden_ns = begin_ns
         if echo is Echo.YES:
-            self._passed = 0
             self._echo_frames += 1
             if self._echo_frames >= _ECHO_FRAMES:
                 self._last_echo_ns = begin_ns
@@ -174,7 +189,6 @@ class NearEar:
     def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
         if not self._gate.is_open(linear(frame)):
-            self._passed = 0
             return
         self._own_frames += 1
         if self._own_frames >= _OWN_FRAMES:
@@ -188,24 +202,29 @@ class NearEar:
                 self._spoke_ns = begin_ns + FRAME_NS
             return
         if likelihood < threshold:
-            self._passed = 0
             self._denied += 1
+            if self._denied >= _NOISE_FRAMES:
+                self._floor.was_noise(self._peak)
             return
-        self._passed += 1
-        if is_ai_audible and (self._passed >= 2 or likelihood >= max(_CERTAIN, threshold)):
+        passed_ns, self._passed_ns = self._passed_ns, begin_ns
+        is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
+        if is_ai_audible and is_certain:
             self._onset_ns = self._burst_ns
             self._spoke_ns = begin_ns + FRAME_NS
-            if self.guard is not None:
-                self.guard.forget_evidence()
             events.append(SpeechBegan(self._onset_ns))
 
-    def _end_burst(self, events: list[NearEarEvent]) -> None:
-        self._burst_ns = self._silent_frames = 0
-        self._echo_frames = self._own_frames = self._passed = self._denied = 0
+    def _end_burst(self) -> None:
+        if self._denied >= _DENIED_FRAMES and not self._onset_ns:
+            self._floor.was_noise(self._peak)
+        self._burst_ns = self._silent_frames = self._passed_ns = 0
+        self._echo_frames = self._own_frames = self._denied = 0
+        self._peak = 0.0
 
     def _end_speech(self, events: list[NearEarEvent]) -> None:
         if self._onset_ns:
             lasted_ns = self._spoke_ns - self._onset_ns
             events.append(SpeechEnded(self._onset_ns, lasted_ns))
             self._last_speech_ns, self._last_lasted_ns = self._spoke_ns, lasted_ns
+            if lasted_ns < _BLIP_NS:
+                self._floor.was_noise(self._peak)
             self._onset_ns = 0

@@ -141,7 +141,7 @@ function turns(call, timeline) {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       const cut = took || (turn.interrupted ? heard : "");
       const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
-      button.append(element("time", at), element("b", { ai: "AI", caller: "Caller", keys: "Keys", tool: "Tool" }[turn.role]), words, element("small", cut));
+      button.append(element("time", at), element("b", { ai: "AI", caller: "Caller", keys: "Keys", tones: "AI", tool: "Tool" }[turn.role]), words, element("small", cut));
       button.onclick = () => turn.began_at && timeline.show(turn);
       item.append(button);
       return item;
