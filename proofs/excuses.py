@@ -30,6 +30,7 @@ Damage = Literal[
     "warning",
     "error",
     "instant turn",
+    "tool",
 ]
 UNITS: Final[Mapping[Damage, str]] = {
     "gap": "ms",
@@ -117,6 +118,12 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "lost socket": dict.fromkeys(_SOCKET_GONE, _ONCE),
     "lost session": _SESSION_GONE,
     "warning": dict.fromkeys(_SOCKET_GONE, _ONCE),
+    # A tool's call that was not made, or whose effect nobody knows: the one that runs, and the one after it, for which
+    # toolbox was not there. A call that its session took along is another one.
+    "tool": {
+        **dict.fromkeys((("kill", "toolbox"), ("stop", "toolbox"), ("kill", "runner")), Cost(2)),
+        **_SESSION_GONE,
+    },
     # conversation_already_has_active_response: see nemesis_check.
     "error": _SESSION_GONE,
 }
