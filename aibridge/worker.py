@@ -33,6 +33,7 @@ from .core.agent import Agent, Agents
 from .core.call_config import CallConfigError, OnAnswer
 from .core.calls import Calls, Setup
 from .core.commands import CallTool
+from .core.near_ear.detection import Detectors
 from .core.shell import Timed
 from .core.tools import ToolRule
 from .models.port import Model, Numbers, Receiver
@@ -62,6 +63,7 @@ class Worker:
         sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
+        detectors: Detectors | None = None,
     ) -> None:
         self._name = f"aibridge-{number}"
         self._began = time.monotonic()
@@ -72,6 +74,7 @@ class Worker:
             abilities=sessions.abilities,
             recording=settings.recording,
             fallback_ends_call=not settings.fallback_dial,
+            detectors=detectors,
         )
         self._calls = Calls(self, setup, agents, page, random.Random())
         self._config = CallConfig(settings) if settings.call_config_url else None
@@ -258,7 +261,9 @@ class Worker:
 
     def call_tool(self, call_sid: str, agent: str, plan: CallPlan, command: CallTool) -> None:
         number, name, arguments = str(command.tool_call), command.name, command.arguments
-        self._tools_link.call(messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of))
+        self._tools_link.call(
+            messages.CallTool(call_sid, number, agent, name, arguments, plan, command.asked_of, command.digits)
+        )
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._tools_link.cancel(call_sid, str(tool_call))
@@ -268,7 +273,9 @@ class Worker:
 
     def _tool_answered(self, answer: messages.ToolAnswered) -> None:
         # The link answers at once when toolbox is away, and the conversation is in the middle of an event then.
-        self._loop.call_soon(self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output)
+        self._loop.call_soon(
+            self._calls.tool_answered, answer.call_sid, int(answer.call_id), answer.output, answer.outcome
+        )
 
     def reconfigure(self, session: Model, agent: Agent) -> None:
         assert isinstance(session, Session)

@@ -15,7 +15,10 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
     Fact,
+    Hesitation,
     Interruption,
     ModelUsage,
     Noted,
@@ -118,8 +121,14 @@ class Records:
                 self._turn(session, rows, fact)
             case Interruption():
                 self._interruption(session, rows, fact)
+            case Hesitation():
+                self._hesitation(session, rows, fact)
             case ModelUsage():
                 self._usage(session, rows, fact)
+            case DialBegan():
+                self._dial_began(session, fact)
+            case DialEnded():
+                self._dial_ended(session, fact)
             case _:
                 assert_never(fact)
 
@@ -198,6 +207,9 @@ class Records:
             spoken_ms=fact.spoken_ms,
             heard_ms=fact.heard_ms,
             interrupted=fact.interrupted,
+            tool=fact.tool,
+            arguments=_clean(fact.arguments),
+            outcome=fact.outcome,
         )
 
     def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:
@@ -209,6 +221,19 @@ class Records:
             silent_ms=fact.silent_ms,
             protected=fact.protected,
             cancelled=fact.cancelled,
+            onset_at=_time(fact.onset_ms) if fact.onset_ms else None,
+            paused_at=_time(fact.paused_ms) if fact.paused_ms else None,
+            stopped_ms=fact.stopped_ms if fact.onset_ms else None,
+        )
+
+    def _hesitation(self, session: Session, rows: _Rows, fact: Hesitation) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        rows.put(
+            models.Hesitation,
+            call_sid=fact.call_sid,
+            at=_time(fact.at_ms),
+            kind=fact.kind,
+            lasted_ms=fact.lasted_ms,
         )
 
     def _usage(self, session: Session, rows: _Rows, fact: ModelUsage) -> None:
@@ -227,6 +252,22 @@ class Records:
             audio_out=fact.audio_out,
             cost_usd=self._prices.cost_usd(fact),
         )
+
+    def _dial_began(self, session: Session, fact: DialBegan) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        if _open_dial(session, fact.call_sid) is None:  # else Twilio has repeated its request
+            session.add(_dial(fact.call_sid, fact.at_ms, _clean(fact.to), _clean(fact.caller_id)))
+            session.flush()
+
+    def _dial_ended(self, session: Session, fact: DialEnded) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        dial = _open_dial(session, fact.call_sid)
+        if dial is None:
+            dial = _dial(fact.call_sid, fact.at_ms, "", "")
+            session.add(dial)
+        dial.ended_at, dial.outcome, dial.caller_left = _time(fact.at_ms), _clean(fact.outcome), fact.caller_left
+        dial.duration_s = fact.duration_s if fact.duration_s >= 0 else None
+        session.flush()
 
     def _recording_move(self, session: Session, fact: RecordingMove) -> None:
         recording = self._recording(session, fact.call_sid, fact.at_ms)
@@ -305,6 +346,18 @@ def _stream(session: Session, call_sid: str, stream_sid: str, at_ms: int) -> mod
         session.add(stream)
         session.flush()
     return stream
+
+
+def _dial(call_sid: str, at_ms: int, to: str, caller_id: str) -> models.Dial:
+    return models.Dial(
+        call_sid=call_sid, began_at=_time(at_ms), to=to, caller_id=caller_id, outcome="", caller_left=False
+    )
+
+
+def _open_dial(session: Session, call_sid: str) -> models.Dial | None:
+    """The call's last attempt whose outcome is not known."""
+    found = select(models.Dial).where(models.Dial.call_sid == call_sid, models.Dial.ended_at.is_(None))
+    return session.scalars(found.order_by(models.Dial.began_at.desc()).limit(1)).first()
 
 
 def _forward(recording: models.Recording, state: str, at_ms: int) -> None:

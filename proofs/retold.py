@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aibridge.core.keypad import IN_WORDS
 from shared.audio import BYTES_PER_MS
 
 from .spoken import Spoken
@@ -50,9 +51,14 @@ def forgotten(
         words = [each["text"] for each in told if each["role"] == "assistant"]
         for text in (
             *_items(number, session, spoken, words, died),
-            *_turns(number, sessions, sum(each["role"] == "user" for each in told), died, heard_from_ns or {}),
+            *_turns(number, sessions, sum(_is_speech(each) for each in told), died, heard_from_ns or {}),
         ):
             yield Forgotten(session["opened_ns"], f"session {number + 1} {text}")
+
+
+def _is_speech(told: dict[str, Any]) -> bool:
+    """Whether it is a turn of the caller, and not keys."""
+    return told["role"] == "user" and not told["text"].startswith(IN_WORDS)
 
 
 def _turns(

@@ -92,10 +92,11 @@ class CallerAudio(Message, frozen=True, array_like=True, tag=13):
 
 
 class CallerDtmf(Message, frozen=True, array_like=True, tag=14):
-    """Sent by gateway to aibridge when the caller pressed a key."""
+    """Sent by gateway to aibridge when the caller pressed a key, and again to a worker that takes over the call."""
 
     call: int
     digit: str
+    at_ns: int  # when it came; a worker drops what its predecessor's CallMemory holds
 
 
 class MarkHeard(Message, frozen=True, array_like=True, tag=15):
@@ -263,9 +264,13 @@ class CloseLine(Message, frozen=True, array_like=True, tag=35):
 
 
 class PauseLine(Message, frozen=True, array_like=True, tag=36):
-    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw."""
+    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw.
+
+    After `at_most_ms` the line resumes by itself, because aibridge is gone or stands still; 0: it does not.
+    """
 
     call: int
+    at_most_ms: int = 0
 
 
 class ResumeLine(Message, frozen=True, array_like=True, tag=37):
@@ -438,6 +443,7 @@ class CallTool(Message, frozen=True, array_like=True, tag=81):
     # The incarnation of toolbox (aibridge/tools_link.py:ToolsLink.epoch) that a worker has asked before; 0: none has.
     # Another incarnation does not know whether the call was begun.
     asked_of: int = 0
+    digits: str = ""  # the caller's last entry on the keypad; it may be secret
 
 
 class CancelTool(Message, frozen=True, array_like=True, tag=82):

@@ -29,6 +29,8 @@ class CallContext:
     from_number: str
     to_number: str
     variables: Mapping[str, str] = field(default_factory=dict)
+    # What the caller entered last on the phone's keypad; "": nothing. It may be secret: log none of it.
+    digits: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     from_number: str
     to_number: str
     variables: dict[str, str]
+    digits: str = ""
 
 
 class RunTool(msgspec.Struct, frozen=True, array_like=True, tag="run"):

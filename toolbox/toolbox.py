@@ -250,6 +250,7 @@ class Toolbox:
             plan.from_number,
             plan.to_number,
             plan.variables,
+            ask.digits,
         )
         return RunTool(number, tool, ask.arguments, context)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -43,15 +43,18 @@ from .commands import (
     DialModel,
     EndCall,
     EndSpeech,
+    ForgoSession,
     LeaveSession,
     PauseSpeech,
     ResumeSpeech,
     Speak,
+    TellStory,
     UseSession,
     WithdrawSpeech,
 )
 from .conversation import Conversation
 from .follower import Follower
+from .hand_off import Part
 from .reporter import Reporter
 from .shell import Shell
 
@@ -64,10 +67,12 @@ RareCommand = (
     | PauseSpeech
     | ResumeSpeech
     | DialModel
+    | ForgoSession
     | LeaveSession
     | UseSession
     | CallTool
     | CancelTool
+    | TellStory
     | EndCall
 )
 # After these events the memory for a successor has changed.
@@ -87,7 +92,9 @@ class Call:
         agent: Agent,
         conversation: Conversation,
         reporter: Reporter,
+        colleague: Callable[[str], Part | None] | None = None,
     ) -> None:
+        """`colleague` finds the agent of a name, to whom the call is handed off."""
         self.call = call
         self.call_sid = call_sid
         self.gateway = gateway
@@ -103,9 +110,14 @@ class Call:
         self._session: Model | None = None
         # The session that is being dialled, or is ready and waits for its turn.
         self._coming: Model | None = None
+        # Whose session that is.
+        self._coming_agent = agent
+        self._colleague = colleague
         self._logged_error = False
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
+        # Keys that were pressed meanwhile, with their times.
+        self._early_keys: list[tuple[str, int]] = []
         # The hash of the memory that the gateway has.
         self._kept = 0
         # The last EndCall, for a gateway that takes over.
@@ -150,6 +162,9 @@ class Call:
         now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
         self._meet_session()
+        for key, at_ns in self._early_keys:
+            self.key(key, at_ns)
+        self._early_keys.clear()
 
     def _meet_session(self) -> None:
         """Report the dialled session's outcome before the conversation began."""
@@ -210,9 +225,18 @@ class Call:
     def caller_audio(self, data: bytes, at_ns: int) -> None:
         """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
         self.caller_heard_ns = at_ns
-        self.conversation.caller.take(data)
+        commands = self.conversation.hear(data, at_ns, self._shell.now_ns)
+        if commands:
+            self._carry_out(commands)
         if self._session is not None:
             self._session.hear(data)
+
+    def key(self, key: str, at_ns: int) -> None:
+        """The caller pressed a key at `at_ns`."""
+        if self._memory is not None:
+            self._early_keys.append((key, at_ns))
+            return
+        self._carry_out(self.conversation.key(key, at_ns, self._shell.now_ns))
 
     def model_event(self, session: Model, event: ModelEvent | SessionReady) -> None:
         if session is self._session:
@@ -255,9 +279,9 @@ class Call:
         for report in reports:
             self.playout(report)
 
-    def tool_answered(self, tool_call: int, output: str) -> None:
+    def tool_answered(self, tool_call: int, output: str, outcome: str) -> None:
         """toolbox answers a call of a tool."""
-        self._carry_out(self.conversation.tool_answered(tool_call, output, self._shell.now_ns))
+        self._carry_out(self.conversation.tool_answered(tool_call, output, outcome, self._shell.now_ns))
         self.tell_memory()
 
     def advance(self) -> None:
@@ -296,12 +320,10 @@ class Call:
                 self.tell_memory()  # else a successor's line stays paused
             return
         match command:
-            case DialModel():
-                if self._coming is not None:
-                    self._coming.close()
-                self._coming = Dialled(
-                    self._shell, self.call_sid, self.agent, self.conversation.numbers, resumed=True, call=self
-                ).session
+            case DialModel(agent):
+                self._dial(agent)
+            case ForgoSession():
+                self._forgo()
             case LeaveSession():
                 if self._session is not None:
                     self._session.close()
@@ -310,6 +332,7 @@ class Call:
                 if self._session is not None:
                     self._session.close()
                 self._session, self._coming = self._coming, None
+                self.agent = self._coming_agent
             case CallTool():
                 call = self.conversation.tools.get(command.tool_call)
                 if call is not None and not call.asked_of:
@@ -318,6 +341,8 @@ class Call:
                 self._shell.call_tool(self.call_sid, self.agent.name, self.conversation.plan, command)
             case CancelTool(tool_call):
                 self._shell.cancel_tool(self.call_sid, tool_call)
+            case TellStory():
+                self.tell_memory()
             case EndCall(order, after_utterance, reason):
                 self._shell.log.info("call %s: ending (%s)", self.call_sid, reason)
                 self.end_call = messages.EndCall(self.call, order, after_utterance)
@@ -326,6 +351,25 @@ class Call:
             case _:
                 if self._session is not None:
                     self._session.tell(command)
+
+    def _forgo(self) -> None:
+        if self._coming is not None:
+            self._coming.close()
+            self._coming = None
+
+    def _dial(self, name: str) -> None:
+        """Dial a session of the call's agent, or of the agent of this name."""
+        self._forgo()
+        part = self._colleague(name) if name and self._colleague is not None else None
+        self.conversation.coming = part
+        if name and part is None:
+            self._shell.log.error("call %s: there is no agent %s to hand it off to", self.call_sid, name)
+            self._receive(DialFailed(True))
+            return
+        self._coming_agent = part.agent if part is not None else self.agent
+        self._coming = Dialled(
+            self._shell, self.call_sid, self._coming_agent, self.conversation.numbers, resumed=True, call=self
+        ).session
 
 
 class Dialled:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
+from msgspec import structs
+
 from shared import liveness
 from shared.liveness import ns
 from shared.messages import (
@@ -20,6 +22,7 @@ from shared.messages import (
     CallConfigured,
     CallEnded,
     CallerAudio,
+    CallerDtmf,
     CallOffered,
     CallOver,
     CallStarted,
@@ -41,13 +44,15 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
-from . import call_config, story
+from . import built_in, call_config, story
 from .agent import Agent, Agents
 from .call import Call, Dialled
 from .call_config import CallConfigError
 from .conversation import Conversation
+from .hand_off import Part
 from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
+from .near_ear.detection import Detectors
 from .reporter import Reporter
 from .rules import Rules
 from .shell import Shell
@@ -67,6 +72,8 @@ class Setup:
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
+    # None: this machine has none, and no call has a near ear.
+    detectors: Detectors | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +159,17 @@ class Calls:
                         self._shell.to_gateway(gateway, CallAdopted(call_sid))
                 self.gateways[gateway] = _Gateway(self._shell.now_ns, is_draining)
                 self._shell.tell_state(gateway)
-            case MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
+            case CallerDtmf() | MarkHeard() | FirstFrameSent() | FollowCall() | LineLost() | CallEnded():
                 known = self.by_number.get(message.call)
                 if known is not None:
                     self._about_call(known, message)
 
-    def _about_call(self, call: Call, message: MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded) -> None:
+    def _about_call(
+        self, call: Call, message: CallerDtmf | MarkHeard | FirstFrameSent | FollowCall | LineLost | CallEnded
+    ) -> None:
         match message:
+            case CallerDtmf(_, digit, at_ns):
+                call.key(digit, at_ns)
             case MarkHeard():
                 call.conversation.mark(message)
             case FirstFrameSent(at_ns=at_ns):
@@ -177,11 +188,11 @@ class Calls:
             case CallEnded(reason=reason):
                 self._end(call, reason)
 
-    def tool_answered(self, call_sid: str, tool_call: int, output: str) -> None:
-        """toolbox answers a call of a tool."""
+    def tool_answered(self, call_sid: str, tool_call: int, output: str, outcome: str) -> None:
+        """toolbox answers a call of a tool; `outcome` is one of TOOL_OUTCOMES."""
         call = self._by_sid.get(call_sid)
         if call is not None:
-            call.tool_answered(tool_call, output)
+            call.tool_answered(tool_call, output, outcome)
 
     def from_pacer(self, message: Any) -> None:
         if isinstance(message, PacerState):
@@ -332,15 +343,18 @@ class Calls:
         dialled = self._take_offer(call_sid, plan, told)
         agent = dialled.agent
         is_recorded = agent.is_recorded(setup.recording)
+        part = self._part(agent, recorded=is_recorded)
         conversation = STATECHARTS[setup.abilities.kind](
-            script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
-            rules=setup.rules_of(agent),
+            script=part.script,
+            rules=part.rules,
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
             plan=plan,
             agent=agent.told(),
-            tools=self._shell.tools(agent),
+            tools=part.tools,
+            built_in=part.built_in,
+            detectors=setup.detectors,
         )
         reporter = Reporter(
             self._shell,
@@ -361,6 +375,7 @@ class Calls:
             agent=agent,
             conversation=conversation,
             reporter=reporter,
+            colleague=partial(self._colleague, plan),
         )
         self._count()
         if started.handover:
@@ -374,6 +389,16 @@ class Calls:
         if dialled.refused is not None:
             # It failed while the phone was still ringing.
             call.model_gone(dialled.session, refused=dialled.refused)
+
+    def _part(self, agent: Agent, *, recorded: bool) -> Part:
+        setup = self._setup
+        script = agent.script(recorded=recorded, fallback_ends_call=setup.fallback_ends_call)
+        return Part(agent, script, setup.rules_of(agent), self._shell.tools(agent), built_in.of_agent(agent))
+
+    def _colleague(self, plan: CallPlan, name: str) -> Part | None:
+        """The agent to whom a call is handed off. What the plan overrides is the first agent's."""
+        agent = self.agents.of_plan(structs.replace(plan, agent=name, overrides={}))
+        return self._part(agent, recorded=False) if agent is not None else None
 
     def _returned(self, call: Call, started: CallStarted) -> None:
         """A caller whose media socket was lost returned on another one, at the same gateway or another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -15,7 +15,17 @@ from ..models.port import ModelCommand
 
 @dataclass(frozen=True)
 class DialModel:
-    """Open another session, and report its outcome to the conversation."""
+    """Open another session, and report its outcome to the conversation.
+
+    `agent` is the name of the agent to whom the call is handed off; "": the call's own.
+    """
+
+    agent: str = ""
+
+
+@dataclass(frozen=True)
+class ForgoSession:
+    """Close the dialled session; nobody wants it any more."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class CallTool:
     name: str
     arguments: str
     asked_of: int = 0
+    # The caller's last entry on the keypad, for the tool alone.
+    digits: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,11 @@ class CancelTool:
 
 
 # --- to the gateway ---
+
+
+@dataclass(frozen=True)
+class TellStory:
+    """Leave the story with the gateway at once: a successor must know what has just happened."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ class EndCall:
 Command = (
     ModelCommand
     | DialModel
+    | ForgoSession
     | LeaveSession
     | UseSession
     | Speak
@@ -110,5 +128,6 @@ Command = (
     | ResumeSpeech
     | CallTool
     | CancelTool
+    | TellStory
     | EndCall
 )

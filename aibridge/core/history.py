@@ -30,7 +30,7 @@ UNKNOWN_AI: Final = "(you said something that was not written down)"
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """The caller's words between two silences, an utterance of the AI, or a call of a tool. Times are ns, monotonic."""
+    """The caller's words between two silences, or keys; an utterance of the AI; a call of a tool. Times are ns."""
 
     # Counts from 1, in the order of the conversation.
     number: int
@@ -46,14 +46,20 @@ class Turn:
     text_bytes: int = 0
     # Its portable form, until something of it changes.
     told: Said | None = None
+    # Keys that the caller pressed; `text` is what may be shown of them.
+    is_keys: bool = False
     # The tool's: its call. `turn` is then the number of the call, and `text` the answer.
     tool: ToolCall | None = None
 
     @property
-    def role(self) -> Literal["caller", "ai", "tool"]:
+    def role(self) -> Literal["caller", "ai", "tool", "keys", "tones"]:
         if self.tool is not None:
             return "tool"
-        return "caller" if self.speech is None else "ai"
+        if self.is_keys:
+            return "keys"
+        if self.speech is None:
+            return "caller"
+        return "tones" if self.speech.is_tones else "ai"
 
     @property
     def key(self) -> str:
@@ -111,12 +117,28 @@ class Interruption:
 
     # When the model heard the caller begin.
     at_ns: int
-    # When the AI fell silent at the ear; `at_ns` when nothing was being heard.
+    # When the AI fell silent at the ear: before `at_ns` if the near ear had paused it. `at_ns` when nothing was heard.
     silent_ns: int
     # It waited for the end of greeting protection, or of the recording notice.
     protected: bool
     # The model was still making the response, and was told to stop.
     cancelled: bool
+    # The caller's first sound, and when it paused the line; 0: unknown, and not paused.
+    onset_ns: int = 0
+    paused_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hesitation:
+    """A sound that might have been an interruption. Times are ns, monotonic."""
+
+    # "unconfirmed": it paused the line, and the model did not report it. "echo": the model reported it, and it was the
+    # AI's own voice.
+    kind: Literal["unconfirmed", "echo"]
+    onset_ns: int
+    # From when to when the line was paused; for an echo, the model's report.
+    from_ns: int
+    until_ns: int
 
 
 def cut_text(text: str, share: float) -> str:
@@ -136,6 +158,7 @@ class History:
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
+    hesitations: list[Hesitation] = field(default_factory=list)
     # Responses whose tokens are known, and the tokens of all of them.
     responses: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -208,6 +231,12 @@ class History:
             turn.text, turn.stopped_ns = call.output, at_ns
             self._changes(turn)
 
+    def keys_entered(self, shown: str, began_ns: int, ended_ns: int) -> Turn:
+        """The caller has pressed keys; `shown` is what anybody may know of them."""
+        number = self._next_number()
+        turn = Turn(number, turn=number, spoke_ns=began_ns, stopped_ns=ended_ns, text=shown, is_keys=True)
+        return self._append(turn)
+
     def speech_started(self, turn: int, at_ns: int) -> None:
         """The caller began to speak."""
         if len(self._speech) > 8:  # speech that was never taken
@@ -255,6 +284,8 @@ class History:
         left = REPLAY_CHARACTERS
         for turn in reversed(self.turns[-REPLAY_TURNS:]):
             if turn.role == "ai" and (turn.heard_bytes == 0 or not turn.received_bytes):
+                continue
+            if turn.role == "tones":  # the call of send_dtmf tells it
                 continue
             if any(turn is again for again in self._heard_again):
                 continue

@@ -65,6 +65,9 @@ class ResponseEvents(SessionEvents):
         self._made_ns = now_ns
         self.timers.set(Due.STALLED, now_ns + STALLED_NS)
         self.asking.began()
+        if not was_asked and now_ns < self._echo_answered_ns:
+            self._echo_answered_ns = 0
+            return self.step_making(MakingEvent.BEGAN, now_ns) + self.step_making(MakingEvent.INTERRUPTED, now_ns)
         self.response_began(now_ns, was_asked=was_asked and purpose is not None)
         commands = self.step_making(MakingEvent.BEGAN, now_ns)
         if purpose == "notice":
@@ -187,7 +190,7 @@ class ResponseEvents(SessionEvents):
     def _next_purpose(self) -> Purpose | None:
         if self.notice.state is Opening.DUE:
             return "notice"
-        if self.floor.state is not Floor.QUIET:
+        if self.floor.state is not Floor.QUIET or self.keypad.is_pressing:
             return None
         is_greeting = self.greeting.state is Opening.DUE and self.asking.chart.state is Owed.NOTHING
         return "greeting" if is_greeting else self.asking.purpose()

@@ -24,7 +24,8 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     """One turn. Times are milliseconds of the Unix epoch. A newer version may only append fields."""
 
     number: int = 0
-    # "caller", "ai" or "tool", and the number of the caller's turn, of the AI's utterance or of the tool's call.
+    # "caller", "ai", "tool", "keys" or "tones", and the number of the caller's turn, of the AI's utterance or of the
+    # tool's call.
     role: str = "caller"
     ref: int = 0
     text: str = ""
@@ -42,6 +43,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     arguments: str = ""
     # The incarnation of toolbox that was asked.
     asked_of: int = 0
+    outcome: str = ""
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -62,6 +64,9 @@ class Story(msgspec.Struct, frozen=True):
     order: CallOrder = HangUp()
     # How the order ended from which the caller came back, until the model has spoken about it; "": there was none.
     returned: str = ""
+    # The keys of the entry that the caller has begun, and the last entry, for the tools. Both may be secret.
+    pressed: str = ""
+    entered: str = ""
 
 
 class LineMemory(msgspec.Struct, frozen=True):
@@ -74,6 +79,8 @@ class LineMemory(msgspec.Struct, frozen=True):
     last_turn: int = 0
     # The utterance that was being heard when the media socket began, and how many bytes of it were heard before.
     base: tuple[int, int] = (0, 0)
+    # When the last key was pressed that is in the story; ns, monotonic.
+    last_key_ns: int = 0
 
 
 def encode(story: Story, line: LineMemory) -> bytes:

@@ -13,7 +13,9 @@ class Due(Enum):
     CREATED = auto()  # the requested response should have begun
     PROTECTED = auto()  # greeting protection ends while an interruption waits
     STALLED = auto()  # a response should have gone on, or ended
+    REPORT = auto()  # the model should have reported the speech that paused the line
     CONFIRM = auto()  # speech that lasted until now is a barge-in
+    KEYS = auto()  # no key has followed the last one
     TOOL = auto()  # toolbox should have answered
     FILLER = auto()  # the caller has waited long for a tool
     SILENCE = auto()  # the caller has said nothing for long

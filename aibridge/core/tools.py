@@ -63,14 +63,14 @@ TOOL_TABLE: Final[Table[Tool, ToolEvent, ToolAct]] = {
 
 
 class Reply(Enum):
-    """The response in which the model speaks about the answers of its tools."""
+    """The response in which the model speaks about the answers of its tools, or about the caller's keys."""
 
     NONE = auto()
     WAITS = auto()  # the response that is made or expected cannot know the answers: another one follows it
 
 
 class ReplyEvent(Enum):
-    ANSWERED = auto()  # all tools of a response, while the model is free
+    ANSWERED = auto()  # all tools of a response, or keys were entered, while the model is free
     ANSWERED_DURING_RESPONSE = auto()
     ANSWERED_DURING_SPEECH = auto()  # the caller's
     ASKED = auto()  # a response is requested that knows the answers
@@ -120,6 +120,8 @@ class ToolCall:
     overdue_ns: int
     ends_at_speech: bool = False
     output: str = ""
+    # One of TOOL_OUTCOMES; "": it runs.
+    outcome: str = ""
     # The incarnation of toolbox that was asked; 0: none yet.
     asked_of: int = 0
 
@@ -168,7 +170,7 @@ class Tools:
         if call is not None:
             call.asked_of = said.asked_of
             if said.ended_ms:
-                call.output, call.chart.state = said.text, Tool.OVER
+                call.output, call.outcome, call.chart.state = said.text, said.outcome, Tool.OVER
         return call
 
     @property

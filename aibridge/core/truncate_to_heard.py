@@ -11,7 +11,8 @@ from shared.audio import ms_of
 
 from ..models.port import Forget, Tell, TellAnswer, TellCall, Truncate, Untell
 from .commands import Command
-from .history import History
+from .history import History, Turn
+from .keypad import in_words
 from .metrics import ConversationMetrics
 from .responses import Response, Truth
 from .tools import ToolCall
@@ -91,6 +92,8 @@ class TruthTeller:
             if turn.tool is not None:
                 commands += self._tell_call(number, turn.tool)
                 continue
+            if turn.is_keys:
+                text = in_words(text)
             if turn.speech is not None:
                 self._told[turn.speech.number] = number
             commands.append(Tell(number, "caller" if turn.speech is None else "ai", text))
@@ -101,6 +104,10 @@ class TruthTeller:
     def note(self, text: str) -> Command:
         """Tell the model something that nobody said."""
         return Tell(self._next(), "note", text)
+
+    def tell_keys(self, turn: Turn) -> Tell:
+        """Tell the model what the caller entered."""
+        return Tell(self._next(), "caller", in_words(turn.text))
 
     def tell_answer(self, call: ToolCall) -> list[Command]:
         """Tell this session the answer of a tool that a former session called."""

@@ -44,6 +44,8 @@ class Utterance:
     # The last of its speech, from byte `kept_from` on, in the chunks that came. A list: an empty deque has 760 bytes.
     kept: list[bytes] = field(default_factory=list)
     kept_from: int = 0
+    # Tones of telephone keys, not words.
+    is_tones: bool = False
 
     @property
     def cut(self) -> bool:
@@ -67,6 +69,18 @@ class Utterance:
     def rest(self, offset: int) -> bytes:
         """The kept speech from byte `offset` on."""
         return b"".join(self.kept)[max(0, offset - self.kept_from) :]
+
+    def kept_between(self, first: int, last: int) -> bytes:
+        """The kept speech from byte `first` up to byte `last`."""
+        parts: list[bytes] = []
+        at = self.kept_from
+        for chunk in self.kept:
+            if at >= last:
+                break
+            if at + len(chunk) > first:
+                parts.append(chunk[max(0, first - at) : last - at])
+            at += len(chunk)
+        return b"".join(parts)
 
     def forget_before(self, offset: int) -> None:
         """Drop the speech before byte `offset`. A chunk that reaches beyond it stays."""

@@ -14,12 +14,12 @@ Contract of an implementation:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-# "filler": the caller waits for a tool; "nudge": the caller says nothing.
-Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell"]
+# "filler": the caller waits for a tool; "nudge": the caller says nothing; "tones": of keys, which no model makes.
+Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell", "tones"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
 # The meaning of a fault for the conversation, whatever the provider calls it.
@@ -180,6 +180,12 @@ class AnswerTaken(Event, frozen=True, gc=False):
     tool_call: int
 
 
+class TellingTaken(Event, frozen=True, gc=False):
+    """What was told under this number is in the model's conversation: responses that begin later know it."""
+
+    number: int
+
+
 class Truncated(Event, frozen=True, gc=False):
     """The model confirms where it cut an utterance."""
 
@@ -207,6 +213,7 @@ ModelEvent = (
     | Words
     | ToolCalled
     | AnswerTaken
+    | TellingTaken
     | Truncated
     | Fault
 )
@@ -244,6 +251,13 @@ class Forget:
     """Nothing of the utterance was heard."""
 
     utterance: int
+
+
+@dataclass(frozen=True)
+class ForgetTurn:
+    """The caller said nothing: the turn is an echo of the AI."""
+
+    turn: int
 
 
 @dataclass(frozen=True)
@@ -298,7 +312,9 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+ModelCommand = (
+    Ask | Cancel | Truncate | Forget | ForgetTurn | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+)
 
 
 class Model(Protocol):
@@ -323,6 +339,3 @@ class Receiver(Protocol):
 
     def gone(self, *, refused: bool) -> None:
         """The session ended without `close`, or did not come; `refused`: a retry would fail, too. Nothing follows."""
-
-
-HANG_UP_TOOL: Final = "hang_up"

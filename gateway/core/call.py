@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
+from shared.messages import CallerDtmf
 from shared.plan import CallOrder, CallPlan
 
 from .hangup import MARK_NS, Stage
@@ -12,6 +14,9 @@ from .limits import AudioRate
 from .path import PathLog, PathProbe
 from .stalls import FrameLog
 from .way_back import WayBack
+
+# More than a caller presses before a dead worker's successor has the call.
+KEYS_MAX: Final = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +44,8 @@ class Call:
     # The last CallMemory, and how often the call was handed over.
     memory: bytes = b""
     handovers: int = 0
+    # The last keys: a worker that dies may not have read them, or not have told of them.
+    keys: list[CallerDtmf] = field(default_factory=list)
     # EndCall's order, the utterance that has to be heard before it is carried out, and when it came.
     order: CallOrder | None = None
     goodbye: int = 0

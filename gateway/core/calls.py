@@ -36,7 +36,7 @@ from shared.messages import (
 from shared.plan import Fallback, HangUp
 
 from . import handover
-from .call import Call
+from .call import KEYS_MAX, Call
 from .chronicle import Chronicle
 from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
 from .fallback import IN_A_CALL, Absence
@@ -139,9 +139,10 @@ class Calls:
         self.offers.admission.started(call_sid, accepted.token.source)
         self._metrics.calls.set(len(self.by_number))
         self._metrics.calls_started.inc()
-        commands.append(Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}"))
+        log = Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}")
         if order is None:
-            return call, commands + handover.announce(call, self._name)
+            return call, [*commands, *handover.announce(call, self._name), log]
+        commands.append(log)
         # The conversation is over. The gateway that answered the webhook did not know that yet.
         call.order = order
         commands += self.offers.withdraw(call_sid, call.worker)
@@ -153,7 +154,9 @@ class Calls:
             case Mark():
                 return self._marked(call, message.mark.name, now_ns)
             case Dtmf():
-                return [ToWorker(call.worker, CallerDtmf(call.number, message.dtmf.digit))]
+                key = CallerDtmf(call.number, message.dtmf.digit, now_ns)
+                call.keys = [*call.keys, key][-KEYS_MAX:]
+                return [ToWorker(call.worker, key)]
             case Stop():
                 return self.happened(call, Event.STOPPED, now_ns)
 

@@ -47,11 +47,12 @@ def give_again(call: Call, gateway: str, worker: int) -> list[Command]:
     call.handovers += 1
     goes_on = Log(f"call call_sid={call.call_sid} call={call.number:x} goes on at worker={worker}")
     if before == worker:
-        return [*announce(call, gateway), goes_on]
+        return [*announce(call, gateway), *(ToWorker(worker, key) for key in call.keys), goes_on]
     return [
         # A stalled worker reads this when it resumes; txpacer no longer listens to it.
         ToWorker(before, CallEnded(call.number, "moved")),
         *announce(call, gateway),
+        *(ToWorker(worker, key) for key in call.keys),
         MoveAudio(call.number, before, worker),
         goes_on,
     ]

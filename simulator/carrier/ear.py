@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.audio import BYTE_NS
+from shared.audio import BYTE_NS, SILENCE
 
 # Error 31931, "Media Discarded": more than 10 minutes of audio buffered; what exceeds them is not accepted.
 BUFFER_BYTES: Final = 10 * 60 * 8_000
@@ -116,6 +116,26 @@ class Ear:
     def is_playing(self, now_ns: int) -> bool:
         """Whether the caller hears something at this instant."""
         return now_ns < self._play_end_ns
+
+    def heard(self, from_ns: int, n_bytes: int) -> bytes:
+        """What was played from `from_ns` on; silence where nothing was. Looks back from the last message."""
+        until_ns = from_ns + n_bytes * BYTE_NS
+        found: list[tuple[int, bytes]] = []
+        end = len(self._audio)
+        for n in range(len(self._play_start_ns) - 1, -1, -1):
+            start_ns, begin = self._play_start_ns[n], end - self._size_bytes[n]
+            end = begin
+            if start_ns + self._heard_bytes[n] * BYTE_NS <= from_ns:
+                break
+            first = max(0, from_ns - start_ns) // BYTE_NS
+            last = min(self._heard_bytes[n], -(-(until_ns - start_ns) // BYTE_NS))
+            if first < last:
+                at = max(0, start_ns - from_ns) // BYTE_NS
+                found.append((at, bytes(self._audio[begin + first : begin + last])))
+        heard = bytearray(SILENCE * n_bytes)
+        for at, audio in found:
+            heard[at : at + len(audio)] = audio
+        return bytes(heard[:n_bytes])
 
     def record(self) -> EarRecord:
         return EarRecord(

@@ -87,10 +87,11 @@ class Conversation:
     def retrieve(self, item_id: str) -> Item:
         return self._find(item_id, "retrieve", "retrieving")
 
-    def delete(self, item_id: str) -> None:
+    def delete(self, item_id: str) -> Item:
         item = self._find(item_id, "delete", "deleting")
         item.deleted = True
         self._items.remove(item)
+        return item
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> tuple[int, str | None]:
         """Cut the model's audio. Returns where it was cut, ms, and the complaint when the client wanted another place.

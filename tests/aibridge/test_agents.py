@@ -92,12 +92,12 @@ def test_every_mistake_of_every_file_is_named_at_once(tmp_path: Path) -> None:
 def test_an_agent_has_its_own_model_server_and_key_or_those_of_the_settings(tmp_path: Path) -> None:
     write(tmp_path, "own", 'model = "m"\nbase_url = "https://host/v1"\napi_key_env = "HOST_KEY"')
     write(tmp_path, "plain", "default = true")
-    (tmp_path / ".env").write_text("HOST_KEY=secret\n")
+    (tmp_path / ".env").write_text("HOST_KEY=s3cret\n")
     known = agents.load(settings(agents_dir=tmp_path), tmp_path)
     own = known.by_name["own"]
-    assert (own.model, own.base_url, known.keys[own.api_key_env]) == ("m", "https://host/v1", "secret")
+    assert (own.model, own.base_url, known.keys[own.api_key_env]) == ("m", "https://host/v1", "s3cret")
     assert (known.default.name, known.default.model, known.default.base_url) == ("plain", "gpt-realtime-2.1", "")
-    assert b"secret" not in own.told()
+    assert b"s3cret" not in own.told()
 
 
 def test_a_successor_has_the_agent_of_the_story_with_its_recordings_if_the_file_is_the_same(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def with_rules(own: AgentRules) -> AgentFile:
 
 
 def test_an_agent_says_how_long_its_callers_may_be_silent_and_its_calls_last() -> None:
-    own = AgentFile(instructions="Be kind.", silence=SilenceRules(20, 3), max_call_minutes=2.5)
-    assert agents.rules_of(own, settings()).patience == Patience(20 * 10**9, 3, 150 * 10**9)
+    own = AgentFile(instructions="Be kind.", silence=SilenceRules(20, 3, 6, ("Pfiat di",)), max_call_minutes=2.5)
+    assert agents.rules_of(own, settings()).patience == Patience(20 * 10**9, 3, 150 * 10**9, 6 * 10**9, ("Pfiat di",))
 
 
 def test_a_rule_that_an_agent_does_not_have_is_as_the_setting_says() -> None:

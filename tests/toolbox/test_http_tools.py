@@ -17,7 +17,7 @@ from tests.on_a_loop import on_a_loop
 from tests.toolbox.running import Toolbox, worker
 from toolbox.config import HttpTool
 from toolbox.pipe import Context, RunTool
-from toolbox.runners.http_tools import Requests
+from toolbox.runners.http_tools import Requests, compose
 
 pytestmark = pytest.mark.live
 
@@ -263,3 +263,13 @@ def test_the_address_that_is_checked_is_the_one_that_is_connected(monkeypatch: p
 
     asyncio.run(scenario())
     assert connected == ["93.184.216.34"]
+
+
+def test_the_callers_keys_fill_a_template_and_no_key_is_no_name() -> None:
+    tool = HttpTool(
+        description="", url="https://bank.example/{call.digits}", method="POST", hidden={"pin": "{call.digits}"}
+    )
+    context = Context("CA1", "c", "a", "inbound", "", "", {}, "40*71")
+    assert compose(tool, {}, context) == ("https://bank.example/40%2A71", {}, {"pin": "40*71"})
+    with pytest.raises(ValueError, match=r"call\.digits"):
+        compose(tool, {}, Context("CA1", "c", "a", "inbound", "", "", {}))

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 # Facts of the phone call that a template may name.
-FACTS: Final = frozenset(("call.call_sid", "call.from_number", "call.to_number", "call.agent"))
+FACTS: Final = frozenset(("call.call_sid", "call.from_number", "call.to_number", "call.agent", "call.digits"))
 
 
 def placeholders(template: str) -> Iterator[str]:

@@ -144,7 +144,9 @@ def compose(
     tool: HttpTool, arguments: Mapping[str, Any], context: Context
 ) -> tuple[str, dict[str, str], dict[str, Any] | None]:
     """The URL, the query and the JSON body. Raises ValueError."""
-    facts = {f"call.{name}": getattr(context, name) for name in ("call_sid", "from_number", "to_number", "agent")}
+    facts = {
+        f"call.{name}": getattr(context, name) for name in ("call_sid", "from_number", "to_number", "agent", "digits")
+    }
     missing = dict.fromkeys(tool.parameters, "")
     texts = missing | {name: as_text(value) for name, value in arguments.items()} | facts
     url = urls.fill(tool.url, texts)

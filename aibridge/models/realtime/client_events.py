@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openai.types.realtime import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
-
 from .. import port
 from ..port import ModelCommand, Purpose
+from .event_types import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
 
 # The connection to the model broke in the middle of its words, and a new session has to continue.
 CONTINUE: Final = (
@@ -30,6 +29,7 @@ FAREWELL: Final = "The call ends now. Say goodbye in one short sentence, and ask
 # Responses in which the model shall speak, and call no tool.
 _ONLY_SPEECH: Final = ("filler", "nudge", "farewell")
 _REQUEST: Final = "create_"
+_TOLD: Final = "told_"
 _ROLES: Final = {"caller": "user", "ai": "assistant", "note": "system"}
 
 
@@ -86,6 +86,8 @@ def client_event_about(command: ModelCommand, about: Any) -> RealtimeClientEvent
             }
         case port.Forget():
             return {"type": "conversation.item.delete", "item_id": about[0]}
+        case port.ForgetTurn():
+            return {"type": "conversation.item.delete", "item_id": about}
         case port.AnswerTool(_, output):
             return _tool_output(about, output)
         case _:
@@ -100,7 +102,13 @@ def _tool_output(call_id: str, output: str) -> RealtimeClientEventParam:
 
 
 def _told_id(number: int) -> str:
-    return f"told_{number:05d}"
+    return f"{_TOLD}{number:05d}"
+
+
+def told_number(item_id: str) -> int:
+    """What was told as this item; 0: the item is the server's own."""
+    number = item_id.removeprefix(_TOLD)
+    return int(number) if number != item_id and number.isdecimal() and number.isascii() else 0
 
 
 def _told(command: port.Tell) -> RealtimeClientEventParam:

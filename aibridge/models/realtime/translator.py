@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, get_args
 
-from openai.types.realtime import RealtimeClientEventParam
-
 from .. import port
 from ..port import ModelCommand, Numbers
 from . import client_events, wire
+from .event_types import RealtimeClientEventParam
 from .wire import ServerEvent
 
 # Ids of each kind that stay known: the last few minutes of a session.
@@ -123,6 +122,8 @@ class Translator:
             case wire.ItemAdded(item):
                 if item.type == "function_call_output" and (taken := self._tool_calls.get(item.call_id)):
                     return (port.AnswerTaken(taken),)
+                if number := client_events.told_number(item.id):
+                    return (port.TellingTaken(number),)
             case wire.ItemTruncated(item_id, audio_end_ms):
                 number = self._utterance_of(item_id)
                 if number is not None:
@@ -192,6 +193,8 @@ class Translator:
                     command = port.Truncate(number, 0)
             case port.Truncate(number):
                 about = self._utterances.key(number)
+            case port.ForgetTurn(number):
+                about = self._turns.key(number)
             case port.AnswerTool(number):
                 about = self._tool_calls.key(number)
             case _:

@@ -92,7 +92,9 @@ async function one(callSid) {
 
 function figures(call) {
   const { transmission: line } = call;
-  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.silent_ms);
+  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.stopped_ms ?? each.silent_ms);
+  const early = call.interruptions.filter((each) => each.paused_at).length;
+  const [resumed, echoes] = ["unconfirmed", "echo"].map((kind) => call.hesitations.filter((each) => each.kind === kind).length);
   const answers = [];
   for (const [n, turn] of call.turns.entries()) {
     const next = call.turns[n + 1];
@@ -109,6 +111,8 @@ function figures(call) {
     ["Longest wire gap", ms(line.wire_gap_max_ms), line.stalls > 0],
     ["First frame after", ms(pick)],
     ["Interruptions", String(call.interruptions.length)],
+    ["Early pauses, resumed", `${early + resumed}, ${resumed}`],
+    ["Echoes ignored", String(echoes)],
     ["Silent after, at most", stops.length ? ms(Math.max(...stops)) : "–"],
     ["Answered after, median", answers.length ? ms(answers.sort((a, b) => a - b)[answers.length >> 1]) : "–"],
     ["Ended", call.end_reason || "live", call.end_reason === "lost"],
@@ -129,12 +133,15 @@ function turns(call, timeline) {
       const button = document.createElement("button");
       button.className = turn.role;
       const words = document.createElement("span");
-      words.append(turn.heard_text || (turn.text ? "" : "(not written down)"));
+      const isTool = turn.role === "tool";
+      words.append(isTool ? `${turn.tool} ${turn.arguments} → ${turn.text || "…"}` : turn.heard_text || (turn.text ? "" : "(not written down)"));
       const rest = turn.text.slice(turn.heard_text.length);
       if (turn.role === "ai" && rest.trim()) words.append(element("del", rest));
-      const cut = turn.interrupted ? `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard` : "";
+      const took = isTool && turn.ended_at ? `${turn.outcome}, ${ms(seconds(turn.began_at, turn.ended_at) * 1000)}` : "";
+      const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
+      const cut = took || (turn.interrupted ? heard : "");
       const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
-      button.append(element("time", at), element("b", turn.role === "ai" ? "AI" : "Caller"), words, element("small", cut));
+      button.append(element("time", at), element("b", { ai: "AI", caller: "Caller", keys: "Keys", tones: "AI", tool: "Tool" }[turn.role]), words, element("small", cut));
       button.onclick = () => turn.began_at && timeline.show(turn);
       item.append(button);
       return item;

@@ -64,7 +64,7 @@ export class Transcript {
     if (state === entry.shown) return;
     entry.shown = state;
     const who = document.createElement("b");
-    who.textContent = turn.role === "ai" ? "AI" : "You";
+    who.textContent = { ai: "AI", tones: "AI", tool: "Tool", keys: "Keys" }[turn.role] ?? "You";
     const parts = [who, document.createTextNode(turn.text.slice(0, heard) || (turn.text ? "" : "…"))];
     const rest = turn.text.slice(heard);
     if (rest && turn.role === "ai") {

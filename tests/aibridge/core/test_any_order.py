@@ -11,9 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
 from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
+from aibridge.core.early_pause import Near
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.keypad import KeypadRules
+from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
+from aibridge.core.timers import Due
+from aibridge.core.tones import SEND_DTMF
 from aibridge.core.tools import Reply, ToolRule
 from aibridge.models.port import (
     AnswerTaken,
@@ -25,6 +30,7 @@ from aibridge.models.port import (
     Forget,
     SessionLost,
     Speech,
+    TellingTaken,
     Truncate,
     Truncated,
     TurnTaken,
@@ -48,7 +54,9 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         mode=st.sampled_from(["withdraw", "drain", "clear"]),
         confirm_ms=st.sampled_from([0, 200]),
+        early_ms=st.sampled_from([0, 500]),
         protect_ms=st.sampled_from([0, 500]),
+        keys_interrupt=st.booleans(),
         script=st.sampled_from(
             [
                 Script(),
@@ -60,8 +68,16 @@ class AnyOrder(RuleBasedStateMachine):
             ]
         ),
     )
-    def begin(self, mode, confirm_ms, protect_ms, script) -> None:
-        rules = Rules(barge_in=mode, confirm_ns=confirm_ms * MS, protect_ns=protect_ms * MS, renew_ns=60_000 * MS)
+    def begin(self, mode, confirm_ms, early_ms, protect_ms, keys_interrupt, script) -> None:
+        rules = Rules(
+            barge_in=mode,
+            confirm_ns=confirm_ms * MS,
+            early_ns=early_ms * MS,
+            protect_ns=protect_ms * MS,
+            renew_ns=60_000 * MS,
+            keypad=KeypadRules(interrupts=keys_interrupt),
+            sends_dtmf=True,
+        )
         self.bench = Bench(rules=rules, script=script, tools=TOOLS)
         self.tools: set[int] = set()
         self.mode = mode
@@ -73,7 +89,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.closed_through = 0
         self.withdrawing: list[int] = []
         self.cancelled: Counter[int] = Counter()
-        self.seen = 0
+        self.seen = self.keys = 0
         self.is_over = False
         self.look()
 
@@ -88,6 +104,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.mode != "drain"
                 assert command.through > self.closed_through
                 assert self.bench.talk.notice.state is Opening.OVER, "the recording notice was cut"
+                assert not self.bench.talk.tones.is_playing, "tones were cut"
                 self.closed_through = command.through
                 self.withdrawing.append(command.through)
             elif isinstance(command, Cancel):
@@ -138,11 +155,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends"]))
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["end_call", "other", "goes_on", "ends", SEND_DTMF]))
     def tool(self, number, tool_call, name) -> None:
         if tool_call not in self.tools:  # a model draws each number once
             self.tools.add(tool_call)
-            self.bench.calls(name, number, tool_call)
+            self.bench.calls(name, number, tool_call, '{"digits": "12w3"}' if name == SEND_DTMF else "{}")
             self.look()
 
     @rule(tool_call=NUMBERS)
@@ -180,10 +197,30 @@ class AnyOrder(RuleBasedStateMachine):
             self.bench.event(CallerSilent(number))
         self.look()
 
+    @rule(key=st.sampled_from("1#"))
+    def presses(self, key) -> None:
+        self.keys += 1
+        self.bench.done += self.bench.talk.key(key, self.bench.ns + self.keys, self.bench.ns + self.keys)
+        self.look()
+
+    @rule(number=NUMBERS)
+    def told(self, number) -> None:
+        self.bench.event(TellingTaken(number))
+
     @rule(number=NUMBERS, words=st.sampled_from(["", "Words."]))
     def words(self, number, words) -> None:
         self.bench.event(TurnTaken(number))
         self.bench.event(CallerWords(number, words))
+        self.look()
+
+    @rule(happens=st.sampled_from(["begins", "ends", "echoes"]), sound=st.sampled_from(list(Sound)))
+    def near_ear(self, happens, sound) -> None:
+        if happens == "begins":
+            self.bench.first_sound()
+        elif happens == "ends":
+            self.bench.sound_ends(sound)
+        else:
+            self.bench.near_ear.last = sound
         self.look()
 
     # --- the line ---
@@ -262,7 +299,12 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_line_pauses_only_for_an_interruption_to_be_confirmed(self) -> None:
         if hasattr(self, "bench") and not self.bench.talk.ended:
-            assert self.bench.talk.playout.is_paused == (self.bench.talk.floor.state is Floor.CONFIRMING)
+            talk = self.bench.talk
+            confirms, is_early = talk.floor.state is Floor.CONFIRMING, talk.near.state in (Near.PAUSED, Near.ENDED)
+            assert talk.playout.is_paused == (confirms or is_early)
+            assert not (confirms and is_early)
+            assert not is_early or talk.timers.is_set(Due.REPORT)
+            assert not confirms or talk.timers.is_set(Due.CONFIRM)
 
     def teardown(self) -> None:
         """Without further events the conversation comes to rest: no timer is set for ever."""
@@ -301,6 +343,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert talk.ended or talk.notice.state is talk.greeting.state is Opening.OVER
         assert talk.ended or not any(talk.tools.running())
         assert talk.ended or talk.tools.reply.state is Reply.NONE
+        assert talk.ended or not talk.keypad.is_pressing
         for kind in (CallTool, AnswerTool):
             each_once = Counter(each.tool_call for each in bench.all(kind))
             assert all(count == 1 for count in each_once.values()), f"a second {kind.__name__}"

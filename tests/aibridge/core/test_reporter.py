@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from aibridge.core.history import History, Interruption
+from aibridge.core.history import Hesitation, History, Interruption
 from aibridge.core.reporter import Reporter
+from aibridge.core.tools import ToolRule, Tools
 from aibridge.core.utterances import Utterance
 from shared import facts
+from shared.metrics import Page, counter
 
 from .fake_shell import FakeShell
 
@@ -79,6 +81,21 @@ def test_a_turn_cut_off_by_the_end_of_the_call_holds_the_words_that_there_was_ti
     assert (last.ear_gaps, last.ear_gap_us) == (1, 4_000)
 
 
+def test_an_early_pause_is_noted_from_the_first_sound_on_and_a_hesitation_with_its_length():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    ms = S // 1_000
+    history.interruptions.append(Interruption(1_900 * ms, 1_680 * ms, False, True, 1_500 * ms, 1_560 * ms))
+    history.hesitations.append(Hesitation("unconfirmed", 2_000 * ms, 2_060 * ms, 2_300 * ms))
+    one.sweep()
+    one.sweep()
+    interruption, hesitation = noted[1:]
+    assert (interruption.silent_ms, interruption.stopped_ms) == (0, 180)
+    assert interruption.at_ms - interruption.onset_ms == 400
+    assert interruption.at_ms - interruption.paused_ms == 340
+    assert (hesitation.kind, hesitation.lasted_ms) == ("unconfirmed", 240)
+
+
 def test_a_gap_at_the_ear_shortens_what_was_heard_by_the_end_of_the_call():
     one, history, noted = reporter()
     one.first_frame(S)
@@ -109,3 +126,22 @@ def test_a_record_names_the_model_that_the_session_reports():
     began = [fact for fact in noted if isinstance(fact, facts.ConversationBegan)]
     assert [(fact.model, fact.record) for fact in began] == [("m", True), ("simulated", False)]
     assert [fact.model for fact in noted if isinstance(fact, facts.ModelUsage)] == ["simulated"]
+
+
+def test_a_tool_is_noted_with_arguments_answer_and_outcome_when_it_has_answered_or_the_call_is_over():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    tools = Tools(Page.in_memory([counter("illegal", "")]).counter("illegal"))
+    answered, unanswered = (tools.begin(n, "book", '{"people":2}', ToolRule(9 * S), S, response=1) for n in (1, 2))
+    history.tool_called(answered, S)
+    history.tool_called(unanswered, S)
+    answered.output, answered.outcome = "Booked.", "done"
+    history.tool_answered(answered, 2 * S)
+    one.sweep()
+    one.ended(3 * S, "stop")
+    found = [
+        (each.role, each.tool, each.arguments, each.outcome, each.text)
+        for each in noted
+        if isinstance(each, facts.Turn)
+    ]
+    assert found == [("tool", "book", '{"people":2}', "done", "Booked."), ("tool", "book", '{"people":2}', "", "")]

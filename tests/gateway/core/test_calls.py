@@ -68,7 +68,7 @@ def test_keys_and_marks_go_to_the_worker_and_notes_to_the_page():
     bench = Bench()
     call = bench.call()
     bench.commands += bench.calls.received(call, Dtmf("MZ1", DtmfFields("5")), bench.now_ns)
-    assert bench.taken(CallerDtmf) == [CallerDtmf(call.number, "5")]
+    assert bench.taken(CallerDtmf) == [CallerDtmf(call.number, "5", bench.now_ns)]
     bench.echo(call, "0.3.10")
     assert bench.taken(MarkHeard) == [MarkHeard(call.number, 0, 3, bench.now_ns)]
     (echo,) = bench.taken(EarEcho)
@@ -242,6 +242,8 @@ def test_a_call_whose_worker_is_gone_is_handed_over_with_all_that_is_kept_of_it(
     bench = Bench()
     call = bench.call(followed=followed)
     bench.says(call.worker, CallMemory(call.number, b"what was said"))
+    bench.commands += bench.calls.received(call, Dtmf("MZ1", DtmfFields("5")), bench.now_ns)
+    pressed = bench.taken(CallerDtmf)
     before = call.worker
     (first,) = bench.taken(CallStarted)
     assert len(bench.taken(FollowCall)) == followed
@@ -249,6 +251,7 @@ def test_a_call_whose_worker_is_gone_is_handed_over_with_all_that_is_kept_of_it(
     bench.wait(PEER_SILENT_S)
     (again,) = bench.taken(CallStarted)
     assert (again.call, again.handover, again.memory, again.plan) == (call.number, 1, b"what was said", first.plan)
+    assert bench.taken(CallerDtmf) == pressed, "the worker that is gone may not have read it"
     assert CallEnded(call.number, "moved") in bench.to_worker(before)
     assert bench.taken(MoveAudio) == [MoveAudio(call.number, before, call.worker)]
     # The page goes on showing what is said.
