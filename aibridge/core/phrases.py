@@ -34,8 +34,8 @@ _GOODBYES: Final = (
 _VOICEMAIL: Final = (
     # English
     "after the tone", "after the beep", "at the tone", "at the beep", "record your message", "leave your message after",
-    "you have reached the voicemail", "you've reached the voicemail", "mailbox is full and cannot", "mailbox belonging to",
-    "to leave a callback number", "forwarded to voicemail", "forwarded to an automated voice",
+    "you have reached the voicemail", "you've reached the voicemail", "mailbox is full and cannot",
+    "mailbox belonging to", "to leave a callback number", "forwarded to voicemail", "forwarded to an automated voice",
     "when you are finished recording",
     # German
     "nach dem signalton", "nach dem piepton", "nach dem ton", "die mailbox von", "die mobilbox von",
