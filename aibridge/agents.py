@@ -15,6 +15,7 @@ from .core.keypad import KeypadRules
 from .core.near_ear.detection import Sensitivity
 from .core.rules import Rules
 from .core.silence import Patience
+from .core.tones import make_all
 from .recording import read_recording
 
 N = TypeVar("N", int, float)
@@ -48,6 +49,8 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
                 problems.append(f"{where} has no value; set it in .env or the environment")
     if problems:
         raise AgentsError(problems)
+    if any(agent.send_dtmf for agent in agents.values()):
+        make_all()
     return Agents(agents, agents[default_name], keys)
 
 
@@ -109,6 +112,7 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
         reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
         renew_ns=int(settings.model_session_minutes * 60e9),
         patience=Patience(silence.after_seconds * 1_000_000_000, silence.nudges, int(agent.max_call_minutes * 60e9)),
+        sends_dtmf=agent.send_dtmf,
         keypad=KeypadRules(
             int(keypad.timeout_seconds * 1e9), keypad.terminator, keypad.length, keypad.interrupts, keypad.secret
         ),

@@ -47,19 +47,27 @@ _ON_ITS_WAY_NS: Final = 250 * _MS
 _CROSSING_NS: Final = 50 * _MS
 
 
-def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500) -> Verdict:
+def judge(
+    call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500, keys_interrupt: bool = False
+) -> Verdict:
     """The verdict on one call, from the carrier's record and the model server's records of its session or sessions.
 
-    `protect_ms` is the length of greeting that no interruption may cut. Raises msgspec.ValidationError for records that
-    are not the model server's.
+    `protect_ms` is the length of greeting that no interruption may cut. `keys_interrupt`: a key interrupts as speech
+    does. Raises msgspec.ValidationError for records that are not the model server's.
     """
     truths = read_sessions(sessions)
     spoken, pieces = listen(call, truths)
     speech = sorted((each for truth in truths for each in truth.speech), key=lambda each: each.started_ns)
     protection = _protection(spoken, protect_ms)
     speaks = _speaks_at(call, speech, protection[1])
-    interruptions = _interruptions(spoken, speech, protection, speaks)
-    _excuse(spoken, speech, interruptions, protection, speaks)
+    barging = speech
+    if keys_interrupt:
+        keys = _keys(call)
+        # Whether more keys follow those over protected words is not known here.
+        speaks |= dict.fromkeys((key.started_ns for key in keys), None)
+        barging = sorted([*speech, *keys], key=lambda each: each.started_ns)
+    interruptions = _interruptions(spoken, barging, protection, speaks)
+    _excuse(spoken, barging, interruptions, protection, speaks)
     _excuse_at_end(spoken, call)
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
@@ -96,6 +104,11 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
 def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None:
     inputs = [truth.input_b64 for truth in truths if truth.input_b64 is not None]
     return compare(call, inputs, truths[-1].closed_ns) if inputs else None
+
+
+def _keys(call: CallRecord) -> list[SpeechTruth]:
+    """The keys, each as speech that begins with it: its frame arrives when it is full."""
+    return [SpeechTruth(key.at_ns + FRAME_NS, key.at_ns + FRAME_NS) for key in call.keys]
 
 
 def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:

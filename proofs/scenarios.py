@@ -14,6 +14,7 @@ from simulator.model.behaviour import Behaviour
 from simulator.voice import clip
 
 from .cell.cell import Cell
+from .key_scenarios import key_scenarios
 from .scenario import Expected, Scenario, Sessions
 from .tool_scenarios import tool_scenarios
 from .verdict import Verdict
@@ -471,4 +472,4 @@ def _accidents() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     groups = (_protection, _answers, _model, _losses, _modes, _recorded, _notice, _accidents)
-    return [*(scenario for group in groups for scenario in group()), *tool_scenarios()]
+    return [*(scenario for group in groups for scenario in group()), *tool_scenarios(), *key_scenarios()]

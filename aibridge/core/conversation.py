@@ -14,6 +14,7 @@ A statechart of parallel regions, each moved by a table of its own:
     goodbye   how the call ends                            goodbye_and_fallback.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
+    tones     the keys that the model sends                 tones.py, tone_events.py
     keys      what the caller enters on the keypad          keypad.py, key_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
@@ -252,6 +253,7 @@ class Conversation(CallerEvents):
         if self.keypad.chart.state is Keys.WAITING:
             commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
+        commands += self.look_at_tones(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():
             commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), "hang_up")

@@ -52,12 +52,14 @@ class Turn:
     tool: ToolCall | None = None
 
     @property
-    def role(self) -> Literal["caller", "ai", "tool", "keys"]:
+    def role(self) -> Literal["caller", "ai", "tool", "keys", "tones"]:
         if self.tool is not None:
             return "tool"
         if self.is_keys:
             return "keys"
-        return "caller" if self.speech is None else "ai"
+        if self.speech is None:
+            return "caller"
+        return "tones" if self.speech.is_tones else "ai"
 
     @property
     def key(self) -> str:
@@ -282,6 +284,8 @@ class History:
         left = REPLAY_CHARACTERS
         for turn in reversed(self.turns[-REPLAY_TURNS:]):
             if turn.role == "ai" and (turn.heard_bytes == 0 or not turn.received_bytes):
+                continue
+            if turn.role == "tones":  # the call of send_dtmf tells it
                 continue
             if any(turn is again for again in self._heard_again):
                 continue

@@ -38,6 +38,7 @@ from .responses import Responses, Truth, TruthEvent
 from .rules import Line, Rules, Script
 from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
+from .tones import SentTones
 from .tools import ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
@@ -90,6 +91,7 @@ class Regions:
         self.goodbye = Chart(GOODBYE_TABLE, Goodbye.NONE, illegal)
         self.asking = Asking(self.timers, illegal, rng)
         self.tools = Tools(illegal)
+        self.tones = SentTones(illegal)
         self.keypad = Keypad(rules.keypad, illegal)
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
@@ -150,7 +152,12 @@ class Regions:
         )
 
     def is_protected(self, now_ns: int) -> bool:
-        return recording_notice.is_protected(self.notice.state) or self.protection.is_on(self.greeting.state, now_ns)
+        """Nothing interrupts what is heard now: the recording notice, the first words of the greeting, or tones."""
+        return (
+            recording_notice.is_protected(self.notice.state)
+            or self.tones.is_playing
+            or self.protection.is_on(self.greeting.state, now_ns)
+        )
 
     def is_interruptible(self) -> bool:
         """Whether an interruption would stop something: a response or speech of the AI."""

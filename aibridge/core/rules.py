@@ -34,6 +34,8 @@ class Rules:
     # The age at which a session is replaced by a fresh one.
     renew_ns: int = 55 * 60_000 * _MS
     patience: Patience = field(default_factory=Patience)
+    # The model may call send_dtmf.
+    sends_dtmf: bool = False
     keypad: KeypadRules = field(default_factory=KeypadRules)
 
 

@@ -8,10 +8,10 @@ from .commands import Command
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
 from .silence import GRACE_NS, WARNING, SilenceAct, SilenceEvent
 from .timers import Due
-from .tool_events import ToolEvents
+from .tone_events import ToneEvents
 
 
-class SilenceEvents(ToolEvents):
+class SilenceEvents(ToneEvents):
     """The conversation's patience."""
 
     def count_length(self, began_ns: int, now_ns: int) -> None:

@@ -24,8 +24,8 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     """One turn. Times are milliseconds of the Unix epoch. A newer version may only append fields."""
 
     number: int = 0
-    # "caller", "ai", "tool" or "keys", and the number of the caller's turn, of the AI's utterance or of the tool's
-    # call.
+    # "caller", "ai", "tool", "keys" or "tones", and the number of the caller's turn, of the AI's utterance or of the
+    # tool's call.
     role: str = "caller"
     ref: int = 0
     text: str = ""

@@ -42,6 +42,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "silence": lambda talk: talk.silence,
     "reply": lambda talk: talk.tools.reply,
     "keys": lambda talk: talk.keypad.chart,
+    "tones": lambda talk: talk.tones.chart,
 }
 
 # An utterance at txpacer: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
@@ -115,7 +116,7 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
     if speech is None:
         return Said(turn.number, turn.role, turn.turn, text, began_ms, ended_ms)
     made, heard, gap_ms = speech.received_bytes, speech.heard_bytes, speech.gap_ns // _MS
-    return Said(turn.number, "ai", speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
+    return Said(turn.number, turn.role, speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
 
 
 def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
@@ -128,7 +129,7 @@ def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
         call = talk.tools.recall(said, now_ns, talk.tool_rule(said.name))
         return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text, tool=call)
     speech = Utterance(said.ref, 0, said.made_bytes, said.made_bytes, True, said.heard_bytes, began_ns)
-    speech.gap_ns, speech.settled_ns = said.gap_ms * _MS, ended_ns
+    speech.gap_ns, speech.settled_ns, speech.is_tones = said.gap_ms * _MS, ended_ns, said.role == "tones"
     return Turn(said.number, speech, text=said.text, text_bytes=said.text_bytes)
 
 
@@ -174,6 +175,7 @@ def successor(
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
+    talk.recall_tones()
     # toolbox knows these calls by their numbers, and does none of them twice.
     commands += talk.call_again()
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
@@ -204,6 +206,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
     response.utterances.append(number)
     utterance.response = response.number
     utterance.kept = [speech] if speech else []
+    utterance.is_tones = purpose == "tones"
     turn = talk.history.of_utterance(number)
     if turn is None or turn.speech is None:
         turn = talk.history.begin_utterance(utterance)

@@ -10,14 +10,16 @@ import msgspec
 from shared.plan import HangUp
 
 from ..models.port import HANG_UP_TOOL, AnswerTool, Purpose, ToolCalled
+from . import tones
 from .barge_in import Floor
 from .cancel_once import Making
-from .commands import CallTool, CancelTool, Command
+from .commands import CallTool, CancelTool, Command, TellStory
 from .goodbye_and_fallback import GoodbyeEvent
 from .owed_and_retry import Owed, OwedEvent
 from .regions import Regions
 from .responses import Truth
 from .timers import Due
+from .tones import SEND_DTMF, TonesEvent
 from .tools import ReplyEvent, ToolAct, ToolCall, ToolEvent, ToolRule
 
 # Characters of an answer. A model's context is 32k tokens, and the conversation has to fit, too.
@@ -46,6 +48,8 @@ class ToolEvents(Regions):
             self.order = HangUp()
             self.goodbye.step(GoodbyeEvent.ORDERED)
             return [AnswerTool(event.tool_call, '{"ok": true}')]
+        if event.name == SEND_DTMF and self.rules.sends_dtmf:
+            return self._call_for_tones(event, response.number, now_ns)
         rule = self._tool_rules.get(event.name)
         if rule is None:
             self.reply(now_ns)
@@ -59,9 +63,26 @@ class ToolEvents(Regions):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
         return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
 
+    def _call_for_tones(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
+        """They play when the line is silent (tone_events.py)."""
+        digits = tones.digits_of(event.arguments)
+        if not digits:
+            self.reply(now_ns)
+            return [self._answer(event.tool_call, error(tones.WRONG))]
+        rule = self.tool_rule(SEND_DTMF)
+        call = self.tools.begin(event.tool_call, SEND_DTMF, event.arguments, rule, now_ns, response=response)
+        if call is None:
+            return []
+        self.history.tool_called(call, now_ns)
+        self._plan_overdue()
+        self.tones.waiting.append((call.number, digits))
+        self.tones.chart.step(TonesEvent.CALLED)
+        return [TellStory()]
+
     def tool_rule(self, name: str) -> ToolRule:
         """The rule of a tool that was called; that of the longest wait when the agent no longer has it."""
-        return self._tool_rules.get(name, ToolRule(UNKNOWN_DEADLINE_NS))
+        deadline_ns = tones.DEADLINE_NS if name == SEND_DTMF else UNKNOWN_DEADLINE_NS
+        return self._tool_rules.get(name, ToolRule(deadline_ns))
 
     def call_again(self) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
@@ -69,6 +90,7 @@ class ToolEvents(Regions):
         return [
             CallTool(call.number, call.name, call.arguments, call.asked_of, self.keypad.entered)
             for call in self.tools.running()
+            if call.name != SEND_DTMF
         ]
 
     def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
@@ -76,14 +98,14 @@ class ToolEvents(Regions):
         call = self.tools.get(number)
         if call is None or self.ended:
             return []
-        return self._step_tool(call, ToolEvent.ANSWERED, output, outcome, now_ns)
+        return self.step_tool(call, ToolEvent.ANSWERED, output, outcome, now_ns)
 
     def tools_overdue(self, now_ns: int) -> list[Command]:
         """toolbox has not answered in time."""
         commands: list[Command] = []
         for call in self.tools.overdue(now_ns):
             self._metrics.tools_overdue.inc()
-            commands += self._step_tool(call, ToolEvent.OVERDUE, error("it took too long"), "unknown", now_ns)
+            commands += self.step_tool(call, ToolEvent.OVERDUE, error("it took too long"), "unknown", now_ns)
         self._plan_overdue()
         return commands
 
@@ -93,7 +115,7 @@ class ToolEvents(Regions):
         commands: list[Command] = []
         for call in list(self.tools.running()):
             if call.ends_at_speech:
-                commands += self._step_tool(
+                commands += self.step_tool(
                     call, ToolEvent.CALLED_OFF, error("the caller interrupted"), "cancelled", now_ns
                 )
         return commands
@@ -122,7 +144,7 @@ class ToolEvents(Regions):
         if any(self.tools.running()) and is_silent and self.floor.state is Floor.QUIET:
             self.asking.step(OwedEvent.OWE_FILLER, now_ns)
 
-    def _step_tool(self, call: ToolCall, event: ToolEvent, output: str, outcome: str, now_ns: int) -> list[Command]:
+    def step_tool(self, call: ToolCall, event: ToolEvent, output: str, outcome: str, now_ns: int) -> list[Command]:
         commands: list[Command] = []
         acts = call.chart.step(event)
         if not acts:

@@ -18,8 +18,8 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-# "filler": the caller waits for a tool; "nudge": the caller says nothing.
-Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell"]
+# "filler": the caller waits for a tool; "nudge": the caller says nothing; "tones": of keys, which no model makes.
+Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell", "tones"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
 # The meaning of a fault for the conversation, whatever the provider calls it.

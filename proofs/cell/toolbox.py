@@ -28,11 +28,14 @@ class VirtualToolbox:
     def __init__(self, clock: Clock, tools: Mapping[str, VirtualTool]) -> None:
         self.tools = tools
         self.done: Counter[Key] = Counter()
+        # The caller's keys that each call was given.
+        self.digits: dict[Key, str] = {}
         self._clock = clock
         self._answers: dict[Key, str] = {}
         self._asking: dict[Key, Callable[[str], None]] = {}
 
-    def ask(self, key: Key, name: str, answer: Callable[[str], None]) -> None:
+    def ask(self, key: Key, name: str, digits: str, answer: Callable[[str], None]) -> None:
+        self.digits.setdefault(key, digits)
         is_known = key in self._asking
         self._asking[key] = answer
         if key in self._answers:

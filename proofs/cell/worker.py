@@ -122,7 +122,7 @@ class VirtualWorker(Process):
         def answered(output: str) -> None:
             self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output, "done"))
 
-        self._toolbox.ask((call_sid, command.tool_call), command.name, answered)
+        self._toolbox.ask((call_sid, command.tool_call), command.name, command.digits, answered)
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._toolbox.cancel((call_sid, tool_call))

@@ -83,6 +83,7 @@ class AgentFile(msgspec.Struct, frozen=True):
     transcription_model: str = "gpt-transcribe"
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
     hang_up: bool = True
+    send_dtmf: bool = False
     recording: Literal["default", "on", "off"] = "default"
     recording_notice: str = ""
     recording_notice_file: str = ""

@@ -134,6 +134,7 @@ class Bench:
         self.event(DialFailed(refused))
 
     def began(self, response: int = 1, purpose: Purpose | None = None) -> None:
+        self.talk.numbers.response = max(self.talk.numbers.response, response)
         self.event(ResponseBegan(response, purpose))
 
     def speech(self, ms: int, utterance: int = 1, response: int = 1, words: str = "") -> None:
@@ -158,9 +159,9 @@ class Bench:
     def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
         self.event(Fault(kind, request))
 
-    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1) -> None:
+    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1, arguments: str = "{}") -> None:
         """The model calls a tool."""
-        self.event(ToolCalled(response, tool_call, name, "{}"))
+        self.event(ToolCalled(response, tool_call, name, arguments))
 
     def tool_answers(self, output: str = "done", tool_call: int = 1) -> None:
         """toolbox answers."""

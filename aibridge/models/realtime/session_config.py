@@ -11,6 +11,7 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 from shared.agents.agent_file import TurnDetection
 
 from ...core.agent import Agent
+from ...core.tones import DESCRIPTION, PARAMETERS, SEND_DTMF
 from ..port import HANG_UP_TOOL, Purpose
 from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
 
@@ -30,6 +31,8 @@ def function(name: str, description: str, parameters: dict[str, Any]) -> dict[st
 _HANG_UP: Final = function(
     HANG_UP_TOOL, "End the phone call. Call it after the goodbye was said; the caller hears all of that first.", {}
 )
+
+_SEND_DTMF: Final = function(SEND_DTMF, DESCRIPTION, PARAMETERS)
 
 
 def session_config(
@@ -51,7 +54,7 @@ def session_config(
     # Only reasoning models take it.
     if agent.reasoning_effort and model.startswith("gpt-realtime-2"):
         session["reasoning"] = {"effort": agent.reasoning_effort}
-    tools = [*functions, *([_HANG_UP] if agent.hang_up else [])]
+    tools = [*functions, *([_HANG_UP] if agent.hang_up else []), *([_SEND_DTMF] if agent.send_dtmf else [])]
     if tools:
         session["tools"] = tools
         session["tool_choice"] = "auto"

@@ -18,6 +18,7 @@ from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
 from aibridge.core.timers import Due
+from aibridge.core.tones import SEND_DTMF
 from aibridge.core.tools import Reply, ToolRule
 from aibridge.models.port import (
     AnswerTaken,
@@ -75,6 +76,7 @@ class AnyOrder(RuleBasedStateMachine):
             protect_ns=protect_ms * MS,
             renew_ns=60_000 * MS,
             keypad=KeypadRules(interrupts=keys_interrupt),
+            sends_dtmf=True,
         )
         self.bench = Bench(rules=rules, script=script, tools=TOOLS)
         self.tools: set[int] = set()
@@ -102,6 +104,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.mode != "drain"
                 assert command.through > self.closed_through
                 assert self.bench.talk.notice.state is Opening.OVER, "the recording notice was cut"
+                assert not self.bench.talk.tones.is_playing, "tones were cut"
                 self.closed_through = command.through
                 self.withdrawing.append(command.through)
             elif isinstance(command, Cancel):
@@ -152,11 +155,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends"]))
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends", SEND_DTMF]))
     def tool(self, number, tool_call, name) -> None:
         if tool_call not in self.tools:  # a model draws each number once
             self.tools.add(tool_call)
-            self.bench.calls(name, number, tool_call)
+            self.bench.calls(name, number, tool_call, '{"digits": "12w3"}' if name == SEND_DTMF else "{}")
             self.look()
 
     @rule(tool_call=NUMBERS)

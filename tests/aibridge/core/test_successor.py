@@ -21,6 +21,7 @@ from aibridge.core.playout import LineState
 from aibridge.core.rules import Line, Rules, Script
 from aibridge.core.story import LineMemory, Said, Story
 from aibridge.core.successor import REGIONS, InLine, tell
+from aibridge.core.tones import SEND_DTMF, Tones
 from aibridge.core.tools import Reply
 from aibridge.models.port import Ask, CallerWords, Tell
 from shared.plan import CallPlan, Conference
@@ -126,6 +127,8 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Owed.FILLER: Owed.NOTHING,
     Owed.NUDGE: Owed.NOTHING,
     Reply.WAITS: Reply.NONE,
+    # The line does not hold them any more: they were heard.
+    Tones.PLAYING: Tones.NONE,
     # Nothing is protected any more.
     Keys.WAITING: Keys.PRESSING,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
@@ -149,6 +152,11 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     REGIONS[region](bench.talk).state = state
     if state in (Keys.PRESSING, Keys.WAITING):
         bench.talk.keypad.pressed = "1"
+    if state in (Tones.WAITING, Tones.PLAYING):
+        rule = bench.talk.tool_rule(SEND_DTMF)
+        call = bench.talk.tools.begin(1, SEND_DTMF, '{"digits": "1"}', rule, bench.ns, response=1)
+        assert call is not None
+        bench.talk.history.tool_called(call, bench.ns)
     if region == "line":
         bench.talk.floor.state = Floor.CONFIRMING
     story, line = tell(bench.talk, EPOCH_NS)
@@ -169,7 +177,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
 def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
-    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad)
+    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad, talk.tones)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)

@@ -22,6 +22,7 @@ from aibridge.core.reconnect_and_renewal import SESSION_TABLE
 from aibridge.core.recording_notice import NOTICE_TABLE
 from aibridge.core.responses import TRUTH_TABLE
 from aibridge.core.silence import SILENCE_TABLE
+from aibridge.core.tones import TONES_TABLE
 from aibridge.core.tools import REPLY_TABLE, TOOL_TABLE
 
 DOC: Final = Path(__file__).parents[3] / "docs" / "conversation.md"
@@ -38,6 +39,7 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "goodbye": GOODBYE_TABLE,
     "silence": SILENCE_TABLE,
     "keys": KEYS_TABLE,
+    "tones": TONES_TABLE,
     "tool": TOOL_TABLE,
     "reply": REPLY_TABLE,
 }
