@@ -23,6 +23,9 @@ WITHDRAW_LEAD_MAX_MS: Final = 180
 ALIKE_IN_FILE: Final = 0.7
 ALIKE_IN_ENVIRONMENT: Final = 0.85
 
+# The end of the simulated model's name.
+SIMULATED: Final = "-simulated"
+
 
 def _default_run_dir() -> Path:
     """A directory for this user on a memory file system, short enough for a socket path (107 bytes)."""
@@ -157,6 +160,11 @@ class Settings(BaseSettings):
         if "tx_lead_min_ms" not in is_set:
             least = start if self.barge_in == "clear" else min(least, start)
         return least, most if "tx_lead_max_ms" in is_set else max(most, start)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulated model answers (twentyms/stack.py)."""
+        return self.openai_realtime_model.endswith(SIMULATED)
 
     @property
     def origin(self) -> str:

@@ -31,6 +31,7 @@ function state(name, text) {
   $("call").classList.toggle("live", busy);
   $("call").querySelector(".label").textContent = busy ? "Hang up" : "Call";
   $("mute").disabled = $("keys").disabled = name !== "live";
+  $("agents").querySelector("select").disabled = busy;
 }
 
 function problem(text) {
@@ -92,7 +93,8 @@ async function dial() {
     mine.source = mine.context.createMediaStreamSource(mine.stream);
     mine.source.connect(mine.telephone).connect(mine.context.destination);
     mine.telephone.port.onmessage = ({ data }) => call === mine && measured(mine, data);
-    const response = await fetch("/phone/call", { method: "POST" });
+    const agent = $("agents").querySelector("select").value;
+    const response = await fetch(`/phone/call${agent ? `?agent=${encodeURIComponent(agent)}` : ""}`, { method: "POST" });
     const offer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(offer.error || `The gateway refused the call (${response.status}).`);
     if (call !== mine) return;
@@ -100,6 +102,22 @@ async function dial() {
   } catch (error) {
     if (call === mine) end("failed", "No call", error.message);
   }
+}
+
+// Who can be called, and whether a model answers at all.
+const SIMULATED = {
+  talk: "A script answers, not a model: it does not understand you. It knows when you speak, stop or interrupt it, and it calls the agent's tools for real.",
+  parrot: "No model answers: you hear your own words again.",
+};
+
+async function about() {
+  const response = await fetch("/phone/about");
+  if (!response.ok) return;
+  const { agents, simulated } = await response.json();
+  $("simulated").textContent = SIMULATED[simulated] || "";
+  $("simulated").hidden = !simulated;
+  $("agents").hidden = agents.length < 2;
+  $("agents").querySelector("select").replaceChildren(...agents.map((name) => new Option(name)));
 }
 
 function connect(mine, offer) {
@@ -284,7 +302,7 @@ $("keys").addEventListener("click", () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  const types = event.target instanceof HTMLInputElement; // into the seed
+  const types = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
   if (types && event.key !== "Escape") return;
   if (event.key.toLowerCase() === "m" && !$("mute").disabled) $("mute").click();
   else if (event.key.toLowerCase() === "k" && !$("keys").disabled) $("keys").click();
@@ -292,3 +310,4 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "Escape" && call) hangUp();
 });
 addEventListener("pagehide", () => call && hangUp());
+about();
