@@ -33,6 +33,7 @@ from .core.agent import Agent, Agents
 from .core.call_config import CallConfigError, OnAnswer
 from .core.calls import Calls, Setup
 from .core.commands import CallTool
+from .core.near_ear.detection import Detectors
 from .core.shell import Timed
 from .core.tools import ToolRule
 from .models.port import Model, Numbers, Receiver
@@ -62,6 +63,7 @@ class Worker:
         sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
+        detectors: Detectors | None = None,
     ) -> None:
         self._name = f"aibridge-{number}"
         self._began = time.monotonic()
@@ -72,6 +74,7 @@ class Worker:
             abilities=sessions.abilities,
             recording=settings.recording,
             fallback_ends_call=not settings.fallback_dial,
+            detectors=detectors,
         )
         self._calls = Calls(self, setup, agents, page, random.Random())
         self._config = CallConfig(settings) if settings.call_config_url else None

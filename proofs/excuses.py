@@ -64,6 +64,8 @@ class Cost:
 _STANDSTILL: Final = Cost(300, each_s=1_000)
 # A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
 HANDOVER_S: Final = 3.0
+# The longest pause: BARGE_IN_EARLY_MS, and what txpacer grants beyond it to a worker that does not end it.
+PAUSE_MS: Final = 750
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 
@@ -80,6 +82,8 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("kill", "txpacer"): Cost(600),
         **_FROZEN,
         ("slow", "media"): _STANDSTILL,
+        # The caller's first sound paused the line, and nobody reported or denied the speech in time.
+        **dict.fromkeys((("kill", "aibridge"), ("lose", "model"), ("slow", "model")), Cost(PAUSE_MS)),
     },
     # Speech that is heard after its interruption, beyond the lead.
     "leftover": {

@@ -264,9 +264,13 @@ class CloseLine(Message, frozen=True, array_like=True, tag=35):
 
 
 class PauseLine(Message, frozen=True, array_like=True, tag=36):
-    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw."""
+    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw.
+
+    After `at_most_ms` the line resumes by itself, because aibridge is gone or stands still; 0: it does not.
+    """
 
     call: int
+    at_most_ms: int = 0
 
 
 class ResumeLine(Message, frozen=True, array_like=True, tag=37):

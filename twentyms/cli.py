@@ -22,6 +22,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "call": ("twentyms.call", "place a call to the gateway of this machine, and judge what the caller heard"),
     "calls": ("twentyms.calls", "list the newest calls, or show one with its transcript"),
     "timeline": ("twentyms.timeline", "draw one call as a PNG: who spoke when, and what was heard"),
+    "rehearse": ("twentyms.rehearse", "let callers of your scenarios call your agent, and judge each call"),
     "phone": ("twentyms.phone", "print the link to the browser phone"),
     "simulate": ("twentyms.simulate", "run one of the two ends that are not ours: carrier or model"),
 }

@@ -42,15 +42,19 @@ def runs(call: CallRecord) -> Iterator[Run]:
         yield Run(began_ns, ended_ns, True)
 
 
+def gaps_ms(call: CallRecord) -> list[float]:
+    """How long the ear was silent inside an utterance, each time."""
+    pairs = itertools.pairwise(runs(call))
+    return [(after.began_ns - before.ended_ns) / 1e6 for before, after in pairs if not before.ended]
+
+
 def verdict(call: CallRecord, *, lead_ms: int | None) -> tuple[list[str], list[str]]:
     """The figures of a call as lines, and what was wrong with it. Asks nobody but the ear.
 
     `lead_ms` bounds how long the AI may speak on after an interruption; None: no bound is known.
     """
     spoken = list(runs(call))
-    gaps = [
-        (after.began_ns - before.ended_ns) / 1e6 for before, after in itertools.pairwise(spoken) if not before.ended
-    ]
+    gaps = gaps_ms(call)
     stops = [
         (run.ended_ns - said.at_ns) / 1e6
         for said in call.said

@@ -48,7 +48,8 @@ class CallerEvents(ResponseEvents):
             commands = self._on_turn(self._echo_turn, now_ns, self._spoken_over(now_ns))
             return commands + self.step_near(NearEvent.BEGINS_ALONE, now_ns)
         pauses = self.rules.early_ns and self.rules.barge_in != "drain" and self.playout.is_audible()
-        if not pauses or self.floor.state is not Floor.QUIET or not self.sessions.is_live:
+        is_ruled_out = now_ns < self._no_pause_before_ns
+        if not pauses or is_ruled_out or self.floor.state is not Floor.QUIET or not self.sessions.is_live:
             return self.step_near(NearEvent.BEGINS_ALONE, now_ns)
         is_protected = self.is_protected(now_ns)
         return self.step_near(NearEvent.BEGINS_OVER_PROTECTED if is_protected else NearEvent.BEGINS_OVER_AI, now_ns)

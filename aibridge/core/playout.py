@@ -59,7 +59,9 @@ LINE_TABLE: Final[Table[LineState, LineEvent, LineAct]] = {
     (LineState.WITHDRAWING, LineEvent.ANSWERED): (LineState.FLOWING, ()),
     (LineState.WITHDRAWING_PAUSED, LineEvent.ANSWERED): (LineState.PAUSED, ()),
     **stays((LineState.FLOWING, LineState.WITHDRAWING), LineEvent.RESUME),
-    **stays((LineState.PAUSED, LineState.WITHDRAWING_PAUSED), LineEvent.PAUSE),
+    # Another reason to pause lasts longer.
+    (LineState.PAUSED, LineEvent.PAUSE): (LineState.PAUSED, (LineAct.PAUSE,)),
+    (LineState.WITHDRAWING_PAUSED, LineEvent.PAUSE): (LineState.WITHDRAWING_PAUSED, (LineAct.PAUSE,)),
     # The answer to an earlier withdrawal already covered this one.
     **stays((LineState.FLOWING, LineState.PAUSED), LineEvent.ANSWERED),
 }

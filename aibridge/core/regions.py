@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from shared.plan import CallOrder, CallPlan, HangUp
+from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from ..models.port import (
     Cancel,
@@ -17,11 +17,12 @@ from ..models.port import (
 )
 from . import recording_notice
 from .barge_in import FLOOR_TABLE, Floor, FloorAct, FloorEvent
+from .built_in import CALLED_OFF, CONNECTING, NOTE_CALLED_OFF, BuiltIn
 from .caller_audio import CallerAudio
 from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
 from .chart import Chart
 from .commands import Command, EndCall
-from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, Near, NearAct, NearEvent
+from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .history import Hesitation, History
@@ -58,6 +59,7 @@ class Regions:
         plan: CallPlan | None = None,
         agent: bytes = b"",
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
         detectors: Detectors | None = None,
     ) -> None:
         """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name.
@@ -69,7 +71,9 @@ class Regions:
         self.numbers = numbers or Numbers()
         self._script = script
         self.rules = rules
+        self.patience = rules.patience
         self._tool_rules = tools or {}
+        self.built_in = built_in or BuiltIn()
         self._metrics = metrics
         illegal = metrics.illegal
         self.timers = Timers()
@@ -121,6 +125,8 @@ class Regions:
         self._last_turn = 0
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
+        # There is no early pause before this time; and how long the next unconfirmed one rules others out.
+        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -194,7 +200,7 @@ class Regions:
                     self.timers.cancel(Due.CONFIRM)
                     commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case FloorAct.KEEP_CALL:
-                    self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+                    commands += self._keep_call(now_ns)
                 case FloorAct.COUNT_PROTECTED:
                     self._metrics.protected.inc()
                 case FloorAct.COUNT_FALSE_ALARM:
@@ -221,8 +227,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
+                    self._rest_ns = REST_NS
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
+                    self._no_pause_before_ns = now_ns + self._rest_ns
+                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands
@@ -239,8 +248,19 @@ class Regions:
                 at_ns, now_ns, onset_ns=onset_ns, protected=protected, cancelled=cancelled
             )
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
-        self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+        commands += self._keep_call(now_ns)
         return commands + self.step_near(NearEvent.REPORTED, now_ns)
+
+    def _keep_call(self, now_ns: int) -> list[Command]:
+        """The caller speaks: the call is not handed on, and a model that connects somebody learns it."""
+        if not self.goodbye.step(GoodbyeEvent.SPOKEN_OVER) or not isinstance(self.order, Dial):
+            return []
+        for turn in reversed(self.history.turns):
+            if turn.tool is not None and turn.tool.output == CONNECTING:
+                turn.tool.output, turn.tool.outcome = CALLED_OFF, "cancelled"
+                self.history.tool_answered(turn.tool, now_ns)
+                break
+        return [self._truth.note(NOTE_CALLED_OFF)] if self.sessions.is_live else []
 
     def count_opening(self, utterance: Utterance, purpose: Purpose, now_ns: int) -> None:
         if purpose == "greeting":

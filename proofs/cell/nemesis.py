@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from aibridge.core.near_ear.detection import Detectors
+from aibridge.core.rules import Rules
 from proofs.acts import Act, Deed
 from proofs.schedule import QUIET_S, schedule, script
 from simulator.carrier.call import CallRecord
+from simulator.model.behaviour import Behaviour
+from simulator.model.vad import NEEDED_MS
 
 from .cell import Cell
 from .harm import harm
@@ -19,6 +23,8 @@ from .phone import Phone
 # After the last call, conversations wait this long for their caller to return.
 SETTLE_MS: Final = 15_000
 LIMIT_MS: Final = 90_000
+# The default of BARGE_IN_EARLY_MS.
+EARLY_NS: Final = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,14 @@ class Run:
     left: Sequence[str]
 
 
-def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
-    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook."""
-    cell = Cell(gateways=2, workers=2, seed=seed)
+def carry(seed: int, *, seconds: float = 60, calls: int = 4, detectors: Detectors | None = None) -> Run:
+    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook.
+
+    With `detectors`, the caller's first sound pauses the AI, and the model notices it some 300 ms later.
+    """
+    rules = Rules(early_ns=EARLY_NS if detectors is not None else 0)
+    model = Behaviour(detection_ms=300 if detectors is not None else NEEDED_MS)
+    cell = Cell(gateways=2, workers=2, rules=rules, detectors=detectors, seed=seed)
     rng = random.Random(seed)
     deeds: list[Deed] = []
 
@@ -46,7 +57,7 @@ def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
     talking: list[Phone] = []
     while cell.now_ns < began_ns + int((seconds - QUIET_S) * 1e9):
         talking = [phone for phone in talking if not phone.is_over]
-        talking += [cell.dial(script(rng)) for _ in range(calls - len(talking))]
+        talking += [cell.dial(script(rng), (model,)) for _ in range(calls - len(talking))]
         cell.run(500)
     cell.run_out(LIMIT_MS, SETTLE_MS)
     results = [cell.result(phone) for phone in cell.phones.values()]

@@ -13,6 +13,7 @@ from aibridge.core.call_config import OnAnswer
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
+from aibridge.core.near_ear.detection import Detectors
 from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
 from aibridge.core.tools import ToolRule
@@ -59,6 +60,7 @@ class VirtualWorker(Process):
         to_pacer: Callable[[Message], None],
         talks: dict[str, Talk],
         toolbox: VirtualToolbox,
+        detectors: Detectors | None,
         seed: int,
     ) -> None:
         super().__init__(clock)
@@ -66,7 +68,7 @@ class VirtualWorker(Process):
         self.page = Page.in_memory(DEFINITIONS)
         self.to_gateway = to_gateway
         self.to_pacer = to_pacer
-        self._setup = Setup(number, lambda _: rules, ABILITIES)
+        self._setup = Setup(number, lambda _: rules, ABILITIES, detectors=detectors)
         self._agents = Agents({}, agent)
         self._model = model
         self._talks = talks

@@ -38,6 +38,7 @@ class Line:
         "_far",
         "_mark_seq",
         "_marks",
+        "_pause_ends_ns",
         "_paused",
         "_queue",
         "_resumed",
@@ -80,6 +81,8 @@ class Line:
         # `pause` holds the line. `resume` released it, and nothing was paced since: the silence was meant.
         self._paused = False
         self._resumed = False
+        # When a pause ends by itself; 0: never.
+        self._pause_ends_ns = 0
         # Utterances up to this one take no more speech: they are withdrawn, or paced to their end.
         self._closed_through = 0
 
@@ -195,10 +198,14 @@ class Line:
             self._ear.playing.extendleft(reversed(heard))
         self.steady = None
 
-    def pause(self) -> None:
-        """Pace nothing until `resume` or a withdrawal. The caller hears what was paced; no speech is lost."""
+    def pause(self, until_ns: int = 0) -> None:
+        """Pace nothing until `resume` or a withdrawal. The caller hears what was paced; no speech is lost.
+
+        `until_ns`: then the line resumes by itself; 0: it does not.
+        """
         self.steady = None
         self._paused = True
+        self._pause_ends_ns = until_ns
 
     def resume(self) -> None:
         """Continue with the next frame; harmless when the line is not paused."""
@@ -290,6 +297,8 @@ class Line:
         self.steady = None
         queue, ear = self._queue, self._ear
         self._follow_lead()
+        if self._paused and 0 < self._pause_ends_ns <= now_ns:
+            self.resume()
         while queue and not self._paused:
             head = queue[0]
             available = head.size
@@ -381,6 +390,8 @@ class Line:
         due_ns: int | None = None
         if self._queue and not (self._waiting or self._paused):
             due_ns = self._ear.due_ns(self.seq)
+        if self._paused and self._pause_ends_ns:
+            due_ns = self._pause_ends_ns
         playing = self._ear.playing
         if playing and (due_ns is None or playing[0].ear_ns < due_ns):
             due_ns = playing[0].ear_ns

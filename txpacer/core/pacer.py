@@ -118,8 +118,8 @@ class Pacer:
                 self.end(call, utterance, now_ns)
             case Withdraw(call, through, clear):
                 self.withdraw(call, through, clear, now_ns)
-            case PauseLine(call):
-                self.pause(call)
+            case PauseLine(call, at_most_ms):
+                self.pause(call, now_ns + at_most_ms * 1_000_000 if at_most_ms else 0, now_ns)
             case ResumeLine(call):
                 self.resume(call, now_ns)
             case OpenLine(call, gateway, handover, ask, lead_ms):
@@ -246,10 +246,11 @@ class Pacer:
             self._metrics.withdrawn.inc()
             known.outlet.place(known.line, now_ns)
 
-    def pause(self, call: int) -> None:
+    def pause(self, call: int, until_ns: int = 0, now_ns: int = 0) -> None:
         known = self._calls.get(call)
         if known is not None:
-            known.line.pause()
+            known.line.pause(until_ns)
+            known.outlet.place(known.line, now_ns)
 
     def resume(self, call: int, now_ns: int) -> None:
         known = self._calls.get(call)

@@ -19,7 +19,7 @@ export async function get(url) {
 export const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 export const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
 export const ms = (value) => (value === null ? "–" : `${value.toFixed(0)} ms`);
-export const SPEAKERS = { ai: "AI", caller: "Caller", keys: "Keys", tool: "Tool" };
+export const SPEAKERS = { ai: "AI", caller: "Caller", keys: "Keys", tones: "AI", tool: "Tool" };
 
 export function element(name, text, className = "") {
   const made = document.createElement(name);

@@ -14,7 +14,7 @@ export class Timeline {
     this.call = call;
     this.position = position;
     this.origin = Date.parse(call.began_at);
-    const ends = [call.ended_at, ...call.turns.map((turn) => turn.ended_at)].filter(Boolean).map((text) => this.at(text));
+    const ends = [call.ended_at, ...[...call.turns, ...call.dials].map((each) => each.ended_at)].filter(Boolean).map((text) => this.at(text));
     this.length = Math.max(1, ...ends) + 0.5;
     canvas.classList.toggle("with-path", call.path.length > 0);
     this.from = 0;
@@ -196,7 +196,7 @@ export class Timeline {
 
   // From `x` to the next turn in the lane of `turn`.
   roomUntilNext(turn, x) {
-    const lane = ({ role }) => ({ ai: "ai", tool: "tool" })[role] || "caller";
+    const lane = ({ role }) => ({ ai: "ai", tones: "ai", tool: "tool" })[role] || "caller";
     const { turns } = this.call;
     const next = turns.slice(turns.indexOf(turn) + 1).find((each) => lane(each) === lane(turn) && each.began_at);
     return next ? this.x(this.at(next.began_at)) - x : Infinity;
@@ -214,8 +214,9 @@ export class Timeline {
 
   turn(pen, turn, before, next) {
     if (turn.role === "tool") return this.tool(pen, turn);
-    const y = LANES[turn.role === "ai" ? "ai" : "caller"];
-    const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
+    const lane = turn.role === "ai" || turn.role === "tones" ? "ai" : "caller";
+    const y = LANES[lane];
+    const colour = this.colour(lane);
     const began = this.at(turn.began_at);
     const ended = turn.ended_at ? this.at(turn.ended_at) : began + turn.heard_ms / 1000;
     const [x, to] = [this.x(began), this.x(ended)];
@@ -237,7 +238,7 @@ export class Timeline {
       pen.globalAlpha = 1;
     }
     if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
-    const text = turn.role === "keys" ? `keys: ${turn.text}` : turn.heard_text || turn.text;
+    const text = ["keys", "tones"].includes(turn.role) ? `${turn.role}: ${turn.text}` : turn.heard_text || turn.text;
     this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, Math.min(60, this.roomUntilNext(turn, x) - 6)) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
@@ -324,6 +325,11 @@ export class Timeline {
     }
     for (const each of call.hesitations) {
       notes.push([this.at(each.at), each.kind === "echo" ? "echo ignored" : `hesitated for ${each.lasted_ms} ms`, "soft"]);
+    }
+    for (const each of call.dials) {
+      notes.push([this.at(each.began_at), `dialled ${each.to}`, "soft"]);
+      const left = each.caller_left ? ", the caller hung up" : "";
+      if (each.ended_at) notes.push([this.at(each.ended_at), `${each.to}: ${each.outcome}${left}`, "soft"]);
     }
     for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
     const ends = [-Infinity, -Infinity, -Infinity];

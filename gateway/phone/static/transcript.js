@@ -63,8 +63,9 @@ export class Transcript {
   }
 
   // What stands in place of words that have not come.
-  missing({ since }) {
-    return this.isOver || performance.now() - since > WRITTEN_MS ? "(not written down)" : "…";
+  missing({ turn, since }) {
+    const late = turn.role !== "tool" && performance.now() - since > WRITTEN_MS;
+    return this.isOver || late ? "(not written down)" : "…";
   }
 
   show(entry) {
@@ -75,7 +76,7 @@ export class Transcript {
     if (state === entry.shown) return;
     entry.shown = state;
     const who = document.createElement("b");
-    who.textContent = { ai: "AI", tool: "Tool", keys: "Keys" }[turn.role] ?? "You";
+    who.textContent = { ai: "AI", tones: "AI", tool: "Tool", keys: "Keys" }[turn.role] ?? "You";
     const parts = [who, document.createTextNode(turn.text.slice(0, heard) || missing)];
     const rest = turn.text.slice(heard);
     if (rest && turn.role === "ai") {

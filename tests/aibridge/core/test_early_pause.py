@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from aibridge.core.barge_in import Floor
@@ -87,13 +89,43 @@ def test_a_report_after_the_deadline_interrupts_the_line_that_went_on() -> None:
     assert bench.take() == [WithdrawSpeech(1, False)]
 
 
-def test_a_second_sound_pauses_again() -> None:
-    bench = answering()
-    for _ in range(2):
+def test_after_pauses_in_vain_the_next_one_is_later_and_later() -> None:
+    bench = Bench(rules=EARLY)
+    bench.began()
+    bench.speech(60_000)
+    bench.ear()
+    pauses = []
+    for _ in range(300):
         bench.first_sound()
-        bench.wait(100)
+        if PauseSpeech() in bench.take():
+            pauses.append(bench.now)
+        bench.wait(50)
         bench.sound_ends()
-        bench.wait(200)
+        bench.wait(50)
+    gaps = [later - earlier for earlier, later in pairwise(pauses)]
+    assert gaps[:4] == pytest.approx([1_500, 2_500, 4_500, 8_500], abs=100)
+
+
+def test_a_confirmed_pause_makes_the_next_one_prompt_again() -> None:
+    bench = answering()
+    bench.first_sound()
+    bench.wait(2_000)
+    bench.sound_ends()
+    bench.first_sound()
+    bench.speaks()
+    assert bench.count("bridge_early_pauses", "confirmed") == 1
+    bench.withdrawn(1, (1, 1_000))
+    bench.stops()
+    bench.began(2)
+    bench.speech(5_000, utterance=2, response=2)
+    bench.ear(2)
+    bench.take()
+    for _ in range(2):
+        bench.sound_ends()
+        bench.first_sound()
+        bench.wait(600)
+        bench.sound_ends()
+        bench.wait(1_000)
     assert bench.take() == [PauseSpeech(), ResumeSpeech(), PauseSpeech(), ResumeSpeech()]
 
 
@@ -174,7 +206,7 @@ def test_a_confirmation_takes_the_pause_over() -> None:
     bench.speaks()
     assert bench.talk.floor.state is Floor.CONFIRMING
     bench.wait(200)
-    assert bench.take() == [PauseSpeech()]
+    assert bench.take() == [PauseSpeech(), PauseSpeech()]  # txpacer would end the first one
     bench.wait(101)
     assert bench.take() == [WithdrawSpeech(1, False)]
 

@@ -203,6 +203,18 @@ def test_a_withdrawal_ends_a_pause() -> None:
     assert tick(line, T0 + 120 * MS)
 
 
+def test_a_pause_that_nobody_ends_ends_by_itself() -> None:
+    line = make()
+    line.push(1, speech(2_000))
+    line.end(1)
+    before = run(line, T0 + 500 * MS)
+    line.pause(T0 + 1_250 * MS)
+    after = run(line, T0 + 5_000 * MS, start_ns=T0 + 500 * MS)
+    assert after[0][0] == T0 + 1_250 * MS
+    assert b"".join(audio for _, _, audio, _ in before + after) == speech(2_000)
+    assert [report.audible for report in line.reports if isinstance(report, Shifted)] == [False]
+
+
 def test_a_withdrawal_in_a_pause_tells_when_the_ear_fell_silent() -> None:
     line = make()
     line.push(1, speech(1_000))
