@@ -22,7 +22,7 @@ def _quiet() -> Iterator[None]:
 def test_no_act_costs_more_than_its_bound_and_nobody_but_its_victims(seed: int) -> None:
     run = carry(seed)
     assert len(run.deeds) >= 5
-    assert check_run(run.calls, run.deeds, run.left) == []
+    assert check_run(run.calls, run.deeds, run.left, run.effects) == []
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
