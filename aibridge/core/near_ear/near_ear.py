@@ -18,7 +18,7 @@ from typing import Final
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
 from .detection import Detectors, Sensitivity, linear
-from .echo import Echo, EchoGuard
+from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
 
@@ -47,6 +47,8 @@ _HANGOVER_FRAMES: Final = 9
 _HIDDEN_FRAMES: Final = 20
 # Frames of echo in a burst that are worth a report.
 _ECHO_FRAMES: Final = 3
+# Speech began at most this long before it was known; what came before in the same burst was noise.
+_KNOWN_NS: Final = 240_000_000
 # Two sounds are one burst when less than this lies between them.
 _BURST_FRAMES: Final = 10
 # What the ear hears is read in pieces of so many frames, or when a sound is judged.
@@ -88,6 +90,8 @@ class NearEar:
         # The burst: since when there is sound (0: there is none), and how many frames of each kind it had.
         self._burst_ns = 0
         self._silent_frames = 0
+        # When the caller's own sound in it began (0: all of it was echo).
+        self._own_ns = 0
         self._echo_frames = 0
         self._own_frames = 0
         self._passed_ns = 0
@@ -198,16 +202,32 @@ class NearEar:
 
     def _is_own(self, loudness: float, begin_ns: int, events: list[NearEarEvent]) -> bool:
         """Whether the frame is the caller's own, and not echo."""
-        echo = self.guard.judge(self._recent, loudness) if self.guard is not None else Echo.NO
+        if self.guard is None:
+            echo, is_news = Echo.NO, False
+        else:
+            knew = self.guard.known
+            echo = self.guard.judge(self._recent, loudness)
+            is_news = self.guard.known is Known.LEARNED is not knew
         if echo is not Echo.NO:
             self._hidden_ns = begin_ns
+        if echo is not Echo.YES and not self._own_ns:
+            self._own_ns = begin_ns
         if echo is Echo.YES:
+            if is_news:
+                self._take_back(events)
             self._echo_frames += 1
             if self._echo_frames >= _ECHO_FRAMES:
                 self._last_echo_ns = begin_ns
                 if self._echo_frames == _ECHO_FRAMES:
                     events.append(EchoIgnored(self._burst_ns))
         return echo is Echo.NO
+
+    def _take_back(self, events: list[NearEarEvent]) -> None:
+        """This burst was echo from its beginning, before the guard knew of any."""
+        self._own_frames = self._last_own_ns = self._own_ns = 0
+        if self._onset_ns:
+            events.append(SpeechEnded(self._onset_ns, self._spoke_ns - self._onset_ns))
+            self._onset_ns = 0
 
     def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
@@ -232,14 +252,14 @@ class NearEar:
         passed_ns, self._passed_ns = self._passed_ns, begin_ns
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
-            self._onset_ns = self._burst_ns
+            self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
             self._spoke_ns = begin_ns + FRAME_NS
             events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
             self._floor.was_noise(self._peak)
-        self._burst_ns = self._silent_frames = self._passed_ns = 0
+        self._burst_ns = self._own_ns = self._silent_frames = self._passed_ns = 0
         self._echo_frames = self._own_frames = self._denied = 0
         self._peak = 0.0
 
