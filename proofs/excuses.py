@@ -66,7 +66,7 @@ _STANDSTILL: Final = Cost(300, each_s=1_000)
 # A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
 HANDOVER_S: Final = 3.0
 # The longest pause: BARGE_IN_EARLY_MS, and what txpacer grants beyond it to a worker that does not end it.
-PAUSE_MS: Final = 750
+PAUSE_MS: Final = 850
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 

@@ -132,7 +132,7 @@ class Regions:
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
         # There is no early pause before this time; and how long the next unconfirmed one rules others out.
-        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
+        self._no_pause_before_ns = self._rest_ns = 0
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -243,11 +243,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
-                    self._rest_ns = REST_NS
+                    self._rest_ns = 0
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
                     self._no_pause_before_ns = now_ns + self._rest_ns
-                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
+                    self._rest_ns = min(2 * self._rest_ns or REST_NS, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands

@@ -28,7 +28,7 @@ from .toolbox import VirtualTool
 SETTLE_MS: Final = 15_000
 LIMIT_MS: Final = 90_000
 # The default of BARGE_IN_EARLY_MS.
-EARLY_NS: Final = 500_000_000
+EARLY_NS: Final = 600_000_000
 
 
 @dataclass(frozen=True)
