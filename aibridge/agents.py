@@ -119,6 +119,7 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
             int(agent.max_call_minutes * 60e9),
             silence.goodbye_seconds * 1_000_000_000,
             silence.goodbyes,
+            agent.voicemail == "end",
         ),
         sends_dtmf=agent.send_dtmf,
         keypad=KeypadRules(

@@ -37,6 +37,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "bridge_farewells", "Calls that the AI ended: a silent caller, a goodbye without end_call, or too long a call"
     ),
     counter("bridge_hand_offs", "Calls that an agent handed off to another one", "outcome", ("done", "failed")),
+    counter("bridge_voicemails", "Calls that were ended because a voicemail greeting spoke in them"),
     counter("bridge_tools_overdue", "Calls of tools that toolbox did not answer in time"),
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),

@@ -128,6 +128,7 @@ class Conversation(CallerEvents):
                 self.history.caller_words(turn, text)
                 if text:
                     self.caller.turn_settled(turn)
+                return self.look_for_voicemail(text, now_ns)
             case ResponseBegan():
                 return self.on_began(event, now_ns)
             case ResponseEnded():

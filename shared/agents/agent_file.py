@@ -90,6 +90,8 @@ class AgentFile(msgspec.Struct, frozen=True):
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
     end_call: bool = True
     send_dtmf: bool = False
+    # What becomes of a call in which a voicemail greeting speaks.
+    voicemail: Literal["ignore", "end"] = "ignore"
     recording: Literal["default", "on", "off"] = "default"
     recording_notice: str = ""
     recording_notice_file: str = ""
@@ -238,6 +240,8 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
         zone(agent.timezone)
     except (KeyError, OSError, ValueError):
         yield f'timezone: "{agent.timezone}" is not known here; write a name such as "Europe/Berlin"'
+    if agent.voicemail == "end" and not agent.transcription_model:
+        yield "voicemail: greetings are recognised by their words; name a transcription_model"
     yield from destinations.mistakes(agent.transfer, agent.hand_off)
     if agent.keypad.secret and not agent.tools:
         yield "keypad.secret: nobody would get the keys, because only tools do; declare a tool that reads them"

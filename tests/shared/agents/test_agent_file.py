@@ -46,6 +46,10 @@ GOOD = 'instructions = "x"\n'
         (GOOD + '[transfer."a b"]\nto = "+15550123"', 'transfer: "a b" is not a name; write letters'),
         (GOOD + 'transfer = "+15550123"', "transfer: Expected `object`, got `str`; write"),
         (GOOD + '[hand_off]\n"a b" = ""', 'hand_off: "a b" is not the name of an agent; write'),
+        (
+            GOOD + 'voicemail = "end"\ntranscription_model = ""',
+            "voicemail: greetings are recognised by their words",
+        ),
         ("[[[", "it is not TOML ("),
     ],
 )
