@@ -177,7 +177,7 @@ def test_a_phone_is_asked_for_its_delay_by_marks_in_place_of_pings(run):
             await asyncio.sleep(0.05)
             for echo in ("probe.1", name):
                 await socket.send(cell.twilio.text("mark", mark={"name": echo}))
-            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            ((call, delay_ns, _),) = (await cell.pacer.next(PathSeen)).pings
             assert call == started.call
             assert delay_ns >= 50_000_000
             assert cell.gateway.metrics.marks_unknown.value == 0
