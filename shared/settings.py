@@ -76,7 +76,7 @@ class Settings:
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
     barge_in_confirm_ms: Annotated[int, Meta(ge=0, le=2_000)] = 0
     barge_in_early: Literal["on", "off"] = "off"
-    barge_in_early_ms: Annotated[int, Meta(ge=100, le=2_000)] = 500
+    barge_in_early_ms: Annotated[int, Meta(ge=100, le=2_000)] = 600
     barge_in_short_ms: Annotated[int, Meta(ge=0, le=1_000)] = 0
     barge_in_threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     echo_guard: Literal["on", "off"] = "on"

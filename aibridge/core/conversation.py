@@ -12,6 +12,7 @@ A statechart of parallel regions, each moved by a table of its own:
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
+    hand-off  whether another agent takes over           hand_off.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
     tones     the keys that the model sends                 tones.py, tone_events.py
@@ -26,6 +27,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
+from shared.plan import HangUp
 
 from ..models.port import (
     AnswerTaken,
@@ -126,6 +128,7 @@ class Conversation(CallerEvents):
                 self.history.caller_words(turn, text)
                 if text:
                     self.caller.turn_settled(turn)
+                return self.look_for_voicemail(text, now_ns)
             case ResponseBegan():
                 return self.on_began(event, now_ns)
             case ResponseEnded():
@@ -254,9 +257,11 @@ class Conversation(CallerEvents):
             commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
         commands += self.look_at_tones(now_ns)
+        commands += self.look_at_hand_off(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():
-            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), "hang_up")
+            reason = "end_call" if isinstance(self.order, HangUp) else "transfer_call"
+            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), reason)
         elif self.sessions.chart.state is Session.STANDBY and self.is_quiet() and not self.caller.is_speaking():
             self._metrics.renewals.inc()
             self.caller.overlap()

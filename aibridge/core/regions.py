@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
-from shared.plan import CallOrder, CallPlan, HangUp
+from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from ..models.port import (
     Cancel,
@@ -17,6 +18,7 @@ from ..models.port import (
 )
 from . import recording_notice
 from .barge_in import FLOOR_TABLE, Floor, FloorAct, FloorEvent
+from .built_in import CALLED_OFF, CONNECTING, NOTE_CALLED_OFF, BuiltIn
 from .caller_audio import CallerAudio
 from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
 from .chart import Chart
@@ -24,6 +26,7 @@ from .commands import Command, EndCall
 from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
+from .hand_off import HAND_OFF_TABLE, HandOff, Part
 from .history import Hesitation, History
 from .keypad import Keypad
 from .metrics import ConversationMetrics
@@ -39,7 +42,7 @@ from .rules import Line, Rules, Script
 from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
 from .tones import SentTones
-from .tools import ToolRule, Tools
+from .tools import ToolCall, ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
@@ -58,6 +61,7 @@ class Regions:
         plan: CallPlan | None = None,
         agent: bytes = b"",
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
         detectors: Detectors | None = None,
     ) -> None:
         """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name.
@@ -69,7 +73,9 @@ class Regions:
         self.numbers = numbers or Numbers()
         self._script = script
         self.rules = rules
+        self.patience = rules.patience
         self._tool_rules = tools or {}
+        self.built_in = built_in or BuiltIn()
         self._metrics = metrics
         illegal = metrics.illegal
         self.timers = Timers()
@@ -96,6 +102,10 @@ class Regions:
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
         self.nudged = 0
+        # The call of `hand_off` that is not answered, and what the other agent brings; None: there is none.
+        self.hand_off = Chart(HAND_OFF_TABLE, HandOff.NONE, illegal)
+        self.handing_off: ToolCall | None = None
+        self.coming: Part | None = None
         self.sessions = Sessions(
             self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
         )
@@ -122,7 +132,7 @@ class Regions:
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
         # There is no early pause before this time; and how long the next unconfirmed one rules others out.
-        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
+        self._no_pause_before_ns = self._rest_ns = 0
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -141,15 +151,28 @@ class Regions:
         """The call was handed on: nothing happens any more."""
         return self.goodbye.state is Goodbye.OVER
 
+    def take_part(self, part: Part) -> None:
+        """Another agent goes on. What the line does, and how long the call may last, stays as the call began."""
+        own, rules = self.patience, part.rules
+        self.agent = part.agent.told()
+        self._script = replace(self._script, fallback=part.script.fallback, fallback_order=part.script.fallback_order)
+        self.patience = replace(rules.patience, length_ns=own.length_ns)
+        self.rules = replace(self.rules, sends_dtmf=rules.sends_dtmf)
+        self.keypad.rules = rules.keypad
+        self._tool_rules, self.built_in = part.tools, part.built_in
+
     def is_quiet(self) -> bool:
-        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected.
+
+        An agent that is awaited (hand_off.py) keeps no call from its end.
+        """
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
             and self.floor.state is Floor.QUIET
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
-            and not any(self.tools.running())
+            and all(call is self.handing_off for call in self.tools.running())
             and not self.keypad.is_pressing
         )
 
@@ -196,7 +219,7 @@ class Regions:
                     self.timers.cancel(Due.CONFIRM)
                     commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case FloorAct.KEEP_CALL:
-                    self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+                    commands += self._keep_call(now_ns)
                 case FloorAct.COUNT_PROTECTED:
                     self._metrics.protected.inc()
                 case FloorAct.COUNT_FALSE_ALARM:
@@ -223,11 +246,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
-                    self._rest_ns = REST_NS
+                    self._rest_ns = 0
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
                     self._no_pause_before_ns = now_ns + self._rest_ns
-                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
+                    self._rest_ns = min(2 * self._rest_ns or REST_NS, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands
@@ -244,8 +267,19 @@ class Regions:
                 at_ns, now_ns, onset_ns=onset_ns, protected=protected, cancelled=cancelled
             )
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
-        self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+        commands += self._keep_call(now_ns)
         return commands + self.step_near(NearEvent.REPORTED, now_ns)
+
+    def _keep_call(self, now_ns: int) -> list[Command]:
+        """The caller speaks: the call is not handed on, and a model that connects somebody learns it."""
+        if not self.goodbye.step(GoodbyeEvent.SPOKEN_OVER) or not isinstance(self.order, Dial):
+            return []
+        for turn in reversed(self.history.turns):
+            if turn.tool is not None and turn.tool.output == CONNECTING:
+                turn.tool.output, turn.tool.outcome = CALLED_OFF, "cancelled"
+                self.history.tool_answered(turn.tool, now_ns)
+                break
+        return [self._truth.note(NOTE_CALLED_OFF)] if self.sessions.is_live else []
 
     def count_opening(self, utterance: Utterance, purpose: Purpose, now_ns: int) -> None:
         if purpose == "greeting":

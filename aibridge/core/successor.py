@@ -150,6 +150,8 @@ def successor(
         _restore(region(talk), story.states.get(name, ""))
     talk.recall_keys(story.pressed, story.entered, line.last_key_ns, now_ns)
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
+    if talk.returned:
+        talk.back_from_transfer(now_ns)
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
         was_making |= not ended
@@ -176,6 +178,7 @@ def successor(
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
     talk.recall_tones()
+    talk.recall_hand_off()
     # toolbox knows these calls by their numbers, and does none of them twice.
     commands += talk.call_again()
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)

@@ -53,9 +53,9 @@ class VirtualModel:
         self._open[call_sid].append(session)
         return session
 
-    def drop(self, call_sid: str) -> None:
-        """Cut the sockets of a call without a close frame."""
-        for session in self._open[call_sid]:
+    def drop(self, call_sid: str, sessions: slice = slice(None)) -> None:  # it never changes
+        """Cut the sockets of a call without a close frame: all, or these in the order in which they were dialled."""
+        for session in self._open[call_sid][sessions]:
             session.drop()
 
     def leave_unread(self, call_sid: str, ms: float) -> None:

@@ -187,6 +187,7 @@ class Response:
         self._stage.outbox.send("response.output_text.delta", **self._at(index, item), delta=text)
 
     def _call(self, index: int, item: Item, arguments: str) -> None:
+        arguments = arguments.replace("$call_id", item.function["call_id"])
         item.function["arguments"] = arguments
         where = {key: value for key, value in self._at(index, item).items() if key != "content_index"}
         call_id, name = item.function["call_id"], item.function["name"]

@@ -17,6 +17,8 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
     Hesitation,
     Interruption,
     ModelUsage,
@@ -105,6 +107,22 @@ def test_a_call_is_read_back_whole(engine, records):
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
 
 
+def test_attempts_to_connect_the_caller_are_read_back_with_how_they_went(engine, records):
+    began = DialBegan(SID, "+15550123", "+15005550006", T0 + 1_000)
+    facts = [
+        began,
+        began,  # Twilio repeats a webhook whose answer it did not get
+        DialEnded(SID, "failed", -1, False, T0 + 1_500),
+        DialBegan(SID, "+15550123", "+15005550001", T0 + 1_501),
+        DialEnded(SID, "completed", 7, True, T0 + 9_000),
+    ]
+    write(engine, records, noted(facts))
+    first, second = read(engine)["dials"]
+    assert (first["caller_id"], first["outcome"], first["duration_s"]) == ("+15005550006", "failed", None)
+    assert (second["caller_id"], second["outcome"], second["duration_s"]) == ("+15005550001", "completed", 7)
+    assert (first["caller_left"], second["caller_left"]) == (False, True)
+
+
 def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine, records):
     tool = Turn(SID, "tool-1", 3, "tool", T0, T0 + 90, "Booked.", "Booked.", 0, 0, False, "book", '{"n":2}', "done")
     write(engine, records, noted([*facts_of(), tool]))
@@ -116,6 +134,21 @@ def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine,
         "done",
         "Booked.",
     )
+
+
+def test_the_webhook_of_a_call_that_was_passed_on_waits_for_its_end(engine):
+    records = Records(prices=Prices(""), deliveries=True, cell="")
+    stream = facts_of()[:-2]
+    passed_on = [*stream, DialBegan(SID, "+15550123", "", T0 + 9_500)]
+
+    def due_s(batch, source):
+        write(engine, records, noted(batch, source))
+        with Session(engine) as session:
+            return session.get_one(models.Delivery, SID).due_at.timestamp() - T0 / 1000
+
+    assert due_s(passed_on, 1) == 9.5 + 3_600
+    assert due_s([DialEnded(SID, "completed", 50, True, T0 + 60_000)], 2) == 65
+    assert read(engine)["ended_at"] == "2026-09-21T14:14:20.000Z"
 
 
 def test_lead_and_path_are_read_back_in_order_and_an_hour_of_them_is_small(engine, records):

@@ -21,7 +21,7 @@ from typing import Final
 
 from shared.audio import FRAME_BYTES
 
-from .levels import FLOOR_MIN
+from .levels import FLOOR_MIN, level
 from .polarity import agreement, likeness, signs
 
 
@@ -47,14 +47,20 @@ _BLOCK: Final = _BLOCK_FRAMES * FRAME_BYTES
 # Blocks after which learning becomes rare, because what is heard is not echo: 1 ms of CPU each.
 _PATIENT_BLOCKS: Final = 12
 _RARE_FRAMES: Final = 25
-# Blocks that are averaged.
-_MEMORY_BLOCKS: Final = 6
+# Each block lets those before it fade by an eighth: 1 / 2 ** 3.
+_FADES: Final = 3
+# A learned delay gives way to one that is likelier by so much, after so many blocks. A voice of steady pitch is alike
+# at every multiple of it; over several blocks only the true delay is.
+_SURE_BLOCKS: Final = 8
+_LIKELIER: Final = 1.15
 # The mean likeness of echo after so many blocks. Of unrelated speech the likeliest of 2,800 lags has 0.4 in one block,
 # and 0.25 in the mean of three, because each block favours another lag.
 _LEARNED_AFTER: Final = {3: 0.42, 4: 0.37}
 _LEARNED_LATER: Final = 0.33
 # Below this after one block or more, a sound is not the echo of anything.
 _HOPELESS: Final = (1.0, 0.3, 0.28, 0.3)
+# How often a learned delay is looked for again at every block of echo; then it is looked for twice a second.
+_EAGER_LOOKS: Final = 40
 # Quieter than what is heard by 3 dB at least.
 _QUIETER: Final = 0.7
 # What the ear must hear for an echo to stand out of the noise: about -40 dBFS.
@@ -73,23 +79,28 @@ _ALIKE: Final = 0.6
 _UNLIKE: Final = 0.3
 # Frames that could be echo by their level, and follow nothing: then a caller speaks, as quietly as the echo.
 _DOUBTS: Final = 6
+# What follows less than this is not compared: it would be chance.
+_LEAST_USUAL: Final = 0.25
 # What a room adds to the level of a frame from the frames before it.
 _TAIL: Final = (1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
-# Frames of loud speech that came back as nothing: then there is no echo; and there is none any more.
+# Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
+# more than 500 ms is learned later.
 _ABSENT_FRAMES: Final = 25
-_VANISHED_FRAMES: Final = 150
+_VANISHED_FRAMES: Final = 100
 
 
 class EchoGuard:
-    """Give each frame of the caller to `hear`, with what the ear heard at that time; then `judge` it if it is loud."""
+    """Give it what the ear hears with `heard`, and each loud frame of the caller to `judge`."""
 
     def __init__(self) -> None:
-        # The last that the ear heard, and its level by frames; and the last of the caller.
+        # The last that the ear heard, the levels of its frames, and how many of them are not measured yet.
         self._reference = bytearray()
         self._levels: deque[float] = deque(maxlen=_LEVELS)
-        self._sound = bytearray()
+        self._unmeasured = 0
+        # The caller's last audio, and the level of its last frame.
+        self._sound = b""
         self._loudness = 0.0
         self.known = Known.UNKNOWN
         # The learned echo: its delay in samples, its level by that of the reference, and how it usually follows.
@@ -97,52 +108,67 @@ class EchoGuard:
         self.gain = 0.0
         self._usual = 0.0
         self._doubts = 0
-        # What the blocks so far say of each lag, and how many loud frames came since the last block.
+        # What the blocks so far say of each lag, and how many loud frames came.
         self._evidence: array[int] | None = None
+        self._weight = 0.0
         self._blocks = 0
         self._hopeless_blocks = 0
         self._frames = 0
-        self._absent = 0
+        self._looks = 0
+        # Frames of the AI's voice since the caller's last loud frame.
+        self._unanswered = 0
 
-    def hear(self, frame: bytes, loudness: float, heard: bytes, heard_level: float, *, is_loud: bool) -> None:
-        """20 ms of the caller and its level, and 20 ms of what the ear heard meanwhile."""
-        self._reference += heard
-        self._sound += frame
-        self._levels.append(heard_level)
-        self._loudness = loudness
-        if len(self._reference) > 2 * (LAGS + _SURE):
+    def heard(self, audio: bytes) -> None:
+        """A few whole frames that the ear heard. The last of them stands for all, where only loud or not matters."""
+        n_frames = len(audio) // FRAME_BYTES
+        self._reference += audio
+        self._unmeasured += n_frames
+        if level(audio[-FRAME_BYTES:]) >= _LOUD:
+            self._unanswered += n_frames
+        if len(self._reference) > LAGS + 2 * _SURE:
             del self._reference[: -(LAGS + _SURE)]
-            del self._sound[:-_SURE]
-        if is_loud or len(self._levels) < _LEVELS or sum(self._levels) < _LEVELS * _LOUD:
-            return
-        self._absent += 1
-        if self.known is Known.UNKNOWN and self._absent >= _ABSENT_FRAMES:
-            self.known = Known.NONE
-        elif self.known is Known.LEARNED and self._absent >= _VANISHED_FRAMES:
-            self.known = Known.NONE
-            self._forget_evidence()
 
-    def judge(self) -> Echo:
-        """The last frame, which is loud."""
+    def rest(self) -> None:
+        """The AI is silent, and so is its echo."""
+        self._unanswered = 0
+
+    def judge(self, sound: bytes | bytearray, loudness: float) -> Echo:
+        """A loud frame of the caller, with the 160 ms that end with it. The ear's frames of that time were given."""
+        self._sound, self._loudness = bytes(sound[-_SURE:]), loudness
+        self._measure()
+        self._look_for_absence()
         if max(self._levels) < _LOUD or len(self._sound) < _BLOCK:
             return Echo.NO
         if self.known is Known.LEARNED:
             verdict = self._compare()
             if verdict is Echo.YES:
-                self._absent = 0
+                self._look_again()
             if verdict is not Echo.NO:
                 return verdict
-        if self._loudness > max(self._levels):
+        if loudness > max(self._levels):
             return Echo.NO
         verdict = self._learn()
         if verdict is Echo.YES:
             return verdict
-        is_quieter = self._loudness < _QUIETER * max(self._levels)
+        is_quieter = loudness < _QUIETER * max(self._levels)
         return verdict if self.known is Known.UNKNOWN and is_quieter else Echo.NO
 
-    def _forget_evidence(self) -> None:
-        self._evidence = None
-        self._blocks = self._frames = 0
+    def _measure(self) -> None:
+        """Measuring what was heard waits for a sound that it could be the source of: most lines have none."""
+        first = max(0, len(self._reference) - min(self._unmeasured, _LEVELS) * FRAME_BYTES)
+        self._unmeasured = 0
+        for at in range(first, len(self._reference), FRAME_BYTES):
+            self._levels.append(level(bytes(self._reference[at : at + FRAME_BYTES])))
+        if not self._levels:
+            self._levels.append(0.0)
+
+    def _look_for_absence(self) -> None:
+        """Whether the AI spoke before this sound, and nothing came back."""
+        unanswered, self._unanswered = self._unanswered, 0
+        enough = _VANISHED_FRAMES if self.known is Known.LEARNED else _ABSENT_FRAMES
+        if self.known is not Known.NONE and unanswered >= enough:
+            self.known = Known.NONE
+            self._evidence, self._blocks = None, 0
 
     # --- learning ---
 
@@ -157,15 +183,28 @@ class EchoGuard:
         _, mean = self._likeliest()
         return Echo.NO if mean < _HOPELESS[min(self._blocks, len(_HOPELESS) - 1)] else Echo.UNDECIDED
 
+    def _look_again(self) -> None:
+        """The first blocks may have favoured a multiple of the voice's pitch: look for a likelier delay."""
+        self._frames += 1
+        if self._frames % (_BLOCK_FRAMES if self._looks < _EAGER_LOOKS else _RARE_FRAMES) == 0:
+            self._looks += 1
+            self._add_block()
+
     def _add_block(self) -> bool:
         """Compare a block with all that was heard. Returns whether that is enough to know the echo."""
         found = agreement(signs(self._sound[-_BLOCK:]), signs(self._reference[-LAGS - _BLOCK :]), _BLOCK, LAGS, _STEP)
-        if self._evidence is None or self._blocks >= _MEMORY_BLOCKS:
-            self._evidence, self._blocks = found, 0
+        if self._evidence is None:
+            self._evidence, self._weight = found, 1.0
         else:
-            self._evidence = array("h", map(int.__add__, self._evidence, found))
+            pairs = zip(self._evidence, found, strict=True)
+            self._evidence = array("h", [old - (old >> _FADES) + new for old, new in pairs])
+            self._weight = self._weight * (1 - 0.5**_FADES) + 1
         self._blocks += 1
         index, mean = self._likeliest()
+        if self.known is Known.LEARNED:
+            if self._blocks >= _SURE_BLOCKS and mean > _LIKELIER * self._mean_near(self.lag // _STEP):
+                self.lag, self._usual = index * _STEP, mean
+            return True
         if self._blocks >= 3 and mean >= _LEARNED_AFTER.get(self._blocks, _LEARNED_LATER):
             self._learned(index * _STEP, mean)
             return True
@@ -177,14 +216,18 @@ class EchoGuard:
         assert self._evidence is not None
         most, least = max(self._evidence), min(self._evidence)
         extreme = most if most >= -least else least
-        return self._evidence.index(extreme), abs(extreme) / (self._blocks * _BLOCK)
+        return self._evidence.index(extreme), abs(extreme) / (self._weight * _BLOCK)
+
+    def _mean_near(self, index: int) -> float:
+        assert self._evidence is not None
+        near = self._evidence[max(0, index - _WANDER // _STEP) : index + _WANDER // _STEP + 1]
+        return max(map(abs, near)) / (self._weight * _BLOCK)
 
     def _learned(self, lag: int, mean: float) -> None:
         self.known = Known.LEARNED
         self.lag, self._usual = lag, mean
         self.gain = self._loudness / max(_LOUD, self._heard_before(lag))
-        self._absent = self._hopeless_blocks = 0
-        self._forget_evidence()
+        self._hopeless_blocks = self._looks = self._doubts = 0
 
     # --- comparing ---
 
@@ -221,6 +264,6 @@ class EchoGuard:
         sure, lag = self._alike(_SURE)
         if sure >= _ALIKE * self._usual:
             self.lag = lag
-            self._usual += (sure - self._usual) * 0.05
+            self._usual = max(_LEAST_USUAL, self._usual + (sure - self._usual) * 0.05)
             ratio = self._loudness / max(_LOUD, self._heard_before(lag))
             self.gain += (ratio - self.gain) * (0.1 if ratio > self.gain else 0.02)
