@@ -106,8 +106,7 @@ def interruptions(options: argparse.Namespace, env: dict[str, str]) -> list[str]
     print(
         f"clears {sum(each.clears for each in verdicts)}; cancels a response {max(each.cancels for each in verdicts)} "
         f"at most; history error {max(each.history_error_ms for each in verdicts)} ms; damaged bytes "
-        f"{sum(each.damaged_bytes() for each in verdicts)}; gaps {sum(len(each.gaps) for each in verdicts)}; "
-        f"carrier late by {max(each.lag_max_ms for each in verdicts):.0f} ms at most"
+        f"{sum(each.damaged_bytes() for each in verdicts)}; gaps {sum(len(each.gaps) for each in verdicts)}"
     )
     calls.print_counts()
     return _broken(verdicts)
@@ -176,6 +175,8 @@ class _Calls:
         self._metrics = metrics
 
     def print_counts(self) -> None:
+        late_ms = max(each.lag_max_ms for each in self.verdicts)
+        print(f"carrier late by {late_ms:.0f} ms at most")
         names = ("bridge_early_pauses", "bridge_echoes_ignored", "bridge_interruptions", "bridge_illegal_events")
         lines = [
             line.removeprefix("twentyms_bridge_")

@@ -89,9 +89,10 @@ class ToolEvents(Regions):
     def _transfer(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
         name = built_in.argument(event.arguments, "destination")
         destination = self.built_in.transfers.get(name)
-        if destination is None:
+        if destination is None or not self.plan.to_number:
             self.reply(now_ns)
-            return [self._answer(event.tool_call, error("there is no such destination"))]
+            why = "there is no such destination" if destination is None else "this is no telephone call"
+            return [self._answer(event.tool_call, error(why))]
         self.order = built_in.dial(destination, self.plan)
         return self._give_order(event, response, built_in.CONNECTING, now_ns)
 

@@ -41,6 +41,7 @@ from aibridge.models.port import (
 from shared.agents.destinations import Destination
 from shared.audio import ms_of
 from shared.messages import MarkHeard, PlayoutShifted
+from shared.plan import CallPlan
 from tests.aibridge.bench import MS, Bench
 
 NUMBERS = st.integers(1, 4)
@@ -87,6 +88,7 @@ class AnyOrder(RuleBasedStateMachine):
             sends_dtmf=True,
         )
         self.bench = Bench(rules=rules, script=script, tools=TOOLS, built_in=BUILT_IN)
+        self.bench.talk.plan = CallPlan(from_number="+15550006", to_number="+15550100")
         self.tools: set[int] = set()
         self.mode = mode
         # By response: its two utterances, numbered when they are first spoken.
