@@ -105,6 +105,8 @@ class ToolEvents(Regions):
             self.handing_off = call
             self.history.tool_called(call, now_ns)
             self._plan_overdue()
+            if self.built_in.filler_after_ns:
+                self.timers.set(Due.FILLER, now_ns + self.built_in.filler_after_ns)
         return []
 
     def recall_hand_off(self) -> None:
