@@ -180,7 +180,7 @@ def successor(
     talk.recall_tones()
     talk.recall_hand_off()
     # toolbox knows these calls by their numbers, and does none of them twice.
-    commands += talk.call_again()
+    commands += talk.call_again(now_ns)
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 
