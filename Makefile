@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run test prove lint types bench-pacing bench bench-peers bench-network lock clean
+.PHONY: install demo run test prove lint types bench-pacing bench bench-peers bench-network bench-near-ear lock clean
 
 install: .venv/installed
 
@@ -45,6 +45,9 @@ bench-peers: install  ## the same callers against other bridges, each installed 
 
 bench-network: install  ## the same over bad networks: writes out/bench-network.md and .svg
 	@$(BIN)/python -m benchmarks.network
+
+bench-near-ear: install  ## what the near ear misses, how late it is, what it takes for speech: out/bench-near-ear.md, .svg
+	@$(BIN)/python -m benchmarks.near_ear
 
 lock: install  ## write constraints.txt again, with the newest versions
 	$(BIN)/python -m pip install --quiet uv

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from shared.agents.agent_file import AgentFile, AgentRules
 from shared.agents.choice import FoundAgent
-from shared.agents.directory import AgentsError, read_directory, read_file
+from shared.agents.directory import AgentsError, read_directory, read_file, unknown_colleagues
 from shared.settings import WITHDRAW_LEAD_MAX_MS, Settings, secret
 
 from .core.agent import Agent, Agents
@@ -56,6 +56,8 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
 
 def _one(path: Path) -> FoundAgent:
     found, problems = read_file(path, f"AGENT_FILE {path} is not an agent")
+    if found is not None:
+        problems += unknown_colleagues([found])
     if found is None or problems:
         raise AgentsError(problems)
     return found
@@ -111,7 +113,13 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
         own_lead_ms=(start, least, most) if has_lead else None,
         reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
         renew_ns=int(settings.model_session_minutes * 60e9),
-        patience=Patience(silence.after_seconds * 1_000_000_000, silence.nudges, int(agent.max_call_minutes * 60e9)),
+        patience=Patience(
+            silence.after_seconds * 1_000_000_000,
+            silence.nudges,
+            int(agent.max_call_minutes * 60e9),
+            silence.goodbye_seconds * 1_000_000_000,
+            silence.goodbyes,
+        ),
         sends_dtmf=agent.send_dtmf,
         keypad=KeypadRules(
             int(keypad.timeout_seconds * 1e9), keypad.terminator, keypad.length, keypad.interrupts, keypad.secret

@@ -33,7 +33,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("bridge_late_deltas", "Audio deltas of cancelled responses, dropped"),
     counter("bridge_excess_bytes", "Speech dropped because ten minutes of it waited to be heard already"),
     counter("bridge_truncated_items", "Items cut to what was heard"),
-    counter("bridge_farewells", "Calls that the AI ended, because the caller was silent or the call too long"),
+    counter(
+        "bridge_farewells", "Calls that the AI ended: a silent caller, a goodbye without end_call, or too long a call"
+    ),
     counter("bridge_tools_overdue", "Calls of tools that toolbox did not answer in time"),
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),

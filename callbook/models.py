@@ -80,6 +80,7 @@ class Call(Base):
     interruptions: Mapped[list[Interruption]] = relationship(order_by="Interruption.at", passive_deletes=True)
     hesitations: Mapped[list[Hesitation]] = relationship(order_by="Hesitation.at", passive_deletes=True)
     path: Mapped[list[PathSamples]] = relationship(order_by="PathSamples.began_at", passive_deletes=True)
+    dials: Mapped[list[Dial]] = relationship(order_by="Dial.began_at", passive_deletes=True)
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
@@ -173,6 +174,24 @@ class Hesitation(Base):
     at: Mapped[datetime] = mapped_column(primary_key=True)
     kind: Mapped[str]
     lasted_ms: Mapped[int]
+
+
+class Dial(Base):
+    """One attempt to connect the caller to somebody else."""
+
+    __tablename__ = "dials"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(primary_key=True)
+    to: Mapped[str]
+    # What the called party saw.
+    caller_id: Mapped[str]
+    ended_at: Mapped[datetime | None]
+    # Twilio's DialCallStatus; empty: not known
+    outcome: Mapped[str] = mapped_column(default="")
+    # How long the two spoke.
+    duration_s: Mapped[int | None]
+    caller_left: Mapped[bool] = mapped_column(default=False)
 
 
 class Usage(Base):

@@ -48,6 +48,7 @@ def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
         "path": [sample for each in call.path for sample in _samples(each)],
         "turns": [_columns(each, "call_sid") for each in call.turns],
         "interruptions": [_columns(each, "call_sid") for each in call.interruptions],
+        "dials": [_columns(each, "call_sid") for each in call.dials],
         "hesitations": [_columns(each, "call_sid") for each in call.hesitations],
         "usage": [_columns(each, "call_sid", "conversation") for each in call.usage],
         "webhook": _columns(call.delivery, "call_sid") if call.delivery is not None else None,

@@ -15,6 +15,8 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
     Fact,
     Hesitation,
     Interruption,
@@ -123,6 +125,10 @@ class Records:
                 self._hesitation(session, rows, fact)
             case ModelUsage():
                 self._usage(session, rows, fact)
+            case DialBegan():
+                self._dial_began(session, fact)
+            case DialEnded():
+                self._dial_ended(session, fact)
             case _:
                 assert_never(fact)
 
@@ -247,6 +253,22 @@ class Records:
             cost_usd=self._prices.cost_usd(fact),
         )
 
+    def _dial_began(self, session: Session, fact: DialBegan) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        if _open_dial(session, fact.call_sid) is None:  # else Twilio has repeated its request
+            session.add(_dial(fact.call_sid, fact.at_ms, _clean(fact.to), _clean(fact.caller_id)))
+            session.flush()
+
+    def _dial_ended(self, session: Session, fact: DialEnded) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        dial = _open_dial(session, fact.call_sid)
+        if dial is None:
+            dial = _dial(fact.call_sid, fact.at_ms, "", "")
+            session.add(dial)
+        dial.ended_at, dial.outcome, dial.caller_left = _time(fact.at_ms), _clean(fact.outcome), fact.caller_left
+        dial.duration_s = fact.duration_s if fact.duration_s >= 0 else None
+        session.flush()
+
     def _recording_move(self, session: Session, fact: RecordingMove) -> None:
         recording = self._recording(session, fact.call_sid, fact.at_ms)
         recording.recording_sid = fact.recording_sid or recording.recording_sid
@@ -324,6 +346,18 @@ def _stream(session: Session, call_sid: str, stream_sid: str, at_ms: int) -> mod
         session.add(stream)
         session.flush()
     return stream
+
+
+def _dial(call_sid: str, at_ms: int, to: str, caller_id: str) -> models.Dial:
+    return models.Dial(
+        call_sid=call_sid, began_at=_time(at_ms), to=to, caller_id=caller_id, outcome="", caller_left=False
+    )
+
+
+def _open_dial(session: Session, call_sid: str) -> models.Dial | None:
+    """The call's last attempt whose outcome is not known."""
+    found = select(models.Dial).where(models.Dial.call_sid == call_sid, models.Dial.ended_at.is_(None))
+    return session.scalars(found.order_by(models.Dial.began_at.desc()).limit(1)).first()
 
 
 def _forward(recording: models.Recording, state: str, at_ms: int) -> None:

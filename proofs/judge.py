@@ -98,7 +98,18 @@ def judge(
         clears=len(call.ear.clears),
         warnings=tuple(f"{each.code} {each.text}" for each in call.warnings),
         lag_max_ms=max((lag.late_ns for lag in call.lags), default=0) / _MS,
+        legs=call.legs,
+        back_ms=tuple(_back_ms(call)),
     )
+
+
+def _back_ms(call: CallRecord) -> Iterator[float]:
+    """For each media stream after a dialled leg, how long the caller waited since that leg for the AI."""
+    for stream in call.streams[1:]:
+        before = [leg.ended_ns for leg in call.legs if leg.ended_ns <= stream.started_ns]
+        if before:
+            heard = (at_ns for at_ns in call.ear.play_start_ns if at_ns > stream.started_ns)
+            yield (next(heard, call.ended_ns) - before[-1]) / _MS
 
 
 def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None:

@@ -50,7 +50,11 @@ def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     listens = rules.early_ns or scenario.speakerphone is not None
     cell = Cell(agent=agent, rules=rules, tools=scenario.tools, detectors=near_ear() if listens else None, seed=seed)
     phone = cell.call(
-        scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms, speakerphone=scenario.speakerphone
+        scenario.script,
+        scenario.behaviours,
+        ring_ms=scenario.ring_ms,
+        speakerphone=scenario.speakerphone,
+        callees=scenario.callees,
     )
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
@@ -80,7 +84,7 @@ def main() -> None:
         scenarios = [replace(each, env={**each.env, "BARGE_IN_EARLY": "on"}) for each in scenarios]
     began = time.monotonic()
     if arguments.live:
-        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools)]
+        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools or each.callees)]
         rows = live(real, tolerance_ms=TOLERANCE_MS)
     else:
         rows = virtual(scenarios)

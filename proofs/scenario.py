@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.settings import Settings
 from simulator.carrier.caller import Step
+from simulator.carrier.dial import Callee
 from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
@@ -66,6 +67,8 @@ class Scenario:
     virtual_only: bool = False
     # The tools of virtual time; such a scenario is not run live.
     tools: dict[str, VirtualTool] = field(default_factory=dict)
+    # Whom the agent can connect the caller to; such a scenario is not run live.
+    callees: dict[str, Callee] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

@@ -28,7 +28,7 @@ def answered_once(verdict: Verdict, sessions: Sessions) -> str:
     calls = 0
     for session in sessions:
         functions = session["functions"]
-        known = {each["call_id"] for each in functions if each["type"] == "function_call" and _is_whole(each)}
+        known = {each["call_id"] for each in functions if each["type"] == "function_call" and is_whole(each)}
         answers = Counter(each["call_id"] for each in functions if each["type"] == "function_call_output")
         calls += len(known)
         if any(count > 1 for count in answers.values()):
@@ -42,7 +42,7 @@ def answered_once(verdict: Verdict, sessions: Sessions) -> str:
     return "" if calls else "No tool was called; the scenario shows nothing."
 
 
-def _is_whole(call: dict[str, Any]) -> bool:
+def is_whole(call: dict[str, Any]) -> bool:
     return bool(call["status"] == "completed")
 
 
@@ -118,7 +118,7 @@ def tool_scenarios() -> Iterator[Scenario]:
         also=answered_once,
     )
     for at_ms in (8_000, 9_000, 10_000):
-        for name, happens, lost_ms in (("session", _lose_session, 200), ("worker", _lose_worker, 3_000)):
+        for name, happens, lost_ms in (("session", lose_session, 200), ("worker", lose_worker, 3_000)):
             yield Scenario(
                 f"tool: runs while the {name} is lost at {at_ms} ms",
                 (ask, HangUp(AfterAnswer(ms=30_000))),
@@ -130,9 +130,9 @@ def tool_scenarios() -> Iterator[Scenario]:
             )
 
 
-def _lose_session(cell: Cell) -> None:
+def lose_session(cell: Cell) -> None:
     cell.model.drop("CA1")
 
 
-def _lose_worker(cell: Cell) -> None:
+def lose_worker(cell: Cell) -> None:
     cell.workers[0].kill(1_500)

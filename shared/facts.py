@@ -156,6 +156,25 @@ class ConversationEnded(Message, frozen=True, array_like=True, tag=78):
     at_ms: int
 
 
+class DialBegan(Message, frozen=True, array_like=True, tag=83):
+    """Sent by gateway when the carrier was told to connect the caller to somebody else."""
+
+    call_sid: str
+    to: str
+    caller_id: str  # what the called party sees; "": the carrier's choice
+    at_ms: int
+
+
+class DialEnded(Message, frozen=True, array_like=True, tag=84):
+    """Sent by gateway when the carrier said how that went."""
+
+    call_sid: str
+    outcome: str  # Twilio's DialCallStatus: completed, answered, busy, no-answer, failed, canceled; or "over"
+    duration_s: int  # that the two spoke; -1: unknown
+    caller_left: bool  # the caller hung up
+    at_ms: int
+
+
 class RecordingMove(Message, frozen=True, array_like=True, tag=79):
     """Noted by callbook itself when a recording was started, given up, or deleted."""
 
@@ -179,6 +198,8 @@ Fact = (
     | Hesitation
     | ModelUsage
     | ConversationEnded
+    | DialBegan
+    | DialEnded
     | RecordingMove
 )
 

@@ -81,6 +81,10 @@ def _whole(call: dict[str, Any]) -> list[str]:
         if turn["role"] == "tool":
             words = f"{turn['tool']} {turn['arguments']} [{turn['outcome'] or 'not answered'}] {turn['text']}"
         lines.append(f"{turn['role']:>6}: {words}{cut}")
+    for dial in call["dials"]:
+        who = "" if not dial["caller_left"] else ", the caller hung up"
+        spoke = "" if dial["duration_s"] is None else f", {dial['duration_s']} s"
+        lines.append(f"dialled {dial['to'] or 'somebody'}: {dial['outcome'] or 'outcome unknown'}{spoke}{who}")
     for usage in call["usage"]:
         cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
         tokens_in, tokens_out = usage["text_in"] + usage["audio_in"], usage["text_out"] + usage["audio_out"]

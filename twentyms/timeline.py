@@ -60,7 +60,8 @@ def draw(call: dict[str, Any], path: Path) -> None:
     def at(text: str) -> float:
         return (datetime.fromisoformat(text) - began).total_seconds()
 
-    ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"])) if text]
+    dialled = [dial["ended_at"] for dial in call["dials"]]
+    ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"]), *dialled) if text]
     length_s = max([1.0, *ends]) + 0.5
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": "#1d2430"}):
         width = min(32.0, max(12.0, length_s * 0.45))
@@ -92,6 +93,8 @@ def draw(call: dict[str, Any], path: Path) -> None:
             if turn["began_at"]:
                 _turn(axes, turn, at, next_s=next_s, letters_per_s=letters_per_s)
                 next_s = at(turn["began_at"]) if turn["role"] == "ai" else next_s
+        for dial in call["dials"]:
+            _dial(axes, dial, at, length_s)
         for stream in call["streams"]:
             if stream["first_frame_at"]:
                 _note(axes, at(stream["first_frame_at"]), "first frame", "soft", row=1)
@@ -171,6 +174,15 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
     room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
+
+
+def _dial(axes: Axes, dial: dict[str, Any], at: Any, length_s: float) -> None:
+    """An attempt to connect the caller: a bar in the AI's lane, whose place the other person takes."""
+    start, stop = at(dial["began_at"]), at(dial["ended_at"]) if dial["ended_at"] else length_s
+    axes.barh(_LANES["ai"], stop - start, left=start, height=_HALF, color=_COLOURS["soft"], alpha=0.35, linewidth=0)
+    left = ", the caller hung up" if dial["caller_left"] else ""
+    text = f" {dial['to']}: {dial['outcome'] or 'outcome unknown'}{left}"
+    axes.text(start, _LANES["ai"], text, va="center", fontsize=8, color=_COLOURS["soft"], clip_on=True)
 
 
 def _note(axes: Axes, at_s: float, text: str, colour: str, *, row: int, left: bool = False) -> None:

@@ -42,7 +42,7 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
-from . import call_config, story
+from . import built_in, call_config, story
 from .agent import Agent, Agents
 from .call import Call, Dialled
 from .call_config import CallConfigError
@@ -349,6 +349,7 @@ class Calls:
             plan=plan,
             agent=agent.told(),
             tools=self._shell.tools(agent),
+            built_in=built_in.of_agent(agent),
             detectors=setup.detectors,
         )
         reporter = Reporter(

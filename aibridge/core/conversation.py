@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
+from shared.plan import HangUp
 
 from ..models.port import (
     AnswerTaken,
@@ -256,7 +257,8 @@ class Conversation(CallerEvents):
         commands += self.look_at_tones(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():
-            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), "hang_up")
+            reason = "end_call" if isinstance(self.order, HangUp) else "transfer_call"
+            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), reason)
         elif self.sessions.chart.state is Session.STANDBY and self.is_quiet() and not self.caller.is_speaking():
             self._metrics.renewals.inc()
             self.caller.overlap()

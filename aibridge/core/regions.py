@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from shared.plan import CallOrder, CallPlan, HangUp
+from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from ..models.port import (
     Cancel,
@@ -17,6 +17,7 @@ from ..models.port import (
 )
 from . import recording_notice
 from .barge_in import FLOOR_TABLE, Floor, FloorAct, FloorEvent
+from .built_in import CALLED_OFF, CONNECTING, NOTE_CALLED_OFF, BuiltIn
 from .caller_audio import CallerAudio
 from .cancel_once import CANCELLED_NS, MAKING_TABLE, Making, MakingAct, MakingEvent
 from .chart import Chart
@@ -58,6 +59,7 @@ class Regions:
         plan: CallPlan | None = None,
         agent: bytes = b"",
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
         detectors: Detectors | None = None,
     ) -> None:
         """`agent` is the agent as the story tells it; `tools` are those that toolbox carries out, by name.
@@ -69,7 +71,9 @@ class Regions:
         self.numbers = numbers or Numbers()
         self._script = script
         self.rules = rules
+        self.patience = rules.patience
         self._tool_rules = tools or {}
+        self.built_in = built_in or BuiltIn()
         self._metrics = metrics
         illegal = metrics.illegal
         self.timers = Timers()
@@ -196,7 +200,7 @@ class Regions:
                     self.timers.cancel(Due.CONFIRM)
                     commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case FloorAct.KEEP_CALL:
-                    self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+                    commands += self._keep_call(now_ns)
                 case FloorAct.COUNT_PROTECTED:
                     self._metrics.protected.inc()
                 case FloorAct.COUNT_FALSE_ALARM:
@@ -244,8 +248,19 @@ class Regions:
                 at_ns, now_ns, onset_ns=onset_ns, protected=protected, cancelled=cancelled
             )
         self._metrics.greetings_interrupted.inc(len(self.greeting.step(OpeningEvent.INTERRUPTED)))
-        self.goodbye.step(GoodbyeEvent.SPOKEN_OVER)
+        commands += self._keep_call(now_ns)
         return commands + self.step_near(NearEvent.REPORTED, now_ns)
+
+    def _keep_call(self, now_ns: int) -> list[Command]:
+        """The caller speaks: the call is not handed on, and a model that connects somebody learns it."""
+        if not self.goodbye.step(GoodbyeEvent.SPOKEN_OVER) or not isinstance(self.order, Dial):
+            return []
+        for turn in reversed(self.history.turns):
+            if turn.tool is not None and turn.tool.output == CONNECTING:
+                turn.tool.output, turn.tool.outcome = CALLED_OFF, "cancelled"
+                self.history.tool_answered(turn.tool, now_ns)
+                break
+        return [self._truth.note(NOTE_CALLED_OFF)] if self.sessions.is_live else []
 
     def count_opening(self, utterance: Utterance, purpose: Purpose, now_ns: int) -> None:
         if purpose == "greeting":

@@ -150,6 +150,8 @@ def successor(
         _restore(region(talk), story.states.get(name, ""))
     talk.recall_keys(story.pressed, story.entered, line.last_key_ns, now_ns)
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
+    if talk.returned:
+        talk.back_from_transfer(now_ns)
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
         was_making |= not ended

@@ -9,12 +9,14 @@ import msgspec
 
 from shared.plan import HangUp
 
-from ..models.port import HANG_UP_TOOL, AnswerTool, Purpose, ToolCalled
-from . import tones
+from ..models.port import AnswerTool, Purpose, ToolCalled
+from . import built_in, tones
 from .barge_in import Floor
+from .built_in import END_CALL, TRANSFER_CALL
 from .cancel_once import Making
 from .commands import CallTool, CancelTool, Command, TellStory
 from .goodbye_and_fallback import GoodbyeEvent
+from .handed_on import why_back
 from .owed_and_retry import Owed, OwedEvent
 from .regions import Regions
 from .responses import Truth
@@ -44,10 +46,11 @@ class ToolEvents(Regions):
             return [AnswerTool(event.tool_call, error("the caller interrupted; it was not done"))]
         if response.turn:
             self.caller.answer_heard(response.turn)  # the turn was acted upon: no session hears it again
-        if event.name == HANG_UP_TOOL:
+        if event.name == END_CALL:
             self.order = HangUp()
-            self.goodbye.step(GoodbyeEvent.ORDERED)
-            return [AnswerTool(event.tool_call, '{"ok": true}')]
+            return self._give_order(event, response.number, built_in.ENDING, now_ns)
+        if event.name == TRANSFER_CALL:
+            return self._transfer(event, response.number, now_ns)
         if event.name == SEND_DTMF and self.rules.sends_dtmf:
             return self._call_for_tones(event, response.number, now_ns)
         rule = self._tool_rules.get(event.name)
@@ -62,6 +65,37 @@ class ToolEvents(Regions):
         if rule.filler_after_ns and not self.timers.is_set(Due.FILLER):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
         return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
+
+    def _transfer(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
+        name = built_in.argument(event.arguments, "destination")
+        destination = self.built_in.transfers.get(name)
+        if destination is None:
+            self.reply(now_ns)
+            return [self._answer(event.tool_call, error("there is no such destination"))]
+        self.order = built_in.dial(destination, self.plan)
+        return self._give_order(event, response, built_in.CONNECTING, now_ns)
+
+    def _give_order(self, event: ToolCalled, response: int, output: str, now_ns: int) -> list[Command]:
+        """The model hands the call on. It is answered at once, and need not speak about the answer."""
+        call = self.tools.begin(event.tool_call, event.name, event.arguments, ToolRule(0), now_ns, response=response)
+        if call is None:
+            return []
+        self.goodbye.step(GoodbyeEvent.ORDERED)
+        call.chart.step(ToolEvent.ANSWERED)
+        call.output, call.outcome = output, "done"
+        self.history.tool_called(call, now_ns)
+        self.history.tool_answered(call, now_ns)
+        return [AnswerTool(call.number, output)]
+
+    def back_from_transfer(self, now_ns: int) -> None:
+        """The caller is back from the transfer that the model called: its answer is how that went."""
+        for turn in reversed(self.history.turns):
+            if turn.tool is not None and turn.tool.output == built_in.CONNECTING:
+                has_spoken = self.returned in ("completed", "answered")
+                turn.tool.outcome = "done" if has_spoken else "failed"
+                turn.tool.output = msgspec.json.encode({"ok": has_spoken, "state": why_back(self.returned)}).decode()
+                self.history.tool_answered(turn.tool, now_ns)
+                return
 
     def _call_for_tones(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
         """They play when the line is silent (tone_events.py)."""

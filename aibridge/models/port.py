@@ -14,7 +14,7 @@ Contract of an implementation:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -339,6 +339,3 @@ class Receiver(Protocol):
 
     def gone(self, *, refused: bool) -> None:
         """The session ended without `close`, or did not come; `refused`: a retry would fail, too. Nothing follows."""
-
-
-HANG_UP_TOOL: Final = "hang_up"

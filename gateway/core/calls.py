@@ -138,9 +138,10 @@ class Calls:
         self.offers.admission.started(call_sid, accepted.token.source)
         self._metrics.calls.set(len(self.by_number))
         self._metrics.calls_started.inc()
-        commands.append(Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}"))
+        log = Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}")
         if order is None:
-            return call, commands + handover.announce(call, self._name)
+            return call, [*commands, *handover.announce(call, self._name), log]
+        commands.append(log)
         # The conversation is over. The gateway that answered the webhook did not know that yet.
         call.order = order
         commands += self.offers.withdraw(call_sid, call.worker)

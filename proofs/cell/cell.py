@@ -21,6 +21,7 @@ from gateway.core.rules import Rules as GatewayRules
 from shared.messages import EndCall, Frames, Message, PacerState
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import Caller, Step
+from simulator.carrier.dial import Callees
 from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
@@ -138,17 +139,31 @@ class Cell:
         *,
         ring_ms: float = 300,
         speakerphone: Speakerphone | None = None,
+        callees: Callees | None = None,
     ) -> Phone:
         """Place a call with this script."""
         caller = Caller(script, seed=self._seed, noise=True, speakerphone=speakerphone)
-        return self.dial(caller, behaviours, ring_ms=ring_ms)
+        return self.dial(caller, behaviours, ring_ms=ring_ms, callees=callees)
 
-    def dial(self, caller: Caller, behaviours: Sequence[Behaviour] = (Behaviour(),), *, ring_ms: float = 300) -> Phone:
+    def dial(
+        self,
+        caller: Caller,
+        behaviours: Sequence[Behaviour] = (Behaviour(),),
+        *,
+        ring_ms: float = 300,
+        callees: Callees | None = None,
+    ) -> Phone:
         """Place a call of this caller."""
         call_sid = f"CA{len(self.phones) + 1}"
         self.model.expect(call_sid, behaviours)
         phone = self.phones[call_sid] = Phone(
-            self.clock, self._port, caller, call_sid=call_sid, hop_ms=self.hops.carrier_ms, ring_ms=ring_ms
+            self.clock,
+            self._port,
+            caller,
+            call_sid=call_sid,
+            hop_ms=self.hops.carrier_ms,
+            ring_ms=ring_ms,
+            callees=callees,
         )
         return phone
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from openai.types.realtime import RealtimeClientEventParam
-
 from aibridge.core.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
+from aibridge.models.realtime.event_types import RealtimeClientEventParam
 from aibridge.models.realtime.session_config import function, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event

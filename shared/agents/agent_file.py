@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from . import destinations
+from .destinations import Destination
 from .numbers import normalised, written_as_it_should_be
 from .variables import BUILT_IN, NAME, placeholders, zone
 
@@ -58,6 +60,10 @@ class SilenceRules(msgspec.Struct, frozen=True):
 
     after_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 120
     nudges: Annotated[int, msgspec.Meta(ge=0, le=20)] = 1
+    # After a goodbye of the AI; 0: a goodbye ends nothing.
+    goodbye_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 8
+    # Words of a goodbye that aibridge/core/phrases.py does not know.
+    goodbyes: tuple[str, ...] = ()
 
 
 class Keypad(msgspec.Struct, frozen=True):
@@ -82,7 +88,7 @@ class AgentFile(msgspec.Struct, frozen=True):
     language: str = "en"
     transcription_model: str = "gpt-transcribe"
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
-    hang_up: bool = True
+    end_call: bool = True
     send_dtmf: bool = False
     recording: Literal["default", "on", "off"] = "default"
     recording_notice: str = ""
@@ -106,6 +112,9 @@ class AgentFile(msgspec.Struct, frozen=True):
     max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
     # While a tool works and nobody speaks, the model says so after this; 0: it does not.
     filler_after_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 3.0
+    # By name, whom `transfer_call` may call; and the agents to whom `hand_off` may give the call, with when to do so.
+    transfer: dict[str, Destination] = {}
+    hand_off: dict[str, str] = {}
     # toolbox/config.py reads and checks it.
     tools: dict[str, Any] = {}
 
@@ -116,6 +125,8 @@ _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "silence": SilenceRules,
     "keypad": Keypad,
 }
+# Tables of tables, each of this kind.
+_TABLES_BY_NAME: Final[Mapping[str, type[msgspec.Struct]]] = {"transfer": Destination}
 # Words that only the model speaks or reads can hold variables.
 _WORDS: Final = ("instructions", "greeting")
 _FIXED_WORDS: Final = ("recording_notice", "fallback")
@@ -158,11 +169,32 @@ def _fields(kind: type[msgspec.Struct], table: Mapping[str, Any], prefix: str) -
             problems += more
             if not more:
                 found[key] = _TABLES[key](**fields)
+        elif not prefix and key in _TABLES_BY_NAME and _is_table_of_tables(value):
+            found[key], more = _by_name(_TABLES_BY_NAME[key], key, value)
+            problems += more
         else:
             try:
                 found[key] = msgspec.convert(value, types[key])
             except msgspec.ValidationError as exc:
                 problems.append(f"{prefix}{key}: {exc}; {_advice(types[key])}")
+    return found, problems
+
+
+def _is_table_of_tables(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
+
+
+def _by_name(
+    kind: type[msgspec.Struct], key: str, tables: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, msgspec.Struct], list[str]]:
+    """The valid tables of a table of tables, and a line for each wrong key in them."""
+    found: dict[str, msgspec.Struct] = {}
+    problems: list[str] = []
+    for name, table in tables.items():
+        fields, more = _fields(kind, table, f"{key}.{name}.")
+        problems += more
+        if not more:
+            found[name] = kind(**fields)
     return found, problems
 
 
@@ -206,6 +238,7 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
         zone(agent.timezone)
     except (KeyError, OSError, ValueError):
         yield f'timezone: "{agent.timezone}" is not known here; write a name such as "Europe/Berlin"'
+    yield from destinations.mistakes(agent.transfer, agent.hand_off)
     if agent.keypad.secret and not agent.tools:
         yield "keypad.secret: nobody would get the keys, because only tools do; declare a tool that reads them"
     for words in ("greeting", "recording_notice"):

@@ -20,6 +20,7 @@ import msgspec
 from shared.audio import FRAME_MS, FRAME_NS
 
 from .caller import Caller, Said, line_audio
+from .dial import LegRecord
 from .ear import Ear, EarRecord
 
 # Error codes of Twilio's debugger.
@@ -103,9 +104,10 @@ class CallRecord:
     noise_seed: int | None = None
     # All that a caller with a speakerphone sent; None: it had none.
     line: bytes | None = None
-    # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
+    # Filled in by the shell: how the call ended, the verbs of its TwiML and their legs, and the lateness of the shell.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
+    legs: tuple[LegRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
 
     def sent_audio(self) -> bytes:

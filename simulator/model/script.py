@@ -24,9 +24,9 @@ from .items import Conversation, Item
 from .response import Part
 
 SCRIPTS: Final = Path(__file__).parent.parent / "scripts"
-# Functions that end or hand on a call: a script calls them where it says so.
-ENDING: Final = ("end_call", "hang_up")
-OF_THE_PHONE: Final = frozenset((*ENDING, "transfer_call", "hand_off", "send_dtmf"))
+# Ends the call; a script calls it where it says so.
+ENDING: Final = "end_call"
+OF_THE_PHONE: Final = frozenset((ENDING, "transfer_call", "hand_off", "send_dtmf"))
 # What a client asks for in the instructions of a response, by a part of its words.
 ASKED: Final = (
     ("goodbye", "script-goodbye"),
@@ -172,9 +172,8 @@ class _Talk:
             yield self._speech(step.say, phase="commentary" if step.tool else "final_answer")
         if step.tool:
             yield Part(call=(step.tool, json.dumps(step.arguments)))
-        ending = next((name for name in ENDING if name in self._listed), None)
-        if step.ends and ending:
-            yield Part(call=(ending, "{}"))
+        if step.ends and ENDING in self._listed:
+            yield Part(call=(ENDING, "{}"))
 
     def _is_done(self, step: Step) -> bool:
         if step.tool:

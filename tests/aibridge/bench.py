@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from aibridge.core.built_in import BuiltIn
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
@@ -74,6 +75,7 @@ class Bench:
         script: Script | None = None,
         start: bool = True,
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
     ) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
@@ -83,6 +85,7 @@ class Bench:
             rng=random.Random(1),
             numbers=Numbers(),
             tools=tools,
+            built_in=built_in,
         )
         self.near_ear = ScriptedEar()
         self.talk.near_ear = self.near_ear
@@ -159,7 +162,7 @@ class Bench:
     def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
         self.event(Fault(kind, request))
 
-    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1, arguments: str = "{}") -> None:
+    def calls(self, name: str = "end_call", response: int = 1, tool_call: int = 1, arguments: str = "{}") -> None:
         """The model calls a tool."""
         self.event(ToolCalled(response, tool_call, name, arguments))
 

@@ -17,6 +17,8 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
     Hesitation,
     Interruption,
     ModelUsage,
@@ -103,6 +105,22 @@ def test_a_call_is_read_back_whole(engine, records):
     assert call["hesitations"] == [{"at": "2026-09-21T14:13:21.500Z", "kind": "unconfirmed", "lasted_ms": 240}]
     assert call["usage"][0]["audio_out"] == 300
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
+
+
+def test_attempts_to_connect_the_caller_are_read_back_with_how_they_went(engine, records):
+    began = DialBegan(SID, "+15550123", "+15005550006", T0 + 1_000)
+    facts = [
+        began,
+        began,  # Twilio repeats a webhook whose answer it did not get
+        DialEnded(SID, "failed", -1, False, T0 + 1_500),
+        DialBegan(SID, "+15550123", "+15005550001", T0 + 1_501),
+        DialEnded(SID, "completed", 7, True, T0 + 9_000),
+    ]
+    write(engine, records, noted(facts))
+    first, second = read(engine)["dials"]
+    assert (first["caller_id"], first["outcome"], first["duration_s"]) == ("+15005550006", "failed", None)
+    assert (second["caller_id"], second["outcome"], second["duration_s"]) == ("+15005550001", "completed", 7)
+    assert (first["caller_left"], second["caller_left"]) == (False, True)
 
 
 def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine, records):

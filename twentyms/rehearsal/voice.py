@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from simulator.speak import levelled, synthesised, telephone, trimmed
-
 from shared.audio import linear_to_mulaw
 from shared.process import ConfigError
+from simulator.speak import levelled, synthesised, telephone, trimmed
 from simulator.voice import clip
 
 from ..caller import any_recording

@@ -47,14 +47,20 @@ _BLOCK: Final = _BLOCK_FRAMES * FRAME_BYTES
 # Blocks after which learning becomes rare, because what is heard is not echo: 1 ms of CPU each.
 _PATIENT_BLOCKS: Final = 12
 _RARE_FRAMES: Final = 25
-# Blocks that are averaged.
-_MEMORY_BLOCKS: Final = 6
+# Each block lets those before it fade by an eighth: 1 / 2 ** 3.
+_FADES: Final = 3
+# A learned delay gives way to one that is likelier by so much, after so many blocks. A voice of steady pitch is alike
+# at every multiple of it; over several blocks only the true delay is.
+_SURE_BLOCKS: Final = 8
+_LIKELIER: Final = 1.15
 # The mean likeness of echo after so many blocks. Of unrelated speech the likeliest of 2,800 lags has 0.4 in one block,
 # and 0.25 in the mean of three, because each block favours another lag.
 _LEARNED_AFTER: Final = {3: 0.42, 4: 0.37}
 _LEARNED_LATER: Final = 0.33
 # Below this after one block or more, a sound is not the echo of anything.
 _HOPELESS: Final = (1.0, 0.3, 0.28, 0.3)
+# How often a learned delay is looked for again at every block of echo; then it is looked for twice a second.
+_EAGER_LOOKS: Final = 40
 # Quieter than what is heard by 3 dB at least.
 _QUIETER: Final = 0.7
 # What the ear must hear for an echo to stand out of the noise: about -40 dBFS.
@@ -73,12 +79,16 @@ _ALIKE: Final = 0.6
 _UNLIKE: Final = 0.3
 # Frames that could be echo by their level, and follow nothing: then a caller speaks, as quietly as the echo.
 _DOUBTS: Final = 6
+# What follows less than this is not compared: it would be chance.
+_LEAST_USUAL: Final = 0.25
 # What a room adds to the level of a frame from the frames before it.
 _TAIL: Final = (1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
-# Frames of loud speech that came back as nothing: then there is no echo; and there is none any more.
-_ABSENT_FRAMES: Final = 25
+# Frames of loud speech that came back as nothing, and how many precede them: then there is no echo; and there is none
+# any more.
+_ABSENT_AFTER: Final = 20
+_ABSENT_FRAMES: Final = 15
 _VANISHED_FRAMES: Final = 150
 
 
@@ -99,9 +109,11 @@ class EchoGuard:
         self._doubts = 0
         # What the blocks so far say of each lag, and how many loud frames came since the last block.
         self._evidence: array[int] | None = None
+        self._weight = 0.0
         self._blocks = 0
         self._hopeless_blocks = 0
         self._frames = 0
+        self._looks = 0
         self._absent = 0
 
     def hear(self, frame: bytes, loudness: float, heard: bytes, heard_level: float, *, is_loud: bool) -> None:
@@ -110,10 +122,10 @@ class EchoGuard:
         self._sound += frame
         self._levels.append(heard_level)
         self._loudness = loudness
-        if len(self._reference) > 2 * (LAGS + _SURE):
+        if len(self._reference) > LAGS + 2 * _SURE:
             del self._reference[: -(LAGS + _SURE)]
             del self._sound[:-_SURE]
-        if is_loud or len(self._levels) < _LEVELS or sum(self._levels) < _LEVELS * _LOUD:
+        if is_loud or len(self._levels) < _ABSENT_AFTER or sum(self._levels) < len(self._levels) * _LOUD:
             return
         self._absent += 1
         if self.known is Known.UNKNOWN and self._absent >= _ABSENT_FRAMES:
@@ -130,6 +142,7 @@ class EchoGuard:
             verdict = self._compare()
             if verdict is Echo.YES:
                 self._absent = 0
+                self._look_again()
             if verdict is not Echo.NO:
                 return verdict
         if self._loudness > max(self._levels):
@@ -157,15 +170,28 @@ class EchoGuard:
         _, mean = self._likeliest()
         return Echo.NO if mean < _HOPELESS[min(self._blocks, len(_HOPELESS) - 1)] else Echo.UNDECIDED
 
+    def _look_again(self) -> None:
+        """The first blocks may have favoured a multiple of the voice's pitch: look for a likelier delay."""
+        self._frames += 1
+        if self._frames % (_BLOCK_FRAMES if self._looks < _EAGER_LOOKS else _RARE_FRAMES) == 0:
+            self._looks += 1
+            self._add_block()
+
     def _add_block(self) -> bool:
         """Compare a block with all that was heard. Returns whether that is enough to know the echo."""
         found = agreement(signs(self._sound[-_BLOCK:]), signs(self._reference[-LAGS - _BLOCK :]), _BLOCK, LAGS, _STEP)
-        if self._evidence is None or self._blocks >= _MEMORY_BLOCKS:
-            self._evidence, self._blocks = found, 0
+        if self._evidence is None:
+            self._evidence, self._weight = found, 1.0
         else:
-            self._evidence = array("h", map(int.__add__, self._evidence, found))
+            pairs = zip(self._evidence, found, strict=True)
+            self._evidence = array("h", [old - (old >> _FADES) + new for old, new in pairs])
+            self._weight = self._weight * (1 - 0.5**_FADES) + 1
         self._blocks += 1
         index, mean = self._likeliest()
+        if self.known is Known.LEARNED:
+            if self._blocks >= _SURE_BLOCKS and mean > _LIKELIER * self._mean_near(self.lag // _STEP):
+                self.lag, self._usual = index * _STEP, mean
+            return True
         if self._blocks >= 3 and mean >= _LEARNED_AFTER.get(self._blocks, _LEARNED_LATER):
             self._learned(index * _STEP, mean)
             return True
@@ -177,14 +203,18 @@ class EchoGuard:
         assert self._evidence is not None
         most, least = max(self._evidence), min(self._evidence)
         extreme = most if most >= -least else least
-        return self._evidence.index(extreme), abs(extreme) / (self._blocks * _BLOCK)
+        return self._evidence.index(extreme), abs(extreme) / (self._weight * _BLOCK)
+
+    def _mean_near(self, index: int) -> float:
+        assert self._evidence is not None
+        near = self._evidence[max(0, index - _WANDER // _STEP) : index + _WANDER // _STEP + 1]
+        return max(map(abs, near)) / (self._weight * _BLOCK)
 
     def _learned(self, lag: int, mean: float) -> None:
         self.known = Known.LEARNED
         self.lag, self._usual = lag, mean
         self.gain = self._loudness / max(_LOUD, self._heard_before(lag))
-        self._absent = self._hopeless_blocks = 0
-        self._forget_evidence()
+        self._absent = self._hopeless_blocks = self._looks = self._doubts = 0
 
     # --- comparing ---
 
@@ -221,6 +251,6 @@ class EchoGuard:
         sure, lag = self._alike(_SURE)
         if sure >= _ALIKE * self._usual:
             self.lag = lag
-            self._usual += (sure - self._usual) * 0.05
+            self._usual = max(_LEAST_USUAL, self._usual + (sure - self._usual) * 0.05)
             ratio = self._loudness / max(_LOUD, self._heard_before(lag))
             self.gain += (ratio - self.gain) * (0.1 if ratio > self.gain else 0.02)

@@ -41,6 +41,8 @@ _BLIP_NS: Final = 160_000_000
 # Speech goes on with frames that are less certain, and over the closure of a consonant (up to 120 ms).
 _HYSTERESIS: Final = 0.15
 _HANGOVER_FRAMES: Final = 9
+# The same over echo, which hides the caller, and which the pause ends after the lead and the echo's delay.
+_HIDDEN_FRAMES: Final = 20
 # Frames of echo in a burst that are worth a report.
 _ECHO_FRAMES: Final = 3
 # Two sounds are one burst when less than this lies between them.
@@ -92,6 +94,8 @@ class NearEar:
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
         self._last_echo_ns = 0
+        # When a frame may have been echo.
+        self._hidden_ns = 0
         self._last_own_ns = 0
 
     def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> Sequence[NearEarEvent]:
@@ -163,12 +167,17 @@ class NearEar:
             self._silent_frames += 1
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
                 self._end_burst()
-        if self._onset_ns and begin_ns - self._spoke_ns >= (_HANGOVER_FRAMES - 1) * FRAME_NS:
-            self._end_speech(events)
+        if self._onset_ns:
+            is_hidden = self._hidden_ns > self._spoke_ns
+            silent_frames = (begin_ns + FRAME_NS - self._spoke_ns) // FRAME_NS
+            if silent_frames >= (_HIDDEN_FRAMES if is_hidden else _HANGOVER_FRAMES):
+                self._end_speech(events)
 
     def _is_own(self, begin_ns: int, events: list[NearEarEvent]) -> bool:
         """Whether the frame is the caller's own, and not echo."""
         echo = self.guard.judge() if self.guard is not None else Echo.NO
+        if echo is not Echo.NO:
+            self._hidden_ns = begin_ns
         if echo is Echo.YES:
             self._echo_frames += 1
             if self._echo_frames >= _ECHO_FRAMES:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openai.types.realtime import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
-
 from .. import port
 from ..port import ModelCommand, Purpose
+from .event_types import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
 
 # The connection to the model broke in the middle of its words, and a new session has to continue.
 CONTINUE: Final = (

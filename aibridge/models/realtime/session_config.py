@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from shared.agents.agent_file import TurnDetection
 
+from ...core import built_in
 from ...core.agent import Agent
-from ...core.tones import DESCRIPTION, PARAMETERS, SEND_DTMF
-from ..port import HANG_UP_TOOL, Purpose
+from ..port import Purpose
 from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
+from .event_types import RealtimeSessionCreateRequestParam
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
@@ -26,13 +26,6 @@ def function(name: str, description: str, parameters: dict[str, Any]) -> dict[st
     """A tool as the session has it. `parameters` is a JSON schema."""
     schema = parameters or {"type": "object", "properties": {}}
     return {"type": "function", "name": name, "description": description, "parameters": schema}
-
-
-_HANG_UP: Final = function(
-    HANG_UP_TOOL, "End the phone call. Call it after the goodbye was said; the caller hears all of that first.", {}
-)
-
-_SEND_DTMF: Final = function(SEND_DTMF, DESCRIPTION, PARAMETERS)
 
 
 def session_config(
@@ -54,7 +47,7 @@ def session_config(
     # Only reasoning models take it.
     if agent.reasoning_effort and model.startswith("gpt-realtime-2"):
         session["reasoning"] = {"effort": agent.reasoning_effort}
-    tools = [*functions, *([_HANG_UP] if agent.hang_up else []), *([_SEND_DTMF] if agent.send_dtmf else [])]
+    tools = [*functions, *(function(*each) for each in built_in.functions(agent))]
     if tools:
         session["tools"] = tools
         session["tool_choice"] = "auto"

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, get_args
 
-from openai.types.realtime import RealtimeClientEventParam
-
 from .. import port
 from ..port import ModelCommand, Numbers
 from . import client_events, wire
+from .event_types import RealtimeClientEventParam
 from .wire import ServerEvent
 
 # Ids of each kind that stay known: the last few minutes of a session.

@@ -1,7 +1,7 @@
 """The events of the Realtime API that aibridge reads and writes.
 
 Inbound, only the fields in use are decoded: 2 us an event, instead of 50 with the SDK's own parser. Unknown types,
-fields and enum values do no harm. Outbound, events are the SDK's typed dictionaries, encoded once. Source:
+fields and enum values do no harm. Outbound, events are dictionaries of the SDK's types, encoded once. Source:
 openai.types.realtime of openai 3.54.
 """
 
@@ -11,7 +11,8 @@ from binascii import b2a_base64
 from typing import Annotated, Final, get_args
 
 import msgspec
-from openai.types.realtime import RealtimeClientEventParam
+
+from .event_types import RealtimeClientEventParam
 
 
 class MalformedEventError(ValueError):

@@ -14,7 +14,7 @@ export class Timeline {
     this.call = call;
     this.position = position;
     this.origin = Date.parse(call.began_at);
-    const ends = [call.ended_at, ...call.turns.map((turn) => turn.ended_at)].filter(Boolean).map((text) => this.at(text));
+    const ends = [call.ended_at, ...[...call.turns, ...call.dials].map((each) => each.ended_at)].filter(Boolean).map((text) => this.at(text));
     this.length = Math.max(1, ...ends) + 0.5;
     canvas.classList.toggle("with-path", call.path.length > 0);
     this.from = 0;
@@ -317,6 +317,11 @@ export class Timeline {
     }
     for (const each of call.hesitations) {
       notes.push([this.at(each.at), each.kind === "echo" ? "echo ignored" : `hesitated for ${each.lasted_ms} ms`, "soft"]);
+    }
+    for (const each of call.dials) {
+      notes.push([this.at(each.began_at), `dialled ${each.to}`, "soft"]);
+      const left = each.caller_left ? ", the caller hung up" : "";
+      if (each.ended_at) notes.push([this.at(each.ended_at), `${each.to}: ${each.outcome}${left}`, "soft"]);
     }
     for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
     const ends = [-Infinity, -Infinity, -Infinity];

@@ -155,7 +155,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends", SEND_DTMF]))
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["end_call", "other", "goes_on", "ends", SEND_DTMF]))
     def tool(self, number, tool_call, name) -> None:
         if tool_call not in self.tools:  # a model draws each number once
             self.tools.add(tool_call)

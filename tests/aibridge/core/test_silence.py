@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aibridge.core.commands import EndCall
 from aibridge.core.rules import Rules
 from aibridge.core.silence import GRACE_NS, Patience
@@ -11,6 +13,7 @@ from aibridge.models.port import Ask, Tell
 from tests.aibridge.bench import MS, Bench
 
 SILENT = Rules(patience=Patience(silence_ns=10_000 * MS, nudges=1))
+POLITE = Rules(patience=Patience(silence_ns=60_000 * MS, goodbye_ns=8_000 * MS, goodbyes=("pfiat di",)))
 SHORT = Rules(patience=Patience(length_ns=40_000 * MS))
 
 
@@ -91,6 +94,46 @@ def test_a_caller_who_speaks_into_the_farewell_keeps_the_call() -> None:
     bench.speaks()
     bench.withdrawn(2, (2, 1_000))
     bench.wait(5_000)
+    assert bench.all(EndCall) == []
+
+
+def says(bench: Bench, words: str, number: int = 1) -> None:
+    bench.began(number)
+    bench.speech(1_000, number, number, words=words)
+    bench.speech_ended(number)
+    bench.ended(number)
+    bench.ear(number)
+    bench.wait(1_000)
+    bench.heard(number)
+
+
+@pytest.mark.parametrize("words", ["Thank you for calling. Goodbye!", "Alles Gute, auf Wiederhören.", "Pfiat di!"])
+def test_a_goodbye_that_no_end_call_follows_ends_the_call_when_both_are_silent(words: str) -> None:
+    bench = Bench(rules=POLITE)
+    says(bench, words)
+    bench.wait(7_900)
+    assert bench.all(EndCall) == []
+    bench.wait(200)
+    assert len(bench.all(EndCall)) == 1
+    assert purposes(bench) == [], "nothing more is said"
+
+
+@pytest.mark.parametrize("words", ["Shall I say goodbye?", "Goodbye is a word. " + "Now listen to this. " * 6, "Yes."])
+def test_words_that_are_no_goodbye_wait_as_long_as_any(words: str) -> None:
+    bench = Bench(rules=POLITE)
+    says(bench, words)
+    bench.wait(30_000)
+    assert bench.all(EndCall) == []
+
+
+def test_a_caller_who_speaks_after_the_goodbye_keeps_the_call() -> None:
+    bench = Bench(rules=POLITE)
+    says(bench, "Goodbye!")
+    bench.wait(7_000)
+    bench.speaks()
+    bench.stops()
+    says(bench, "Yes, we are open on Sunday.", 2)
+    bench.wait(30_000)
     assert bench.all(EndCall) == []
 
 

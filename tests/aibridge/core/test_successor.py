@@ -216,20 +216,20 @@ def test_a_successor_ends_the_call_after_a_goodbye_that_waits_to_be_heard() -> N
     bench = Bench()
     bench.began()
     bench.speech(1_000)
-    bench.calls("hang_up")
+    bench.calls("end_call")
     bench.ended()
     bench.talk.order = Conference("room")
     after = taken_over(bench, in_line(1, 8_000, 800, ear_ns=T0))
     assert after.all(EndCall) == []
     after.heard()
-    assert after.all(EndCall) == [EndCall(Conference("room"), 1, "hang_up")]
+    assert after.all(EndCall) == [EndCall(Conference("room"), 1, "transfer_call")]
 
 
 def test_a_successor_repeats_the_order_of_a_call_that_was_handed_on() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)
-    bench.calls("hang_up")
+    bench.calls("end_call")
     bench.ended()
     bench.ear()
     bench.heard()

@@ -185,7 +185,7 @@ def test_a_call_does_not_end_while_a_tool_runs() -> None:
     own = bench()
     own.began()
     own.calls("look", tool_call=1)
-    own.calls("hang_up", tool_call=2)
+    own.calls("end_call", tool_call=2)
     own.ended()
     own.wait(5_000)
     assert own.all(EndCall) == []

@@ -12,7 +12,7 @@ from .session_client import Client
 
 OPENING_HOURS = {"type": "function", "name": "opening_hours", "description": "d", "parameters": {}}
 BOOK_TABLE = OPENING_HOURS | {"name": "book_table"}
-HANG_UP = OPENING_HOURS | {"name": "hang_up"}
+END_CALL = OPENING_HOURS | {"name": "end_call"}
 OWN = OPENING_HOURS | {
     "name": "order_pizza",
     "parameters": {"type": "object", "properties": {"size": {"enum": ["big"]}}, "required": ["size"]},
@@ -72,7 +72,7 @@ def test_every_line_of_every_script_is_recorded() -> None:
 
 
 def test_the_receptionist_looks_up_books_and_says_goodbye() -> None:
-    talk = Talk(OPENING_HOURS, BOOK_TABLE, HANG_UP)
+    talk = Talk(OPENING_HOURS, BOOK_TABLE, END_CALL)
     assert talk.turn(instructions="Greet the caller now.") == ["restaurant-greeting"]
     talk.speaks()
     assert talk.turn() == ["restaurant-looking", 'opening_hours {"day": "Saturday"}']
@@ -86,11 +86,11 @@ def test_the_receptionist_looks_up_books_and_says_goodbye() -> None:
     talk.speaks()
     assert talk.turn() == ["restaurant-terrace"]
     talk.speaks()
-    assert talk.turn() == ["restaurant-goodbye", "hang_up {}"]
+    assert talk.turn() == ["restaurant-goodbye", "end_call {}"]
 
 
 def test_a_tool_that_no_script_knows_is_called_with_arguments_of_its_schema() -> None:
-    talk = Talk(OWN, HANG_UP)
+    talk = Talk(OWN, END_CALL)
     assert talk.turn() == ["script-greeting"]
     talk.speaks()
     assert talk.turn() == ["tool-calling", 'order_pizza {"size": "big"}']

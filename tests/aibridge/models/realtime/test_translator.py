@@ -154,11 +154,11 @@ def test_tokens_are_counted_with_their_response(session: Translator) -> None:
 
 
 def test_a_tool_is_called_when_its_call_is_complete(session: Translator) -> None:
-    call = {"id": "item_f", "type": "function_call", "name": "hang_up", "call_id": "call_a", "arguments": "{}"}
+    call = {"id": "item_f", "type": "function_call", "name": "end_call", "call_id": "call_a", "arguments": "{}"}
     event = {"type": "response.output_item.done", "response_id": "resp_a"}
     assert said(session, CREATED, event | {"item": call | {"status": "incomplete"}}) == []
     called = said(session, event | {"item": call | {"status": "completed"}})
-    assert called == [port.ToolCalled(1, 1, "hang_up", "{}")]
+    assert called == [port.ToolCalled(1, 1, "end_call", "{}")]
     assert session.client_event(port.AnswerTool(1, "ok")) == {
         "type": "conversation.item.create",
         "item": {"type": "function_call_output", "call_id": "call_a", "output": "ok"},
