@@ -136,8 +136,8 @@ def _windows(samples: Samples) -> Samples:
 def _level(samples: Samples, dbfs: float) -> Samples:
     """The same with its active parts at this level: those within 25 dB of the loudest 10 ms."""
     power = _windows(samples)
-    active = power[power > power.max() / 10**2.5].mean()
-    return samples * np.sqrt(10 ** (dbfs / 10) / active)
+    active = float(power[power > power.max() / 10**2.5].mean())
+    return samples * float(np.sqrt(10 ** (dbfs / 10) / active))
 
 
 def _clip(name: str, kind: str, language: str, samples: Samples) -> Clip:
@@ -163,9 +163,9 @@ def pink(n: int, rng: np.random.Generator) -> Samples:
 
 def hum(n: int, rng: np.random.Generator) -> Samples:
     """Mains with its harmonics, and a little noise."""
-    seconds = np.arange(n) / RATE
+    seconds = np.arange(RATE) / RATE
     tone = sum(np.sin(2 * np.pi * 50 * k * seconds + rng.uniform(0, 6.28)) / k for k in range(1, 20))
-    return _to_level(_band(tone + 0.05 * rng.standard_normal(n)))
+    return _to_level(_band(np.resize(tone, n) + 0.05 * rng.standard_normal(n)))
 
 
 def babble(n: int, rng: np.random.Generator) -> Samples:
@@ -288,7 +288,7 @@ def echo_path(
     tail = room * np.sqrt((1 - direct) / (room**2).sum())
     tail[: near.size] += near * np.sqrt(direct / (near**2).sum())
     response = np.concatenate([np.zeros(int(delay_ms * RATE / 1_000)), tail])
-    return response * 10 ** (-loss_db / 20) / np.sqrt((tail**2).sum())
+    return response * float(10 ** (-loss_db / 20) / np.sqrt((tail**2).sum()))
 
 
 # --- mu-law ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from aibridge.core.near_ear.near_ear import NearEar
 from shared.audio import FRAME_BYTES, FRAME_NS
 
 from . import near_ear_corpus as corpus
-from .near_ear_corpus import Clip, Samples, encode
+from .near_ear_corpus import RATE, Clip, Samples, encode
 from .near_ear_run import over, run, seconds
 
 # The AI speaks for so long before the caller does, and up to a second longer.
@@ -108,6 +108,7 @@ class Trials:
     ) -> Onsets:
         """Clips over the AI, each at an instant of its own. The same seed gives the same instants."""
         rng = np.random.default_rng(self._seed)
+        made = corpus.NOISES[noise](seconds(60), np.random.default_rng(self._seed + 1)) if noise else np.zeros(0)
         delays_ms: list[float | None] = []
         false = 0
         for number, clip in enumerate(self.clips[::every]):
@@ -115,8 +116,7 @@ class Trials:
             ai = np.roll(self._ai, -int(rng.integers(self._ai.size)))
             caller = over(clip.samples[: seconds(2)], at + seconds(1.5), at)
             if noise:
-                made = corpus.NOISES[noise](caller.size, np.random.default_rng((self._seed, number)))
-                caller = caller + made * 10 ** (-snr_db / 20)
+                caller = caller + np.roll(made, -number * RATE)[: caller.size] * 10 ** (-snr_db / 20)
             heard = run(caller, ai, self._detectors, sensitivity=self._sensitivity, echo=echo, seed=number)
             onset_ms = at / 8
             after = [began - onset_ms for began in heard.began_ms if began >= onset_ms]

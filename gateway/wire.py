@@ -99,7 +99,8 @@ class Wire:
             each = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
             connection.send_all(map(socket.outbound.media, each))
         wire_ns = monotonic_ns()
-        if wire_ns >= socket.path.next_ns:
+        # A burst fills the ear: whether it arrived in time decides from when on a later delay is heard.
+        if count > 1 or wire_ns >= socket.path.next_ns:
             socket.probe(wire_ns)
         if frames.written(seq, count, deadline_ns, wire_ns):
             self._media.carry_out(self._calls.first_frame(socket.call, wire_ns))
@@ -114,6 +115,7 @@ class Wire:
         if mark == CLEAR:
             socket.connection.send_now(socket.outbound.clear)
             heard.clear_sent()
+            socket.path.cleared()
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)

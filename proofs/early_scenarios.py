@@ -24,10 +24,10 @@ ANSWER_MS: Final = 9_000
 EARLY: Final = {"BARGE_IN_EARLY": "on"}
 # A model that needs as much speech as OpenAI's, one that is later than the pause waits, and one that notices nothing.
 NOTICES_MS: Final = 300
-LATE_MS: Final = 760
+LATE_MS: Final = 860
 NEVER_MS: Final = 600_000
 # A pause that nobody confirms: BARGE_IN_EARLY_MS less the lead, which the caller hears first.
-_HESITATION: Final = Expected("gap", amount=(80, 400))
+_HESITATION: Final = Expected("gap", amount=(80, 500))
 # The call's first answer lasts from here on; in a script of AfterAnswer.
 _IN_ANSWER_MS: Final = 7_000
 

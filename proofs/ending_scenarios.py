@@ -11,8 +11,9 @@ from simulator.carrier.caller import AfterAnswer, AiHeard, AiSilent, HangUp, Say
 from simulator.carrier.dial import Callee
 from simulator.model.behaviour import Behaviour
 
+from .cell.cell import Cell
 from .scenario import Expected, Scenario, Sessions
-from .tool_scenarios import SHORT, is_whole, lose_session, lose_worker
+from .tool_scenarios import SHORT, answered_once, is_whole, lose_session, lose_worker
 from .verdict import Verdict
 
 DESK: Final = "+15550123"
@@ -53,6 +54,7 @@ def ending_scenarios() -> Iterator[Scenario]:
                     events=((at_ms, happens),),
                     also=_ends,
                 )
+    yield from _hand_offs()
     for name, person in {
         "answers": Callee(),
         "is busy": Callee("busy"),
@@ -70,6 +72,63 @@ def ending_scenarios() -> Iterator[Scenario]:
             forced=(_CLOSED, _UNHEARD),
             also=_ends,
         )
+
+
+def _hand_offs() -> Iterator[Scenario]:
+    """The office takes over from the call's agent, and the caller, a session or a worker comes in between."""
+    hands_off = Behaviour(preamble=True, tool_call="hand_off", tool_arguments='{"agent": "office"}')
+    first = Behaviour(responses=(Behaviour(), hands_off))
+    agent = {"hand_off": {"office": "Anything."}}
+    for name, script, office in (
+        ("nobody speaks", (_ASK, _BYE), Behaviour()),
+        ("the caller speaks at its beginning", (_ASK, Say(SHORT, AiHeard(ms=400)), _BYE), Behaviour()),
+        ("the caller speaks at its end", (_ASK, Say(SHORT, AiHeard(ms=1_200)), _BYE), Behaviour()),
+        ("the caller speaks to the office", (_ASK, Say(SHORT, AiHeard(ms=2_500)), _BYE), Behaviour(answer_ms=3_000)),
+        ("the office is slow", (_ASK, Say(SHORT, AiSilent(ms=300)), _BYE), Behaviour(handshake_ms=3_000)),
+        ("the office is refused", (_ASK, _BYE), Behaviour(refuse="key")),
+    ):
+        has_waited = office.handshake_ms or office.refuse
+        yield Scenario(
+            f"hand-off: {name}",
+            script,
+            (first, office, Behaviour()),
+            agent=agent,
+            forced=(Expected("late answer", count=(0, 2), amount=(0, 3_500)),) if has_waited else (),
+            also=_speaks_as_one if office.refuse else _changes_the_agent,
+        )
+    for at_ms in (8_000, 8_300, 9_000):
+        for name, happens, also in (
+            ("session", _lose_first_session, _changes_the_agent),
+            ("model", lose_session, answered_once),
+            ("worker", lose_worker, _changes_the_agent),
+        ):
+            yield Scenario(
+                f"hand-off: the {name} is lost at {at_ms} ms",
+                (_ASK, _BYE),
+                (first, Behaviour(handshake_ms=1_500), Behaviour()),
+                agent=agent,
+                forced=(Expected("late answer", count=(0, 2), amount=(0, 3_500)),),
+                events=((at_ms, happens),),
+                also=also,
+            )
+
+
+def _lose_first_session(cell: Cell) -> None:
+    """The office's is being dialled."""
+    cell.model.drop("CA1", slice(1))
+
+
+def _changes_the_agent(verdict: Verdict, sessions: Sessions) -> str:
+    if not _called(sessions):
+        return "The model did not call the function; the scenario shows nothing."
+    wrong = answered_once(verdict, sessions)
+    return wrong or ("" if sessions[-1]["voice"] == "cedar" else "The office did not take over.")
+
+
+def _speaks_as_one(verdict: Verdict, sessions: Sessions) -> str:
+    if any(each["voice"] == "cedar" for each in sessions):
+        return "The office spoke although it was refused."
+    return answered_once(verdict, sessions)
 
 
 def _called(sessions: Sessions) -> int:

@@ -30,6 +30,7 @@ Damage = Literal[
     "warning",
     "error",
     "instant turn",
+    "tool",
 ]
 UNITS: Final[Mapping[Damage, str]] = {
     "gap": "ms",
@@ -65,7 +66,7 @@ _STANDSTILL: Final = Cost(300, each_s=1_000)
 # A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
 HANDOVER_S: Final = 3.0
 # The longest pause: BARGE_IN_EARLY_MS, and what txpacer grants beyond it to a worker that does not end it.
-PAUSE_MS: Final = 750
+PAUSE_MS: Final = 850
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 
@@ -117,6 +118,12 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "lost socket": dict.fromkeys(_SOCKET_GONE, _ONCE),
     "lost session": _SESSION_GONE,
     "warning": dict.fromkeys(_SOCKET_GONE, _ONCE),
+    # A tool's call that was not made, or whose effect nobody knows: the one that runs, and the one after it, for which
+    # toolbox was not there. A call that its session took along is another one.
+    "tool": {
+        **dict.fromkeys((("kill", "toolbox"), ("stop", "toolbox"), ("kill", "runner")), Cost(2)),
+        **_SESSION_GONE,
+    },
     # conversation_already_has_active_response: see nemesis_check.
     "error": _SESSION_GONE,
 }

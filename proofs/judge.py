@@ -48,12 +48,18 @@ _CROSSING_NS: Final = 50 * _MS
 
 
 def judge(
-    call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500, keys_interrupt: bool = False
+    call: CallRecord,
+    sessions: Sequence[dict[str, Any]],
+    *,
+    protect_ms: int = 500,
+    keys_interrupt: bool = False,
+    held_up_ms: float = 0.0,
 ) -> Verdict:
     """The verdict on one call, from the carrier's record and the model server's records of its session or sessions.
 
     `protect_ms` is the length of greeting that no interruption may cut. `keys_interrupt`: a key interrupts as speech
-    does. Raises msgspec.ValidationError for records that are not the model server's.
+    does. `held_up_ms` is how long the path to the caller may delay audio. Raises msgspec.ValidationError for records
+    that are not the model server's.
     """
     truths = read_sessions(sessions)
     spoken, pieces = listen(call, truths)
@@ -68,7 +74,7 @@ def judge(
         barging = sorted([*speech, *keys], key=lambda each: each.started_ns)
     interruptions = _interruptions(spoken, barging, protection, speaks)
     _excuse(spoken, barging, interruptions, protection, speaks)
-    _excuse_at_end(spoken, call)
+    _excuse_at_end(spoken, call, int(held_up_ms * _MS))
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
     wire = wire_gaps_ms(pieces)
@@ -261,7 +267,7 @@ def _excuse(
                 item.withdrawn_ns = item.withdrawn_ns or each.started_ns
 
 
-def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
+def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord, held_up_ns: int) -> None:
     """Note which items could not be heard to their end because the call ended.
 
     The end of an earlier stream excuses nothing: the rest of an item is due on the next stream.
@@ -269,18 +275,20 @@ def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
     if not call.streams:
         return
     end_ns = call.streams[-1].ended_ns
+    in_flight_ns = _END_NS + held_up_ns
     was_busy = any(
-        item.heard and item.began_ns <= end_ns <= item.ended_ns + _END_NS and item.withdrawn_ns is None
+        item.heard and item.began_ns <= end_ns <= item.ended_ns + in_flight_ns and item.withdrawn_ns is None
         for item in spoken
     )
     for item in spoken:
         if item.reach == len(item.coverage):
             continue
         if item.heard:
-            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + _END_NS
+            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + in_flight_ns
         else:
             created_ns = item.response.created_ns
-            item.ended_with_call = created_ns > end_ns or was_busy or end_ns - created_ns < UNHEARD_END_NS
+            is_new = end_ns - created_ns < UNHEARD_END_NS + held_up_ns
+            item.ended_with_call = created_ns > end_ns or was_busy or is_new
 
 
 def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:

@@ -402,11 +402,11 @@ class PathSeen(Message, frozen=True, array_like=True, tag=52):
     """Sent by gateway to txpacer within 20 ms of an echo or an answered ping: what the path to the caller shows.
 
     `echoes` holds `(call, seq, at_ns)`: Twilio echoed the mark that was sent before frame `seq`. `pings` holds `(call,
-    delay_ns)`: a WebSocket ping among the frames was answered after that time.
+    delay_ns, at_ns)`: a WebSocket ping among the frames was answered after that time.
     """
 
     echoes: tuple[tuple[int, int, int], ...]
-    pings: tuple[tuple[int, int], ...]
+    pings: tuple[tuple[int, int, int], ...]
 
 
 class PathSamples(Message, frozen=True, array_like=True, tag=53):

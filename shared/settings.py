@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
     barge_in_confirm_ms: int = Field(default=0, ge=0, le=2_000)
     barge_in_early: Literal["on", "off"] = "off"
-    barge_in_early_ms: int = Field(default=500, ge=100, le=2_000)
+    barge_in_early_ms: int = Field(default=600, ge=100, le=2_000)
     barge_in_short_ms: int = Field(default=0, ge=0, le=1_000)
     barge_in_threshold: float = Field(default=0.5, gt=0, lt=1)
     echo_guard: Literal["on", "off"] = "on"

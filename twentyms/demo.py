@@ -68,16 +68,16 @@ def main(arguments: Sequence[str]) -> int:
         )
         sessions = stack.sessions(call.call_sid)
     verdict = judge(call, sessions)
-    write_wav(call, out / "call.wav")
-    try:
-        write_timeline(call, sessions, verdict, out / "timeline.png", lead_ms=lead_ms)
-        seen = f"and look at {out / 'timeline.png'}"
-    except ModuleNotFoundError:
-        seen = "and install matplotlib for a picture of it: pip install 'twentyms[pictures]'"
     called, wrong = tools_of(sessions, bookings)
     # Twilio notes 31921 whenever the server ends a call; here the AI hangs up.
     faults = [each for each in verdict.faults(lead_ms=lead_ms) if not each.key.startswith(str(STREAM_CLOSED))]
     problems = verdict.with_remark([each.text for each in faults]) + wrong
+    write_wav(call, out / "call.wav")
+    try:
+        write_timeline(call, sessions, verdict, out / "timeline.png", lead_ms=lead_ms, problems=problems)
+        seen = f"and look at {out / 'timeline.png'}"
+    except ModuleNotFoundError:
+        seen = "and install matplotlib for a picture of it: pip install 'twentyms[pictures]'"
     print("\n".join(verdict.lines(lead_ms=lead_ms)))
     print("\n".join(called))
     print(f"\nListen to {out / 'call.wav'} (left the caller, right the AI), {seen}.")

@@ -31,8 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty; name a new folder")
-        for source in sorted(path for path in TEMPLATE.iterdir() if path.is_file()):
-            (folder / NAMES.get(source.name, source.name)).write_bytes(source.read_bytes())
+        for source in sorted(path for path in TEMPLATE.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+            made = folder / source.relative_to(TEMPLATE).with_name(NAMES.get(source.name, source.name))
+            made.parent.mkdir(exist_ok=True)
+            made.write_bytes(source.read_bytes())
         # Keys will stand in it.
         (folder / ".env").chmod(0o600)
     except OSError as exc:
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         f"Made {folder}:\n"
         "  agent.toml  who answers: instructions, greeting, voice\n"
         "  tools.py    what it can do: two functions to replace by yours\n"
+        "  scenarios/  its tests: what callers say, and what must come of it\n"
         "  .env        the settings: keys, Twilio, recording\n"
         "  README.md   the commands to know\n\n"
         f"Next:\n  cd {folder}\n  twentyms run"

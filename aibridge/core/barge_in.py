@@ -85,7 +85,7 @@ FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
     **becomes(_NOT_CONFIRMING, FloorEvent.SESSION_LOST, Floor.QUIET),
     (Floor.CONFIRMING, FloorEvent.SESSION_LOST): (Floor.QUIET, (FloorAct.RESUME_LINE,)),
     **stays((Floor.WAITING,), FloorEvent.SPEAKS_OVER_PROTECTED),
-    **stays((Floor.SPEAKING, Floor.WAITING, Floor.ECHOING, Floor.CONFIRMING), FloorEvent.ECHOES),
+    **stays((Floor.ECHOING,), FloorEvent.ECHOES),
     **stays(
         (Floor.CONFIRMING,),
         FloorEvent.SPEAKS_ALONE,

@@ -60,9 +60,8 @@ class CallerEvents(ResponseEvents):
         if self.near.state in (Near.PAUSED, Near.ENDED) and sound is not Sound.SHORT:
             sound = Sound.SPEECH
         self._speech_onset_ns = self._onset_ns if sound in (Sound.SPEECH, Sound.SHORT) else 0
-        if sound is Sound.ECHO and self.floor.allows(FloorEvent.ECHOES):
-            if self.floor.state is Floor.QUIET:
-                self._echo_turn = turn
+        if sound is Sound.ECHO and self.floor.state in (Floor.QUIET, Floor.ECHOING):
+            self._echo_turn = turn
             return self.step_floor(FloorEvent.ECHOES, now_ns)
         event = self._spoken_over(now_ns)
         if sound is Sound.SHORT and event in (FloorEvent.SPEAKS_OVER_AI, FloorEvent.MAY_SPEAK_OVER_AI):

@@ -12,6 +12,7 @@ A statechart of parallel regions, each moved by a table of its own:
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
+    hand-off  whether another agent takes over           hand_off.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
     tones     the keys that the model sends                 tones.py, tone_events.py
@@ -36,6 +37,8 @@ from ..models.port import (
     DialFailed,
     Fault,
     ModelEvent,
+    ModelToolAnswered,
+    ModelToolCalled,
     ResponseBegan,
     ResponseEnded,
     SessionEvent,
@@ -127,6 +130,7 @@ class Conversation(CallerEvents):
                 self.history.caller_words(turn, text)
                 if text:
                     self.caller.turn_settled(turn)
+                return self.look_for_voicemail(text, now_ns)
             case ResponseBegan():
                 return self.on_began(event, now_ns)
             case ResponseEnded():
@@ -138,6 +142,10 @@ class Conversation(CallerEvents):
             case ToolCalled():
                 self._made_ns = now_ns
                 return self.on_tool(event, now_ns)
+            case ModelToolCalled():
+                return self.on_model_tool(event, now_ns)
+            case ModelToolAnswered(number, output, is_error):
+                return self.on_tool_answered(number, output, "failed" if is_error else "done", now_ns)
             case AnswerTaken(tool_call):
                 self.tools.unconfirmed.discard(tool_call)
             case TellingTaken(number):
@@ -255,6 +263,7 @@ class Conversation(CallerEvents):
             commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
         commands += self.look_at_tones(now_ns)
+        commands += self.look_at_hand_off(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():
             reason = "end_call" if isinstance(self.order, HangUp) else "transfer_call"

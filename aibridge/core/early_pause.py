@@ -19,8 +19,8 @@ from .chart import Table, becomes, stays
 ENDED_NS: Final = 100_000_000
 
 
-# After a pause that the model did not confirm, there is none for this long; it doubles with each further one. The AI
-# would stutter on a line where other people speak, or music plays.
+# After the second pause in turn that the model did not confirm, there is none for this long; it doubles with each
+# further one. The AI would stutter on a line where other people speak, or music plays.
 REST_NS: Final = 1_000_000_000
 REST_MOST_NS: Final = 16 * REST_NS
 

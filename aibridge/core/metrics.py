@@ -24,6 +24,8 @@ class ConversationMetrics:
         self.truncated = page.counter("bridge_truncated_items")
         self.deleted = page.counter("bridge_deleted_items")
         self.farewells = page.counter("bridge_farewells")
+        self.hand_offs = {outcome: page.counter("bridge_hand_offs", outcome) for outcome in ("done", "failed")}
+        self.voicemails = page.counter("bridge_voicemails")
         self.tools_overdue = page.counter("bridge_tools_overdue")
         self.greetings_heard = page.counter("bridge_greetings", "heard")
         self.greetings_interrupted = page.counter("bridge_greetings", "interrupted")

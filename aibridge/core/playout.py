@@ -37,7 +37,7 @@ class LineEvent(Enum):
     PAUSE = auto()
     RESUME = auto()
     WITHDRAW = auto()
-    ANSWERED = auto()  # by txpacer, or after 2 s by the ear's clock
+    ANSWERED = auto()  # by txpacer, or after WITHDRAWN_S by the ear's clock
 
 
 class LineAct(Enum):

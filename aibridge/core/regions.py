@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
@@ -25,6 +26,7 @@ from .commands import Command, EndCall
 from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Near, NearAct, NearEvent
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
+from .hand_off import HAND_OFF_TABLE, HandOff, Part
 from .history import Hesitation, History
 from .keypad import Keypad
 from .metrics import ConversationMetrics
@@ -40,7 +42,7 @@ from .rules import Line, Rules, Script
 from .silence import SILENCE_TABLE, Silence
 from .timers import Due, Timers
 from .tones import SentTones
-from .tools import ToolRule, Tools
+from .tools import ToolCall, ToolRule, Tools
 from .truncate_to_heard import TruthTeller
 from .utterances import Utterance, Utterances
 
@@ -100,6 +102,10 @@ class Regions:
         self.silence = Chart(SILENCE_TABLE, Silence.WAITING, illegal)
         # How often the caller was asked for since they last spoke.
         self.nudged = 0
+        # The call of `hand_off` that is not answered, and what the other agent brings; None: there is none.
+        self.hand_off = Chart(HAND_OFF_TABLE, HandOff.NONE, illegal)
+        self.handing_off: ToolCall | None = None
+        self.coming: Part | None = None
         self.sessions = Sessions(
             self.timers, illegal, reconnect_ns=rules.reconnect_ns, renew_ns=rules.renew_ns, rng=rng
         )
@@ -126,7 +132,7 @@ class Regions:
         # The first sound of the speech that the near ear heard last, and when it paused the line.
         self._onset_ns = self._paused_ns = 0
         # There is no early pause before this time; and how long the next unconfirmed one rules others out.
-        self._no_pause_before_ns, self._rest_ns = 0, REST_NS
+        self._no_pause_before_ns = self._rest_ns = 0
         # Until when the near ear listens: the model may report late what was said before the AI fell silent.
         self._near_until_ns = 0
         # The caller's turn that is an echo of the AI (0: none), and until when the model may begin to answer it.
@@ -145,15 +151,28 @@ class Regions:
         """The call was handed on: nothing happens any more."""
         return self.goodbye.state is Goodbye.OVER
 
+    def take_part(self, part: Part) -> None:
+        """Another agent goes on. What the line does, and how long the call may last, stays as the call began."""
+        own, rules = self.patience, part.rules
+        self.agent = part.agent.told()
+        self._script = replace(self._script, fallback=part.script.fallback, fallback_order=part.script.fallback_order)
+        self.patience = replace(rules.patience, length_ns=own.length_ns)
+        self.rules = replace(self.rules, sends_dtmf=rules.sends_dtmf)
+        self.keypad.rules = rules.keypad
+        self._tool_rules, self.built_in = part.tools, part.built_in
+
     def is_quiet(self) -> bool:
-        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected.
+
+        An agent that is awaited (hand_off.py) keeps no call from its end.
+        """
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
             and self.floor.state is Floor.QUIET
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
-            and not any(self.tools.running())
+            and all(call is self.handing_off for call in self.tools.running())
             and not self.keypad.is_pressing
         )
 
@@ -227,11 +246,11 @@ class Regions:
                         commands += self.playout.step(LineEvent.RESUME, now_ns)
                 case NearAct.COUNT_CONFIRMED:
                     self._metrics.early_confirmed.inc()
-                    self._rest_ns = REST_NS
+                    self._rest_ns = 0
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
                     self._no_pause_before_ns = now_ns + self._rest_ns
-                    self._rest_ns = min(2 * self._rest_ns, REST_MOST_NS)
+                    self._rest_ns = min(2 * self._rest_ns or REST_NS, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)
                     self.history.hesitations.append(hesitation)
         return commands

@@ -19,6 +19,8 @@ _S: Final = 1_000_000_000
 GRACE_NS: Final = 20 * _S
 # This long before its end, the model learns that a call may not last longer. Half of a short call's length at most.
 WARNING_NS: Final = 60 * _S
+# A greeting that is not recognised this long after the beginning of the call is none: people talk of voicemail, too.
+VOICEMAIL_NS: Final = 60 * _S
 WARNING: Final = "This call may last {seconds} more seconds. Bring it to an end, and say goodbye before that."
 
 
@@ -34,6 +36,8 @@ class Patience:
     goodbye_ns: int = 0
     # Words of a goodbye beside those that phrases.py knows.
     goodbyes: tuple[str, ...] = ()
+    # End the call when its caller is a voicemail greeting.
+    ends_voicemail: bool = False
 
     @property
     def warning_ns(self) -> int:

@@ -6,8 +6,8 @@ from shared.plan import HangUp
 
 from .commands import Command
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
-from .phrases import is_goodbye
-from .silence import GRACE_NS, WARNING, SilenceAct, SilenceEvent
+from .phrases import is_goodbye, is_voicemail
+from .silence import GRACE_NS, VOICEMAIL_NS, WARNING, SilenceAct, SilenceEvent
 from .timers import Due
 from .tone_events import ToneEvents
 
@@ -49,6 +49,16 @@ class SilenceEvents(ToneEvents):
             return
         is_last = self.nudged >= self.patience.nudges
         self._step_silence(SilenceEvent.SILENT_TO_THE_LAST if is_last else SilenceEvent.SILENT, now_ns)
+
+    def look_for_voicemail(self, text: str, now_ns: int) -> list[Command]:
+        """A machine has answered a call that was forwarded or transferred to us, or it speaks in the caller's place."""
+        is_early = now_ns < self.began_ns + VOICEMAIL_NS
+        if self.ended or not (self.patience.ends_voicemail and is_early and is_voicemail(text)):
+            return []
+        self._metrics.voicemails.inc()
+        self.order = HangUp()
+        self.goodbye.step(GoodbyeEvent.ORDERED)
+        return self.end_call(GoodbyeEvent.HEARD, 0, "a voicemail greeting")
 
     def warn_of_length(self) -> list[Command]:
         """Tell the model, so that it can bring the conversation to an end."""

@@ -179,8 +179,9 @@ def successor(
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
     talk.recall_tones()
+    talk.recall_hand_off()
     # toolbox knows these calls by their numbers, and does none of them twice.
-    commands += talk.call_again()
+    commands += talk.call_again(now_ns)
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 

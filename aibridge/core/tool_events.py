@@ -9,13 +9,14 @@ import msgspec
 
 from shared.plan import HangUp
 
-from ..models.port import AnswerTool, Purpose, ToolCalled
-from . import built_in, tones
+from ..models.port import AnswerTool, ModelToolCalled, Purpose, ToolCalled
+from . import built_in, hand_off, tones
 from .barge_in import Floor
-from .built_in import END_CALL, TRANSFER_CALL
+from .built_in import END_CALL, HAND_OFF, TRANSFER_CALL
 from .cancel_once import Making
 from .commands import CallTool, CancelTool, Command, TellStory
 from .goodbye_and_fallback import GoodbyeEvent
+from .hand_off import HandOff, HandOffEvent
 from .handed_on import why_back
 from .owed_and_retry import Owed, OwedEvent
 from .regions import Regions
@@ -26,6 +27,10 @@ from .tools import ReplyEvent, ToolAct, ToolCall, ToolEvent, ToolRule
 
 # Characters of an answer. A model's context is 32k tokens, and the conversation has to fit, too.
 OUTPUT_MAX: Final = 16_000
+# The wait for a tool that the model's own server carries out: its deadline is not documented.
+MODEL_TOOL_NS: Final = 60_000_000_000
+MODEL_TOOL_LOST: Final = "the answer was lost; it is not known whether it was carried out"
+UNKNOWN_RESPONSE: Final = -1
 # The wait for a tool that the agent's file no longer names.
 UNKNOWN_DEADLINE_NS: Final = 30_000_000_000
 
@@ -51,6 +56,8 @@ class ToolEvents(Regions):
             return self._give_order(event, response.number, built_in.ENDING, now_ns)
         if event.name == TRANSFER_CALL:
             return self._transfer(event, response.number, now_ns)
+        if event.name == HAND_OFF:
+            return self._call_hand_off(event, response.number, now_ns)
         if event.name == SEND_DTMF and self.rules.sends_dtmf:
             return self._call_for_tones(event, response.number, now_ns)
         rule = self._tool_rules.get(event.name)
@@ -66,12 +73,26 @@ class ToolEvents(Regions):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
         return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
 
+    def on_model_tool(self, event: ModelToolCalled, now_ns: int) -> list[Command]:
+        """The model's server carries a tool out. Nobody here can stop it, and its answer comes by itself."""
+        # 0 is another session's response, and this session waits for the answer.
+        response = event.response or UNKNOWN_RESPONSE
+        if (known := self.responses.get(response)) is not None and known.turn:
+            self.caller.answer_heard(known.turn)  # the turn was acted upon: no session hears it again
+        rule = ToolRule(MODEL_TOOL_NS)
+        call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response)
+        if call is not None:
+            self.history.tool_called(call, now_ns)
+            self._plan_overdue()
+        return []
+
     def _transfer(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
         name = built_in.argument(event.arguments, "destination")
         destination = self.built_in.transfers.get(name)
-        if destination is None:
+        if destination is None or not self.plan.to_number:
             self.reply(now_ns)
-            return [self._answer(event.tool_call, error("there is no such destination"))]
+            why = "there is no such destination" if destination is None else "this is no telephone call"
+            return [self._answer(event.tool_call, error(why))]
         self.order = built_in.dial(destination, self.plan)
         return self._give_order(event, response, built_in.CONNECTING, now_ns)
 
@@ -86,6 +107,29 @@ class ToolEvents(Regions):
         self.history.tool_called(call, now_ns)
         self.history.tool_answered(call, now_ns)
         return [AnswerTool(call.number, output)]
+
+    def _call_hand_off(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
+        """`look_at_hand_off` does the rest; the call is answered when the other agent is there."""
+        is_known = built_in.argument(event.arguments, "agent") in self.built_in.colleagues
+        if not is_known or not self.hand_off.allows(HandOffEvent.CALLED):
+            self.reply(now_ns)
+            why = "the call is being handed off" if is_known else "there is no such agent"
+            return [self._answer(event.tool_call, error(why))]
+        rule = self.tool_rule(HAND_OFF)
+        call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response)
+        if call is not None:
+            self.hand_off.step(HandOffEvent.CALLED)
+            self.handing_off = call
+            self.history.tool_called(call, now_ns)
+            self._plan_overdue()
+            if self.built_in.filler_after_ns:
+                self.timers.set(Due.FILLER, now_ns + self.built_in.filler_after_ns)
+        return []
+
+    def recall_hand_off(self) -> None:
+        """A hand-off that the predecessor began is begun again."""
+        self.handing_off = next((call for call in self.tools.running() if call.name == HAND_OFF), None)
+        self.hand_off.state = HandOff.NONE if self.handing_off is None else HandOff.WANTED
 
     def back_from_transfer(self, now_ns: int) -> None:
         """The caller is back from the transfer that the model called: its answer is how that went."""
@@ -115,17 +159,25 @@ class ToolEvents(Regions):
 
     def tool_rule(self, name: str) -> ToolRule:
         """The rule of a tool that was called; that of the longest wait when the agent no longer has it."""
-        deadline_ns = tones.DEADLINE_NS if name == SEND_DTMF else UNKNOWN_DEADLINE_NS
-        return self._tool_rules.get(name, ToolRule(deadline_ns))
+        deadlines_ns = {SEND_DTMF: tones.DEADLINE_NS, HAND_OFF: hand_off.DEADLINE_NS}
+        return self._tool_rules.get(name, ToolRule(deadlines_ns.get(name, UNKNOWN_DEADLINE_NS)))
 
-    def call_again(self) -> list[Command]:
+    def call_again(self, now_ns: int) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
+        commands = self._model_tools_lost(now_ns)
         self._plan_overdue()
-        return [
+        return commands + [
             CallTool(call.number, call.name, call.arguments, call.asked_of, self.keypad.entered)
             for call in self.tools.running()
-            if call.name != SEND_DTMF
+            if call.name not in (SEND_DTMF, HAND_OFF)
         ]
+
+    def _model_tools_lost(self, now_ns: int) -> list[Command]:
+        """No session brings the answers of tools that a former session's server carried out."""
+        commands: list[Command] = []
+        for call in [each for each in self.tools.running() if each.is_at_model]:
+            commands += self.step_tool(call, ToolEvent.ANSWERED, error(MODEL_TOOL_LOST), "unknown", now_ns)
+        return commands
 
     def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""
@@ -155,7 +207,8 @@ class ToolEvents(Regions):
         return commands
 
     def tools_lost(self, now_ns: int) -> None:
-        """The session is gone. What runs goes on, and the next session is told."""
+        """The session is gone. What runs goes on, and the next session is told; a tool of its own server is lost."""
+        self._model_tools_lost(now_ns)
         self.tools.lost()
         self.keypad.unconfirmed.clear()
         self._owe_reply(ReplyEvent.LOST, now_ns)
@@ -189,7 +242,8 @@ class ToolEvents(Regions):
         if not any(self.tools.running()):
             self.timers.cancel(Due.FILLER)
         self._plan_overdue()
-        for act in acts:
+        # The model's server has the answer already, or will never get one.
+        for act in () if call.is_at_model else acts:
             match act:
                 case ToolAct.CANCEL:
                     commands.append(CancelTool(call.number))

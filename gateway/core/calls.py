@@ -75,6 +75,7 @@ class Calls:
         self._name = name
         self._last_number = epoch << 32
         self._max_unstarted = rules.max_calls
+        self._clears = rules.clears
         self._metrics = metrics
         self._unix_ms = unix_ms
         self._pulse = Pulse()
@@ -126,7 +127,7 @@ class Calls:
             accepted.worker,
             followed,
             FrameLog(self._metrics, self._pulse),
-            PathProbe(self._metrics),
+            PathProbe(self._metrics, exact=self._clears),
             PathLog(call_sid, start.stream_sid),
             accepted.token.returned,
         )
@@ -355,6 +356,7 @@ class Calls:
             frames.late_frames,
         )
         seconds = (now_ns - call.started_ns) / 1e9
+        metrics.call_length.observe(seconds)
         return [
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.

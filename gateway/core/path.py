@@ -21,6 +21,9 @@ _MS: Final = 1_000_000
 # second see a delay of 200 ms, which the lead may not hide.
 CALM_NS: Final = 200 * _MS
 WATCHFUL_NS: Final = 100 * _MS
+# The same in a call with BARGE_IN=clear: after every third frame. When a path stalls and a `clear` follows, pings alone
+# tell which frames had arrived before the stall, so they limit how exact the history is.
+EXACT_NS: Final = 50 * _MS
 # A call begins watchful, as long as the lead expects losses (txpacer/core/lead.py).
 UNKNOWN_NS: Final = 10_000 * _MS
 # A delay of this much more than the least one is no jitter of event loops: watch the path for a while.
@@ -39,14 +42,16 @@ SECOND_NS: Final = 1_000 * _MS
 class PathProbe:
     """`next_ns` is when the next ping may follow a frame. Times are ns, monotonic."""
 
-    __slots__ = ("_least_ns", "_metrics", "_pending", "_watch_until_ns", "next_ns")
+    __slots__ = ("_is_exact", "_least_ns", "_metrics", "_pending", "_watch_until_ns", "next_ns")
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, exact: bool = False) -> None:
+        """`exact`: interruptions send `clear`."""
         self._metrics = metrics
         self.next_ns = 0
         self._pending: deque[int] = deque(maxlen=PENDING_MAX)
         self._least_ns: int | None = None
         self._watch_until_ns = 0
+        self._is_exact = exact
 
     def ping(self, now_ns: int) -> bytes:
         """The payload of a ping that is sent now."""
@@ -55,7 +60,8 @@ class PathProbe:
         self._pending.append(now_ns)
         if not self.next_ns:
             self._watch_until_ns = now_ns + UNKNOWN_NS
-        self.next_ns = now_ns + (WATCHFUL_NS if now_ns < self._watch_until_ns else CALM_NS)
+        is_watchful = now_ns < self._watch_until_ns
+        self.next_ns = now_ns + (EXACT_NS if self._is_exact else WATCHFUL_NS if is_watchful else CALM_NS)
         return b"%d" % now_ns
 
     def answered(self, payload: bytes, now_ns: int) -> int | None:
@@ -79,6 +85,10 @@ class PathProbe:
         """The path shows delays: ping more often for a while."""
         self._watch_until_ns = now_ns + WATCH_NS
         self.next_ns = min(self.next_ns, now_ns + WATCHFUL_NS)
+
+    def cleared(self) -> None:
+        """A `clear` was sent: this call's agent has a BARGE_IN of its own."""
+        self._is_exact = True
 
     def ended(self, now_ns: int) -> None:
         """The call is over."""

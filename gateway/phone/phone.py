@@ -25,6 +25,7 @@ from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAcce
 from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
 from ..core.twiml import MEDIA_PATH
+from ..port import is_private
 from .feeds import Feeds
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -84,6 +85,8 @@ class Phone:
         self._carry_out = carry_out
         self._account_sid = settings.twilio_account_sid or "AC" + 32 * "0"
         self._sorry = settings.fallback_say or "All lines are busy. Please try again in a few minutes."
+        # The calls page, where this page is seen on the machine that serves both.
+        self._records = f"http://localhost:{settings.metrics_port}/calls/" if is_private(settings) else ""
         self._simulated = settings.simulated_model if settings.is_simulated else ""
         self._feeds = feeds
         self._refused = metrics.phone_refused
@@ -131,11 +134,14 @@ class Phone:
         return self._send(request.path_params["name"])
 
     async def _about(self, request: Request) -> Response:
-        """The agents that the page can call, the default first; and what answers in place of a model, if anything."""
+        """The agents that the page can call, the default first; what answers in place of a model, if anything; records.
+
+        `records` is where the page of a call is, or "".
+        """
         self._check(request)
         agents = self._calls.offers.agents
         names = [] if agents is None else sorted(agents.agents, key=lambda name: (name != agents.default.name, name))
-        return self._json({"agents": names, "simulated": self._simulated}, 200)
+        return self._json({"agents": names, "simulated": self._simulated, "records": self._records}, 200)
 
     async def _call(self, request: Request) -> Response:
         """Offer a call as the webhook does, and give the page what Twilio would get from the TwiML."""

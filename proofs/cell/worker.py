@@ -30,6 +30,8 @@ from .clock import MS, Clock, Process
 from .model import VirtualModel, VirtualSession
 from .toolbox import VirtualToolbox
 
+# To whom a virtual agent can hand off.
+OFFICE: Final = Agent(instructions="You are the office.", voice="cedar", name="office")
 LOG: Final = logging.getLogger("aibridge")
 
 
@@ -69,7 +71,7 @@ class VirtualWorker(Process):
         self.to_gateway = to_gateway
         self.to_pacer = to_pacer
         self._setup = Setup(number, lambda _: rules, ABILITIES, detectors=detectors)
-        self._agents = Agents({}, agent)
+        self._agents = Agents({OFFICE.name: OFFICE}, agent)
         self._model = model
         self._talks = talks
         self._toolbox = toolbox
@@ -124,7 +126,7 @@ class VirtualWorker(Process):
         def answered(output: str) -> None:
             self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output, "done"))
 
-        self._toolbox.ask((call_sid, command.tool_call), command.name, command.digits, answered)
+        self._toolbox.ask((call_sid, command.tool_call), command.name, command.arguments, command.digits, answered)
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._toolbox.cancel((call_sid, tool_call))

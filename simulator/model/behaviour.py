@@ -29,7 +29,7 @@ class Behaviour:
     no_audio: Literal["", "text", "empty"] = ""  # a response that holds text only, or nothing
 
     tool_call: str = ""  # a response calls these functions (names, with blanks between), unless it follows an output
-    tool_arguments: str = "{}"  # JSON text that the call carries
+    tool_arguments: str = "{}"  # JSON text that the call carries; "$call_id" in it becomes the call's id
 
     transcription: Literal["ok", "fail", "never"] = "ok"  # of the caller's words, when the session asks for it
     transcription_ms: int = 400  # from the commit to the transcription, ms

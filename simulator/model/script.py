@@ -65,6 +65,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interrupted: tuple[str, ...]
     keys: str
     steps: tuple[Step, ...]
+    on_keys: dict[str, Step] = {}
     tools: tuple[str, ...] = ()
 
 
@@ -125,7 +126,8 @@ class _Talk:
         elif interrupted:
             yield self._speech(self._interrupted())
         elif self._items[-1].type == "message" and PRESSED in _told(self._items[-1]):
-            yield self._speech(self._script.keys)
+            keys = _told(self._items[-1]).rpartition(" ")[2].rstrip(")")
+            yield from self._carried_out(self._script.on_keys.get(keys, Step(say=self._script.keys)))
         elif unknown := self._unknown_tool():
             arguments = made_arguments(self._listed[unknown].get("parameters") or {})
             yield self._speech("tool-calling", phase="commentary")
@@ -145,7 +147,7 @@ class _Talk:
     def _about(self, answer: Item) -> str:
         call_id, output = answer.function["call_id"], answer.function["output"].lower()
         name = next((each.function["name"] for each in self._called if each.function["call_id"] == call_id), "")
-        for step in self._script.steps:
+        for step in (*self._script.steps, *self._script.on_keys.values()):
             for known in step.answers if step.tool == name else ():
                 if known.part.lower() in output:
                     return known.say
@@ -168,6 +170,11 @@ class _Talk:
         if step is None:  # it was the last one: begin again, or say the goodbye once more
             turns = sum(item.role == "user" for item in self._items)
             step = steps[-1] if steps[-1].ends else steps[turns % len(steps)]
+        yield from self._carried_out(step)
+
+    def _carried_out(self, step: Step) -> Iterator[Part]:
+        if step.tool and step.tool not in self._listed:
+            step = Step(say=self._script.keys)
         if step.say:
             yield self._speech(step.say, phase="commentary" if step.tool else "final_answer")
         if step.tool:

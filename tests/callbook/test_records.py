@@ -136,6 +136,21 @@ def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine,
     )
 
 
+def test_the_webhook_of_a_call_that_was_passed_on_waits_for_its_end(engine):
+    records = Records(prices=Prices(""), deliveries=True, cell="")
+    stream = facts_of()[:-2]
+    passed_on = [*stream, DialBegan(SID, "+15550123", "", T0 + 9_500)]
+
+    def due_s(batch, source):
+        write(engine, records, noted(batch, source))
+        with Session(engine) as session:
+            return session.get_one(models.Delivery, SID).due_at.timestamp() - T0 / 1000
+
+    assert due_s(passed_on, 1) == 9.5 + 3_600
+    assert due_s([DialEnded(SID, "completed", 50, True, T0 + 60_000)], 2) == 65
+    assert read(engine)["ended_at"] == "2026-09-21T14:14:20.000Z"
+
+
 def test_lead_and_path_are_read_back_in_order_and_an_hour_of_them_is_small(engine, records):
     minute = tuple((1_000 * n, 120 + n % 7 * 10, 40, 180 - n, n % 2 * 30) for n in range(60))
     hour = [StreamPath(SID, "MZ1", T0 + 60_000 * n, minute) for n in range(60)]

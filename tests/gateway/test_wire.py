@@ -178,7 +178,7 @@ def test_twilio_is_asked_for_its_delay_by_a_ping_among_the_frames(run):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await cell.ack()
-            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            ((call, delay_ns, _),) = (await cell.pacer.next(PathSeen)).pings
             assert (call, delay_ns > 0) == (started.call, True)
             cell.frames(monotonic_ns(), (started.call, 1, FRAME, 0))
             assert [(await received(socket))["event"] for _ in range(2)] == ["media", "media"]

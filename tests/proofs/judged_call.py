@@ -89,7 +89,7 @@ class Line:
         self.ear.close(at_ns)
         self.streams.append(StreamRecord(f"MZ0{len(self.streams)}", START, at_ns, "lost", {}))
 
-    def verdict(self, end_ms: float = 20_000) -> Verdict:
+    def verdict(self, end_ms: float = 20_000, *, held_up_ms: float = 0.0) -> Verdict:
         end_ns = START + int(end_ms * MS)
         self.ear.close(end_ns)
         record = CallRecord(
@@ -112,7 +112,7 @@ class Line:
             "errors": self.errors,
             "speech": self.speech,
         }
-        return judge(record, [session])
+        return judge(record, [session], held_up_ms=held_up_ms)
 
 
 def interrupted(*, tail_ms: float = LEAD_MS, held_ms: int = 0, item_ms: float = 6000) -> Line:

@@ -190,6 +190,15 @@ def test_an_answer_made_when_the_call_ends_need_not_be_heard_and_one_made_before
         assert len(verdict.history) == 1 + cuts
 
 
+def test_an_answer_that_a_stalled_path_holds_up_when_the_call_ends_need_not_be_heard() -> None:
+    for before_ms, held_up_ms, cuts in ((1_400, 1_000, 0), (1_400, 0, 1), (1_600, 1_000, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(2000, 3000)
+        line.item(2000, created_ms=20_000 - before_ms)
+        assert len(line.verdict(held_up_ms=held_up_ms).cuts) == cuts
+
+
 def test_a_turn_without_an_answer_is_a_problem() -> None:
     line = Line()
     line.pace(line.item(1000), 200)

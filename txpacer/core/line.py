@@ -346,6 +346,7 @@ class Line:
             else:
                 self.steady = head
                 entries.append((self.call, seq, audio, self._progress()))
+        self._far.paced(now_ns, self.ear_ns, ear.lead_ns)
         self.reports += ear.finish(now_ns)
         if ear.playing or self._starved or self._clears or ear.lead_ns != self.lead.target_ns:
             self.steady = None

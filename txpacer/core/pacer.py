@@ -302,13 +302,15 @@ class Pacer:
                 known.outlet.place(known.line, now_ns)
         outlet.release(now_ns)
 
-    def path_seen(self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int]], now_ns: int) -> None:
+    def path_seen(
+        self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int, int]], now_ns: int
+    ) -> None:
         """What the path of some calls showed; see PathSeen."""
-        for call, round_trip_ns in pings:
+        for call, round_trip_ns, at_ns in pings:
             known = self._calls.get(call)
             if known is not None:
                 lead_ns = known.line.lead_ns
-                delay_ns = known.line.pinged(round_trip_ns, now_ns)
+                delay_ns = known.line.pinged(round_trip_ns, at_ns)
                 self._metrics.path_delay.observe(delay_ns / 1e9)
                 if known.path.pinged(round_trip_ns, delay_ns, lead_ns):
                     self._metrics.gaps_avoided.inc()

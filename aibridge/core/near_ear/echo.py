@@ -21,7 +21,7 @@ from typing import Final
 
 from shared.audio import FRAME_BYTES
 
-from .levels import FLOOR_MIN
+from .levels import FLOOR_MIN, level
 from .polarity import agreement, likeness, signs
 
 
@@ -81,25 +81,27 @@ _UNLIKE: Final = 0.3
 _DOUBTS: Final = 6
 # What follows less than this is not compared: it would be chance.
 _LEAST_USUAL: Final = 0.25
-# What a room adds to the level of a frame from the frames before it.
-_TAIL: Final = (1.0, 1.0, 0.7, 0.5, 0.35)
+# What the frames that the ear heard add to the level of an echo: from the one after the learned delay, because the
+# first sound may be a little earlier than the likeliest, to what a room adds later.
+_TAIL: Final = (0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
-# Frames of loud speech that came back as nothing, and how many precede them: then there is no echo; and there is none
-# any more.
-_ABSENT_AFTER: Final = 20
-_ABSENT_FRAMES: Final = 15
-_VANISHED_FRAMES: Final = 150
+# Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
+# more than 500 ms is learned later.
+_ABSENT_FRAMES: Final = 25
+_VANISHED_FRAMES: Final = 100
 
 
 class EchoGuard:
-    """Give each frame of the caller to `hear`, with what the ear heard at that time; then `judge` it if it is loud."""
+    """Give it what the ear hears with `heard`, and each loud frame of the caller to `judge`."""
 
     def __init__(self) -> None:
-        # The last that the ear heard, and its level by frames; and the last of the caller.
+        # The last that the ear heard, the levels of its frames, and how many of them are not measured yet.
         self._reference = bytearray()
         self._levels: deque[float] = deque(maxlen=_LEVELS)
-        self._sound = bytearray()
+        self._unmeasured = 0
+        # The caller's last audio, and the level of its last frame.
+        self._sound = b""
         self._loudness = 0.0
         self.known = Known.UNKNOWN
         # The learned echo: its delay in samples, its level by that of the reference, and how it usually follows.
@@ -107,55 +109,67 @@ class EchoGuard:
         self.gain = 0.0
         self._usual = 0.0
         self._doubts = 0
-        # What the blocks so far say of each lag, and how many loud frames came since the last block.
+        # What the blocks so far say of each lag, and how many loud frames came.
         self._evidence: array[int] | None = None
         self._weight = 0.0
         self._blocks = 0
         self._hopeless_blocks = 0
         self._frames = 0
         self._looks = 0
-        self._absent = 0
+        # Frames of the AI's voice since the caller's last loud frame.
+        self._unanswered = 0
 
-    def hear(self, frame: bytes, loudness: float, heard: bytes, heard_level: float, *, is_loud: bool) -> None:
-        """20 ms of the caller and its level, and 20 ms of what the ear heard meanwhile."""
-        self._reference += heard
-        self._sound += frame
-        self._levels.append(heard_level)
-        self._loudness = loudness
+    def heard(self, audio: bytes) -> None:
+        """A few whole frames that the ear heard. The last of them stands for all, where only loud or not matters."""
+        n_frames = len(audio) // FRAME_BYTES
+        self._reference += audio
+        self._unmeasured += n_frames
+        if level(audio[-FRAME_BYTES:]) >= _LOUD:
+            self._unanswered += n_frames
         if len(self._reference) > LAGS + 2 * _SURE:
             del self._reference[: -(LAGS + _SURE)]
-            del self._sound[:-_SURE]
-        if is_loud or len(self._levels) < _ABSENT_AFTER or sum(self._levels) < len(self._levels) * _LOUD:
-            return
-        self._absent += 1
-        if self.known is Known.UNKNOWN and self._absent >= _ABSENT_FRAMES:
-            self.known = Known.NONE
-        elif self.known is Known.LEARNED and self._absent >= _VANISHED_FRAMES:
-            self.known = Known.NONE
-            self._forget_evidence()
 
-    def judge(self) -> Echo:
-        """The last frame, which is loud."""
+    def rest(self) -> None:
+        """The AI is silent, and so is its echo."""
+        self._unanswered = 0
+
+    def judge(self, sound: bytes | bytearray, loudness: float) -> Echo:
+        """A loud frame of the caller, with the 160 ms that end with it. The ear's frames of that time were given."""
+        self._sound, self._loudness = bytes(sound[-_SURE:]), loudness
+        self._measure()
+        self._look_for_absence()
         if max(self._levels) < _LOUD or len(self._sound) < _BLOCK:
             return Echo.NO
         if self.known is Known.LEARNED:
             verdict = self._compare()
             if verdict is Echo.YES:
-                self._absent = 0
                 self._look_again()
             if verdict is not Echo.NO:
                 return verdict
-        if self._loudness > max(self._levels):
+        if loudness > max(self._levels):
             return Echo.NO
         verdict = self._learn()
         if verdict is Echo.YES:
             return verdict
-        is_quieter = self._loudness < _QUIETER * max(self._levels)
+        is_quieter = loudness < _QUIETER * max(self._levels)
         return verdict if self.known is Known.UNKNOWN and is_quieter else Echo.NO
 
-    def _forget_evidence(self) -> None:
-        self._evidence = None
-        self._blocks = self._frames = 0
+    def _measure(self) -> None:
+        """Measuring what was heard waits for a sound that it could be the source of: most lines have none."""
+        first = max(0, len(self._reference) - min(self._unmeasured, _LEVELS) * FRAME_BYTES)
+        self._unmeasured = 0
+        for at in range(first, len(self._reference), FRAME_BYTES):
+            self._levels.append(level(bytes(self._reference[at : at + FRAME_BYTES])))
+        if not self._levels:
+            self._levels.append(0.0)
+
+    def _look_for_absence(self) -> None:
+        """Whether the AI spoke before this sound, and nothing came back."""
+        unanswered, self._unanswered = self._unanswered, 0
+        enough = _VANISHED_FRAMES if self.known is Known.LEARNED else _ABSENT_FRAMES
+        if self.known is not Known.NONE and unanswered >= enough:
+            self.known = Known.NONE
+            self._evidence, self._blocks = None, 0
 
     # --- learning ---
 
@@ -214,13 +228,13 @@ class EchoGuard:
         self.known = Known.LEARNED
         self.lag, self._usual = lag, mean
         self.gain = self._loudness / max(_LOUD, self._heard_before(lag))
-        self._absent = self._hopeless_blocks = self._looks = self._doubts = 0
+        self._hopeless_blocks = self._looks = self._doubts = 0
 
     # --- comparing ---
 
     def _heard_before(self, lag: int) -> float:
         """The level that the ear heard `lag` samples before this frame, with the tail of a room."""
-        newest = len(self._levels) - 1 - lag // FRAME_BYTES
+        newest = min(len(self._levels) - 1, len(self._levels) - lag // FRAME_BYTES)
         return max((self._levels[newest - at] * weight for at, weight in enumerate(_TAIL) if newest >= at), default=0.0)
 
     def _compare(self) -> Echo:

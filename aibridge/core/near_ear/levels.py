@@ -21,6 +21,8 @@ _RISE: Final = 0.004
 # Speech is louder than what was not speech lately: half is forgotten in 28 s.
 _FORGET: Final = 0.9995
 _ABOVE_PEAKS: Final = 1.2
+# What is louder is judged all the same, about -28 dBFS: a caller's short word must not make the next one inaudible.
+_PEAK_MAX: Final = 1_200.0
 
 
 def level(frame: bytes) -> float:
@@ -47,4 +49,4 @@ class NoiseFloor:
 
     def was_noise(self, loudness: float) -> None:
         """A sound of up to this level was no speech."""
-        self._peak = max(self._peak, loudness)
+        self._peak = max(self._peak, min(loudness, _PEAK_MAX))

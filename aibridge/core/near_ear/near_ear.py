@@ -18,7 +18,7 @@ from typing import Final
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
 from .detection import Detectors, Sensitivity, linear
-from .echo import Echo, EchoGuard
+from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
 
@@ -28,6 +28,8 @@ Heard = Callable[[int, int], bytes]
 # What the detector hears: 128 ms. It hears no earlier audio, so that one detector serves all calls; more makes it no
 # better.
 DETECTED_BYTES: Final = 1_024
+# What the guard compares at most: 160 ms.
+KEPT_BYTES: Final = 1_280
 # As certain as two frames.
 _CERTAIN: Final = 0.7
 # Two frames of less certainty count together when they are at most this far apart.
@@ -45,8 +47,12 @@ _HANGOVER_FRAMES: Final = 9
 _HIDDEN_FRAMES: Final = 20
 # Frames of echo in a burst that are worth a report.
 _ECHO_FRAMES: Final = 3
+# Speech began at most this long before it was known; what came before in the same burst was noise.
+_KNOWN_NS: Final = 240_000_000
 # Two sounds are one burst when less than this lies between them.
 _BURST_FRAMES: Final = 10
+# What the ear hears is read in pieces of so many frames, or when a sound is judged.
+_READ_FRAMES: Final = 4
 # Echo is expected for so long after the AI was audible.
 _TAIL_FRAMES: Final = 40
 # What counts as the caller's last second, for an event of the model: its detection and the path take some 500 ms.
@@ -79,9 +85,13 @@ class NearEar:
         self._late_frames = 0
         # Frames until the echo of the AI's last words is over; 0: it is.
         self._tail = 0
+        # Frames that the ear heard and the guard does not know yet.
+        self._unread = 0
         # The burst: since when there is sound (0: there is none), and how many frames of each kind it had.
         self._burst_ns = 0
         self._silent_frames = 0
+        # When the caller's own sound in it began (0: all of it was echo).
+        self._own_ns = 0
         self._echo_frames = 0
         self._own_frames = 0
         self._passed_ns = 0
@@ -101,18 +111,16 @@ class NearEar:
     def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> Sequence[NearEarEvent]:
         """The caller's next audio, mu-law of any length, whose last byte came to the gateway at `at_ns`."""
         self._place(len(audio), at_ns)
-        if self._rest or len(audio) != FRAME_BYTES:
-            audio = self._rest + audio
-            self._rest = audio[len(audio) // FRAME_BYTES * FRAME_BYTES :]
         events: list[NearEarEvent] = []
-        begin_ns = self._end_ns - (len(audio) * BYTE_NS)
+        if len(audio) == FRAME_BYTES and not self._rest:  # nearly always
+            self._frame(audio, self._end_ns - FRAME_NS, is_ai_audible, events)
+            return events
+        audio = self._rest + audio
+        self._rest = audio[len(audio) // FRAME_BYTES * FRAME_BYTES :]
+        begin_ns = self._end_ns - len(audio) * BYTE_NS
         for at in range(0, len(audio) - FRAME_BYTES + 1, FRAME_BYTES):
             self._frame(audio[at : at + FRAME_BYTES], begin_ns + at * BYTE_NS, is_ai_audible, events)
         return events
-
-    def is_speaking(self) -> bool:
-        """Whether speech of the caller began and has not ended."""
-        return self._onset_ns != 0
 
     def sound(self, now_ns: int) -> Sound:
         """What the caller's last second was: asked when the model reports that the caller speaks."""
@@ -141,8 +149,8 @@ class NearEar:
 
     def _frame(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         self._recent += frame
-        if len(self._recent) > 4 * DETECTED_BYTES:
-            del self._recent[:-DETECTED_BYTES]
+        if len(self._recent) > 2 * KEPT_BYTES:
+            del self._recent[:-KEPT_BYTES]
         loudness = level(frame)
         is_loud = self._floor.is_exceeded(loudness)
         if is_ai_audible:
@@ -150,17 +158,17 @@ class NearEar:
         elif self._tail:
             self._tail -= 1
         else:
-            self._end_burst()
-            self._end_speech(events)
+            if self._burst_ns or self._onset_ns or self._unread:
+                self._rest_with_ai(events)
             return
-        if self.guard is not None:
-            heard = self._heard(begin_ns, FRAME_BYTES)
-            self.guard.hear(frame, loudness, heard, level(heard), is_loud=is_loud)
+        self._unread += 1
+        if is_loud or self._unread >= _READ_FRAMES:
+            self._read(begin_ns)
         if is_loud:
             self._silent_frames = 0
             if not self._burst_ns:
                 self._burst_ns = begin_ns
-            if self._is_own(begin_ns, events):
+            if self._is_own(loudness, begin_ns, events):
                 self._peak = max(self._peak, loudness)
                 self._ask(frame, begin_ns, is_ai_audible, events)
         else:
@@ -173,18 +181,49 @@ class NearEar:
             if silent_frames >= (_HIDDEN_FRAMES if is_hidden else _HANGOVER_FRAMES):
                 self._end_speech(events)
 
-    def _is_own(self, begin_ns: int, events: list[NearEarEvent]) -> bool:
+    def _read(self, begin_ns: int) -> None:
+        """Tell the guard what the ear heard, up to the end of the frame that begins at `begin_ns`."""
+        if self.guard is not None:
+            from_ns = begin_ns - (self._unread - 1) * FRAME_NS
+            self.guard.heard(self._heard(from_ns, self._unread * FRAME_BYTES))
+        self._unread = 0
+
+    def _rest_with_ai(self, events: list[NearEarEvent]) -> None:
+        """The AI, and its echo, are silent."""
+        self._end_burst()
+        self._end_speech(events)
+        self._unread = 0
+        if self.guard is not None:
+            self.guard.rest()
+
+    def _is_own(self, loudness: float, begin_ns: int, events: list[NearEarEvent]) -> bool:
         """Whether the frame is the caller's own, and not echo."""
-        echo = self.guard.judge() if self.guard is not None else Echo.NO
+        if self.guard is None:
+            echo, is_news = Echo.NO, False
+        else:
+            knew = self.guard.known
+            echo = self.guard.judge(self._recent, loudness)
+            is_news = self.guard.known is Known.LEARNED is not knew
         if echo is not Echo.NO:
             self._hidden_ns = begin_ns
+        if echo is not Echo.YES and not self._own_ns:
+            self._own_ns = begin_ns
         if echo is Echo.YES:
+            if is_news:
+                self._take_back(events)
             self._echo_frames += 1
             if self._echo_frames >= _ECHO_FRAMES:
                 self._last_echo_ns = begin_ns
                 if self._echo_frames == _ECHO_FRAMES:
                     events.append(EchoIgnored(self._burst_ns))
         return echo is Echo.NO
+
+    def _take_back(self, events: list[NearEarEvent]) -> None:
+        """This burst was echo from its beginning, before the guard knew of any."""
+        self._own_frames = self._last_own_ns = self._own_ns = 0
+        if self._onset_ns:
+            events.append(SpeechEnded(self._onset_ns, self._spoke_ns - self._onset_ns))
+            self._onset_ns = 0
 
     def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
@@ -209,14 +248,14 @@ class NearEar:
         passed_ns, self._passed_ns = self._passed_ns, begin_ns
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
-            self._onset_ns = self._burst_ns
+            self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
             self._spoke_ns = begin_ns + FRAME_NS
             events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
             self._floor.was_noise(self._peak)
-        self._burst_ns = self._silent_frames = self._passed_ns = 0
+        self._burst_ns = self._own_ns = self._silent_frames = self._passed_ns = 0
         self._echo_frames = self._own_frames = self._denied = 0
         self._peak = 0.0
 

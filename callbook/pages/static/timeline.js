@@ -194,6 +194,14 @@ export class Timeline {
     return next ? this.at(next.began_at) : this.length;
   }
 
+  // From `x` to the next turn in the lane of `turn`.
+  roomUntilNext(turn, x) {
+    const lane = ({ role }) => ({ ai: "ai", tones: "ai", tool: "tool" })[role] || "caller";
+    const { turns } = this.call;
+    const next = turns.slice(turns.indexOf(turn) + 1).find((each) => lane(each) === lane(turn) && each.began_at);
+    return next ? this.x(this.at(next.began_at)) - x : Infinity;
+  }
+
   // A bar below the events: from the model's call to the answer.
   tool(pen, turn) {
     const began = this.at(turn.began_at);
@@ -201,7 +209,7 @@ export class Timeline {
     const width = Math.max(3, this.x(turn.ended_at ? this.at(turn.ended_at) : this.length) - x);
     pen.fillStyle = this.colour(turn.outcome === "done" ? "soft" : "bad");
     pen.fillRect(x, LANES.tools, width, 4);
-    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, 240);
+    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, Math.min(240, this.roomUntilNext(turn, x) - 8));
   }
 
   turn(pen, turn, before, next) {
@@ -231,7 +239,7 @@ export class Timeline {
     }
     if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
     const text = ["keys", "tones"].includes(turn.role) ? `${turn.role}: ${turn.text}` : turn.heard_text || turn.text;
-    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
+    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, Math.min(60, this.roomUntilNext(turn, x) - 6)) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       this.words(pen, heard, x + 6, y + HALF - 5, to - x - 10);
@@ -331,12 +339,15 @@ export class Timeline {
       // A flag near the right edge extends to the left.
       const left = x + wide > this.canvas.clientWidth ? x - wide : x;
       let row = ends.findIndex((end) => end <= left);
-      if (row < 0) row = ends.indexOf(Math.min(...ends));
-      ends[row] = left + wide;
+      // Without room, the flag stands alone: zooming in makes room for its words.
+      const fits = row >= 0;
+      if (fits) ends[row] = left + wide;
+      else row = ends.indexOf(Math.min(...ends));
       const y = LANES.events - 30 + 22 * row;
       pen.fillStyle = this.colour(colour);
       pen.fillRect(x, y - 9, 2, 13);
-      pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
+      pen.fillStyle = this.colour(colour === "warn" ? "warn-ink" : colour);
+      if (fits) pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
     }
   }
 

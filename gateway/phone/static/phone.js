@@ -19,6 +19,16 @@ const network = new Network($("network"), (behaviour) => {
   if (call && call.line) call.line.postMessage({ network: { behaviour } });
 });
 
+const GONE = "The gateway does not answer. Start twentyms on its machine (twentyms run), then call again.";
+const SILENT = "The AI said nothing: its model did not answer. On the machine of the gateway, twentyms doctor says why.";
+const LOST = "The connection to the gateway was lost.";
+// A caller wonders after this long without a word.
+const WAIT_MS = 4000;
+const ABNORMAL = 1006; // the close code of a WebSocket that was cut off
+
+// Where the pages of calls are; "" where this browser cannot reach them.
+let records = "";
+
 // The state of one call. `measures` holds the page's own measurements, for the browser's console.
 let call = null;
 const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
@@ -76,6 +86,7 @@ function started(context) {
 
 async function dial() {
   problem("");
+  $("record").hidden = true;
   state("calling", "Calling …");
   Object.assign(measures, { gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
   transcript.clear();
@@ -87,14 +98,19 @@ async function dial() {
   try {
     mine.context = new AudioContext({ latencyHint: "interactive" });
     mine.stream = await microphone();
-    await mine.context.audioWorklet.addModule("/phone/telephone.js");
+    await mine.context.audioWorklet.addModule("/phone/telephone.js").catch(() => {
+      throw new Error(GONE);
+    });
     await started(mine.context);
     mine.telephone = new AudioWorkletNode(mine.context, "telephone", { outputChannelCount: [1] });
     mine.source = mine.context.createMediaStreamSource(mine.stream);
     mine.source.connect(mine.telephone).connect(mine.context.destination);
     mine.telephone.port.onmessage = ({ data }) => call === mine && measured(mine, data);
     const agent = $("agents").querySelector("select").value;
-    const response = await fetch(`/phone/call${agent ? `?agent=${encodeURIComponent(agent)}` : ""}`, { method: "POST" });
+    const query = agent ? `?agent=${encodeURIComponent(agent)}` : "";
+    const response = await fetch(`/phone/call${query}`, { method: "POST" }).catch(() => {
+      throw new Error(GONE);
+    });
     const offer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(offer.error || `The gateway refused the call (${response.status}).`);
     if (call !== mine) return;
@@ -113,7 +129,8 @@ const SIMULATED = {
 async function about() {
   const response = await fetch("/phone/about");
   if (!response.ok) return;
-  const { agents, simulated } = await response.json();
+  const { agents, simulated, records: where } = await response.json();
+  records = where;
   $("simulated").textContent = SIMULATED[simulated] || "";
   $("simulated").hidden = !simulated;
   $("agents").hidden = agents.length < 2;
@@ -140,7 +157,10 @@ function onLine(mine, message) {
     mine.timer = setInterval(roundTrip, ROUND_TRIP_EVERY_MS);
     roundTrip();
     mine.since = Date.now();
-    mine.clock = setInterval(() => state("live", `Connected  ${clock(Date.now() - mine.since)}`), 1000);
+    mine.clock = setInterval(() => {
+      const ms = Date.now() - mine.since;
+      state("live", `Connected  ${clock(ms)}${mine.heardAi || ms < WAIT_MS ? "" : ", the model has said nothing yet"}`);
+    }, 1000);
   } else if (message.wire !== undefined) {
     measures.wire.frames += 1;
     measures.wire.worst = Math.max(measures.wire.worst, message.wire);
@@ -153,7 +173,8 @@ function onLine(mine, message) {
   } else if (message.closed !== undefined) {
     const refused = measures.state === "calling";
     if (refused) end("failed", "No call", "The gateway refused the media socket. Reload the page and call again.");
-    else end("over", "Call ended", "");
+    else if (message.closed === ABNORMAL) end("failed", "Call lost", LOST);
+    else end("over", "Call ended by the other side", mine.heardAi ? "" : SILENT);
   }
 }
 
@@ -177,10 +198,16 @@ function end(name, text, why) {
   speaking("caller", false);
   speaking("ai", false);
   mute(false);
-  $("keypad").hidden = true;
-  $("keys").setAttribute("aria-expanded", "false");
+  keypad(false);
+  record(mine);
   state(name, text);
   problem(why);
+}
+
+function record(mine) {
+  const callSid = mine && mine.since && records ? mine.callSid : "";
+  $("record").hidden = !callSid;
+  if (callSid) $("record").querySelector("a").href = records + callSid;
 }
 
 const clock = (ms) => `${Math.floor(ms / 60000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, "0")}`;
@@ -220,6 +247,7 @@ function measured(mine, event) {
     else mine.paused = event.voice.at;
   } else if (event.ai) {
     mine.aiOn = event.ai.on;
+    mine.heardAi = true;
     speaking("ai", event.ai.on);
     if (event.ai.on) answered(mine, event.ai.at);
     else {
@@ -281,6 +309,12 @@ function mute(on) {
   if (call && call.telephone) call.telephone.port.postMessage({ muted: on });
 }
 
+function keypad(on) {
+  if (!on && $("keypad").contains(document.activeElement)) $("keys").focus();
+  $("keypad").hidden = !on;
+  $("keys").setAttribute("aria-expanded", String(on));
+}
+
 function press(digit) {
   if (call && call.line && measures.state === "live") call.line.postMessage({ digit });
 }
@@ -296,10 +330,7 @@ for (const digit of "123456789*0#") {
 
 $("call").addEventListener("click", () => (call ? hangUp() : dial()));
 $("mute").addEventListener("click", () => mute($("mute").getAttribute("aria-pressed") !== "true"));
-$("keys").addEventListener("click", () => {
-  $("keypad").hidden = !$("keypad").hidden;
-  $("keys").setAttribute("aria-expanded", String(!$("keypad").hidden));
-});
+$("keys").addEventListener("click", () => keypad($("keypad").hidden));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const types = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
@@ -307,6 +338,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "m" && !$("mute").disabled) $("mute").click();
   else if (event.key.toLowerCase() === "k" && !$("keys").disabled) $("keys").click();
   else if (/^[0-9*#]$/.test(event.key)) press(event.key);
+  else if (event.key === "Escape" && !$("keypad").hidden) keypad(false);
   else if (event.key === "Escape" && call) hangUp();
 });
 addEventListener("pagehide", () => call && hangUp());

@@ -8,11 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from aibridge.core.agent import Agent
 from aibridge.core.barge_in import Floor
+from aibridge.core.built_in import END_CALL, HAND_OFF, TRANSFER_CALL, BuiltIn
 from aibridge.core.cancel_once import Making
-from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
+from aibridge.core.commands import CallTool, DialModel, EndCall, Speak, WithdrawSpeech
 from aibridge.core.early_pause import Near
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.hand_off import Part
 from aibridge.core.keypad import KeypadRules
 from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
@@ -35,12 +38,18 @@ from aibridge.models.port import (
     Truncated,
     TurnTaken,
 )
+from shared.agents.destinations import Destination
 from shared.audio import ms_of
 from shared.messages import MarkHeard, PlayoutShifted
+from shared.plan import CallPlan
 from tests.aibridge.bench import MS, Bench
 
 NUMBERS = st.integers(1, 4)
 TOOLS = {"goes_on": ToolRule(3_000 * MS, filler_after_ns=500 * MS), "ends": ToolRule(9_000 * MS, ends_at_speech=True)}
+FUNCTIONS = ["other", *TOOLS, SEND_DTMF, END_CALL, TRANSFER_CALL, HAND_OFF]
+ARGUMENTS = '{"digits": "12w3", "destination": "desk", "agent": "office"}'
+BUILT_IN = BuiltIn({"desk": Destination("+15550123")}, ("office",))
+OFFICE = Part(Agent(instructions="I am the office.", name="office"), Script(), Rules(), TOOLS, BUILT_IN)
 LENGTHS = st.sampled_from([0, 1, 20, 100, 700, 3_000])
 
 
@@ -78,7 +87,8 @@ class AnyOrder(RuleBasedStateMachine):
             keypad=KeypadRules(interrupts=keys_interrupt),
             sends_dtmf=True,
         )
-        self.bench = Bench(rules=rules, script=script, tools=TOOLS)
+        self.bench = Bench(rules=rules, script=script, tools=TOOLS, built_in=BUILT_IN)
+        self.bench.talk.plan = CallPlan(from_number="+15550006", to_number="+15550100")
         self.tools: set[int] = set()
         self.mode = mode
         # By response: its two utterances, numbered when they are first spoken.
@@ -112,6 +122,8 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.cancelled[command.response] == 1, "a second cancel of one response"
             elif isinstance(command, Truncate):
                 assert 0 < command.heard_ms <= ms_of(self.sent[command.utterance]), "more than the model sent"
+            elif isinstance(command, DialModel):
+                self.bench.talk.coming = OFFICE if command.agent else None
             elif isinstance(command, EndCall):
                 self.is_over = True
         self.seen = len(self.bench.done)
@@ -155,11 +167,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["end_call", "other", "goes_on", "ends", SEND_DTMF]))
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(FUNCTIONS))
     def tool(self, number, tool_call, name) -> None:
         if tool_call not in self.tools:  # a model draws each number once
             self.tools.add(tool_call)
-            self.bench.calls(name, number, tool_call, '{"digits": "12w3"}' if name == SEND_DTMF else "{}")
+            self.bench.calls(name, number, tool_call, ARGUMENTS)
             self.look()
 
     @rule(tool_call=NUMBERS)

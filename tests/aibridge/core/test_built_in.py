@@ -67,6 +67,12 @@ def test_the_model_can_name_no_destination_that_the_file_does_not_name() -> None
     assert [each.output for each in on.all(AnswerTool)] == ['{"error":"there is no such destination"}'] * 3
 
 
+def test_nobody_can_be_connected_to_a_browser_phone() -> None:
+    on = bench(CallPlan(from_number="browser"))
+    transfers(on)
+    assert [each.output for each in on.all(AnswerTool)] == ['{"error":"this is no telephone call"}']
+
+
 def test_a_caller_who_speaks_into_the_announcement_keeps_the_agent_and_the_model_learns_it() -> None:
     on = bench()
     transfers(on)

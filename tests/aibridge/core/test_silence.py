@@ -9,7 +9,7 @@ from aibridge.core.rules import Rules
 from aibridge.core.silence import GRACE_NS, Patience
 from aibridge.core.successor import successor, tell
 from aibridge.core.tools import ToolRule
-from aibridge.models.port import Ask, Tell
+from aibridge.models.port import Ask, CallerWords, Tell
 from tests.aibridge.bench import MS, Bench
 
 SILENT = Rules(patience=Patience(silence_ns=10_000 * MS, nudges=1))
@@ -134,6 +134,44 @@ def test_a_caller_who_speaks_after_the_goodbye_keeps_the_call() -> None:
     bench.stops()
     says(bench, "Yes, we are open on Sunday.", 2)
     bench.wait(30_000)
+    assert bench.all(EndCall) == []
+
+
+MACHINE = Rules(patience=Patience(ends_voicemail=True))
+GREETINGS = [
+    "Hi, you've reached Ada. I can't take your call right now. Please leave a message after the beep.",
+    "Your call has been forwarded to an automated voice messaging system.",
+    "Dies ist die Mailbox von Ada. Bitte sprechen Sie nach dem Signalton.",
+]
+
+
+def caller_says(bench: Bench, words: str, turn: int = 1) -> None:
+    bench.speaks(turn)
+    bench.stops(turn)
+    bench.event(CallerWords(turn, words))
+
+
+@pytest.mark.parametrize("words", GREETINGS)
+def test_a_voicemail_greeting_ends_the_call_where_the_agent_wants_that(words: str) -> None:
+    bench, patient = Bench(rules=MACHINE), Bench()
+    caller_says(bench, words)
+    caller_says(patient, words)
+    assert [each.reason for each in bench.all(EndCall)] == ["a voicemail greeting"]
+    assert bench.count("bridge_voicemails") == 1
+    assert patient.all(EndCall) == []
+
+
+@pytest.mark.parametrize("words", ["I would like to leave a message.", "My voicemail does not work.", "Hello?"])
+def test_a_person_is_no_voicemail(words: str) -> None:
+    bench = Bench(rules=MACHINE)
+    caller_says(bench, words)
+    assert bench.all(EndCall) == []
+
+
+def test_who_has_talked_for_a_minute_is_no_voicemail() -> None:
+    bench = Bench(rules=MACHINE)
+    bench.wait(61_000)
+    caller_says(bench, GREETINGS[0])
     assert bench.all(EndCall) == []
 
 

@@ -174,14 +174,14 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     assert REGIONS[region](after.talk).state is expected
 
 
-def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
+def test_every_region_of_a_conversation_but_hand_off_and_session_which_begin_again_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
     parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad, talk.tones)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)
-    assert [each for each in regions if not any(each is one for one in told)] == [talk.sessions.chart]
+    assert [each for each in regions if not any(each is one for one in told)] == [talk.hand_off, talk.sessions.chart]
 
 
 def test_a_successor_knows_who_said_what_and_how_much_of_it_was_heard() -> None:

@@ -15,6 +15,7 @@ from aibridge.core.chart import Table, as_markdown
 from aibridge.core.early_pause import EARLY_PAUSE_TABLE
 from aibridge.core.goodbye_and_fallback import GOODBYE_TABLE
 from aibridge.core.greeting_protection import GREETING_TABLE
+from aibridge.core.hand_off import HAND_OFF_TABLE
 from aibridge.core.keypad import KEYS_TABLE
 from aibridge.core.owed_and_retry import OWED_TABLE
 from aibridge.core.playout import LINE_TABLE
@@ -37,6 +38,7 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "owed": OWED_TABLE,
     "session": SESSION_TABLE,
     "goodbye": GOODBYE_TABLE,
+    "handoff": HAND_OFF_TABLE,
     "silence": SILENCE_TABLE,
     "keys": KEYS_TABLE,
     "tones": TONES_TABLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.core.path import (
     CALM_NS,
+    EXACT_NS,
     KEPT_NS,
     PENDING_MAX,
     SAMPLES_MAX,
@@ -48,6 +49,15 @@ def test_a_delayed_answer_makes_the_probe_watchful_for_a_while():
     later_ns = now_ns + WATCH_NS
     probe.ping(later_ns)
     assert probe.next_ns == later_ns + CALM_NS
+
+
+def test_where_interruptions_send_clear_every_third_frame_is_pinged():
+    by_setting, by_agent = PathProbe(metrics(), exact=True), PathProbe(metrics())
+    by_agent.cleared()
+    for probe in (by_setting, by_agent):
+        for now_ns in (T0, T0 + UNKNOWN_NS, T0 + 2 * UNKNOWN_NS):
+            probe.ping(now_ns)
+            assert probe.next_ns == now_ns + EXACT_NS
 
 
 def test_what_answers_none_of_our_pings_is_ignored():

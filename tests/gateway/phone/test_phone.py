@@ -177,7 +177,7 @@ def test_a_phone_is_asked_for_its_delay_by_marks_in_place_of_pings(run):
             await asyncio.sleep(0.05)
             for echo in ("probe.1", name):
                 await socket.send(cell.twilio.text("mark", mark={"name": echo}))
-            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            ((call, delay_ns, _),) = (await cell.pacer.next(PathSeen)).pings
             assert call == started.call
             assert delay_ns >= 50_000_000
             assert cell.gateway.metrics.marks_unknown.value == 0
@@ -216,7 +216,7 @@ def test_a_page_chooses_its_agent_and_is_told_of_a_script_in_place_of_a_model(ru
         cell.gateway.calls.offers.agents = read_directory(tmp_path)
         assert (await request(cell, "GET", "/phone/about", headers()))[0] == 403
         _, _, body = await request(cell, "GET", "/phone/about", headers(key=a_key()))
-        assert json.loads(body) == {"agents": ["office", "sales"], "simulated": "talk"}
+        assert json.loads(body) == {"agents": ["office", "sales"], "simulated": "talk", "records": ""}
         for target, agent in (("/phone/call?agent=sales", "sales"), ("/phone/call", "office")):
             assert (await request(cell, "POST", target, headers(key=a_key())))[0] == 200
             assert (await cell.bridge.next(CallOffered)).plan.agent == agent

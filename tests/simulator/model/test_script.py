@@ -13,6 +13,7 @@ from .session_client import Client
 OPENING_HOURS = {"type": "function", "name": "opening_hours", "description": "d", "parameters": {}}
 BOOK_TABLE = OPENING_HOURS | {"name": "book_table"}
 END_CALL = OPENING_HOURS | {"name": "end_call"}
+TRANSFER_CALL = OPENING_HOURS | {"name": "transfer_call"}
 OWN = OPENING_HOURS | {
     "name": "order_pizza",
     "parameters": {"type": "object", "properties": {"size": {"enum": ["big"]}}, "required": ["size"]},
@@ -42,8 +43,8 @@ class Talk(Client):
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
         self.send("conversation.item.create", item=item)
 
-    def speaks(self) -> None:
-        self.send("conversation.item.create", item=_message("user", "input_text", "(speech)"))
+    def speaks(self, text: str = "(speech)") -> None:
+        self.send("conversation.item.create", item=_message("user", "input_text", text))
 
 
 def _message(role: str, kind: str, text: str) -> dict[str, Any]:
@@ -59,7 +60,13 @@ LINES = {
     *(line for script in scripts() for line in (script.greeting, script.interrupted_greeting, script.keys)),
     *(line for script in scripts() for line in script.interrupted),
     *(step.say for script in scripts() for step in script.steps if step.say),
-    *(answer.say for script in scripts() for step in script.steps for answer in step.answers),
+    *(step.say for script in scripts() for step in script.on_keys.values()),
+    *(
+        answer.say
+        for script in scripts()
+        for step in (*script.steps, *script.on_keys.values())
+        for answer in step.answers
+    ),
     *(line for _, line in ASKED),
     "tool-calling",
     "tool-answered",
@@ -117,6 +124,21 @@ def test_a_new_session_goes_on_where_the_history_ends() -> None:
         talk.send("conversation.item.create", item=_message("assistant", "output_text", clip(line).text[:30]))
         talk.speaks()
     assert talk.turn() == ["script-frames"]
+
+
+def test_a_key_connects_the_caller_with_a_person_where_the_agent_may_do_so() -> None:
+    talk = Talk(OPENING_HOURS, BOOK_TABLE, TRANSFER_CALL)
+    talk.turn()
+    talk.speaks("(The caller pressed on the phone's keypad: 4)")
+    assert talk.turn() == ["keys-received"]
+    talk.speaks("(The caller pressed on the phone's keypad: 0)")
+    assert talk.turn() == ["restaurant-transfer", 'transfer_call {"destination": "staff"}']
+    talk.answer('{"ok":false,"state":"Nobody answered."}')
+    assert talk.turn() == ["restaurant-nobody"]
+    other = Talk(OPENING_HOURS, BOOK_TABLE)
+    other.turn()
+    other.speaks("(The caller pressed on the phone's keypad: 0)")
+    assert other.turn() == ["keys-received"]
 
 
 def test_what_a_clients_instructions_ask_for_comes_first() -> None:

@@ -16,8 +16,11 @@ def judged(guard: EchoGuard, caller: bytes, heard: bytes) -> list[Echo | None]:
     for at in range(0, min(len(caller), len(heard)) - 159, 160):
         frame, reference = caller[at : at + 160], heard[at : at + 160]
         is_loud = level(frame) > 100
-        guard.hear(frame, level(frame), reference, level(reference), is_loud=is_loud)
-        verdicts.append(guard.judge() if is_loud else None)
+        guard.heard(reference)
+        if is_loud:
+            verdicts.append(guard.judge(caller[max(0, at - 1_120) : at + 160], level(frame)))
+        else:
+            verdicts.append(None)
     return verdicts
 
 
@@ -34,10 +37,20 @@ def test_delay_and_loss_of_an_echo_are_learned(delay_ms: int, loss_db: float, in
     assert Echo.NO not in verdicts[60:]
 
 
+def test_an_echo_whose_first_sound_is_not_its_strongest_is_echo_from_its_first_sound() -> None:
+    guard, ai = EchoGuard(), ai_speech(12_000)
+    early, strong = (bytes([0xFF]) * (8 * delay_ms) + ai for delay_ms in (50, 81))
+
+    verdicts = judged(guard, mixed(early[: len(ai)], strong[: len(ai)], gains=(0.15, 0.25)), ai)
+
+    assert guard.known is Known.LEARNED
+    assert Echo.NO not in verdicts[60:]
+
+
 def test_a_line_that_returns_nothing_has_no_echo() -> None:
     guard, ai = EchoGuard(), ai_speech(3_000)
 
-    judged(guard, quiet(3_000), ai)
+    judged(guard, quiet(2_400) + caller_speech(600), ai)
 
     assert guard.known is Known.NONE
 
@@ -64,7 +77,7 @@ def test_an_echo_that_stops_coming_is_forgotten_and_a_new_one_is_learned() -> No
 
     judged(guard, echo_of(first, delay_ms=100, loss_db=12), first)
     assert guard.known is Known.LEARNED
-    judged(guard, quiet(6_000), second)
+    judged(guard, quiet(5_800) + caller_speech(200), second)
     assert guard.known is Known.NONE
     judged(guard, echo_of(third, delay_ms=300, loss_db=12), third)
     assert guard.known is Known.LEARNED
