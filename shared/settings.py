@@ -5,15 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-import msgspec
 from dotenv import dotenv_values
-from msgspec import Meta
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import bus
 from .process import ConfigError, log_at
@@ -39,103 +37,116 @@ def _default_run_dir() -> Path:
     return base / f"twentyms-{os.getuid()}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is not given has its default. `read` checks and converts values; this class checks how they fit together."""
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
     gateway_host: str = "0.0.0.0"
-    gateway_port: Annotated[int, Meta(ge=1, le=65_535)] = 8080
+    gateway_port: int = Field(default=8080, ge=1, le=65_535)
     metrics_host: str = "127.0.0.1"
-    metrics_port: Annotated[int, Meta(ge=1, le=65_535)] = 9464
+    metrics_port: int = Field(default=9464, ge=1, le=65_535)
     public_url: str = ""
 
     twilio_account_sid: str = ""
-    twilio_auth_token: str = field(default="", repr=False)
-    twilio_shared_key: str = field(default="", repr=False)
+    twilio_auth_token: str = Field(default="", repr=False)
+    twilio_shared_key: str = Field(default="", repr=False)
     twilio_api_url: str = ""
     allow_unsigned: Literal["on", "off"] = "off"
 
     phone_page: Literal["", "on", "off"] = ""
 
-    openai_api_key: str = field(default="", repr=False)
+    openai_api_key: str = Field(default="", repr=False)
     openai_base_url: str = ""
     openai_realtime_model: str = "gpt-realtime-2.1"
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
     agents_dir: Path | None = None
     # Often holds a token.
-    call_config_url: str = field(default="", repr=False)
+    call_config_url: str = Field(default="", repr=False)
 
     # On the grid of txpacer's ticks.
-    tx_lead_ms: Annotated[int, Meta(ge=40, le=1_000, multiple_of=10)] = 120
-    tx_lead_min_ms: Annotated[int, Meta(ge=40, le=1_000, multiple_of=10)] = 60
-    tx_lead_max_ms: Annotated[int, Meta(ge=40, le=1_000, multiple_of=10)] = 180
+    tx_lead_ms: int = Field(default=120, ge=40, le=1_000, multiple_of=10)
+    tx_lead_min_ms: int = Field(default=60, ge=40, le=1_000, multiple_of=10)
+    tx_lead_max_ms: int = Field(default=180, ge=40, le=1_000, multiple_of=10)
     tx_realtime: Literal["auto", "on", "off"] = "auto"
-    tx_cpu: Annotated[str, Meta(pattern=r"^(\d+(,\d+)*)?$")] = ""
-    greeting_protect_ms: Annotated[int, Meta(ge=0, le=10_000)] = 500
+    tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
+    greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
-    barge_in_confirm_ms: Annotated[int, Meta(ge=0, le=2_000)] = 0
+    barge_in_confirm_ms: int = Field(default=0, ge=0, le=2_000)
     barge_in_early: Literal["on", "off"] = "off"
-    barge_in_early_ms: Annotated[int, Meta(ge=100, le=2_000)] = 600
-    barge_in_short_ms: Annotated[int, Meta(ge=0, le=1_000)] = 0
-    barge_in_threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    barge_in_early_ms: int = Field(default=600, ge=100, le=2_000)
+    barge_in_short_ms: int = Field(default=0, ge=0, le=1_000)
+    barge_in_threshold: float = Field(default=0.5, gt=0, lt=1)
     echo_guard: Literal["on", "off"] = "on"
 
-    model_reconnect_seconds: Annotated[int, Meta(ge=1, le=120)] = 10
-    model_session_minutes: Annotated[float, Meta(le=59, gt=0)] = 55.0
+    model_reconnect_seconds: int = Field(default=10, ge=1, le=120)
+    model_session_minutes: float = Field(default=55.0, gt=0, le=59)
 
     fallback_say: str = "We are sorry, we cannot take your call right now. Please try again in a few minutes."
     # With or without the country, and with the usual signs between the digits.
-    fallback_dial: Annotated[str, Meta(pattern=r"^(\+?\(?\d([ ().-]*\d){2,14})?$")] = ""
-    max_calls: Annotated[int, Meta(ge=1)] = 150
-    max_calls_per_source: Annotated[int, Meta(ge=1)] = 20
-    drain_seconds: Annotated[int, Meta(ge=0)] = 600
+    fallback_dial: str = Field(default="", pattern=r"^(\+?\(?\d([ ().-]*\d){2,14})?$")
+    max_calls: int = Field(default=150, ge=1)
+    max_calls_per_source: int = Field(default=20, ge=1)
+    drain_seconds: int = Field(default=600, ge=0)
 
     recording: Literal["off", "on"] = "off"
     # Holds calls.db (unless DATABASE_URL names another database) and the facts that wait for the database.
     data_dir: Path = Path("data")
     # May hold a password.
-    database_url: str = field(default="", repr=False)
-    spool_mb: Annotated[int, Meta(ge=1)] = 256
-    retention_days: Annotated[int, Meta(ge=0)] = 0
+    database_url: str = Field(default="", repr=False)
+    spool_mb: int = Field(default=256, ge=1)
+    retention_days: int = Field(default=0, ge=0)
     # Often holds a token.
-    webhook_url: str = field(default="", repr=False)
-    webhook_secret: str = field(default="", repr=False)
+    webhook_url: str = Field(default="", repr=False)
+    webhook_secret: str = Field(default="", repr=False)
     model_prices: str = ""
 
-    tool_processes: Annotated[int, Meta(ge=1, le=64)] = 4
-    tool_memory_mb: Annotated[int, Meta(ge=64)] = 512
+    tool_processes: int = Field(default=4, ge=1, le=64)
+    tool_memory_mb: int = Field(default=512, ge=64)
 
-    aibridge_workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    gateways: Annotated[int, Meta(ge=1, le=64)] = 1
-    run_dir: Path = field(default_factory=_default_run_dir)
-    bus_url: Annotated[str, Meta(pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")] = ""
-    bus_secret_key: Annotated[str, Meta(pattern=r"^(.{40})?$")] = field(default="", repr=False)
+    aibridge_workers: int = Field(default=1, ge=1, le=64)
+    gateways: int = Field(default=1, ge=1, le=64)
+    run_dir: Path = Field(default_factory=_default_run_dir)
+    bus_url: str = Field(default="", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
+    bus_secret_key: str = Field(default="", repr=False, pattern=r"^(.{40})?$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
-    # The names of the settings that were given: some defaults depend on that.
-    given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError."""
-        if not self.given:
-            given = frozenset(each.name for each in fields(self) if getattr(self, each.name) != each.default)
-            object.__setattr__(self, "given", given - {"run_dir", "given"})
+    @field_validator("public_url")
+    @classmethod
+    def _origin_only(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
+            raise ValueError("must be an origin such as https://voice.example.com, without path or query")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_source_of_agents(self) -> Self:
         if self.agent_file and self.agents_dir:
-            raise ConfigError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+            raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+        return self
+
+    @model_validator(mode="after")
+    def _leads_in_order(self) -> Self:
         start, (least, most) = self.lead_ms, self.lead_bounds_ms
         if not least <= start <= most:
-            raise ConfigError(f"TX_LEAD_MS {start} must lie between TX_LEAD_MIN_MS {least} and TX_LEAD_MAX_MS {most}")
+            raise ValueError(f"TX_LEAD_MS {start} must lie between TX_LEAD_MIN_MS {least} and TX_LEAD_MAX_MS {most}")
         if most > WITHDRAW_LEAD_MAX_MS and self.barge_in == "withdraw":
-            raise ConfigError(
+            raise ValueError(
                 f"TX_LEAD_MAX_MS {most} is too long for BARGE_IN=withdraw, which stops the AI within the lead; use "
                 f"{WITHDRAW_LEAD_MAX_MS} at most, or BARGE_IN=clear"
             )
+        return self
 
     @property
     def lead_ms(self) -> int:
         """Where the lead starts. After a `clear` nobody hears a long lead: unless set, it starts at its maximum."""
-        is_free = self.barge_in == "clear" and "tx_lead_ms" not in self.given
+        is_free = self.barge_in == "clear" and "tx_lead_ms" not in self.model_fields_set
         return self.tx_lead_max_ms if is_free else self.tx_lead_ms
 
     @property
@@ -145,7 +156,7 @@ class Settings:
         With BARGE_IN=clear the lead does not fall below its start, unless TX_LEAD_MIN_MS is set.
         """
         least, start, most = self.tx_lead_min_ms, self.lead_ms, self.tx_lead_max_ms
-        is_set = self.given
+        is_set = self.model_fields_set
         if "tx_lead_min_ms" not in is_set:
             least = start if self.barge_in == "clear" else min(least, start)
         return least, most if "tx_lead_max_ms" in is_set else max(most, start)
@@ -175,58 +186,23 @@ class Settings:
         return self.run_dir / "metrics"
 
 
-NAMES: Final = tuple(each.name for each in fields(Settings) if each.name != "given")
-_HINTS: Final = get_type_hints(Settings, include_extras=True)
-
-
-def read(values: Mapping[str, str]) -> Settings:
-    """Settings from text, by names in any case; an empty text means the default. Raises ConfigError, one line."""
-    given = {name.lower(): text for name, text in values.items() if text and name.lower() in NAMES}
-    try:
-        return Settings(**{name: _value(name, text) for name, text in given.items()}, given=frozenset(given))
-    except ConfigError as exc:
-        raise ConfigError(f"{exc}; set it in .env or the environment") from None
-
-
-def _value(name: str, text: str) -> Any:
-    hint = _HINTS[name]
-    if hint in (Path, Path | None):
-        return Path(text)
-    if name == "log_level":
-        text = text.upper()
-    if name == "public_url":
-        return _origin(text)
-    if get_origin(hint) is Literal and text not in get_args(hint):
-        raise ConfigError(f"{name.upper()} is {text!r}, and must be one of {', '.join(filter(None, get_args(hint)))}")
-    try:
-        return msgspec.convert(text, hint, strict=False)
-    except msgspec.ValidationError as exc:
-        reason = str(exc).replace("`", "")
-        raise ConfigError(f"{name.upper()} cannot be used ({reason[:1].lower()}{reason[1:]})") from None
-
-
-def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
-        raise ConfigError("PUBLIC_URL must be an origin such as https://voice.example.com, without path or query")
-    return text.rstrip("/")
-
-
 def load(directory: Path = Path()) -> Settings:
     """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
 
     Relative paths in the settings belong to `directory`. Raises ConfigError, one line, for a value that cannot be used.
     """
-    settings = read({name.upper(): text for source in _sources(directory) for name, text in source.items() if text})
+    try:
+        settings = Settings(_env_file=directory / ".env")  # type: ignore[call-arg]  # mypy does not know pydantic's own
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        name = f"{str(first['loc'][0]).upper()} " if first["loc"] else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{name}{reason}; set it in .env or the environment") from None
     log_at(settings.log_level)
     paths = {name: getattr(settings, name) for name in ("data_dir", "agent_file", "agents_dir", "run_dir")}
-    given = {name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()}
-    return replace(settings, **given)
-
-
-def _sources(directory: Path) -> tuple[Mapping[str, str | None], ...]:
-    """The later one counts."""
-    return dotenv_values(directory / ".env"), os.environ
+    return settings.model_copy(
+        update={name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()}
+    )
 
 
 def secret(name: str, directory: Path = Path()) -> str:
@@ -236,7 +212,7 @@ def secret(name: str, directory: Path = Path()) -> str:
 
 def misspelt(directory: Path = Path()) -> list[str]:
     """A line for each name in the `.env` of `directory` or the environment that is nearly a setting's name."""
-    known = [name.upper() for name in NAMES]
+    known = [name.upper() for name in Settings.model_fields]
     sources = (
         (".env", dotenv_values(directory / ".env"), ALIKE_IN_FILE),
         ("the environment", os.environ, ALIKE_IN_ENVIRONMENT),

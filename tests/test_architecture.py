@@ -41,7 +41,7 @@ FORBIDDEN: Final = {
     *("asyncio", "concurrent", "multiprocessing", "sched", "subprocess", "threading", "uvloop"),
     *("select", "selectors", "signal", "socket", "socketserver", "ssl", "http.client", "http.server", "urllib.request"),
     *("ctypes", "fcntl", "gc", "io", "logging", "mmap", "os", "resource", "shutil", "sqlite3", "tempfile", "time"),
-    *("aiohttp", "alembic", "dotenv", "honcho", "httpx2", "openai", "prometheus_client", "psycopg", "pydantic"),
+    *("aiohttp", "alembic", "honcho", "httpx2", "openai", "prometheus_client", "psycopg", "pydantic_settings"),
     *("sqlalchemy", "starlette", "twilio.http", "twilio.rest", "uvicorn", "websockets", "zmq"),
 }
 

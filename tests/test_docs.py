@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 import shared.messages
-from shared.settings import NAMES, Settings
+from shared.settings import Settings
 from twentyms.cli import VERBS
 
 ROOT: Final = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def test_commands_exist(page: str) -> None:
 @pytest.mark.parametrize("page", TEXTS)
 def test_settings_exist_and_have_the_default_that_a_table_gives(page: str) -> None:
     wrong = []
-    defaults = {name.upper(): getattr(Settings(), name) for name in NAMES}
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
     for token in code(TEXTS[page]):
         wrong += [
             name

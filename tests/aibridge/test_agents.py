@@ -20,7 +20,7 @@ from simulator.voice import VOICES, clip
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(**values)
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
 
 
 def load(directory: Path, text: str) -> Agent:

@@ -23,7 +23,7 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 def settings(url: str, secret: str = SECRET) -> Settings:
-    return Settings(call_config_url=url, webhook_secret=secret)
+    return Settings(_env_file=None, call_config_url=url, webhook_secret=secret)  # type: ignore[call-arg]
 
 
 @asynccontextmanager
@@ -123,4 +123,4 @@ def test_settings_with_which_nobody_could_be_asked_are_refused(url: str, secret:
 
 
 def test_without_the_setting_nothing_else_is_needed() -> None:
-    call_config.check(Settings())
+    call_config.check(Settings(_env_file=None))  # type: ignore[call-arg]

@@ -32,7 +32,7 @@ def get(app: Starlette, path: str) -> httpx2.Response:
 @pytest.fixture
 def app(engine):
     account = {"twilio_account_sid": "AC1", "twilio_auth_token": "secret", "twilio_api_url": "http://twilio"}
-    return Starlette(routes=routes.Pages(engine, Settings(**account)).routes())
+    return Starlette(routes=routes.Pages(engine, Settings(_env_file=None, **account)).routes())
 
 
 def record(engine, state):

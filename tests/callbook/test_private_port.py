@@ -41,7 +41,7 @@ def test_by_default_only_this_machine_reaches_the_private_port(monkeypatch: pyte
     bound = []
     monkeypatch.setattr(socket, "create_server", lambda address, **_: bound.append(address))
     monkeypatch.delenv("METRICS_HOST", raising=False)
-    listen(Settings())
+    listen(Settings(_env_file=None))  # type: ignore[call-arg]
     assert ipaddress.ip_address(bound[0][0]).is_loopback
 
 

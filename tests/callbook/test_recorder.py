@@ -28,6 +28,7 @@ def play(scenario, *, troubles=(), trouble=None, timeout_s=0.3, give_up_s=20.0):
         async with asyncio.timeout(20), CarrierRest(ACCOUNT, "secret", troubles=list(troubles)) as rest:
             rest.trouble = trouble or Trouble()
             settings = Settings(
+                _env_file=None,
                 twilio_account_sid=ACCOUNT,
                 twilio_auth_token="secret",
                 twilio_api_url=rest.url,

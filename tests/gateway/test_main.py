@@ -20,11 +20,11 @@ import pytest
 from gateway.__main__ import check
 from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
-from shared.settings import Settings, read
+from shared.settings import Settings
 
 
 def settings(**values: Any) -> Settings:
-    return read({name: str(value) for name, value in values.items()})
+    return Settings(_env_file=None, **values)
 
 
 @pytest.mark.parametrize(

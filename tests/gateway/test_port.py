@@ -6,11 +6,11 @@ import pytest
 
 from gateway.port import is_private, listen, listen_host
 from shared.process import ConfigError
-from shared.settings import Settings, read
+from shared.settings import Settings
 
 
 def settings(**values: Any) -> Settings:
-    return read({name: str(value) for name, value in values.items()})
+    return Settings(_env_file=None, **values)
 
 
 def test_a_gateway_without_signatures_listens_on_loopback_by_default():

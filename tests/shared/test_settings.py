@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.process import ConfigError
-from shared.settings import NAMES, Settings, load, misspelt, prepare_run_dir, read
+from shared.settings import Settings, load, misspelt, prepare_run_dir
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(autouse=True)
 def _no_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in NAMES:
+    for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
@@ -176,8 +176,8 @@ def test_a_run_dir_too_long_for_a_socket_is_an_error(tmp_path: Path) -> None:
 def test_the_example_file_names_every_setting_and_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     example = dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE))
-    assert set(example) == {name.upper() for name in NAMES}
-    defaults = Settings()
-    assert read(example) == defaults
-    for name in NAMES:
-        assert example[name.upper()] or name == "run_dir" or not getattr(defaults, name), name
+    assert set(example) == {name.upper() for name in Settings.model_fields}
+    given = {name.lower(): value for name, value in example.items() if value}
+    assert Settings(**given) == Settings()
+    for name, field in Settings.model_fields.items():
+        assert name in given or field.default_factory or not field.default, name

@@ -18,7 +18,7 @@ def config(chosen: Agent) -> Any:
 
 
 def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
-    shipped = agents.load(Settings()).default
+    shipped = agents.load(Settings(_env_file=None)).default  # type: ignore[call-arg]
     audio = config(shipped)["audio"]
     assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
     assert audio["input"]["turn_detection"] == {
