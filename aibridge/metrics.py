@@ -26,7 +26,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "bridge_early_pauses", "Pauses at the caller's first sound, by how they ended", "outcome", EARLY_PAUSE_OUTCOMES
     ),
     counter("bridge_echoes_ignored", "Speech that the model reported, and that was the AI's own echo"),
-    counter("bridge_cancels", "response.cancel sent"),
+    counter("bridge_cancels", "Interruptions that sent a response.cancel to the model: its response was still active"),
     counter("bridge_cancels_spared", "Interruptions of a response that was no longer active: no cancel was sent"),
     counter("bridge_cancel_not_active", "Cancels that crossed the end of their response"),
     counter("bridge_already_active", "Creates that the server refused because a response was active"),
@@ -48,7 +48,11 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("bridge_onset_to_report_seconds", "The caller's first sound to speech_started, seconds", _ONSET_S),
     histogram("bridge_silence_seconds", "speech_started to silence at the ear, seconds", _SILENCE_S),
     histogram("bridge_response_seconds", "speech_stopped to the first sample of the answer at the ear", _RESPONSE_S),
-    histogram("bridge_history_error_seconds", "Where aibridge cut an item against where the server did", _ERROR_S),
+    histogram(
+        "bridge_history_error_seconds",
+        "Where aibridge cut an interrupted item against the model's cut",
+        _ERROR_S,
+    ),
     histogram("bridge_mark_drift_seconds", "End of an utterance by txpacer's account against Twilio's mark", _FAST_S),
     counter("bridge_errors", "Error events of the model, other than the benign ones"),
     counter("bridge_illegal_events", "Events that the conversation's state did not allow; they changed nothing"),

@@ -38,7 +38,7 @@ from .core.shell import Timed
 from .core.tools import ToolRule
 from .models.port import Model, Numbers, Receiver
 from .models.realtime.session import Session
-from .models.realtime.session_config import function, phrases, session_config
+from .models.realtime.session_config import function, model_servers, phrases, session_config
 from .models.realtime.sessions import Sessions
 from .speech_link import SpeechLink
 from .tools_link import ToolsLink
@@ -246,7 +246,7 @@ class Worker:
                 function(tool.name, tool.description, msgspec.json.decode(tool.parameters))
                 for tool in self._tools_link.tools(agent.name)
             ]
-        return functions
+        return [*functions, *model_servers(agent, self._calls.agents.keys)]
 
     def tools(self, agent: Agent) -> dict[str, ToolRule]:
         filler_ns = int(agent.filler_after_s * 1e9)

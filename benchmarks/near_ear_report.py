@@ -27,7 +27,7 @@ def page(figures: Figures, clips: Sequence[Clip], head: str) -> str:
         "# What the near ear hears",
         f"{head}. {len(clips)} clips of callers ({kinds}) in {languages} languages, each from its first sound, over "
         "recorded speech of the AI. Times count from the caller's first sound to the end of the frame with which the "
-        "near ear knew. The silence follows after the lead.",
+        "near ear knew. The silence follows after the lead. [near-ear.md](near-ear.md) explains it.",
         "**From the first sound until the near ear knows, ms**",
         _table(
             ("line", *(f"p{share * 100:g}" for share in SHARES), "max", f"not within {MISSED_MS} ms", "false before"),
@@ -84,6 +84,9 @@ def _later(later_ms: Sequence[float]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    rows = list(rows)
+    if not rows:
+        return "Not measured in this run."
     lines = [list(head), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = [

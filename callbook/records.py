@@ -57,6 +57,8 @@ class Records:
 
     def __init__(self, *, prices: Prices, deliveries: bool, cell: str) -> None:
         self._prices = prices
+        # The tokens in the batch that was last written, and their cost: to be counted once that is committed.
+        self.used: list[tuple[ModelUsage, float | None]] = []
         self._cell = cell
         self._deliveries = deliveries
 
@@ -67,6 +69,7 @@ class Records:
         """
         through: dict[int, int] = {}
         written = 0
+        self.used = []
         rows = _Rows()
         # Fetch them together, and hold them during the batch: a session forgets rows without a reference.
         calls = {noted.fact.call_sid for noted in batch}
@@ -243,6 +246,8 @@ class Records:
 
     def _usage(self, session: Session, rows: _Rows, fact: ModelUsage) -> None:
         _call(session, fact.call_sid, fact.at_ms)
+        cost_usd = self._prices.cost_usd(fact)
+        self.used.append((fact, cost_usd))
         rows.put(
             models.Usage,
             call_sid=fact.call_sid,
@@ -255,7 +260,7 @@ class Records:
             cached_in=fact.cached_in,
             text_out=fact.text_out,
             audio_out=fact.audio_out,
-            cost_usd=self._prices.cost_usd(fact),
+            cost_usd=cost_usd,
         )
 
     def _dial_began(self, session: Session, fact: DialBegan) -> None:

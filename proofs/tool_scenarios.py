@@ -42,6 +42,14 @@ def answered_once(verdict: Verdict, sessions: Sessions) -> str:
     return "" if calls else "No tool was called; the scenario shows nothing."
 
 
+def _spoken_about_once(verdict: Verdict, sessions: Sessions) -> str:
+    """The model's server carried one tool out, and the model was asked for the greeting and for words about that."""
+    (session,) = sessions
+    calls = [each["type"] for each in session["functions"]]
+    asked = sum((each["dir"], each["type"]) == ("in", "response.create") for each in session["events"])
+    return "" if (calls, asked) == (["mcp_call"], 2) else f"{calls} were called, and {asked} responses requested."
+
+
 def is_whole(call: dict[str, Any]) -> bool:
     return bool(call["status"] == "completed")
 
@@ -93,6 +101,15 @@ def tool_scenarios() -> Iterator[Scenario]:
         forced=(_later(2_500),),
         also=answered_once,
     )
+    for preamble in (False, True):
+        yield Scenario(
+            f"tool: carried out by the model's server{', after a preamble' if preamble else ''}",
+            (ask, HangUp(AfterAnswer(ms=22_000))),
+            _calls("notes.find", preamble=preamble),
+            agent={"mcp": [{"name": "notes", "url": "https://notes.example.com/mcp", "only": ["find"]}]},
+            forced=(_later(300),),
+            also=_spoken_about_once,
+        )
     yield Scenario(
         "tool: never answers",
         (ask, HangUp(AfterAnswer(ms=28_000))),

@@ -167,6 +167,11 @@ ELSEWHERE: Final = (
     "CLOCK_",
     "TCP_",
     "ORDER_CALLS",
+    # Names that operators of such systems know from elsewhere.
+    "TX_STALL",
+    "TX_METRICS",
+    "TX_SEND_SLOW",
+    "FIRST_FRAME_SENT",
 )
 
 

@@ -47,10 +47,12 @@ class BuiltIn:
 
     transfers: Mapping[str, Destination] = field(default_factory=dict)
     colleagues: Iterable[str] = ()
+    # The model says a filler sentence when the other agent has not come by then; 0: never.
+    filler_after_ns: int = 0
 
 
 def of_agent(agent: Agent) -> BuiltIn:
-    return BuiltIn(agent.transfer, tuple(agent.hand_off))
+    return BuiltIn(agent.transfer, tuple(agent.hand_off), int(agent.filler_after_s * 1e9))
 
 
 def functions(agent: Agent) -> list[Function]:

@@ -26,6 +26,8 @@ from ..models.port import (
     Model,
     ModelCommand,
     ModelEvent,
+    ModelToolAnswered,
+    ModelToolCalled,
     Numbers,
     ResponseEnded,
     SessionLost,
@@ -76,7 +78,7 @@ RareCommand = (
     | EndCall
 )
 # After these events the memory for a successor has changed.
-_TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled)
+_TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled, ModelToolCalled, ModelToolAnswered)
 
 
 class Call:

@@ -37,6 +37,8 @@ from ..models.port import (
     DialFailed,
     Fault,
     ModelEvent,
+    ModelToolAnswered,
+    ModelToolCalled,
     ResponseBegan,
     ResponseEnded,
     SessionEvent,
@@ -140,6 +142,10 @@ class Conversation(CallerEvents):
             case ToolCalled():
                 self._made_ns = now_ns
                 return self.on_tool(event, now_ns)
+            case ModelToolCalled():
+                return self.on_model_tool(event, now_ns)
+            case ModelToolAnswered(number, output, is_error):
+                return self.on_tool_answered(number, output, "failed" if is_error else "done", now_ns)
             case AnswerTaken(tool_call):
                 self.tools.unconfirmed.discard(tool_call)
             case TellingTaken(number):

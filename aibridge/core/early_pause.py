@@ -17,8 +17,6 @@ from .chart import Table, becomes, stays
 # Speech that is over waits this long for the model, whose event crosses the network. The near ear reports the end of
 # speech some 150 ms late, so that a noise pauses the line for less than 300 ms.
 ENDED_NS: Final = 100_000_000
-
-
 # After the second pause in turn that the model did not confirm, there is none for this long; it doubles with each
 # further one. The AI would stutter on a line where other people speak, or music plays.
 REST_NS: Final = 1_000_000_000

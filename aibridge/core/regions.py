@@ -162,14 +162,17 @@ class Regions:
         self._tool_rules, self.built_in = part.tools, part.built_in
 
     def is_quiet(self) -> bool:
-        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected."""
+        """Nobody speaks or presses keys, no tool runs, and nothing is being made, heard, owed or expected.
+
+        An agent that is awaited (hand_off.py) keeps no call from its end.
+        """
         return (
             self.making.state is Making.IDLE
             and self.asking.chart.state is Owed.NOTHING
             and self.floor.state is Floor.QUIET
             and not self.playout.awaits_truth()
             and not self.utterances.last_open()
-            and not any(self.tools.running())
+            and all(call is self.handing_off for call in self.tools.running())
             and not self.keypad.is_pressing
         )
 

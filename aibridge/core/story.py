@@ -66,6 +66,7 @@ class Story(msgspec.Struct, frozen=True):
     returned: str = ""
     # The keys of the entry that the caller has begun, and the last entry, for the tools. Both may be secret.
     pressed: str = ""
+    pressed_is_secret: bool = False
     entered: str = ""
 
 

@@ -64,6 +64,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
         order=talk.order,
         returned=talk.returned,
         pressed=talk.keypad.pressed,
+        pressed_is_secret=talk.keypad.is_secret,
         entered=talk.keypad.entered,
     )
     purposes: dict[int, str] = {}
@@ -148,7 +149,7 @@ def successor(
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
-    talk.recall_keys(story.pressed, story.entered, line.last_key_ns, now_ns)
+    talk.recall_keys(story, line.last_key_ns, now_ns)
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
     if talk.returned:
         talk.back_from_transfer(now_ns)
@@ -180,7 +181,7 @@ def successor(
     talk.recall_tones()
     talk.recall_hand_off()
     # toolbox knows these calls by their numbers, and does none of them twice.
-    commands += talk.call_again()
+    commands += talk.call_again(now_ns)
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from shared.plan import HangUp
 
-from ..models.port import AnswerTool, Purpose, ToolCalled
+from ..models.port import AnswerTool, ModelToolCalled, Purpose, ToolCalled
 from . import built_in, hand_off, tones
 from .barge_in import Floor
 from .built_in import END_CALL, HAND_OFF, TRANSFER_CALL
@@ -27,6 +27,10 @@ from .tools import ReplyEvent, ToolAct, ToolCall, ToolEvent, ToolRule
 
 # Characters of an answer. A model's context is 32k tokens, and the conversation has to fit, too.
 OUTPUT_MAX: Final = 16_000
+# The wait for a tool that the model's own server carries out: its deadline is not documented.
+MODEL_TOOL_NS: Final = 60_000_000_000
+MODEL_TOOL_LOST: Final = "the answer was lost; it is not known whether it was carried out"
+UNKNOWN_RESPONSE: Final = -1
 # The wait for a tool that the agent's file no longer names.
 UNKNOWN_DEADLINE_NS: Final = 30_000_000_000
 
@@ -69,6 +73,19 @@ class ToolEvents(Regions):
             self.timers.set(Due.FILLER, now_ns + rule.filler_after_ns)
         return [CallTool(call.number, call.name, call.arguments, digits=self.keypad.entered)]
 
+    def on_model_tool(self, event: ModelToolCalled, now_ns: int) -> list[Command]:
+        """The model's server carries a tool out. Nobody here can stop it, and its answer comes by itself."""
+        # 0 is another session's response, and this session waits for the answer.
+        response = event.response or UNKNOWN_RESPONSE
+        if (known := self.responses.get(response)) is not None and known.turn:
+            self.caller.answer_heard(known.turn)  # the turn was acted upon: no session hears it again
+        rule = ToolRule(MODEL_TOOL_NS)
+        call = self.tools.begin(event.tool_call, event.name, event.arguments, rule, now_ns, response=response)
+        if call is not None:
+            self.history.tool_called(call, now_ns)
+            self._plan_overdue()
+        return []
+
     def _transfer(self, event: ToolCalled, response: int, now_ns: int) -> list[Command]:
         name = built_in.argument(event.arguments, "destination")
         destination = self.built_in.transfers.get(name)
@@ -105,6 +122,8 @@ class ToolEvents(Regions):
             self.handing_off = call
             self.history.tool_called(call, now_ns)
             self._plan_overdue()
+            if self.built_in.filler_after_ns:
+                self.timers.set(Due.FILLER, now_ns + self.built_in.filler_after_ns)
         return []
 
     def recall_hand_off(self) -> None:
@@ -143,14 +162,22 @@ class ToolEvents(Regions):
         deadlines_ns = {SEND_DTMF: tones.DEADLINE_NS, HAND_OFF: hand_off.DEADLINE_NS}
         return self._tool_rules.get(name, ToolRule(deadlines_ns.get(name, UNKNOWN_DEADLINE_NS)))
 
-    def call_again(self) -> list[Command]:
+    def call_again(self, now_ns: int) -> list[Command]:
         """Ask toolbox for the answers of the predecessor's calls."""
+        commands = self._model_tools_lost(now_ns)
         self._plan_overdue()
-        return [
+        return commands + [
             CallTool(call.number, call.name, call.arguments, call.asked_of, self.keypad.entered)
             for call in self.tools.running()
             if call.name not in (SEND_DTMF, HAND_OFF)
         ]
+
+    def _model_tools_lost(self, now_ns: int) -> list[Command]:
+        """No session brings the answers of tools that a former session's server carried out."""
+        commands: list[Command] = []
+        for call in [each for each in self.tools.running() if each.is_at_model]:
+            commands += self.step_tool(call, ToolEvent.ANSWERED, error(MODEL_TOOL_LOST), "unknown", now_ns)
+        return commands
 
     def on_tool_answered(self, number: int, output: str, outcome: str, now_ns: int) -> list[Command]:
         """toolbox answers a call."""
@@ -180,7 +207,8 @@ class ToolEvents(Regions):
         return commands
 
     def tools_lost(self, now_ns: int) -> None:
-        """The session is gone. What runs goes on, and the next session is told."""
+        """The session is gone. What runs goes on, and the next session is told; a tool of its own server is lost."""
+        self._model_tools_lost(now_ns)
         self.tools.lost()
         self.keypad.unconfirmed.clear()
         self._owe_reply(ReplyEvent.LOST, now_ns)
@@ -214,7 +242,8 @@ class ToolEvents(Regions):
         if not any(self.tools.running()):
             self.timers.cancel(Due.FILLER)
         self._plan_overdue()
-        for act in acts:
+        # The model's server has the answer already, or will never get one.
+        for act in () if call.is_at_model else acts:
             match act:
                 case ToolAct.CANCEL:
                     commands.append(CancelTool(call.number))

@@ -174,6 +174,23 @@ class ToolCalled(Event, frozen=True, gc=False):
     arguments: str = ""
 
 
+class ModelToolCalled(Event, frozen=True, gc=False):
+    """The model calls a tool that its own server carries out. `name` is SERVER.TOOL, `arguments` is JSON."""
+
+    response: int
+    tool_call: int
+    name: str
+    arguments: str = ""
+
+
+class ModelToolAnswered(Event, frozen=True, gc=False):
+    """Such a tool has answered, and the answer is in the model's conversation. `is_error`: the server says no."""
+
+    tool_call: int
+    output: str
+    is_error: bool = False
+
+
 class AnswerTaken(Event, frozen=True, gc=False):
     """The answer of a tool is in the model's conversation: responses that begin later know it."""
 
@@ -212,6 +229,8 @@ ModelEvent = (
     | SpeechEnded
     | Words
     | ToolCalled
+    | ModelToolCalled
+    | ModelToolAnswered
     | AnswerTaken
     | TellingTaken
     | Truncated

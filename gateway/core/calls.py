@@ -356,6 +356,7 @@ class Calls:
             frames.late_frames,
         )
         seconds = (now_ns - call.started_ns) / 1e9
+        metrics.call_length.observe(seconds)
         return [
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.

@@ -8,7 +8,7 @@ from typing import Final
 from aibridge.core.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
 from aibridge.models.realtime.event_types import RealtimeClientEventParam
-from aibridge.models.realtime.session_config import function, phrases, session_config
+from aibridge.models.realtime.session_config import function, model_servers, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
 from simulator.model.behaviour import Behaviour, Behaviours
@@ -184,7 +184,7 @@ class VirtualSession:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            config = session_config(self._agent, NAME, self._model.functions)
+            config = session_config(self._agent, NAME, [*self._model.functions, *model_servers(self._agent, {})])
             self._send({"type": "session.update", "session": config})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)

@@ -24,6 +24,8 @@ ALIKE: Final = 0.5
 # Names of variables are short: "nmae" and "time" are 0.5 alike, "nmae" and "name" 0.75.
 VARIABLES_ALIKE: Final = 0.7
 _VARIABLE_OF_ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# What the Realtime API takes as the label of a server.
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 # On the grid of txpacer's ticks; the bounds of TX_LEAD_MS.
 LeadMs = Annotated[int, msgspec.Meta(ge=40, le=1_000, multiple_of=10)]
 
@@ -76,6 +78,18 @@ class Keypad(msgspec.Struct, frozen=True):
     secret: bool = False
 
 
+class ModelServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An MCP server that the model's own server reaches. Its tools run there: toolbox sees nothing of them."""
+
+    name: str
+    url: str
+    # The only tools that the model may call.
+    only: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    description: str = ""
+    # The name of the environment variable that holds the access token.
+    token_env: str = ""
+
+
 class AgentFile(msgspec.Struct, frozen=True):
     """An agent as its file describes it. The defaults are those of agent.toml, its words apart."""
 
@@ -117,6 +131,7 @@ class AgentFile(msgspec.Struct, frozen=True):
     # By name, whom `transfer_call` may call; and the agents to whom `hand_off` may give the call, with when to do so.
     transfer: dict[str, Destination] = {}
     hand_off: dict[str, str] = {}
+    mcp: tuple[ModelServer, ...] = ()
     # toolbox/config.py reads and checks it.
     tools: dict[str, Any] = {}
 
@@ -207,6 +222,7 @@ def _advice(kind: Any) -> str:
         return "write one of " + ", ".join(f'"{choice}"' for choice in choices)
     text = str(kind)
     for part, advice in (
+        ("ModelServer", "write name, url and only under [[mcp]]"),
         ("dict", "write a table of texts in quotes"),
         ("tuple", 'write a list of texts in quotes: ["...", "..."]'),
         ("bool", "write true or false"),
@@ -236,6 +252,15 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
             yield "base_url: needs api_key_env, or it would get the key of OPENAI_API_KEY; name the variable of its key"
     if agent.api_key_env and not _VARIABLE_OF_ENVIRONMENT.fullmatch(agent.api_key_env):
         yield "api_key_env: not the name of an environment variable; write the key into .env, and its name here"
+    for server in agent.mcp:
+        if not _LABEL.fullmatch(server.name):
+            yield f'mcp: "{server.name}" is not a name; write letters, digits, "-" and "_"'
+        if urlsplit(server.url).scheme not in ("http", "https") or not urlsplit(server.url).hostname:
+            yield f"mcp: the url of {server.name} is not a URL; write it as https://host/path"
+        if server.token_env and not _VARIABLE_OF_ENVIRONMENT.fullmatch(server.token_env):
+            yield f"mcp: token_env of {server.name} is not the name of an environment variable"
+    if len({server.name for server in agent.mcp}) < len(agent.mcp):
+        yield "mcp: a name stands there twice; give each server its own"
     try:
         zone(agent.timezone)
     except (KeyError, OSError, ValueError):

@@ -17,11 +17,11 @@ class Item:
     """One item. Only an item that the model speaks has `speech`; `sent_bytes` of it were sent as deltas."""
 
     id: str
-    type: Literal["message", "function_call", "function_call_output"]
+    type: Literal["message", "function_call", "function_call_output", "mcp_call"]
     role: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] = "completed"
     content: list[dict[str, Any]] = field(default_factory=list)
-    # name, call_id, arguments or output of a function item
+    # name, call_id, arguments or output of a function item; name, server_label, arguments and output of an mcp_call
     function: dict[str, str] = field(default_factory=dict)
     response_id: str | None = None
     phase: Literal["commentary", "final_answer"] | None = None

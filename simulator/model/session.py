@@ -328,10 +328,15 @@ class ModelSession:
         parts = []
         if behaviour.preamble:
             parts.append(Part(speech=voice.preamble(seed=self._random.getrandbits(32)), phase="commentary"))
-        declared = {tool.get("name") for tool in tools}
+        declared = {tool.get("name") for tool in tools} | {
+            f"{tool['server_label']}.{name}"
+            for tool in tools
+            if tool["type"] == "mcp"
+            for name in tool.get("allowed_tools") or ()
+        }
         last = self._conversation.last
         calls = [name for name in behaviour.tool_call.split() if name in declared]
-        if calls and not (last and last.type == "function_call_output"):
+        if calls and not (last and last.type in ("function_call_output", "mcp_call")):
             return [*parts, *(Part(call=(name, behaviour.tool_arguments)) for name in calls)]
         if behaviour.no_audio == "empty":
             return parts

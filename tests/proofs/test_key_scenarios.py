@@ -1,4 +1,4 @@
-"""The judge of the key scenarios: each entry is told once, in order, and answered."""
+"""The judge of the key scenarios, and a secret entry that outlives its worker."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from aibridge.core.keypad import in_words
-from proofs.key_scenarios import told_once
+from aibridge.agents import rules_of
+from aibridge.core.keypad import IN_WORDS, in_words
+from proofs.cell.cell import Cell, default_agent
+from proofs.cell.toolbox import VirtualTool
+from proofs.key_scenarios import press, told_once
+from shared.settings import Settings
+from simulator.carrier.caller import AfterAnswer, HangUp
+from simulator.model.behaviour import Behaviour
 
 
 def said(*entries: str, is_answered: bool = True) -> str:
@@ -30,3 +36,22 @@ def test_any_other_telling_is_a_fault(entries: tuple[str, ...]) -> None:
 
 def test_an_entry_without_an_answer_is_a_fault() -> None:
     assert "no answer" in said("1", "2", is_answered=False)
+
+
+@pytest.mark.parametrize("at_ms", [8_000, 8_700, 9_400])
+def test_a_secret_entry_reaches_its_tool_across_the_death_of_a_worker_and_the_model_never(at_ms: int) -> None:
+    agent = default_agent({"keypad": {"secret": True}})
+    uses_tool = Behaviour(responses=(Behaviour(tool_call="check"),))
+    cell = Cell(workers=2, agent=agent, rules=rules_of(agent, Settings(_env_file=None)), tools={"check": VirtualTool()})  # type: ignore[call-arg]  # pydantic's
+    script = (*press("4071#", AfterAnswer(ms=8_000), 300), HangUp(AfterAnswer(ms=22_000)))
+    phone = cell.call(script, (Behaviour(), uses_tool))
+    cell.run(300 + at_ms)
+    (holder,) = [worker for worker in cell.workers if worker.calls.by_number]
+    holder.kill(60_000)
+    cell.run_out()
+    assert set(cell.toolbox.digits.values()) == {"4071"}
+    sessions = cell.result(phone).sessions
+    assert [each["text"] for each in sessions[-1]["told"] if each["text"].startswith(IN_WORDS)] == [
+        in_words("4 secret keys")
+    ]
+    assert "4071" not in repr(sessions)

@@ -81,8 +81,9 @@ _UNLIKE: Final = 0.3
 _DOUBTS: Final = 6
 # What follows less than this is not compared: it would be chance.
 _LEAST_USUAL: Final = 0.25
-# What a room adds to the level of a frame from the frames before it.
-_TAIL: Final = (1.0, 1.0, 0.7, 0.5, 0.35)
+# What the frames that the ear heard add to the level of an echo: from the one after the learned delay, because the
+# first sound may be a little earlier than the likeliest, to what a room adds later.
+_TAIL: Final = (0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
 # Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
@@ -233,7 +234,7 @@ class EchoGuard:
 
     def _heard_before(self, lag: int) -> float:
         """The level that the ear heard `lag` samples before this frame, with the tail of a room."""
-        newest = len(self._levels) - 1 - lag // FRAME_BYTES
+        newest = min(len(self._levels) - 1, len(self._levels) - lag // FRAME_BYTES)
         return max((self._levels[newest - at] * weight for at, weight in enumerate(_TAIL) if newest >= at), default=0.0)
 
     def _compare(self) -> Echo:

@@ -122,10 +122,6 @@ class NearEar:
             self._frame(audio[at : at + FRAME_BYTES], begin_ns + at * BYTE_NS, is_ai_audible, events)
         return events
 
-    def is_speaking(self) -> bool:
-        """Whether speech of the caller began and has not ended."""
-        return self._onset_ns != 0
-
     def sound(self, now_ns: int) -> Sound:
         """What the caller's last second was: asked when the model reports that the caller speaks."""
         since_ns = now_ns - _LATELY_NS

@@ -59,6 +59,7 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
             return _told(command)
         case port.TellCall(number, name, arguments):
             told = _told_id(number)
+            name = name.replace(".", "_")  # of a tool that ran at the model's server: a function's name has no dot
             return {
                 "type": "conversation.item.create",
                 "item": {"type": "function_call", "id": told, "call_id": told, "name": name, "arguments": arguments},

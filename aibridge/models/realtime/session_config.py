@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,26 @@ def function(name: str, description: str, parameters: dict[str, Any]) -> dict[st
     """A tool as the session has it. `parameters` is a JSON schema."""
     schema = parameters or {"type": "object", "properties": {}}
     return {"type": "function", "name": name, "description": description, "parameters": schema}
+
+
+def model_servers(agent: Agent, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The MCP servers whose tools run at the model's server. `keys`: the values of the variables that agents name."""
+    servers = []
+    for each in agent.mcp:
+        server: dict[str, Any] = {
+            "type": "mcp",
+            "server_label": each.name,
+            "server_url": each.url,
+            "allowed_tools": list(each.only),
+            # The agent's file lists what may be called, and nobody could be asked during a call.
+            "require_approval": "never",
+        }
+        if each.description:
+            server["server_description"] = each.description
+        if each.token_env:
+            server["authorization"] = keys.get(each.token_env, "")
+        servers.append(server)
+    return servers
 
 
 def session_config(

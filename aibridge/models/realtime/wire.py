@@ -8,7 +8,7 @@ openai.types.realtime of openai 3.54.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
@@ -36,6 +36,10 @@ class Item(msgspec.Struct):
     name: str = ""
     call_id: str = ""
     arguments: str = ""
+    # Of a tool that ran at an MCP server.
+    server_label: str = ""
+    output: str | None = None
+    error: Any = None
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
@@ -144,6 +148,14 @@ class OutputItemDone(msgspec.Struct, tag="response.output_item.done"):
     item: Item
 
 
+class McpArgumentsDone(msgspec.Struct, tag="response.mcp_call_arguments.done"):
+    """The model calls a tool of an MCP server. Its name came with the item."""
+
+    response_id: str
+    item_id: str
+    arguments: str = ""
+
+
 class AudioDelta(msgspec.Struct, tag="response.output_audio.delta"):
     """`delta` is already mu-law (msgspec decodes the base64)."""
 
@@ -191,6 +203,7 @@ ServerEvent = (
     | ResponseDone
     | OutputItemAdded
     | OutputItemDone
+    | McpArgumentsDone
     | AudioDelta
     | AudioDone
     | TranscriptDelta

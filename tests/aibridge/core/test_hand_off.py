@@ -7,7 +7,7 @@ import json
 from aibridge.core import built_in
 from aibridge.core.agent import Agent
 from aibridge.core.built_in import BuiltIn
-from aibridge.core.commands import DialModel, ForgoSession, UseSession
+from aibridge.core.commands import DialModel, EndCall, ForgoSession, UseSession
 from aibridge.core.hand_off import DEADLINE_NS, NOTE, HandOff, Part
 from aibridge.core.rules import Rules, Script
 from aibridge.core.silence import Patience
@@ -124,6 +124,26 @@ def test_a_session_that_is_not_ready_in_time_is_forgone() -> None:
     assert "took too long" in on.all(AnswerTool)[-1].output
     on.ready()
     assert len(on.all(UseSession)) == 1
+
+
+def test_a_caller_who_waits_for_the_other_agent_in_silence_hears_why() -> None:
+    on = Bench(built_in=BuiltIn(colleagues=("office",), filler_after_ns=3_000 * MS))
+    hands_off(on)
+    on.wait(2_000)
+    on.heard()
+    on.wait(1_100)
+    assert [each.purpose for each in on.all(Ask)] == ["filler"]
+
+
+def test_an_agent_that_does_not_come_keeps_no_call_from_its_end() -> None:
+    on = bench()
+    hands_off(on)
+    on.began(2)
+    on.calls("end_call", 2, tool_call=2)
+    on.ended(2)
+    on.wait(2_000)
+    on.heard()
+    assert len(on.all(EndCall)) == 1
 
 
 def test_a_lost_session_does_not_lose_the_hand_off() -> None:

@@ -179,6 +179,15 @@ def test_secret_keys_go_to_tools_alone() -> None:
     assert "4071" not in repr((own.done, own.talk.history))
 
 
+def test_an_entry_that_began_as_secret_stays_so_with_an_agent_who_asks_for_none() -> None:
+    own = bench(secret=True)
+    press(own, "40")
+    own.talk.keypad.rules = KeypadRules()
+    press(own, "71#")
+    press(own, "5#")
+    assert told(own) == ["4 secret keys", "5"]
+
+
 def test_pressing_keys_is_not_silence() -> None:
     own = bench(patience=Patience(silence_ns=3_000 * MS, nudges=0))
     press(own, "1234", 1_500)

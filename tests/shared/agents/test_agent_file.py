@@ -45,6 +45,13 @@ GOOD = 'instructions = "x"\n'
         (GOOD + '[transfer.desk]\nto = "+15550123"\ntimeout = 9', "transfer.desk.timeout: there is no such key; did"),
         (GOOD + '[transfer."a b"]\nto = "+15550123"', 'transfer: "a b" is not a name; write letters'),
         (GOOD + 'transfer = "+15550123"', "transfer: Expected `object`, got `str`; write"),
+        (GOOD + '[[mcp]]\nname = "a"\nurl = "https://h/"', "mcp: Object missing required field `only`"),
+        (GOOD + '[[mcp]]\nname = "a b"\nurl = "https://h/"\nonly = ["x"]', 'mcp: "a b" is not a name; write letters'),
+        (GOOD + '[[mcp]]\nname = "a"\nurl = "h"\nonly = ["x"]', "mcp: the url of a is not a URL; write it as"),
+        (
+            GOOD + 2 * '[[mcp]]\nname = "a"\nurl = "https://h/"\nonly = ["x"]\n',
+            "mcp: a name stands there twice; give each",
+        ),
         (GOOD + '[hand_off]\n"a b" = ""', 'hand_off: "a b" is not the name of an agent; write'),
         (
             GOOD + 'voicemail = "end"\ntranscription_model = ""',

@@ -10,7 +10,7 @@ from functools import cache
 from aibridge.core.near_ear.detection import Detectors, Sensitivity
 from aibridge.core.near_ear.events import NearEarEvent
 from aibridge.core.near_ear.near_ear import NearEar
-from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS, MULAW_TO_LINEAR, SILENCE, linear_to_mulaw
+from shared.audio import BYTE_NS, FRAME_BYTES, MULAW_TO_LINEAR, SILENCE, linear_to_mulaw
 from simulator.voice import clips
 
 MS = 1_000_000
@@ -95,6 +95,3 @@ class Line:
             found = self.ear.hear(part, self.now_ns, is_ai_audible=audible)
             events += [((self.now_ns - BEGAN_NS) // MS, event) for event in found]
         return events
-
-
-FRAME_MS = FRAME_NS // MS

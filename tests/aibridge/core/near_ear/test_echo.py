@@ -37,6 +37,16 @@ def test_delay_and_loss_of_an_echo_are_learned(delay_ms: int, loss_db: float, in
     assert Echo.NO not in verdicts[60:]
 
 
+def test_an_echo_whose_first_sound_is_not_its_strongest_is_echo_from_its_first_sound() -> None:
+    guard, ai = EchoGuard(), ai_speech(12_000)
+    early, strong = (bytes([0xFF]) * (8 * delay_ms) + ai for delay_ms in (50, 81))
+
+    verdicts = judged(guard, mixed(early[: len(ai)], strong[: len(ai)], gains=(0.15, 0.25)), ai)
+
+    assert guard.known is Known.LEARNED
+    assert Echo.NO not in verdicts[60:]
+
+
 def test_a_line_that_returns_nothing_has_no_echo() -> None:
     guard, ai = EchoGuard(), ai_speech(3_000)
 
