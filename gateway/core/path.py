@@ -31,6 +31,9 @@ DELAYED_NS: Final = 30 * _MS
 WATCH_NS: Final = 30_000 * _MS
 # Pings that wait for an answer. A peer that answers none costs no more than that.
 PENDING_MAX: Final = 64
+# Answers that are late for longer than this, all of them, show a path that has become longer (see LONGER_AFTER_NS in
+# txpacer/core/far_ear.py): the least of them is its least from now on.
+LONGER_NS: Final = 10_000 * _MS
 # A ping that waits for longer than this when the call ends was not answered.
 UNANSWERED_NS: Final = 1_000 * _MS
 # A fact holds this many samples at most, and none that is older than this: what a lost gateway takes along.
@@ -42,7 +45,16 @@ SECOND_NS: Final = 1_000 * _MS
 class PathProbe:
     """`next_ns` is when the next ping may follow a frame. Times are ns, monotonic."""
 
-    __slots__ = ("_is_exact", "_least_ns", "_metrics", "_pending", "_watch_until_ns", "next_ns")
+    __slots__ = (
+        "_is_exact",
+        "_late_since_ns",
+        "_least_late_ns",
+        "_least_ns",
+        "_metrics",
+        "_pending",
+        "_watch_until_ns",
+        "next_ns",
+    )
 
     def __init__(self, metrics: Metrics, *, exact: bool = False) -> None:
         """`exact`: interruptions send `clear`."""
@@ -50,6 +62,8 @@ class PathProbe:
         self.next_ns = 0
         self._pending: deque[int] = deque(maxlen=PENDING_MAX)
         self._least_ns: int | None = None
+        # Since when all answers are delayed (0: the last one was not), and the least of them.
+        self._late_since_ns = self._least_late_ns = 0
         self._watch_until_ns = 0
         self._is_exact = exact
 
@@ -78,8 +92,19 @@ class PathProbe:
         if self._least_ns is None or delay_ns < self._least_ns:
             self._least_ns = delay_ns
         if delay_ns - self._least_ns > DELAYED_NS:
-            self.watch(now_ns)
+            self._delayed(delay_ns, now_ns)
+        else:
+            self._late_since_ns = 0
         return delay_ns
+
+    def _delayed(self, delay_ns: int, now_ns: int) -> None:
+        if not self._late_since_ns:
+            self._late_since_ns, self._least_late_ns = now_ns, delay_ns
+        self._least_late_ns = min(self._least_late_ns, delay_ns)
+        if now_ns - self._late_since_ns >= LONGER_NS:
+            self._least_ns, self._late_since_ns = self._least_late_ns, 0
+        else:
+            self.watch(now_ns)
 
     def watch(self, now_ns: int) -> None:
         """The path shows delays: ping more often for a while."""

@@ -44,8 +44,8 @@ class EarRecord:
     # The payloads, end to end.
     audio: bytes
     clears: tuple[Clear, ...]
-    # How many bytes had come before each mark, that is, at the end of an utterance.
-    mark_bytes: array[int]
+    # Each mark: how many bytes had come before it, and its name.
+    marks: tuple[tuple[int, str], ...]
     # Bytes refused because ten minutes were buffered already, and how many messages they came in.
     discarded_bytes: int
     discarded_messages: int
@@ -67,7 +67,7 @@ class Ear:
     _play_end_ns: int = 0
     # Marks that wait for the audio before them: (when it will have been played, name).
     _marks: deque[tuple[int, str]] = field(default_factory=deque)
-    _mark_bytes: array[int] = field(default_factory=lambda: array("q"))
+    _marks_seen: list[tuple[int, str]] = field(default_factory=list)
 
     def media(self, audio: bytes, now_ns: int) -> bool:
         """Append audio of any length; False when it was discarded (31931)."""
@@ -88,7 +88,7 @@ class Ear:
     def mark(self, name: str, now_ns: int) -> None:
         """A mark after the audio so far; `advance` returns it when that audio has been played."""
         self._marks.append((max(self._play_end_ns, now_ns), name))
-        self._mark_bytes.append(len(self._audio))
+        self._marks_seen.append((len(self._audio), name))
 
     def advance(self, now_ns: int) -> list[str]:
         """The marks whose audio has been played by now, in order."""
@@ -145,7 +145,7 @@ class Ear:
             heard_bytes=self._heard_bytes[:],
             audio=bytes(self._audio),
             clears=tuple(self._clears),
-            mark_bytes=self._mark_bytes[:],
+            marks=tuple(self._marks_seen),
             discarded_bytes=self._discarded_bytes,
             discarded_messages=self._discarded_messages,
         )

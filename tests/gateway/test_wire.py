@@ -27,9 +27,8 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
     async def scenario(cell):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, FRAME + FRAME[::-1], 3))
-            for audio in (FRAME, FRAME[::-1]):
-                payload = base64.b64encode(audio).decode()
-                assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
+            payload = base64.b64encode(FRAME + FRAME[::-1]).decode()
+            assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
             assert await received(socket) == {"event": "mark", "streamSid": "MZ1", "mark": {"name": "0.3.2"}}
             assert (await cell.ack()).late == ()
             assert (await cell.bridge.next(FirstFrameSent)).call == started.call
@@ -65,7 +64,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
             late = await cell.ack()
             assert (late.late, late.stuck) == (((started.call, 1),), False)
             assert late.wire_ns > on_time.wire_ns
-            assert len([await received(socket) for _ in range(3)]) == 3
+            assert len([await received(socket) for _ in range(2)]) == 2
         metrics = cell.gateway.metrics
         assert metrics.frames_unknown_call.value == 1
         assert metrics.wire_gap.count == 1
