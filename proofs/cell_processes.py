@@ -51,10 +51,10 @@ class Process:
 def excess(held: Counter[str], idle: Counter[str], *, children: int = 0) -> Counter[str]:
     """The descriptors of a process beyond those that its kind held when it was idle.
 
-    A database's file may be open as often as connections were open at once: see SQLITE_CONNECTIONS_MAX. A process may
+    A database's files may be open as often as connections were open at once: see SQLITE_CONNECTIONS_MAX. A process may
     have started `children` since, and have a socket and a pipe for each.
     """
-    databases = (kind for kind in held if kind.endswith("/calls.db"))
+    databases = (kind for kind in held if kind.endswith(("/calls.db", "/calls.db-wal", "/calls.db-shm")))
     own = idle + Counter(dict.fromkeys(("socket:[N]", "pipe:[N]"), children))
     return held - (own | Counter(dict.fromkeys(databases, SQLITE_CONNECTIONS_MAX)))
 

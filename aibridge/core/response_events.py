@@ -150,6 +150,8 @@ class ResponseEvents(SessionEvents):
         elif purpose == "greeting":
             self.greeting.step(OpeningEvent.OTHER_BEGAN if is_crossed else OpeningEvent.FAILED)
         if is_crossed:
+            if self.responses.active is None:
+                self.response_over(now_ns)  # the one in the way may have ended before this
             self.asking.not_before(now_ns + ANSWER_NS)
             return commands
         return commands + self._retry(purpose, now_ns)

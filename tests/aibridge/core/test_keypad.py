@@ -125,6 +125,15 @@ def test_an_entry_that_the_model_has_before_its_own_response_is_answered_by_that
     assert asked(own) == []
 
 
+def test_an_entry_during_a_request_that_the_model_refuses_as_busy_is_answered_though_no_response_shows() -> None:
+    own = bench()
+    press(own, "1#")
+    assert asked(own) == ["answer"]
+    press(own, "2#")
+    own.fault("busy", own.all(Ask)[0].request)
+    assert asked(own) == ["answer", "answer"]
+
+
 def test_a_key_interrupts_once_and_the_model_learns_what_was_heard() -> None:
     own = bench(interrupts=True)
     own.speaks()
