@@ -25,8 +25,8 @@ LATE_NS: Final = 20_000_000
 # no longer than the lead (120 ms). Late frames are reported at once.
 ACK_S: Final = 0.02
 # On a path that may lose a TCP segment, a burst of up to this many frames, the longest lead, leaves as one message: the
-# beginning of an answer, or a debt. If one of its segments is lost, the answer begins late; as several messages it would
-# begin in time, and have a gap after the first segment.
+# beginning of an answer, or a debt. If one of its segments is lost, the answer begins late; as several messages it
+# would begin in time, and have a gap after the first segment.
 BURST_FRAMES: Final = 50
 # A socket that accepts no data is examined this often. Less than a frame: txpacer counts a frame as heard one frame
 # after its deadline, unless the gateway reports that it has not left.
