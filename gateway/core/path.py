@@ -34,6 +34,8 @@ PENDING_MAX: Final = 64
 # Answers that are late for longer than this, all of them, show a path that has become longer (see LONGER_AFTER_NS in
 # txpacer/core/far_ear.py): the least of them is its least from now on.
 LONGER_NS: Final = 10_000 * _MS
+# No segment is lost on a path with a shorter round trip: it stays inside a machine or a rack.
+FAR_NS: Final = 5 * _MS
 # A ping that waits for longer than this when the call ends was not answered.
 UNANSWERED_NS: Final = 1_000 * _MS
 # A fact holds this many samples at most, and none that is older than this: what a lost gateway takes along.
@@ -66,6 +68,11 @@ class PathProbe:
         self._late_since_ns = self._least_late_ns = 0
         self._watch_until_ns = 0
         self._is_exact = exact
+
+    @property
+    def is_far(self) -> bool:
+        """The path may lose a segment. False as long as nothing is known of it."""
+        return self._least_ns is not None and self._least_ns >= FAR_NS
 
     def ping(self, now_ns: int) -> bytes:
         """The payload of a ping that is sent now."""

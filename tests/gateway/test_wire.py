@@ -9,6 +9,7 @@ from time import monotonic_ns
 import pytest
 from websockets.frames import Frame, Opcode
 
+from gateway.core.path import FAR_NS
 from shared.messages import (
     CLEAR,
     CallEnded,
@@ -27,8 +28,9 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
     async def scenario(cell):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, FRAME + FRAME[::-1], 3))
-            payload = base64.b64encode(FRAME + FRAME[::-1]).decode()
-            assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
+            for audio in (FRAME, FRAME[::-1]):
+                payload = base64.b64encode(audio).decode()
+                assert await received(socket) == {"event": "media", "streamSid": "MZ1", "media": {"payload": payload}}
             assert await received(socket) == {"event": "mark", "streamSid": "MZ1", "mark": {"name": "0.3.2"}}
             assert (await cell.ack()).late == ()
             assert (await cell.bridge.next(FirstFrameSent)).call == started.call
@@ -40,6 +42,19 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
             assert (heard.call, heard.generation, heard.utterance) == (started.call, 0, 3)
         assert cell.gateway.metrics.frames_sent.value == 3
         assert cell.gateway.metrics.frame_lateness.count == 3
+
+    run(scenario)
+
+
+def test_on_a_path_that_may_lose_segments_a_burst_is_one_message(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            path = cell.gateway.calls.by_number[started.call].path
+            path.answered(path.ping(monotonic_ns() - FAR_NS), monotonic_ns())
+            assert path.is_far
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME + FRAME[::-1], 0), (started.call, 2, FRAME, 0))
+            for audio in (FRAME + FRAME[::-1], FRAME):
+                assert base64.b64decode((await received(socket))["media"]["payload"]) == audio
 
     run(scenario)
 
@@ -64,7 +79,7 @@ def test_frames_that_arrive_late_are_named_in_the_acknowledgement(run):
             late = await cell.ack()
             assert (late.late, late.stuck) == (((started.call, 1),), False)
             assert late.wire_ns > on_time.wire_ns
-            assert len([await received(socket) for _ in range(2)]) == 2
+            assert len([await received(socket) for _ in range(3)]) == 3
         metrics = cell.gateway.metrics
         assert metrics.frames_unknown_call.value == 1
         assert metrics.wire_gap.count == 1
