@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     barge_in_early_ms: int = Field(default=600, ge=100, le=2_000)
     barge_in_short_ms: int = Field(default=0, ge=0, le=1_000)
     barge_in_threshold: float = Field(default=0.5, gt=0, lt=1)
-    echo_guard: Literal["on", "off"] = "on"
+    echo_guard: Literal["on", "off"] = "off"
 
     model_reconnect_seconds: int = Field(default=10, ge=1, le=120)
     model_session_minutes: float = Field(default=55.0, gt=0, le=59)
