@@ -36,6 +36,7 @@ def rehearse(
     return done.returncode, found
 
 
+@pytest.mark.slow
 def test_a_rehearsal_leaves_a_table_junit_a_recording_and_a_timeline(tmp_path: Path) -> None:
     status, found = rehearse(RESTAURANT, tmp_path, "greeting")
     assert (status, found) == (0, {"greeting": ""})

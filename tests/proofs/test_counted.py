@@ -58,6 +58,16 @@ def test_an_unknown_outcome_needs_an_act_near_the_call(outcome: str, times: int)
     assert (doubt.at_ns, doubt.until_ns) == (CALLED_NS, CALLED_NS + ANSWERED_NS)
 
 
+def test_a_session_that_was_given_up_may_be_told_of_a_timeout_near_an_act_and_of_nothing_else() -> None:
+    """A worker that was stopped goes on with its session, which its successor has replaced."""
+    late = '{"error":"it took too long"}'
+    (doubt,) = found(session(late, closed_ns=ENDED_NS), session("counted one", told=True), times=1)
+    assert isinstance(doubt, Doubt)
+    (problem,) = found(session("counted two", closed_ns=ENDED_NS), session("counted one", told=True), times=1)
+    assert problem == "one was answered in 2 ways"
+    assert "one is said to be done" in str(found(session(late), session("counted one", told=True), times=0)[-1])
+
+
 def test_a_call_that_an_interruption_stopped_needs_no_act() -> None:
     assert found(session('{"error": "the caller interrupted; it was not done"}'), times=0) == []
 
