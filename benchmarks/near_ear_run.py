@@ -38,7 +38,7 @@ def run(
     echo: Samples | None = None,
     seed: int = 1,
 ) -> Heard:
-    """Play `caller` against `ai`, which begins anew at its end. A pause silences the ear after the lead."""
+    """Play `caller` against `ai`, which is repeated as long as needed. The ear of a paused line plays the lead out."""
     rng = np.random.default_rng(seed)
     n_frames = caller.size // FRAME_BYTES
     caller = caller + rng.standard_normal(caller.size) * 10 ** (LINE_DBFS / 20)

@@ -134,7 +134,7 @@ class Turn(Base):
     call_sid: Mapped[str] = _of_call(primary_key=True)
     item_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int]
-    # "caller", "ai" or "tool"
+    # As in shared/facts.py:Turn.
     role: Mapped[str]
     began_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

@@ -154,7 +154,7 @@ def _losses() -> Iterator[Scenario]:
     """Whatever is lost in the pause, the line does not stay paused."""
     script: tuple[Step, ...] = (_say(900, AfterAnswer(ms=_IN_ANSWER_MS)), HangUp(AfterAnswer(ms=16_000)))
     long_greeting = Behaviour(answer_ms=12_000, detection_ms=NEVER_MS)
-    gap = Expected("gap", count=(0, 3), amount=(5, 1_100))
+    gap = Expected("gap", count=(0, 2), amount=(5, 800))
     for name, happens, damage in (
         ("the model's session", lambda cell: cell.model.drop("CA1"), ()),
         ("the worker", lambda cell: cell.workers[0].kill(RESTART_MS), ()),
@@ -174,7 +174,7 @@ def _losses() -> Iterator[Scenario]:
 
 
 # What the ear may have missed is repeated.
-_TWICE: Final = Expected("damage", "twice", count=(0, 1), amount=(1, 1_600))
+_TWICE: Final = Expected("damage", "twice", count=(0, 1), amount=(1, 900))
 
 
 def _lose_socket(cell: Cell) -> None:
@@ -193,8 +193,8 @@ def _echoes() -> Iterator[Scenario]:
         phone = Speakerphone(delay_ms=delay_ms, loss_db=12)
         # The judge hears the model report speech, and the AI go on.
         ignored = (
-            Expected("leftover", count=(1, 9), amount=(0, 60_000)),
-            Expected("unanswered", count=(0, 1), amount=(1, 9)),
+            Expected("leftover", count=(1, 4), amount=(2_000, 9_000)),
+            Expected("unanswered", count=(0, 1)),
         )
         yield Scenario(
             f"echo: {delay_ms} ms, ignored",

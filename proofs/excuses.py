@@ -83,8 +83,6 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         ("kill", "txpacer"): Cost(600),
         **_FROZEN,
         ("slow", "media"): _STANDSTILL,
-        # The caller's first sound paused the line, and nobody reported or denied the speech in time.
-        **dict.fromkeys((("kill", "aibridge"), ("lose", "model"), ("slow", "model")), Cost(PAUSE_MS)),
     },
     # Speech that is heard after its interruption, beyond the lead.
     "leftover": {
@@ -129,6 +127,14 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
 }
 
 
+# With early pauses: the caller's first sound paused the line, and nobody reported or denied the speech in time.
+_PAUSED: Final = dict.fromkeys((("kill", "aibridge"), ("lose", "model"), ("slow", "model")), Cost(PAUSE_MS))
+EARLY_EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
+    **EXCUSES,
+    "gap": {**EXCUSES["gap"], **_PAUSED},
+}
+
+
 @dataclass
 class Ledger:
     """All damage of a run, and how much of it each act explains."""
@@ -150,16 +156,17 @@ class Ledger:
 
 
 class Account:
-    """One call: the acts that hit it, and what each of them may still excuse."""
+    """One call: the acts that hit it, and what each of them may still excuse. `early`: its agent pauses early."""
 
-    def __init__(self, deeds: Sequence[Deed], ledger: Ledger) -> None:
+    def __init__(self, deeds: Sequence[Deed], ledger: Ledger, *, early: bool = False) -> None:
         self.deeds = deeds
+        self._excuses = EARLY_EXCUSES if early else EXCUSES
         self._ledger = ledger
         self._left: dict[tuple[int, Damage], float] = {}
 
     def near(self, damage: Damage, from_ns: int, to_ns: int) -> list[Deed]:
         """The acts that may explain this damage at this time."""
-        costs = EXCUSES.get(damage, {})
+        costs = self._excuses.get(damage, {})
         return [
             deed
             for deed in self.deeds
@@ -186,7 +193,7 @@ class Account:
             if only not in (None, (deed.act.kind, deed.act.target)):
                 continue
             key = (id(deed), damage)
-            cost = EXCUSES[damage][deed.act.kind, deed.act.target].of(deed.act)
+            cost = self._excuses[damage][deed.act.kind, deed.act.target].of(deed.act)
             left = self._left.setdefault(key, cost)
             share = min(amount, left if most is None else min(left, most))
             if share > 0:

@@ -69,17 +69,19 @@ def check_run(
     deeds: Sequence[Deed],
     left: Sequence[str],
     effects: Mapping[str, int],
+    *,
+    early: bool = False,
 ) -> list[str]:
     """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses.
 
-    `effects`: how often each call of the counting tool was carried out.
+    `effects`: how often each call of the counting tool was carried out. `early`: the near ear pauses the AI.
     """
     problems = list(left)
     ledger = Ledger()
     calls = refused = losses = interruptions = answers = tools = 0
     speech_ms = 0.0
     for call, sessions in run:
-        found, verdict = problems_of(call, sessions, deeds, ledger, effects)
+        found, verdict = problems_of(call, sessions, deeds, ledger, effects, early=early)
         problems += [f"{call.call_sid}: {problem}" for problem in found]
         calls += 1
         refused += is_refused(call, verdict)
@@ -111,6 +113,8 @@ def problems_of(
     deeds: Iterable[Deed],
     ledger: Ledger | None = None,
     effects: Mapping[str, int] | None = None,
+    *,
+    early: bool = False,
 ) -> tuple[list[str], Verdict]:
     """The problems of one call that no act on it explains; and the verdict."""
     done = [deed for deed in deeds if not deed.failure]
@@ -122,7 +126,7 @@ def problems_of(
         if any(deed.act.target in _REFUSES and deed.began_ns <= at_ns <= deed.ended_ns + REFUSED_NS for deed in done):
             return [], verdict
         return ["it got the fallback, and nothing had been broken"], verdict
-    account = Account(own, ledger or Ledger())
+    account = Account(own, ledger or Ledger(), early=early)
     found = list(_Call(call, sessions, verdict, account).problems())
     return [*found, *_of_tools(call, sessions, account, effects or {})], verdict
 

@@ -44,7 +44,7 @@ class CallerEvents(ResponseEvents):
     def _on_first_sound(self, now_ns: int) -> list[Command]:
         """The near ear hears the caller begin to speak."""
         if self.floor.state is Floor.ECHOING:
-            # Through the echo, of which the model has reported the beginning: it will not report another one.
+            # The caller speaks through an echo that the model has reported. It will not report a second beginning.
             commands = self._on_turn(self._echo_turn, now_ns, self._spoken_over(now_ns))
             return commands + self.step_near(NearEvent.BEGINS_ALONE, now_ns)
         pauses = self.rules.early_ns and self.rules.barge_in != "drain" and self.playout.is_audible()

@@ -12,7 +12,7 @@ A statechart of parallel regions, each moved by a table of its own:
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
-    hand-off  whether another agent takes over           hand_off.py
+    hand-off  whether another agent takes over             hand_off.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
     tones     the keys that the model sends                 tones.py, tone_events.py

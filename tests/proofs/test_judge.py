@@ -160,6 +160,22 @@ def test_an_interruption_long_after_a_cut_does_not_excuse_it() -> None:
     assert len(line.verdict().cuts) == 1
 
 
+def test_a_key_that_interrupts_explains_the_silence_after_it_and_no_other_cut() -> None:
+    for keys_ms, keys_interrupt, cuts in (
+        ((3_000,), True, 0),
+        ((3_000,), False, 1),
+        ((), True, 1),
+        ((9_000,), True, 1),
+    ):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        answer = line.item(6000, created_ms=1900)
+        line.pace(answer[: 1_120 * 8], 2000)
+        line.hold(2, 1_120)
+        verdict = line.verdict(keys_ms=keys_ms, keys_interrupt=keys_interrupt)
+        assert len(verdict.cuts) == cuts
+
+
 def test_speech_that_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
     def call() -> tuple[Line, bytes]:
         line = Line()

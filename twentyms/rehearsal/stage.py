@@ -35,12 +35,15 @@ from .judgement import Rehearsed, judged
 from .scenario import Scenario, script
 from .voice import Voices
 
-# Settings that lead to somebody else, or that Stack sets.
+# Settings that lead to somebody else.
 LEFT_OUT: Final = (
-    *("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_SHARED_KEY", "TWILIO_API_URL", "ALLOW_UNSIGNED", "PHONE_PAGE"),
-    *("WEBHOOK_URL", "WEBHOOK_SECRET", "DATABASE_URL", "DATA_DIR", "RUN_DIR", "RECORDING", "BUS_URL", "BUS_SECRET_KEY"),
-    *("PUBLIC_URL", "GATEWAY_HOST", "GATEWAY_PORT", "METRICS_HOST", "METRICS_PORT", "FALLBACK_DIAL"),
+    *("TWILIO_ACCOUNT_SID", "TWILIO_SHARED_KEY", "TWILIO_API_URL", "ALLOW_UNSIGNED", "PHONE_PAGE", "FALLBACK_DIAL"),
+    *("WEBHOOK_URL", "WEBHOOK_SECRET", "DATABASE_URL", "RECORDING", "BUS_URL", "BUS_SECRET_KEY", "METRICS_HOST"),
 )
+# Those that Stack sets.
+STACKS: Final = (
+    "TWILIO_AUTH_TOKEN", "PUBLIC_URL", "GATEWAY_HOST", "GATEWAY_PORT", "METRICS_PORT", "RUN_DIR", "DATA_DIR"
+)  # fmt: skip
 DEFAULT_NUMBER: Final = "+15005550001"
 # callbook writes a record within this of the end of its call.
 RECORD_S: Final = 10.0
@@ -59,9 +62,8 @@ class Stage:
         *,
         simulated: bool,
         network: PathBehaviour | None = None,
-        model: Sequence[str] = (),
     ) -> None:
-        """`directory` holds the user's `.env`, `out` gets records and log. `model`: arguments of the simulated model.
+        """`directory` holds the user's `.env`, `out` gets records and log.
 
         Raises ConfigError for agents that cannot be read.
         """
@@ -69,9 +71,9 @@ class Stage:
         self._network = network
         self._data = out / "data"
         self._home = Path(tempfile.mkdtemp(prefix="twentyms-rehearsal-"))
-        kept = {name: value for name, value in dotenv_values(directory / ".env").items() if name not in LEFT_OUT}
-        for name, value in kept.items():
-            set_key(self._home / ".env", name, value or "")
+        for name, value in dotenv_values(directory / ".env").items():
+            if name not in (*LEFT_OUT, *STACKS):
+                set_key(self._home / ".env", name, value or "")
         env = dict.fromkeys(LEFT_OUT, "") | {"DATA_DIR": str(self._data.absolute()), "GATEWAYS": "1"}
         for name, path in (("AGENT_FILE", settings.agent_file), ("AGENTS_DIR", settings.agents_dir)):
             env[name] = str(path or "")
@@ -79,10 +81,7 @@ class Stage:
             env["OPENAI_API_KEY"] = settings.openai_api_key
             env["OPENAI_BASE_URL"] = settings.openai_base_url
             env["OPENAI_REALTIME_MODEL"] = settings.openai_realtime_model
-        # What Stack sets itself stays as it sets it.
-        ours = ("GATEWAY_HOST", "GATEWAY_PORT", "METRICS_PORT", "PUBLIC_URL", "RUN_DIR", "TWILIO_AUTH_TOKEN")
-        env = {name: value for name, value in env.items() if name not in ours}
-        embedded = ("--embedded", settings.simulated_model, *model)
+        embedded = ("--embedded", settings.simulated_model)
         self.log = out / "processes.log"
         self._stack = Stack(env=env, model=embedded, directory=self._home, log=self.log)
         self._records = settings.model_copy(update={"data_dir": self._data, "database_url": ""})

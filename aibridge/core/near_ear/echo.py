@@ -37,7 +37,7 @@ class Known(Enum):
     LEARNED = auto()
 
 
-# Delays that are learned: 700 ms, of which the network has 300.
+# The longest delay that is learned: 400 ms of a speakerphone and 300 ms of the network.
 LAGS: Final = 5_600
 # Every second lag is tried: signs seldom change from one sample to the next.
 _STEP: Final = 2

@@ -2,10 +2,10 @@
 
 While the AI is audible, each 20 ms frame of the caller passes these questions, cheapest first; a "no" ends them:
 
-    is it louder than the line's noise?                          levels.py      2 us
-    is it something else than the AI's own voice, come back?     echo.py        only where there is echo
-    does the gate take it for speech?                            detection.py   4 us
-    does the detector take the last 128 ms for speech?           detection.py   0.4 ms, rarer while the answer is no
+    is it louder than the line's noise?                          levels.py
+    is it something else than the AI's own voice, come back?     echo.py, only where there is echo
+    does the gate take it for speech?                            detection.py
+    does the detector take the last 128 ms for speech?           detection.py, seldom while the answer is no
 
 Speech is two frames that pass, or one that is certain.
 """
