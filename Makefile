@@ -32,8 +32,9 @@ test: install  ## the tests: three at a time, and then, alone, those that run in
 	$(BIN)/pytest -m "not slow and not live" -n 3 --dist loadfile
 	$(BIN)/pytest -m "not slow and live"
 
-prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls
+prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls, new random examples
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest tests/txpacer/core tests/aibridge/core tests/gateway/core -m "not slow" -n 3 --hypothesis-profile=default
 
 lint: install types
 	$(BIN)/ruff check .

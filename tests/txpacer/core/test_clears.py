@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shared.liveness import CLEAR_ECHO_S
 from shared.messages import PlayoutFinished, PlayoutStarted, Withdrawn
 from simulator.network.path import PathBehaviour
 
@@ -273,6 +274,7 @@ def test_new_speech_begins_while_the_answer_is_awaited():
     st.sampled_from(list(ECHOES)),
 )
 @example([("say", 700), ("pause", 0), ("clear", 0), ("say", 100)], "punctual")
+@example([("say", 1), ("clear", 0)], "missing")
 def test_in_any_order_every_withdrawal_is_answered_in_turn(script, echoes):
     cell = talking(PathBehaviour(delay_ms=60, jitter_ms=10), echoes)
     number, asked = 2, []
@@ -288,5 +290,5 @@ def test_in_any_order_every_withdrawal_is_answered_in_turn(script, echoes):
         elif what == "resume":
             cell.pacer.resume(CALL, cell.now_ns)
         cell.run(amount)
-    cell.run(1_200)
+    cell.run(round(1_000 * CLEAR_ECHO_S) + 500)
     assert [answer.through for answer in cell.answers()] == asked
