@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
+
 import asyncio
 import logging
 import os
@@ -14,7 +20,7 @@ from typing import Any, Final
 import uvloop
 import zmq
 
-from shared import pages, process, settings
+from shared import pages, settings
 from shared.agents.reload import Reload
 from shared.isolation import CollectorPauses
 from shared.settings import Settings
@@ -27,8 +33,6 @@ from .toolbox import Toolbox
 
 logger = logging.getLogger("toolbox")
 
-# Frames come first on a busy machine; tools can wait.
-NICE: Final = 10
 # Workers can call tools when every source has told its tools, or after this.
 SETTLE_S: Final = 10.0
 
@@ -38,7 +42,6 @@ def main() -> None:
     agents = config.load(chosen)
     if not agents:
         _idle()
-    os.nice(NICE)
     run_dir = settings.prepare_run_dir(chosen)
     with process.sole(run_dir, "toolbox"):
         uvloop.run(serve(chosen, agents))
