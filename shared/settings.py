@@ -189,15 +189,16 @@ class Settings(BaseSettings):
 def load(directory: Path = Path()) -> Settings:
     """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
 
-    Relative paths in the settings belong to `directory`. Raises ConfigError, one line, for a value that cannot be used.
+    Relative paths in the settings belong to `directory`. Raises ConfigError, a line for each value that cannot be used.
     """
     try:
         settings = Settings(_env_file=directory / ".env")  # type: ignore[call-arg]  # mypy does not know pydantic's own
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        name = f"{str(first['loc'][0]).upper()} " if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{name}{reason}; set it in .env or the environment") from None
+        lines = []
+        for error in exc.errors(include_url=False, include_input=False):
+            name = f"{str(error['loc'][0]).upper()} " if error["loc"] else ""
+            lines.append(f"{name}{error['msg'].removeprefix('Value error, ')}; set it in .env or the environment")
+        raise ConfigError("\n".join(lines)) from None
     log_at(settings.log_level)
     paths = {name: getattr(settings, name) for name in ("data_dir", "agent_file", "agents_dir", "run_dir")}
     return settings.model_copy(

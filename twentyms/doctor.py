@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = here.settings()
     except ConfigError as exc:
-        print(f"BAD   settings       {exc}")
+        for line in str(exc).splitlines():
+            print(f"BAD   settings       {line}")
         return 1
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     return asyncio.run(_examine(settings, may_call=not options.no_call))

@@ -62,6 +62,15 @@ def test_a_wrong_value_is_named_in_one_line(name: str, value: str, monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
+def test_every_wrong_value_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("GATEWAY_PORT", "http"), ("BARGE_IN", "flush"), ("PUBLIC_URL", "voice.example.com")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    named = [line.partition(" ")[0] for line in str(caught.value).splitlines()]
+    assert named == ["GATEWAY_PORT", "PUBLIC_URL", "BARGE_IN"]
+
+
 @pytest.mark.parametrize(
     ("env", "lead", "bounds"),
     [
