@@ -51,7 +51,7 @@ def check(settings: Settings) -> None:
             "OPENAI_BASE_URL is set and OPENAI_API_KEY is not; set it too (to anything, for a server without keys), "
             "or clear OPENAI_BASE_URL to talk to the simulated model"
         )
-    if settings.twilio_auth_token and "simulated_model" not in settings.model_fields_set:
+    if settings.twilio_auth_token and "simulated_model" not in settings.given:
         raise ConfigError(
             "TWILIO_AUTH_TOKEN is set and OPENAI_API_KEY is not, so a simulated model would answer your number; set "
             "OPENAI_API_KEY, or SIMULATED_MODEL=talk if that is what callers shall hear"
