@@ -1,4 +1,11 @@
-"""`python -m callbook`: wiring, and the settings that are checked at the start."""
+"""The records: calls in the database, recordings, your webhook, and the private port with the pages of the calls.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process; what is not written yet stays in DATA_DIR. Exit status: 0, 78 for a setting that
+cannot be used, 75 when another callbook has what this one needs.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared import bus, pages
+from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
 from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
@@ -229,6 +237,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
+    Parser("python -m callbook", __doc__).parse_args()
     settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))
