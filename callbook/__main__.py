@@ -1,11 +1,23 @@
-"""`python -m callbook`: wiring, and the settings that are checked at the start."""
+"""The records: calls in the database, recordings, your webhook, and the private port with the pages of the calls.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process; what is not written yet stays in DATA_DIR. Exit status: 0, 78 for a setting that
+cannot be used, 75 when another callbook has what this one needs.
+"""
 
 from __future__ import annotations
+
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
 
 import asyncio
 import fcntl
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -21,15 +33,17 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared import bus, pages, process
+from shared import bus, pages
+from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
+from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load_in_child, prepare_run_dir
 from shared.signing import key_of
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from .api import Api
 from .core.prices import Prices
@@ -53,7 +67,6 @@ logger = logging.getLogger("callbook")
 
 # After the senders left, the last facts have this long to reach the database. The rest stays in the spool.
 LAST_WRITES_S: Final = 0.5
-NICE: Final = 10
 # More facts than any spool holds.
 _ALL: Final = 10_000_000
 
@@ -224,9 +237,8 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
-    # Frames come first on a busy machine; callbook can wait.
-    os.nice(NICE)
-    settings = load()
+    Parser("python -m callbook", __doc__).parse_args()
+    settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))
     run_dir = prepare_run_dir(settings)
