@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
 
-import httpx2
 from sqlalchemy import CursorResult, Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -59,6 +58,9 @@ class Deliveries:
         self.poll_s = POLL_S
 
     async def run(self) -> None:
+        # 3 MB that a callbook without WEBHOOK_URL does not need.
+        import httpx2
+
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
             while True:
                 try:
@@ -83,7 +85,9 @@ class Deliveries:
                     claimed.append((row.call_sid, row.attempts, body))
         return claimed
 
-    async def _deliver(self, client: httpx2.AsyncClient, call_sid: str, attempts: int, body: dict[str, Any]) -> None:
+    async def _deliver(self, client: Any, call_sid: str, attempts: int, body: dict[str, Any]) -> None:
+        import httpx2
+
         # The path is for operators, and may be longer than all the rest.
         del body["webhook"], body["path"]
         message_id = f"call-ended-{call_sid}"
