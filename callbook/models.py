@@ -146,6 +146,12 @@ class Turn(Base):
     tool: Mapped[str] = mapped_column(server_default="")
     arguments: Mapped[str] = mapped_column(server_default="")
     outcome: Mapped[str] = mapped_column(server_default="")
+    # Of an answer: what the caller waited for, as in shared/facts.py:LATENCY_PARTS. Empty: unknown, or no answer.
+    carrier_ms: Mapped[int | None]
+    detection_ms: Mapped[int | None]
+    model_ms: Mapped[int | None]
+    line_ms: Mapped[int | None]
+    network_ms: Mapped[int | None]
 
 
 class Interruption(Base):

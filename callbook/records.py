@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.facts import (
+    LATENCY_PARTS,
     CallStatus,
     ConversationBegan,
     ConversationEnded,
@@ -218,6 +219,7 @@ class Records:
             tool=fact.tool,
             arguments=_clean(fact.arguments),
             outcome=fact.outcome,
+            **_latency(fact),
         )
 
     def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:
@@ -384,6 +386,12 @@ def _forward(recording: models.Recording, state: str, at_ms: int) -> None:
     if _RECORDING_ORDER.get(state, 0) >= _RECORDING_ORDER.get(recording.state, 0):
         recording.state = state
         recording.updated_at = _time(at_ms)
+
+
+def _latency(fact: Turn) -> dict[str, int | None]:
+    """The columns of an answer's latency; all empty for any other turn."""
+    known = fact.latency_ms or (-1,) * len(LATENCY_PARTS)
+    return {f"{part}_ms": ms if ms >= 0 else None for part, ms in zip(LATENCY_PARTS, known, strict=True)}
 
 
 def _time(unix_ms: int) -> datetime:
