@@ -13,9 +13,9 @@ import zmq
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
-from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtime
+from shared.isolation import BRIDGE_PRIORITY, CollectorPauses, context, freeze_collector, realtime
 from shared.metrics import REALTIME, Page
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from . import agents, call_config, detectors
 from .core.agent import Agents
@@ -26,7 +26,7 @@ from .worker import Worker
 
 
 def main() -> None:
-    config = settings.load()
+    config = settings.load_in_child()
     chosen = agents.load(config)
     call_config.check(config)
     if not config.openai_api_key and not all(agent.api_key_env for agent in chosen.by_name.values()):

@@ -23,13 +23,14 @@ from sqlalchemy.orm import Session
 
 from shared import bus, pages, process
 from shared.facts import ConversationBegan, Noted
+from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load_in_child, prepare_run_dir
 from shared.signing import key_of
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from .api import Api
 from .core.prices import Prices
@@ -226,7 +227,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 def main() -> None:
     # Frames come first on a busy machine; callbook can wait.
     os.nice(NICE)
-    settings = load()
+    settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))
     run_dir = prepare_run_dir(settings)

@@ -15,11 +15,10 @@ from shared import pages, process
 from shared.agents.choice import Directory
 from shared.agents.directory import read_directory
 from shared.agents.reload import Reload
-from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
+from shared.isolation import GATEWAY_PRIORITY, CollectorPauses, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, misspelt, prepare_run_dir
-from shared.watch import CollectorPauses
+from shared.settings import Settings, load_in_child, misspelt, prepare_run_dir
 
 from .core.metrics import DEFINITIONS
 from .gateway import Gateway
@@ -98,7 +97,7 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
 
 def main() -> None:
-    settings = load()
+    settings = load_in_child()
     # The other processes read the same settings: one of them says this for all.
     for line in misspelt():
         logger.warning(line)

@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,7 +139,7 @@ def test_commands_exist(page: str) -> None:
 @pytest.mark.parametrize("page", TEXTS)
 def test_settings_exist_and_have_the_default_that_a_table_gives(page: str) -> None:
     wrong = []
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    defaults = {each.name.upper(): each.default for each in fields(Settings)}
     for token in code(TEXTS[page]):
         wrong += [
             name

@@ -16,8 +16,9 @@ import zmq
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
+from shared.isolation import CollectorPauses
 from shared.settings import Settings
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from . import config
 from .config import AgentSources
@@ -33,7 +34,7 @@ SETTLE_S: Final = 10.0
 
 
 def main() -> None:
-    chosen = settings.load()
+    chosen = settings.load_in_child()
     agents = config.load(chosen)
     if not agents:
         _idle()

@@ -8,7 +8,7 @@ import logging
 import zmq
 
 from shared import pages, process, settings
-from shared.watch import CollectorPauses
+from shared.isolation import CollectorPauses
 
 from .core.metrics import DEFINITIONS, PacerMetrics
 from .isolation import settle, take_priority
@@ -21,7 +21,7 @@ def main() -> None:
         "--standby", action="store_true", help="wait for the end of the txpacer that runs, and take over"
     )
     standby: bool = parser.parse_args().standby
-    config = settings.load()
+    config = settings.load_in_child()
     run_dir = settings.prepare_run_dir(config)
     with process.sole(run_dir, "txpacer", standby=standby):
         page = pages.create(config.metrics_dir, "txpacer", DEFINITIONS)

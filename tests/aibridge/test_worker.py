@@ -37,7 +37,7 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
-from shared.settings import Settings
+from shared.settings import read_settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
 
@@ -90,7 +90,7 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
         model = ModelServer(behaviour_for=lambda request_id: Behaviour() if request_id == "probe" else chosen)
         chosen = behaviour or Behaviour()
         async with model:
-            config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
+            config = read_settings(run_dir=Path(directory), **settings)
             page = Page.in_memory(DEFINITIONS)
             servers = Servers(f"http://127.0.0.1:{model.port}/v1", "sk-test")
             known = agents.load(config, config.agents_dir or Path())
@@ -265,7 +265,7 @@ def test_a_session_has_the_voice_words_and_server_of_its_agent_also_after_they_w
             (session,) = under_test.model.records("CA1")
             assert session["instructions"] == "+15005550006 calls."
             write(f'{AGENT}default = true\nvoice = "coral"')
-            settings = Settings(_env_file=None, agents_dir=tmp_path)  # type: ignore[call-arg]
+            settings = read_settings(agents_dir=tmp_path)
             under_test.worker.use(agents.load(settings, tmp_path))
             under_test.offer("b", "CA2")
             await until(lambda: voices("CA2") == ["coral"])

@@ -10,7 +10,7 @@ from aibridge import agents
 from aibridge.core.agent import Agent
 from aibridge.models.realtime.session_config import model_servers, phrases, session_config, silence_ms
 from shared.agents.agent_file import ModelServer, TurnDetection
-from shared.settings import Settings
+from shared.settings import read_settings
 
 
 def config(chosen: Agent) -> Any:
@@ -18,7 +18,7 @@ def config(chosen: Agent) -> Any:
 
 
 def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
-    shipped = agents.load(Settings(_env_file=None)).default  # type: ignore[call-arg]
+    shipped = agents.load(read_settings()).default
     audio = config(shipped)["audio"]
     assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
     assert audio["input"]["turn_detection"] == {
