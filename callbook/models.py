@@ -1,4 +1,4 @@
-"""The tables: calls, their media streams, turns, interruptions, model usage, recordings and webhook deliveries.
+"""The tables: calls, their media streams, turns, interruptions, model usage, recordings, and the posts that are due.
 
 The keys are Twilio's SIDs and the model's ids, so a fact that comes twice finds its own row. docs/records.md explains
 the columns.
@@ -84,6 +84,7 @@ class Call(Base):
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
+    trace: Mapped[TraceExport | None] = relationship(passive_deletes=True)
 
 
 def _of_call(**options: Any) -> Mapped[str]:
@@ -237,10 +238,10 @@ class Recording(Base):
     updated_at: Mapped[datetime]
 
 
-class Delivery(Base):
-    """The customer's webhook for the end of a call: due until it was accepted or given up."""
+class _Post(Base):
+    """A post about a call that ended: due until it was accepted or given up."""
 
-    __tablename__ = "deliveries"
+    __abstract__ = True
 
     call_sid: Mapped[str] = _of_call(primary_key=True)
     # "due", "delivered", "given-up"
@@ -249,3 +250,15 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     # The last answer: an HTTP status, or what failed.
     outcome: Mapped[str] = mapped_column(default="")
+
+
+class Delivery(_Post):
+    """The customer's webhook."""
+
+    __tablename__ = "deliveries"
+
+
+class TraceExport(_Post):
+    """The call's trace."""
+
+    __tablename__ = "trace_exports"

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import httpx2
 from google.protobuf.message import DecodeError
@@ -39,8 +39,8 @@ TIMEOUT_S: Final = 10.0
 ANSWER_MAX_BYTES: Final = 64 * 1024
 # The last attempt is about 40 minutes after the first.
 ATTEMPTS_MAX: Final = 10
-# A request that was refused with another status of 400 to 499 would be refused again (OTLP 1.x, "Failures").
-RETRIED: Final = frozenset({408, 429})
+# OTLP 1.x, "Failures": a request that was refused with any other status must not be repeated.
+RETRIED: Final = frozenset({429, 502, 503, 504})
 
 _KINDS: Final = {
     "server": trace_pb2.Span.SPAN_KIND_SERVER,
@@ -55,21 +55,24 @@ class BadSettingError(ValueError):
 
 def traces_url(endpoint: str) -> str:
     """The URL for traces below OTEL_EXPORTER_OTLP_ENDPOINT. Raises BadSettingError."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        url = httpx2.URL(endpoint.rstrip("/") + "/v1/traces")
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
         raise BadSettingError("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318")
-    return endpoint.rstrip("/") + "/v1/traces"
+    return str(url)
 
 
-def headers_of(text: str) -> dict[str, str]:
-    """The headers in `name=value,name=value`, whose values may be percent-encoded. Raises BadSettingError."""
-    headers = {}
+def pairs_of(variable: str, text: str) -> dict[str, str]:
+    """The pairs in `name=value,name=value`, whose values may be percent-encoded. Raises BadSettingError."""
+    pairs = {}
     for pair in filter(None, (each.strip() for each in text.split(","))):
         name, separator, value = pair.partition("=")
-        if not separator or not name.strip():
-            raise BadSettingError("OTEL_EXPORTER_OTLP_HEADERS must be name=value, several separated by commas")
-        headers[name.strip()] = unquote(value.strip())
-    return headers
+        if not separator or not name.strip() or not name.isascii():
+            raise BadSettingError(f"{variable} must be name=value, several separated by commas")
+        pairs[name.strip()] = unquote(value.strip())
+    return pairs
 
 
 def encode(call_sid: str, spans: Sequence[Span], resource: Mapping[str, Value]) -> bytes:
@@ -77,7 +80,8 @@ def encode(call_sid: str, spans: Sequence[Span], resource: Mapping[str, Value]) 
     scope = InstrumentationScope(name="twentyms", version=version("twentyms"))
     scoped = trace_pb2.ScopeSpans(scope=scope, spans=[_span(trace, span) for span in spans])
     whole = trace_pb2.ResourceSpans(resource=Resource(attributes=_pairs(resource)), scope_spans=[scoped])
-    return ExportTraceServiceRequest(resource_spans=[whole]).SerializeToString()
+    data: bytes = ExportTraceServiceRequest(resource_spans=[whole]).SerializeToString()
+    return data
 
 
 def _span(trace: bytes, span: Span) -> trace_pb2.Span:
@@ -107,8 +111,12 @@ def _value(value: Value) -> AnyValue:
     return AnyValue(double_value=value) if isinstance(value, float) else AnyValue(string_value=value)
 
 
+class _UnfitError(Exception):
+    """A call's record that no trace can be made of."""
+
+
 class Traces:
-    """`run` exports each ended call until it is cancelled, one after the other. A retry repeats the same ids."""
+    """`run` exports each ended call until it is cancelled. A retry repeats the same ids."""
 
     def __init__(
         self,
@@ -116,7 +124,9 @@ class Traces:
         *,
         endpoint: str,
         headers: str,
-        resource: Mapping[str, Value],
+        service: str,
+        resource: str,
+        cell: str,
         words: bool,
         metrics: Metrics,
         first_retry_s: float = FIRST_RETRY_S,
@@ -124,12 +134,23 @@ class Traces:
     ) -> None:
         """Raises BadSettingError."""
         self._url = traces_url(endpoint)
-        self._headers = {"content-type": "application/x-protobuf", **headers_of(headers)}
+        pairs = pairs_of("OTEL_EXPORTER_OTLP_HEADERS", headers)
+        if not all(value.isascii() and value.isprintable() for value in pairs.values()):
+            raise BadSettingError("OTEL_EXPORTER_OTLP_HEADERS has a value that a header cannot hold")
+        self._headers = httpx2.Headers(pairs)
+        self._headers["content-type"] = "application/x-protobuf"
         self._due = Due(engine, TraceExport, attempts_max=ATTEMPTS_MAX, first_retry_s=first_retry_s)
-        self._resource = resource
+        self._resource = {
+            "service.version": version("twentyms"),
+            "service.instance.id": cell,
+            **pairs_of("OTEL_RESOURCE_ATTRIBUTES", resource),
+            "service.name": service,
+        }
         self._words = words
         self._metrics = metrics
         self._timeout_s = timeout_s
+        # Whether the last attempt failed: the log tells only of changes.
+        self._is_failing = False
         # The pause between two looks for calls that ended.
         self.poll_s = POLL_S
 
@@ -138,28 +159,41 @@ class Traces:
             while True:
                 due = await self._due.claim()
                 try:
-                    for each in due:
-                        await self._export(client, each)
+                    await asyncio.gather(*(self._export(client, each) for each in due))
                 except SQLAlchemyError:
                     due = []  # the writer reports that the database is down
                 if not due:
                     await asyncio.sleep(self.poll_s)
 
     async def _export(self, client: httpx2.AsyncClient, due: Claimed) -> None:
-        data = await asyncio.to_thread(self._encode, due)
         accepted = final = False
         try:
+            data = await asyncio.to_thread(self._encode, due)
             async with asyncio.timeout(self._timeout_s):
                 outcome, accepted, final = await self._post(client, data)
+        except _UnfitError:
+            outcome, final = "no trace can be made of its record", True
         except (httpx2.HTTPError, OSError, TimeoutError, DecodeError) as exc:
             outcome = type(exc).__name__
         state = await self._due.settle(due, outcome, accepted=accepted, final=final)
         self._metrics.traces["failed" if state == "due" else state.replace("-", "_")].inc()
-        if state == "given-up":
-            logger.warning("call %s: its trace was given up after %d attempts (%s)", *_told(due, outcome))
+        if accepted and self._is_failing:
+            logger.info("traces are accepted again")
+        elif not accepted and not self._is_failing:
+            logger.warning(
+                "call %s: its trace was not accepted (%s); see OTEL_EXPORTER_OTLP_ENDPOINT. "
+                "Further failures are only counted: twentyms_callbook_traces_total",
+                due.call_sid,
+                outcome,
+            )
+        self._is_failing = not accepted
 
     def _encode(self, due: Claimed) -> bytes:
-        return encode(due.call_sid, spans_of(due.call, words=self._words), self._resource)
+        try:
+            return encode(due.call_sid, spans_of(due.call, words=self._words), self._resource)
+        except (LookupError, TypeError, ValueError) as exc:
+            # One odd record must not end callbook.
+            raise _UnfitError from exc
 
     async def _post(self, client: httpx2.AsyncClient, data: bytes) -> tuple[str, bool, bool]:
         """The outcome in words, whether it was accepted, and whether another attempt would not help."""
@@ -178,7 +212,3 @@ class Traces:
         if rejected:
             return f"{rejected} spans rejected", False, True
         return outcome, True, False
-
-
-def _told(due: Claimed, outcome: str) -> tuple[str, int, str]:
-    return due.call_sid, due.attempts + 1, outcome

@@ -1,8 +1,8 @@
 """A call's record as the spans of a trace. Pure: no OpenTelemetry here; otlp.py sends them.
 
-Names and attributes follow OpenTelemetry's conventions for generative AI (v1.41) where those have a word; the rest begins
-with `twentyms.`. docs/traces.md lists them. Ids are derived from the CallSid: exporting a call twice gives the same
-spans, and a receiver that knows one replaces it.
+Names and attributes follow OpenTelemetry's conventions for generative AI (v1.41) where those have a word. All others
+begin with `twentyms.`; docs/traces.md lists them. Ids are derived from the CallSid: exporting a call twice gives the
+same spans.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Spans:
         self._words = words
         self._root = self._id("call", "")
         self._began_ns = _ns(call["began_at"])
-        self._ends_ns = max(self._began_ns, *(_ns(at) for at in self._times() if at))
+        self._ends_ns = max([self._began_ns, *(_ns(at) for at in self._times() if at)])
 
     def _times(self) -> Iterator[str | None]:
         yield self._call["ended_at"]
@@ -156,9 +156,7 @@ class _Spans:
             return self._answer(turn, span_id, began_ns, ended_ns, said)
         return self._child(_ROLES[turn["role"]], "internal", span_id, began_ns, ended_ns, attributes={})
 
-    def _answer(
-        self, turn: Mapping[str, Any], span_id: bytes, began_ns: int, ended_ns: int, said: list[str]
-    ) -> Span:
+    def _answer(self, turn: Mapping[str, Any], span_id: bytes, began_ns: int, ended_ns: int, said: list[str]) -> Span:
         """From the model's beginning, where it is known, until the ear has heard it."""
         latency = turn["latency"] or {}
         made_ms = sum(latency.get(name) or 0 for name in ("model_ms", "line_ms", "network_ms"))
@@ -190,9 +188,7 @@ class _Spans:
             "gen_ai.tool.type": "function",
             "gen_ai.tool.call.id": turn["item_id"],
             "error.type": error or None,
-            **self._private(
-                {"gen_ai.tool.call.arguments": turn["arguments"], "gen_ai.tool.call.result": turn["text"]}
-            ),
+            **self._private({"gen_ai.tool.call.arguments": turn["arguments"], "gen_ai.tool.call.result": turn["text"]}),
         }
         name = f"execute_tool {turn['tool']}"
         return self._child(name, "internal", span_id, began_ns, ended_ns, attributes=attributes, error=error)
@@ -218,9 +214,9 @@ class _Spans:
         """The turn that the caller spoke over; the call, if its record is missing."""
         near_ns = int(_NEAR_S * 1e9)
         for turn in reversed(self._call["turns"]):
-            if turn["role"] == "ai" and turn["interrupted"] and turn["began_at"] and turn["ended_at"]:
-                if _ns(turn["began_at"]) <= at_ns <= _ns(turn["ended_at"]) + near_ns:
-                    return self._turn_id(turn)
+            is_cut = turn["role"] == "ai" and turn["interrupted"] and turn["began_at"] and turn["ended_at"]
+            if is_cut and _ns(turn["began_at"]) <= at_ns <= _ns(turn["ended_at"]) + near_ns:
+                return self._turn_id(turn)
         return self._root
 
     def _dial(self, dial: Mapping[str, Any]) -> Span:
@@ -232,7 +228,8 @@ class _Spans:
         }
         start_ns = _ns(dial["began_at"])
         end_ns = _ns(dial["ended_at"]) if dial["ended_at"] else self._ends_ns
-        return self._child("dial", "client", self._id("dial", dial["began_at"]), start_ns, end_ns, attributes=attributes)
+        span_id = self._id("dial", dial["began_at"])
+        return self._child("dial", "client", span_id, start_ns, end_ns, attributes=attributes)
 
 
 def _message(role: str, text: str) -> dict[str, Any]:
@@ -244,4 +241,4 @@ def _known(attributes: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _ns(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp() * 1_000) * 1_000_000
+    return round(datetime.fromisoformat(text).timestamp() * 1_000) * 1_000_000
