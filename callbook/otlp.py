@@ -200,7 +200,7 @@ class Traces:
         async with client.stream("POST", self._url, content=data, headers=self._headers) as answer:
             outcome = f"HTTP {answer.status_code}"
             if not answer.is_success:
-                return outcome, False, 300 <= answer.status_code < 500 and answer.status_code not in RETRIED
+                return outcome, False, answer.status_code not in RETRIED
             body = b""
             async for chunk in answer.aiter_bytes():
                 body += chunk
