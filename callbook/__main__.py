@@ -1,4 +1,11 @@
-"""`python -m callbook`: wiring, and the settings that are checked at the start."""
+"""The records: calls in the database, recordings, your webhook, and the private port with the pages of the calls.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process; what is not written yet stays in DATA_DIR. Exit status: 0, 78 for a setting that
+cannot be used, 75 when another callbook has what this one needs.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared import bus, pages, process
+from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
 from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
@@ -262,6 +270,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
+    Parser("python -m callbook", __doc__).parse_args()
     # Frames come first on a busy machine; callbook can wait.
     os.nice(NICE)
     settings = load_in_child()

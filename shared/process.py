@@ -28,7 +28,10 @@ STDERR: Final = 2
 
 
 class ConfigError(Exception):
-    """A setting or the machine is not as this process needs it. The text says what is wrong and what to do."""
+    """A setting or the machine is not as this process needs it.
+
+    The text says what is wrong and what to do: a line for each problem.
+    """
 
 
 class BusyError(ConfigError):
@@ -36,7 +39,7 @@ class BusyError(ConfigError):
 
 
 def run(name: str, main: Callable[[], None]) -> NoReturn:
-    """Run `main` as the process `name` and exit: 0, or with a line on stderr 78 (ConfigError) or 75 (BusyError)."""
+    """Run `main` as the process `name` and exit: 0, or with lines on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()
     handler = ImpatientHandler(STDERR)
     handler.setFormatter(_Stamped("%(levelname)s %(name)s: %(message)s"))
@@ -47,7 +50,8 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except ConfigError as exc:
-        print(f"{_stamp(time.time())}{name}: {exc}", file=sys.stderr, flush=True)
+        for line in str(exc).splitlines():
+            print(f"{_stamp(time.time())}{name}: {line}", file=sys.stderr, flush=True)
         sys.exit(EX_TEMPFAIL if isinstance(exc, BusyError) else EX_CONFIG)
     except KeyboardInterrupt:
         sys.exit(0)

@@ -220,7 +220,7 @@ NAMES: Final = tuple(each.name for each in fields(Settings) if each.name != "giv
 def read_settings(env_file: Path | None = None, /, **given: Any) -> Settings:
     """Settings from `given`, the environment and `env_file`; the first of them that names a setting decides.
 
-    Raises ConfigError, one line, for a value that cannot be used.
+    Raises ConfigError, a line for each value that cannot be used.
     """
     # Not at the top of the file: see there.
     from pydantic import ValidationError
@@ -231,11 +231,13 @@ def read_settings(env_file: Path | None = None, /, **given: Any) -> Settings:
         found = model(**given)
         return Settings(**{name: getattr(found, name) for name in NAMES}, given=frozenset(found.model_fields_set))
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        reason = f"{str(first['loc'][0]).upper()} {first['msg'].removeprefix('Value error, ')}"
+        reasons = [
+            f"{str(error['loc'][0]).upper()} {error['msg'].removeprefix('Value error, ')}"
+            for error in exc.errors(include_url=False, include_input=False)
+        ]
     except ValueError as exc:
-        reason = str(exc)
-    raise ConfigError(f"{reason}; set it in .env or the environment")
+        reasons = [str(exc)]
+    raise ConfigError("\n".join(f"{reason}; set it in .env or the environment" for reason in reasons))
 
 
 def _model(config: Any) -> Any:
@@ -264,7 +266,7 @@ def _model(config: Any) -> Any:
 def load(directory: Path = Path()) -> Settings:
     """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
 
-    Relative paths in the settings belong to `directory`. Raises ConfigError, one line, for a value that cannot be used.
+    Relative paths in the settings belong to `directory`. Raises ConfigError, a line for each value that cannot be used.
     """
     return _use(read_settings(directory / ".env"), directory)
 

@@ -1,4 +1,11 @@
-"""`python -m toolbox`: read the agents' tools, start their processes, and take calls from the workers."""
+"""The agents' tools: your Python functions in processes of their own, HTTP tools, and MCP servers.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the tools without starting any.
+
+SIGTERM and SIGINT end the process and its tools. SIGHUP reads the agents and their tools again. Exit status: 0, 78 for
+a setting or a tool that cannot be used, 75 when another toolbox runs.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +23,7 @@ import zmq
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
+from shared.arguments import Parser
 from shared.isolation import CollectorPauses
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -34,6 +42,7 @@ SETTLE_S: Final = 10.0
 
 
 def main() -> None:
+    Parser("python -m toolbox", __doc__).parse_args()
     chosen = settings.load_in_child()
     agents = config.load(chosen)
     if not agents:

@@ -35,7 +35,7 @@ from shared.settings import Settings, misspelt
 from simulator.carrier.caller import AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import place_call
 
-from . import here, path_advice
+from . import here, path_advice, run
 from .arguments import Parser
 
 TIMEOUT_S: Final = 10.0
@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = here.settings()
     except ConfigError as exc:
-        print(f"BAD   settings       {exc}")
+        for line in str(exc).splitlines():
+            print(f"BAD   settings       {line}")
         return 1
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     return asyncio.run(_examine(settings, may_call=not options.no_call))
@@ -106,9 +107,12 @@ async def keys(settings: Settings) -> list[Finding]:
     if settings.openai_api_key:
         found.append(Finding("ok", "OpenAI key", "set"))
     else:
-        found.append(
-            Finding("note", "OpenAI key", "not set: `make run` uses the simulated model", "set OPENAI_API_KEY in .env")
-        )
+        try:
+            run.check(settings)
+            text = "not set: `make run` uses the simulated model"
+            found.append(Finding("note", "OpenAI key", text, "set OPENAI_API_KEY in .env"))
+        except ConfigError as exc:
+            found.append(Finding("bad", "OpenAI key", str(exc)))
     if settings.twilio_auth_token:
         found.append(Finding("ok", "Twilio token", "set"))
     elif settings.allow_unsigned == "on":

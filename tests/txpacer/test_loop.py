@@ -40,7 +40,10 @@ from shared.process import EX_TEMPFAIL
 TIMEOUT_MS = 10_000
 
 
-IMPATIENT = "import runpy; from shared import process; process.HANDOVER_S = 0.0; runpy.run_module('txpacer')"
+IMPATIENT = (
+    "import runpy; from shared import process; process.HANDOVER_S = 0.0; "
+    "runpy.run_module('txpacer', run_name='__main__')"
+)
 
 
 def spawn(run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
