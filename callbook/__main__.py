@@ -9,10 +9,15 @@ cannot be used, 75 when another callbook has what this one needs.
 
 from __future__ import annotations
 
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
+
 import asyncio
 import fcntl
 import logging
-import os
 import secrets
 import signal
 import socket
@@ -28,7 +33,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared import bus, pages, process
+from shared import bus, pages
 from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
 from shared.isolation import CollectorPauses
@@ -62,7 +67,6 @@ logger = logging.getLogger("callbook")
 
 # After the senders left, the last facts have this long to reach the database. The rest stays in the spool.
 LAST_WRITES_S: Final = 0.5
-NICE: Final = 10
 # More facts than any spool holds.
 _ALL: Final = 10_000_000
 
@@ -271,8 +275,6 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 def main() -> None:
     Parser("python -m callbook", __doc__).parse_args()
-    # Frames come first on a busy machine; callbook can wait.
-    os.nice(NICE)
     settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))

@@ -25,6 +25,8 @@ EX_TEMPFAIL: Final = 75
 PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook", "toolbox")
 _PR_SET_PDEATHSIG: Final = 1
 STDERR: Final = 2
+# Of callbook and toolbox.
+NICE: Final = 10
 
 
 class ConfigError(Exception):
@@ -119,6 +121,17 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # the parent died before the kernel knew
         sys.exit(0)
+
+
+def step_back() -> None:
+    """Run after the processes that handle frames, which come first on a busy machine.
+
+    A supervisor that starts each process in a session of its own (honcho) makes it a scheduling group of its own, where
+    niceness counts inside the group only. So tell the group, too (sched(7), "The autogroup feature").
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    with suppress(OSError):  # no such groups here, or told already
+        Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 @contextmanager

@@ -9,6 +9,12 @@ a setting or a tool that cannot be used, 75 when another toolbox runs.
 
 from __future__ import annotations
 
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
+
 import asyncio
 import logging
 import os
@@ -21,7 +27,7 @@ from typing import Any, Final
 import uvloop
 import zmq
 
-from shared import pages, process, settings
+from shared import pages, settings
 from shared.agents.reload import Reload
 from shared.arguments import Parser
 from shared.isolation import CollectorPauses
@@ -35,8 +41,6 @@ from .toolbox import Toolbox
 
 logger = logging.getLogger("toolbox")
 
-# Frames come first on a busy machine; tools can wait.
-NICE: Final = 10
 # Workers can call tools when every source has told its tools, or after this.
 SETTLE_S: Final = 10.0
 
@@ -47,7 +51,6 @@ def main() -> None:
     agents = config.load(chosen)
     if not agents:
         _idle()
-    os.nice(NICE)
     run_dir = settings.prepare_run_dir(chosen)
     with process.sole(run_dir, "toolbox"):
         uvloop.run(serve(chosen, agents))

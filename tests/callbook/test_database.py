@@ -16,7 +16,15 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from callbook.database import SQLITE_CONNECTIONS_MAX, migrate, open_engine, reading, url_of
+from callbook.database import (
+    SQLITE_CONNECTIONS_MAX,
+    VERSION_TABLE,
+    bring_up_to_date,
+    migrate,
+    open_engine,
+    reading,
+    url_of,
+)
 from callbook.models import Base
 from shared.process import ConfigError
 from shared.settings import read_settings
@@ -41,6 +49,21 @@ def test_migrations_go_from_empty_to_head_and_back(empty):
 def test_the_migrations_make_the_tables_of_the_models(engine):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_child_migrates_an_empty_database_and_a_current_one_needs_none(empty, monkeypatch):
+    bring_up_to_date(empty)
+    assert tables(empty) == {*Base.metadata.tables, VERSION_TABLE}
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a child was started"))
+    bring_up_to_date(empty)
+
+
+def test_a_schema_that_cannot_be_migrated_is_an_error_of_the_database(empty, capfd):
+    with empty.begin() as connection:
+        connection.execute(text("CREATE TABLE calls (mine INTEGER)"))
+    with pytest.raises(SQLAlchemyError, match="could not be migrated"):
+        bring_up_to_date(empty)
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://", "sqlite:///:memory:"])

@@ -75,7 +75,7 @@ def test_a_recording_is_fetched_from_twilio_with_the_accounts_token(app, engine,
         def __init__(self, **options):
             super().__init__(**({"transport": httpx2.ASGITransport(twilio)} | options))
 
-    monkeypatch.setattr(routes.httpx2, "AsyncClient", Client)
+    monkeypatch.setattr(httpx2, "AsyncClient", Client)
     got = get(app, f"/calls/{SID}/recording.wav")
     assert (got.status_code, got.content, got.headers["content-type"]) == (200, b"RIFF....", "audio/wav")
     ((path, query, authorization),) = asked

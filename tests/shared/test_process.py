@@ -177,3 +177,15 @@ def test_a_standby_takes_over_when_the_active_process_ends(tmp_path: Path) -> No
 def test_instances_count_from_zero(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     monkeypatch.setitem(os.environ, "HONCHO_PROCESS_NAME", name)
     assert instance() == number
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no scheduling groups")
+def test_a_process_that_steps_back_does_so_in_a_session_of_its_own_too() -> None:
+    script = (
+        "import os; from pathlib import Path; from shared.process import step_back; step_back(); "
+        "print(os.getpriority(os.PRIO_PROCESS, 0), Path('/proc/self/autogroup').read_text().split()[-2:])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, start_new_session=True
+    ).stdout
+    assert printed == "10 ['nice', '10']\n"
