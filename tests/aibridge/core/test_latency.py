@@ -56,7 +56,7 @@ def answer(bench: Bench, *, silent_ms: int) -> None:
 def test_an_answer_is_counted_by_part(part: str, expected_s: float) -> None:
     bench = Bench()
     answer(bench, silent_ms=540)
-    counted = bench.page.histogram("bridge_latency_seconds", part)
+    counted = bench.page.histogram("aibridge_latency_seconds", part)
     assert counted.count == 1
     assert counted._cells[counted._sum_at] == pytest.approx(expected_s)
 
