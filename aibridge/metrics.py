@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from shared.facts import LATENCY_PARTS
 from shared.metrics import FACTS, GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME, Definition, counter, gauge, histogram
 
 from .core.call_config import FAILURES
@@ -16,6 +17,8 @@ EARLY_PAUSE_OUTCOMES: Final = ("confirmed", "resumed")
 _FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ERROR_S: Final = (0.0, 0.001, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 5.0)
 _RESPONSE_S: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+# From the milliseconds of the line to the seconds of a model that calls tools.
+_PART_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     *FACTS,
@@ -55,6 +58,13 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("aibridge_onset_to_report_seconds", "The caller's first sound to speech_started, seconds", _ONSET_S),
     histogram("aibridge_silence_seconds", "speech_started to silence at the ear, seconds", _SILENCE_S),
     histogram("aibridge_response_seconds", "speech_stopped to the first sample of the answer at the ear", _RESPONSE_S),
+    histogram(
+        "aibridge_latency_seconds",
+        "The caller's last sound to the first sample of the answer at the ear, by part",
+        _PART_S,
+        "part",
+        LATENCY_PARTS,
+    ),
     histogram(
         "aibridge_history_error_seconds",
         "Where aibridge cut an interrupted item against the model's cut",

@@ -21,7 +21,7 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +89,12 @@ class Callbook:
             on_kept=self._on_kept,
         )
         self._recorder = Recorder(self._rest, note=self.intake.note, metrics=metrics)
-        records = Records(prices=Prices(settings.model_prices), deliveries=bool(settings.webhook_url), cell=cell)
+        records = Records(
+            prices=Prices(settings.model_prices),
+            cell=cell,
+            deliveries=bool(settings.webhook_url),
+            traces=bool(settings.otel_exporter_otlp_endpoint),
+        )
         self._orphans = Orphans(engine, cell=cell, records=records, alive=self.intake.senders.sources)
         self._writer = Writer(engine, spool=self.spool, records=records, metrics=metrics)
         self._retention = Retention(engine, days=settings.retention_days, rest=self._rest, metrics=metrics)
@@ -97,6 +102,9 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        self._export_traces = (
+            open_traces(settings, engine, cell, metrics) if settings.otel_exporter_otlp_endpoint else None
+        )
         routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
         self._port = PrivatePort(listener, routes, host=settings.metrics_host)
         self._tasks: list[asyncio.Task[None]] = []
@@ -173,11 +181,40 @@ class Callbook:
             group.create_task(self._orphans.run())
             if self._deliveries is not None:
                 group.create_task(self._deliveries.run())
+            if self._export_traces is not None:
+                group.create_task(self._export_traces())
 
     def _wanted(self) -> list[str]:
         with Session(self._engine) as session:
             query = select(Recording.call_sid).where(Recording.state == "wanted", Recording.cell == self._cell)
             return list(session.scalars(query))
+
+
+def open_traces(
+    settings: Settings, engine: Engine, cell: str, metrics: Metrics
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """The export of traces, to be run. Raises ConfigError."""
+    try:
+        # Not at the top of the file: an extra, and only processes that export pay for its memory.
+        from .otlp import BadSettingError, Traces
+    except ImportError:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and opentelemetry-proto is missing; "
+            "pip install 'twentyms[traces]', or leave the endpoint empty"
+        ) from None
+    try:
+        return Traces(
+            engine,
+            endpoint=settings.otel_exporter_otlp_endpoint,
+            headers=settings.otel_exporter_otlp_headers,
+            service=settings.otel_service_name,
+            resource=settings.otel_resource_attributes,
+            cell=cell,
+            words=settings.trace_words == "on",
+            metrics=metrics,
+        ).run
+    except BadSettingError as exc:
+        raise ConfigError(f"{exc}; correct it, or leave OTEL_EXPORTER_OTLP_ENDPOINT empty") from None
 
 
 def check(settings: Settings) -> None:

@@ -16,11 +16,14 @@ from shared.process import ConfigError
 
 from . import here
 from .arguments import Parser
+from .calls import latency
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
 
 _COLOURS: Final = {"caller": "#2f8f63", "ai": "#2a6fdb", "warn": "#c98a04", "bad": "#d0342c", "soft": "#667085"}
+# The parts of an answer's latency, in order.
+_PARTS: Final = {"carrier": "soft", "detection": "caller", "model": "ai", "line": "bad", "network": "soft"}
 _LANES: Final = {"caller": 2.0, "ai": 1.0, "events": 0.0}
 _HALF: Final = 0.32
 # Where the caller's first sound and its pause are drawn: across both voices.
@@ -169,11 +172,24 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
+    if turn["latency"] is not None:
+        _latency(axes, turn["latency"], start)
     is_spoken = turn["role"] in ("ai", "caller")
     text = turn["heard_text"] or turn["text"] if is_spoken else f"{turn['role']}: {turn['text']}"
     room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
+
+
+def _latency(axes: Axes, parts: dict[str, int | None], answered_s: float) -> None:
+    """Above the AI's lane, a strip from the caller's last sound to the answer: a piece for each part."""
+    left = answered_s - sum(value or 0 for value in parts.values()) / 1000
+    y = _LANES["ai"] + _HALF + 0.2
+    axes.text(left, y + 0.03, latency(parts), va="bottom", fontsize=7.5, color=_COLOURS["soft"], clip_on=True)
+    for name, colour in _PARTS.items():
+        width = (parts[f"{name}_ms"] or 0) / 1000
+        axes.barh(y, width, left=left, height=0.05, color=_COLOURS[colour], linewidth=0)
+        left += width
 
 
 def _dial(axes: Axes, dial: dict[str, Any], at: Any, length_s: float) -> None:

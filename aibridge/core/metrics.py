@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.facts import LATENCY_PARTS
 from shared.metrics import Page
 
 
@@ -37,6 +38,8 @@ class ConversationMetrics:
         self.onset_to_report = page.histogram("aibridge_onset_to_report_seconds")
         self.silence = page.histogram("aibridge_silence_seconds")
         self.response = page.histogram("aibridge_response_seconds")
+        # In the order of LATENCY_PARTS.
+        self.latency = [page.histogram("aibridge_latency_seconds", part) for part in LATENCY_PARTS]
         self.history_error = page.histogram("aibridge_history_error_seconds")
         self.mark_drift = page.histogram("aibridge_mark_drift_seconds")
         self.errors = page.counter("aibridge_errors")
