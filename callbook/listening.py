@@ -1,4 +1,4 @@
-"""`/live/{call_sid}/listen`: a WebSocket through which the page of live calls hears a call, as both sides hear it.
+"""`/live/{call_sid}/listen`: a WebSocket through which the page of live calls hears both sides of a call.
 
 The gateway that has the call sends copies (`shared/overheard.py`), because callbook subscribes while somebody listens.
 A listener that reads too slowly misses copies, which are counted; nobody else notices.
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import zmq
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from shared import bus
 from shared.overheard import topic, unpack
@@ -156,8 +156,5 @@ async def _send(page: WebSocket, listener: Listener) -> None:
 
 async def _left(page: WebSocket) -> None:
     """Wait until the page leaves. What it sends is read and not used."""
-    try:
-        while True:
-            await page.receive_bytes()
-    except (WebSocketDisconnect, KeyError):
-        return
+    while (await page.receive())["type"] != "websocket.disconnect":
+        pass

@@ -17,6 +17,7 @@ export function live() {
     if (heard() && !calls.some((call) => call.call_sid === heard())) leave();
     const focused = document.activeElement;
     $("live-rows").replaceChildren(...calls.map((call) => row(cells(call), names)));
+    for (const callSid of buttons.keys()) if (!calls.some((call) => call.call_sid === callSid)) buttons.delete(callSid);
     if (buttons.has(focused.dataset.call)) focused.focus();
     $("summary").textContent = `${calls.length}${more ? " newest" : ""} live`;
     $("live-table").hidden = !calls.length;
