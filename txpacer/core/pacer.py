@@ -447,7 +447,8 @@ class Pacer:
         for report in call.line.reports:
             self._count(call, report, place)
             if isinstance(report, Started):
-                self._report(call, PlayoutStarted(number, report.utterance, report.ear_ns))
+                ear_ns, ahead_ns = report.ear_ns, report.ahead_ns
+                self._report(call, PlayoutStarted(number, report.utterance, ear_ns, ahead_ns, call.path.round_trip_ns))
             elif isinstance(report, Shifted):
                 gap_ns, audible, continued = report.gap_ns, report.audible, report.continued
                 self._report(call, PlayoutShifted(number, report.utterance, gap_ns, audible, continued))
