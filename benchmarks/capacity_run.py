@@ -33,7 +33,7 @@ SCRAPE_S: Final = 5.0
 
 # The histograms of how late frames left: name of the series, name in the figures.
 _LATENESS = {
-    "twentyms_pacer_lateness_seconds": "txpacer",
+    "twentyms_tx_lateness_seconds": "txpacer",
     "twentyms_gateway_frame_lateness_seconds": "gateway",
 }
 

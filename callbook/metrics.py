@@ -9,6 +9,7 @@ from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Definition, Page, cou
 from .core.prices import KINDS
 
 OUTCOMES: Final = ("started", "found", "given_up")
+POSTED: Final = ("delivered", "failed", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
@@ -24,7 +25,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_database_failures", "Times that the database was locked, gone or refused a transaction"),
     counter("callbook_recordings", "Recordings, by how they came out", "outcome", OUTCOMES),
     counter("callbook_rest_failures", "Requests to Twilio that failed and are tried again", "why", FAILURES),
-    counter("callbook_webhooks", "Webhooks to the customer", "outcome", ("delivered", "failed", "given_up")),
+    counter("callbook_webhooks", "Webhooks to the customer", "outcome", POSTED),
+    counter("callbook_traces", "Traces of calls sent to the collector", "outcome", POSTED),
     counter("callbook_calls_deleted", "Call records deleted by retention"),
     counter("callbook_deletions_failed", "Recordings that Twilio did not delete; tried again an hour later"),
     counter("callbook_tokens", "Tokens of the model, by kind, as calls' records hold them", "kind", KINDS),
@@ -32,6 +34,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
+    counter("callbook_listened", "Times that somebody began to listen to a live call"),
+    gauge("callbook_listeners", "Pages that listen to a live call now"),
+    counter("callbook_copies_dropped", "60 ms of a call that a page which listens did not read in time"),
     GC_PAUSE,
     LOOP_LAG,
     LOOP_TASKS,
@@ -51,7 +56,8 @@ class Metrics:
         self.database_failures = page.counter("callbook_database_failures")
         self.recordings = {name: page.counter("callbook_recordings", name) for name in OUTCOMES}
         self.rest_failures = {name: page.counter("callbook_rest_failures", name) for name in FAILURES}
-        self.webhooks = {name: page.counter("callbook_webhooks", name) for name in ("delivered", "failed", "given_up")}
+        self.webhooks = {name: page.counter("callbook_webhooks", name) for name in POSTED}
+        self.traces = {name: page.counter("callbook_traces", name) for name in POSTED}
         self.calls_deleted = page.counter("callbook_calls_deleted")
         self.deletions_failed = page.counter("callbook_deletions_failed")
         self.tokens = {kind: page.counter("callbook_tokens", kind) for kind in KINDS}
@@ -59,3 +65,6 @@ class Metrics:
         self.spool_bytes = page.gauge("callbook_spool_bytes")
         self.spool_torn = page.gauge("callbook_spool_torn")
         self.database_up = page.gauge("callbook_database_up")
+        self.listened = page.counter("callbook_listened")
+        self.listeners = page.gauge("callbook_listeners")
+        self.copies_dropped = page.counter("callbook_copies_dropped")

@@ -135,6 +135,13 @@ class Settings:
     webhook_url: str = setting("", repr=False)
     webhook_secret: str = setting("", repr=False)
     model_prices: str = ""
+    # The names and meanings are OpenTelemetry's.
+    otel_exporter_otlp_endpoint: str = ""
+    # Often holds a token.
+    otel_exporter_otlp_headers: str = setting("", repr=False)
+    otel_service_name: str = "twentyms"
+    otel_resource_attributes: str = ""
+    trace_words: Literal["on", "off"] = "off"
 
     tool_processes: int = setting(4, ge=1, le=64)
     tool_memory_mb: int = setting(512, ge=64)
