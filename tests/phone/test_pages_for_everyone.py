@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 AXE = Path(__file__).parents[2] / "out" / "axe"
 WIDTHS = (1200, 390)
+# Firefox shows light pages in both: tests/phone/firefox.py.
 SCHEMES = ("light", "dark")
 
 
@@ -30,6 +33,12 @@ SCHEMES = ("light", "dark")
 def stack(tmp_path: Path) -> Iterator[Stack]:
     env = {"TWILIO_AUTH_TOKEN": "", "ALLOW_UNSIGNED": "on", "DATA_DIR": str(tmp_path / "data")}
     with Stack(env=env, model=("--embedded", "talk"), log=tmp_path / "log") as running:
+        # callbook starts after the processes that a call needs.
+        deadline = time.monotonic() + 20
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", int(running.env["METRICS_PORT"]))):
+                assert time.monotonic() < deadline, "callbook does not start"
+                time.sleep(0.1)
         yield running
 
 
