@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     webhook_secret: str = Field(default="", repr=False)
     model_prices: str = ""
 
+    # Redis protocol; may hold a password.
+    state_url: str = Field(default="", repr=False, pattern=r"^(rediss?://.+)?$")
+    state_key: str = Field(default="", repr=False)
+
     tool_processes: int = Field(default=4, ge=1, le=64)
     tool_memory_mb: int = Field(default=512, ge=64)
 
