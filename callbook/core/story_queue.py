@@ -16,7 +16,7 @@ CALLS_MAX: Final = 2_000
 # Messages of one round trip: some 5 kB each.
 BATCH_MAX: Final = 64
 # The gateway keeps no larger one (gateway/core/handover.py); the envelope is small.
-STORY_MAX_BYTES: Final = 262_144 + 1_024
+STORY_MAX_BYTES: Final = 262_144 + 1_024  # bytes
 
 
 class StoreState(Enum):

@@ -1,0 +1,198 @@
+"""Stories of live calls on their way to the store of STATE_URL, and back for a call that returns from another cell.
+
+Off every hot path, and without effect on any probe: a store that is slow, frozen, full or gone costs stories, which are
+counted. Imported with STATE_URL only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+import msgspec
+import zmq
+
+from shared import bus
+from shared.bus import Link
+from shared.messages import CallClosed, CallRecalled, GatewayToStore, KeepStory, RecallCall, StoreHello
+from shared.metrics import Counter, Gauge
+from shared.plan import CallOrder, HangUp
+
+from .core.story_queue import STORY_MAX_BYTES, StoreState, StoryQueue
+from .sealing import Seals, SealError
+from .store import Put, Store
+
+logger = logging.getLogger("callbook")
+
+STORY_LIFE_S: Final = 300
+# Twilio's redirect comes within seconds of the end.
+ENDED_LIFE_S: Final = 60
+# Changes that come within this time share one round trip.
+GATHER_S: Final = 0.02
+# The pause after a write that failed.
+RETRY_S: Final = 0.5
+# When this cell was last alive: how far callers heard its calls is known this exactly.
+BEAT_S: Final = 0.25
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What is sealed for a call: its story, or its order when it has ended. A newer version may only append fields."""
+
+    cell: str = ""
+    at_ms: int = 0
+    story: bytes = b""
+    order: CallOrder | None = None
+
+
+class Stories:
+    """Call `start` on a running loop. `cell` names this cell in what it writes."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        url: str,
+        *,
+        store: Store,
+        seals: Seals,
+        cell: str,
+        written: Counter,
+        dropped: Counter,
+        failed: dict[StoreState, Counter],
+        unreadable: Counter,
+        undecodable: Counter,
+        refused: Counter,
+        up: Gauge,
+    ) -> None:
+        self._store, self._seals, self._cell = store, seals, cell
+        self._written, self._dropped, self._failed = written, dropped, failed
+        self._unreadable, self._up = unreadable, up
+        self._queue = StoryQueue()
+        self._epoch = bus.draw_epoch()
+        self._wake = asyncio.Event()
+        self._recalls: set[asyncio.Task[None]] = set()
+        self._link = Link(
+            bus.router(context, url, hwm=bus.STORIES_HWM),
+            types=GatewayToStore,
+            on_message=self._received,
+            dropped=refused,
+            undecodable=undecodable,
+        )
+
+    async def run(self) -> None:
+        self._link.start()
+        self._up.set(1)
+        try:
+            while True:
+                await self._write()
+                try:
+                    async with asyncio.timeout(BEAT_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(GATHER_S)
+        finally:
+            self._link.close()
+            for task in self._recalls:
+                task.cancel()
+            await self._store.close()
+
+    def _received(self, peer: str, message: StoreHello | KeepStory | CallClosed | RecallCall) -> None:
+        match message:
+            case StoreHello():
+                self._link.send((StoreHello(self._epoch),), peer)
+            case RecallCall(call_id):
+                task = asyncio.get_running_loop().create_task(self._recall(peer, call_id))
+                self._recalls.add(task)
+                task.add_done_callback(self._recalls.discard)
+            case _:
+                dropped = self._queue.dropped
+                self._queue.put(message)
+                self._dropped.inc(self._queue.dropped - dropped)
+                self._wake.set()
+
+    # --- to the store ---
+
+    async def _write(self) -> None:
+        taken = self._queue.take()
+        if not len(self._queue):
+            self._wake.clear()
+        now_ms = _now_ms()
+        beat = self._seals.name("cell", self._cell)
+        puts = [Put(beat, self._seals.seal(beat, b"%d" % now_ms), STORY_LIFE_S)]
+        for message in taken:
+            puts += self._puts(message, now_ms)
+        state = await self._store.write(puts)
+        if state is StoreState.UP:
+            self._written.inc(len(taken))
+        else:
+            self._failed[state].inc(max(1, len(taken)))
+        was = self._queue.state
+        if self._queue.turned(state):
+            self._tell(state, was)
+        if state is not StoreState.UP:
+            await asyncio.sleep(RETRY_S)
+
+    def _puts(self, message: KeepStory | CallClosed, now_ms: int) -> list[Put]:
+        story, ended = (self._seals.name(kind, message.call_id) for kind in ("story", "ended"))
+        if isinstance(message, KeepStory):
+            kept = Kept(self._cell, now_ms, message.story)
+            return [Put(story, self._seals.seal(story, msgspec.msgpack.encode(kept)), STORY_LIFE_S)]
+        kept = Kept(self._cell, now_ms, b"", message.order)
+        sealed = self._seals.seal(ended, msgspec.msgpack.encode(kept))
+        return [Put(ended, sealed, ENDED_LIFE_S), Put(story, None)]
+
+    def _tell(self, state: StoreState, was: StoreState) -> None:
+        self._up.set(state is StoreState.UP)
+        place = self._store.place
+        if state is StoreState.UP:
+            self._epoch = bus.draw_epoch()  # it may have lost everything: the gateways tell all stories again
+            logger.info("the store at %s is back; it was %s", place, was.value)
+        else:
+            advice = "calls go on, but another cell could not continue them; look at STATE_URL"
+            logger.warning("the store at %s is %s: %s", place, state.value, advice)
+
+    # --- from the store ---
+
+    async def _recall(self, peer: str, call_id: str) -> None:
+        """Answer with what the store knows of a call; not at all when it does not answer in time."""
+        names = [self._seals.name(kind, call_id) for kind in ("ended", "story")]
+        values = await self._store.read(names)
+        if isinstance(values, StoreState):
+            self._failed[values].inc()
+            return
+        ended, story = (self._open(name, value) for name, value in zip(names, values, strict=True))
+        if ended is not None and ended.order is not None:
+            self._link.send((CallRecalled(call_id, True, b"", ended.order, ended.cell),), peer)
+            return
+        if story is None:
+            self._link.send((CallRecalled(call_id, False, b"", HangUp()),), peer)
+            return
+        left_ms = max(story.at_ms, await self._last_beat_ms(story.cell))
+        self._link.send((CallRecalled(call_id, False, story.story, HangUp(), story.cell, left_ms),), peer)
+
+    async def _last_beat_ms(self, cell: str) -> int:
+        name = self._seals.name("cell", cell)
+        values = await self._store.read([name])
+        try:
+            return 0 if isinstance(values, StoreState) else int(self._seals.open(name, values[0]))
+        except (SealError, ValueError):
+            return 0
+
+    def _open(self, name: str, value: bytes) -> Kept | None:
+        """What stands under a name; None, counted unless there is nothing, for what this version cannot use."""
+        if not value:
+            return None
+        try:
+            if len(value) > STORY_MAX_BYTES:
+                raise SealError("too large")
+            kept = msgspec.msgpack.decode(self._seals.open(name, value), type=Kept)
+        except (SealError, msgspec.MsgspecError, ValueError, RecursionError):
+            self._unreadable.inc()
+            return None
+        return kept
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
