@@ -17,11 +17,11 @@ import zmq
 from shared import bus
 from shared.bus import Link
 from shared.messages import CallClosed, CallRecalled, GatewayToStore, KeepStory, RecallCall, StoreHello
-from shared.metrics import Counter, Gauge
 from shared.plan import CallOrder, HangUp
 
 from .core.story_queue import STORY_MAX_BYTES, StoreState, StoryQueue
-from .sealing import Seals, SealError
+from .metrics import Metrics
+from .sealing import SealError, Seals
 from .store import Put, Store
 
 logger = logging.getLogger("callbook")
@@ -57,17 +57,10 @@ class Stories:
         store: Store,
         seals: Seals,
         cell: str,
-        written: Counter,
-        dropped: Counter,
-        failed: dict[StoreState, Counter],
-        unreadable: Counter,
-        undecodable: Counter,
-        refused: Counter,
-        up: Gauge,
+        metrics: Metrics,
     ) -> None:
         self._store, self._seals, self._cell = store, seals, cell
-        self._written, self._dropped, self._failed = written, dropped, failed
-        self._unreadable, self._up = unreadable, up
+        self._metrics = metrics
         self._queue = StoryQueue()
         self._epoch = bus.draw_epoch()
         self._wake = asyncio.Event()
@@ -76,13 +69,13 @@ class Stories:
             bus.router(context, url, hwm=bus.STORIES_HWM),
             types=GatewayToStore,
             on_message=self._received,
-            dropped=refused,
-            undecodable=undecodable,
+            dropped=metrics.bus_refused,
+            undecodable=metrics.undecodable,
         )
 
     async def run(self) -> None:
         self._link.start()
-        self._up.set(1)
+        self._metrics.store_up.set(1)
         try:
             while True:
                 await self._write()
@@ -109,7 +102,7 @@ class Stories:
             case _:
                 dropped = self._queue.dropped
                 self._queue.put(message)
-                self._dropped.inc(self._queue.dropped - dropped)
+                self._metrics.stories_dropped.inc(self._queue.dropped - dropped)
                 self._wake.set()
 
     # --- to the store ---
@@ -125,9 +118,9 @@ class Stories:
             puts += self._puts(message, now_ms)
         state = await self._store.write(puts)
         if state is StoreState.UP:
-            self._written.inc(len(taken))
+            self._metrics.stories_written.inc(len(taken))
         else:
-            self._failed[state].inc(max(1, len(taken)))
+            self._metrics.store_failures[state].inc(max(1, len(taken)))
         was = self._queue.state
         if self._queue.turned(state):
             self._tell(state, was)
@@ -144,7 +137,7 @@ class Stories:
         return [Put(ended, sealed, ENDED_LIFE_S), Put(story, None)]
 
     def _tell(self, state: StoreState, was: StoreState) -> None:
-        self._up.set(state is StoreState.UP)
+        self._metrics.store_up.set(state is StoreState.UP)
         place = self._store.place
         if state is StoreState.UP:
             self._epoch = bus.draw_epoch()  # it may have lost everything: the gateways tell all stories again
@@ -160,7 +153,7 @@ class Stories:
         names = [self._seals.name(kind, call_id) for kind in ("ended", "story")]
         values = await self._store.read(names)
         if isinstance(values, StoreState):
-            self._failed[values].inc()
+            self._metrics.store_failures[values].inc()
             return
         ended, story = (self._open(name, value) for name, value in zip(names, values, strict=True))
         if ended is not None and ended.order is not None:
@@ -189,7 +182,7 @@ class Stories:
                 raise SealError("too large")
             kept = msgspec.msgpack.decode(self._seals.open(name, value), type=Kept)
         except (SealError, msgspec.MsgspecError, ValueError, RecursionError):
-            self._unreadable.inc()
+            self._metrics.stories_unreadable.inc()
             return None
         return kept
 

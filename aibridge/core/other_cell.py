@@ -24,10 +24,11 @@ def continued(memory: bytes, left_ms: int) -> bytes:
     turns = tuple(_heard(said, left_ms) for said in told.turns)
     states = {**told.states}
     states.pop("line", None)  # this cell's line is a new one
-    last = turns[-1] if turns else Said()
-    if last.role == "ai" and (last.heard_bytes or 0) < last.made_bytes and told.states.get("owed") == Owed.NOTHING.name:
-        # It broke off: the model goes on where the caller's ear stopped.
-        states["owed"] = Owed.ANSWER.name
+    was, last = (told.turns[-1], turns[-1]) if turns else (Said(), Said())
+    broke_off = was.role == "ai" and was.heard_bytes is None and (last.heard_bytes or 0) < last.made_bytes
+    if broke_off and states.get("owed", Owed.NOTHING.name) == Owed.NOTHING.name:
+        # The model goes on where the caller's ear stopped.
+        states["owed"] = Owed.CONTINUE.name
     settled: Story = structs.replace(told, turns=turns, states=states)
     # Times of that machine's monotonic clock, and its line's utterances, mean nothing here. The numbers continue.
     return story.encode(settled, LineMemory({}, line.last_utterance, line.last_turn))
