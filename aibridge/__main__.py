@@ -1,4 +1,11 @@
-"""`python -m aibridge`: read settings and agent, check that the model accepts both, and hold conversations."""
+"""The conversations: one session with the model for each call.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process. SIGHUP reads the agents again. Exit status: 0, 78 for a setting, an agent or a key
+that cannot be used, 75 when another aibridge of this number runs.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +20,10 @@ import zmq
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
-from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtime
+from shared.arguments import Parser
+from shared.isolation import BRIDGE_PRIORITY, CollectorPauses, context, freeze_collector, realtime
 from shared.metrics import REALTIME, Page
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from . import agents, call_config, detectors
 from .core.agent import Agents
@@ -26,7 +34,8 @@ from .worker import Worker
 
 
 def main() -> None:
-    config = settings.load()
+    Parser("python -m aibridge", __doc__).parse_args()
+    config = settings.load_in_child()
     chosen = agents.load(config)
     call_config.check(config)
     if not config.openai_api_key and not all(agent.api_key_env for agent in chosen.by_name.values()):
@@ -72,4 +81,5 @@ async def serve(worker: Worker, page: Page, read_agents: Callable[[], Agents]) -
     await worker.run(stop)
 
 
-process.run("aibridge", main)
+if __name__ == "__main__":
+    process.run("aibridge", main)

@@ -13,8 +13,6 @@ import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx2
-
 from shared.liveness import CONFIG_S
 from shared.process import ConfigError
 from shared.settings import Settings
@@ -42,6 +40,9 @@ class CallConfig:
     """`settings` were checked. Connections stay open between calls."""
 
     def __init__(self, settings: Settings) -> None:
+        # 3 MB that a worker without CALL_CONFIG_URL does not need.
+        import httpx2
+
         self._url = settings.call_config_url
         self._key = key_of(settings.webhook_secret)
         # Reading the system's certificates takes 20 ms: once, at the start.
@@ -53,6 +54,8 @@ class CallConfig:
         signed = headers(self._key, f"call-inbound-{call_sid}", int(time.time()), data)
         # Uncompressed, because a few bytes can unpack to any number.
         plain = {"content-type": "application/json", "accept-encoding": "identity"}
+        import httpx2
+
         try:
             async with (
                 asyncio.timeout(CONFIG_S),

@@ -83,7 +83,7 @@ class Worker:
         # Asks the models of agents that are new.
         self._asking: asyncio.Task[None] | None = None
         self._due: dict[Timed, asyncio.TimerHandle] = {}
-        dropped, undecodable = page.counter("bridge_dropped"), page.counter("bridge_undecodable")
+        dropped, undecodable = page.counter("aibridge_dropped"), page.counter("aibridge_undecodable")
         self._courier = Courier(context, bus.callbook_url(settings.bus), name=self._name, page=page)
         # Bounds and overflow: see shared/bus.py. Messages that txpacer does not accept wait here.
         self._collector = QuietCollector()
@@ -110,7 +110,7 @@ class Worker:
                 undecodable=undecodable,
                 gather=sessions.gather,
             ),
-            page.gauge("bridge_speech_kept_bytes"),
+            page.gauge("aibridge_speech_kept_bytes"),
         )
         self._tools_link = ToolsLink(
             context,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from prometheus_client.samples import Sample
 
 from callbook.exporter import PagesCollector
-from shared.settings import Settings
+from shared.settings import NAMES
 from simulator.carrier.call import CallRecord
 from twentyms.stack import get
 
@@ -33,14 +33,14 @@ SCRAPE_S: Final = 5.0
 
 # The histograms of how late frames left: name of the series, name in the figures.
 _LATENESS = {
-    "twentyms_pacer_lateness_seconds": "txpacer",
+    "twentyms_tx_lateness_seconds": "txpacer",
     "twentyms_gateway_frame_lateness_seconds": "gateway",
 }
 
 
 def forget_settings() -> None:
     """Remove the user's settings from the environment: the bench measures the defaults, with data of its own."""
-    for name in Settings.model_fields:
+    for name in NAMES:
         os.environ.pop(name.upper(), None)
 
 

@@ -177,11 +177,11 @@ class _Calls:
     def print_counts(self) -> None:
         late_ms = max(each.lag_max_ms for each in self.verdicts)
         print(f"carrier late by {late_ms:.0f} ms at most")
-        names = ("bridge_early_pauses", "bridge_echoes_ignored", "bridge_interruptions", "bridge_illegal_events")
+        names = ("early_pauses", "echoes_ignored", "interruptions", "illegal_events")
         lines = [
-            line.removeprefix("twentyms_bridge_")
+            line.removeprefix("twentyms_aibridge_")
             for line in self._metrics.splitlines()
-            if re.match(rf"twentyms_({'|'.join(names)})_total", line)
+            if re.match(rf"twentyms_aibridge_({'|'.join(names)})_total", line)
         ]
         print(
             "counted: " + "; ".join(re.sub(r"_total\{(?:process=\"[^\"]*\",?)?(.*?)\}", r" \1", line) for line in lines)

@@ -98,4 +98,4 @@ def _counted_gap_ms(metrics_dir: Path | None) -> float:
     if metrics_dir is None:
         return 0.0
     samples = (sample for family in PagesCollector(metrics_dir).collect() for sample in family.samples)
-    return sum(1_000 * each.value for each in samples if each.name == "twentyms_pacer_ear_gap_seconds_sum")
+    return sum(1_000 * each.value for each in samples if each.name == "twentyms_tx_ear_gap_seconds_sum")

@@ -40,7 +40,7 @@ from .pacing_run import (
     stressed,
 )
 
-LATENESS: Final = "twentyms_pacer_lateness_seconds"
+LATENESS: Final = "twentyms_tx_lateness_seconds"
 SECONDS: Final = 10.0
 # The length of one delta of the model.
 DELTA_MS: Final = 200

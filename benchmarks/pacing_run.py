@@ -155,7 +155,7 @@ def stressed(seconds: float) -> Iterator[None]:
 def measure(up: Stack, *, load: str, lines: int, realtime: bool, seconds: float) -> Measured:
     """Measure `lines` calls that listen for `seconds`."""
     metrics = up.run_dir / "metrics"
-    names = ("twentyms_pacer_lateness_seconds", "twentyms_gateway_frame_lateness_seconds")
+    names = ("twentyms_tx_lateness_seconds", "twentyms_gateway_frame_lateness_seconds")
     ramp = lines / ARRIVALS
     before: list[Buckets] = []
     steady_ns = 0

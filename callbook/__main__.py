@@ -1,15 +1,27 @@
-"""`python -m callbook`: wiring, and the settings that are checked at the start."""
+"""The records: calls in the database, recordings, your webhook, and the private port with the pages of the calls.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process; what is not written yet stays in DATA_DIR. Exit status: 0, 78 for a setting that
+cannot be used, 75 when another callbook has what this one needs.
+"""
 
 from __future__ import annotations
+
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
 
 import asyncio
 import fcntl
 import logging
-import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,15 +33,17 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared import bus, pages, process
+from shared import bus, pages
+from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
+from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, prepare_run_dir
+from shared.settings import Settings, load_in_child, prepare_run_dir
 from shared.signing import key_of
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from .api import Api
 from .core.prices import Prices
@@ -53,7 +67,6 @@ logger = logging.getLogger("callbook")
 
 # After the senders left, the last facts have this long to reach the database. The rest stays in the spool.
 LAST_WRITES_S: Final = 0.5
-NICE: Final = 10
 # More facts than any spool holds.
 _ALL: Final = 10_000_000
 
@@ -76,7 +89,12 @@ class Callbook:
             on_kept=self._on_kept,
         )
         self._recorder = Recorder(self._rest, note=self.intake.note, metrics=metrics)
-        records = Records(prices=Prices(settings.model_prices), deliveries=bool(settings.webhook_url), cell=cell)
+        records = Records(
+            prices=Prices(settings.model_prices),
+            cell=cell,
+            deliveries=bool(settings.webhook_url),
+            traces=bool(settings.otel_exporter_otlp_endpoint),
+        )
         self._orphans = Orphans(engine, cell=cell, records=records, alive=self.intake.senders.sources)
         self._writer = Writer(engine, spool=self.spool, records=records, metrics=metrics)
         self._retention = Retention(engine, days=settings.retention_days, rest=self._rest, metrics=metrics)
@@ -100,6 +118,12 @@ class Callbook:
                 cell=cell,
                 metrics=metrics,
             )
+        self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
+        if settings.otel_exporter_otlp_endpoint:
+            from .otlp import Traces, collector
+
+            words = settings.trace_words == "on"
+            self._export_traces = Traces(engine, to=collector(settings, cell), words=words, metrics=metrics).run
         routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
         self._port = PrivatePort(listener, routes, host=settings.metrics_host)
         self._tasks: list[asyncio.Task[None]] = []
@@ -178,11 +202,26 @@ class Callbook:
             group.create_task(self._orphans.run())
             if self._deliveries is not None:
                 group.create_task(self._deliveries.run())
+            if self._export_traces is not None:
+                group.create_task(self._export_traces())
 
     def _wanted(self) -> list[str]:
         with Session(self._engine) as session:
             query = select(Recording.call_sid).where(Recording.state == "wanted", Recording.cell == self._cell)
             return list(session.scalars(query))
+
+
+def check_traces(settings: Settings) -> None:
+    """Raises ConfigError for an export of traces that cannot begin."""
+    try:
+        # Not at the top of the file: an extra, and 6 MB that a callbook without a collector does not need.
+        from .otlp import collector
+    except ImportError:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry-proto is not installed; "
+            "pip install 'twentyms[traces]', or leave it empty"
+        ) from None
+    collector(settings, "")
 
 
 def check(settings: Settings) -> None:
@@ -205,6 +244,8 @@ def check(settings: Settings) -> None:
             key_of(settings.webhook_secret)
         except ValueError as exc:
             raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
+    if settings.otel_exporter_otlp_endpoint:
+        check_traces(settings)
 
 
 def _check_state(settings: Settings) -> None:
@@ -257,9 +298,8 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
-    # Frames come first on a busy machine; callbook can wait.
-    os.nice(NICE)
-    settings = load()
+    Parser("python -m callbook", __doc__).parse_args()
+    settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))
     run_dir = prepare_run_dir(settings)

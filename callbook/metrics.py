@@ -10,8 +10,9 @@ from .core.prices import KINDS
 from .core.story_queue import StoreState
 
 OUTCOMES: Final = ("started", "found", "given_up")
+POSTED: Final = ("delivered", "failed", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
-STORE_FAILURES: Final = tuple(state for state in StoreState if state is not StoreState.UP)
+STORE_FAILURES: Final[tuple[StoreState, ...]] = tuple(state for state in StoreState if state is not StoreState.UP)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_facts_kept", "Facts that were put on the disk and acknowledged"),
@@ -26,7 +27,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_database_failures", "Times that the database was locked, gone or refused a transaction"),
     counter("callbook_recordings", "Recordings, by how they came out", "outcome", OUTCOMES),
     counter("callbook_rest_failures", "Requests to Twilio that failed and are tried again", "why", FAILURES),
-    counter("callbook_webhooks", "Webhooks to the customer", "outcome", ("delivered", "failed", "given_up")),
+    counter("callbook_webhooks", "Webhooks to the customer", "outcome", POSTED),
+    counter("callbook_traces", "Traces of calls sent to the collector", "outcome", POSTED),
     counter("callbook_calls_deleted", "Call records deleted by retention"),
     counter("callbook_deletions_failed", "Recordings that Twilio did not delete; tried again an hour later"),
     counter("callbook_tokens", "Tokens of the model, by kind, as calls' records hold them", "kind", KINDS),
@@ -63,7 +65,8 @@ class Metrics:
         self.database_failures = page.counter("callbook_database_failures")
         self.recordings = {name: page.counter("callbook_recordings", name) for name in OUTCOMES}
         self.rest_failures = {name: page.counter("callbook_rest_failures", name) for name in FAILURES}
-        self.webhooks = {name: page.counter("callbook_webhooks", name) for name in ("delivered", "failed", "given_up")}
+        self.webhooks = {name: page.counter("callbook_webhooks", name) for name in POSTED}
+        self.traces = {name: page.counter("callbook_traces", name) for name in POSTED}
         self.calls_deleted = page.counter("callbook_calls_deleted")
         self.deletions_failed = page.counter("callbook_deletions_failed")
         self.tokens = {kind: page.counter("callbook_tokens", kind) for kind in KINDS}

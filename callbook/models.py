@@ -1,4 +1,4 @@
-"""The tables: calls, their media streams, turns, interruptions, model usage, recordings and webhook deliveries.
+"""The tables: calls, their media streams, turns, interruptions, model usage, recordings, and the posts that are due.
 
 The keys are Twilio's SIDs and the model's ids, so a fact that comes twice finds its own row. docs/records.md explains
 the columns.
@@ -84,6 +84,7 @@ class Call(Base):
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
+    trace: Mapped[TraceExport | None] = relationship(passive_deletes=True)
 
 
 def _of_call(**options: Any) -> Mapped[str]:
@@ -146,6 +147,12 @@ class Turn(Base):
     tool: Mapped[str] = mapped_column(server_default="")
     arguments: Mapped[str] = mapped_column(server_default="")
     outcome: Mapped[str] = mapped_column(server_default="")
+    # Of an answer: what the caller waited for, as in shared/facts.py:LATENCY_PARTS. Empty: unknown, or no answer.
+    carrier_ms: Mapped[int | None]
+    detection_ms: Mapped[int | None]
+    model_ms: Mapped[int | None]
+    line_ms: Mapped[int | None]
+    network_ms: Mapped[int | None]
 
 
 class Interruption(Base):
@@ -231,10 +238,10 @@ class Recording(Base):
     updated_at: Mapped[datetime]
 
 
-class Delivery(Base):
-    """The customer's webhook for the end of a call: due until it was accepted or given up."""
+class _Post(Base):
+    """A post about a call that ended: due until it was accepted or given up."""
 
-    __tablename__ = "deliveries"
+    __abstract__ = True
 
     call_sid: Mapped[str] = _of_call(primary_key=True)
     # "due", "delivered", "given-up"
@@ -243,3 +250,15 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     # The last answer: an HTTP status, or what failed.
     outcome: Mapped[str] = mapped_column(default="")
+
+
+class Delivery(_Post):
+    """The customer's webhook."""
+
+    __tablename__ = "deliveries"
+
+
+class TraceExport(_Post):
+    """The call's trace."""
+
+    __tablename__ = "trace_exports"

@@ -13,6 +13,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
+from shared.facts import LATENCY_PARTS
+
 from . import models
 
 # What `Wanted.ended` may be, beside the end_reason of a call.
@@ -110,7 +112,7 @@ def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
     return summary(call) | {
         "streams": [_columns(each, "call_sid", "source") for each in call.streams],
         "path": [sample for each in call.path for sample in _samples(each)],
-        "turns": [_columns(each, "call_sid") for each in call.turns],
+        "turns": [_turn(each) for each in call.turns],
         "interruptions": [_columns(each, "call_sid") for each in call.interruptions],
         "dials": [_columns(each, "call_sid") for each in call.dials],
         "hesitations": [_columns(each, "call_sid") for each in call.hesitations],
@@ -134,6 +136,12 @@ def summary(call: models.Call) -> dict[str, Any]:
             "ear_gap_ms": _sum(None if each.ear_gap_us is None else each.ear_gap_us / 1000 for each in streams),
         },
     }
+
+
+def _turn(row: models.Turn) -> dict[str, Any]:
+    parts = {f"{part}_ms": getattr(row, f"{part}_ms") for part in LATENCY_PARTS}
+    latency = None if parts["model_ms"] is None else parts
+    return _columns(row, "call_sid", *parts) | {"latency": latency}
 
 
 def _samples(row: models.PathSamples) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.facts import (
+    LATENCY_PARTS,
     CallStatus,
     ConversationBegan,
     ConversationEnded,
@@ -46,21 +47,23 @@ _RECORDING_ORDER: Final = {
     "completed": 3,
     "deleted": 4,
 }
-# From the end of a call to its webhook: the last turns, and a stream that replaces a lost one, come within this time.
+# From the end of a call to its webhook and trace. The last turns, and a stream that replaces a lost one, come within
+# this time.
 DELIVERY_DELAY_S: Final = 5
 # While the caller speaks with somebody who was dialled, until Twilio says how that ended.
 DIALLED_DELAY_S: Final = 3_600
 
 
 class Records:
-    """Writes facts through a session. With `deliveries`, each call that ends gets a webhook that is due."""
+    """Writes facts through a session. `deliveries`: each call that ends gets a due webhook; `traces`: a due trace."""
 
-    def __init__(self, *, prices: Prices, deliveries: bool, cell: str) -> None:
+    def __init__(self, *, prices: Prices, cell: str, deliveries: bool = False, traces: bool = False) -> None:
         self._prices = prices
         # The tokens in the batch that was last written, and their cost: to be counted once that is committed.
         self.used: list[tuple[ModelUsage, float | None]] = []
         self._cell = cell
-        self._deliveries = deliveries
+        posts = ((models.Delivery, deliveries), (models.TraceExport, traces))
+        self._posts = [table for table, is_wanted in posts if is_wanted]
 
     def write(self, session: Session, batch: Sequence[Noted]) -> int:
         """Write the facts of `batch` that this database has not seen, in order. Returns their number.
@@ -149,8 +152,8 @@ class Records:
         if call.ended_at is not None and call.ended_at < stream.started_at:
             # The end that was noted was a lost socket's.
             call.ended_at, call.end_reason = None, ""
-            if call.delivery is not None and call.delivery.state == "due":
-                session.delete(call.delivery)
+            for post in _due(call):
+                session.delete(post)
 
     def _stream_ended(self, session: Session, fact: StreamEnded) -> None:
         call = _call(session, fact.call_sid, fact.ended_ms)
@@ -180,7 +183,7 @@ class Records:
             return
         call.status = fact.status
         if order == _FINAL:
-            self._deliver_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
+            self._send_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
         if fact.duration_s >= 0:
             call.duration_s = fact.duration_s
         if order == _FINAL and call.ended_at is None:
@@ -189,10 +192,11 @@ class Records:
     def _ended(self, session: Session, call: models.Call, at: datetime, reason: str) -> None:
         if call.ended_at is None or call.ended_at < at:
             call.ended_at, call.end_reason = at, reason
-        if self._deliveries and session.get(models.Delivery, call.call_sid) is None:
-            delay_s = DELIVERY_DELAY_S if _open_dial(session, call.call_sid) is None else DIALLED_DELAY_S
-            due_at = at + timedelta(seconds=delay_s)
-            session.add(models.Delivery(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
+        for table in self._posts:
+            if session.get(table, call.call_sid) is None:
+                delay_s = DELIVERY_DELAY_S if _open_dial(session, call.call_sid) is None else DIALLED_DELAY_S
+                due_at = at + timedelta(seconds=delay_s)
+                session.add(table(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
 
     def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)
@@ -218,6 +222,7 @@ class Records:
             tool=fact.tool,
             arguments=_clean(fact.arguments),
             outcome=fact.outcome,
+            **_latency(fact),
         )
 
     def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:
@@ -266,7 +271,7 @@ class Records:
     def _dial_began(self, session: Session, fact: DialBegan) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)
         # The call goes on without a media stream.
-        self._deliver_at(call, _time(fact.at_ms), DIALLED_DELAY_S)
+        self._send_at(call, _time(fact.at_ms), DIALLED_DELAY_S)
         if _open_dial(session, fact.call_sid) is None:  # else Twilio has repeated its request
             session.add(_dial(fact.call_sid, fact.at_ms, _clean(fact.to), _clean(fact.caller_id)))
             session.flush()
@@ -282,12 +287,13 @@ class Records:
         session.flush()
         if fact.caller_left:
             self._ended(session, call, _time(fact.at_ms), "stop")
-            self._deliver_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
+            self._send_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
 
-    def _deliver_at(self, call: models.Call, at: datetime, delay_s: int) -> None:
-        """Post the call's webhook so long after this, if it is due."""
-        if call.delivery is not None and call.delivery.state == "due" and not call.delivery.attempts:
-            call.delivery.due_at = at + timedelta(seconds=delay_s)
+    def _send_at(self, call: models.Call, at: datetime, delay_s: int) -> None:
+        """Send the call's webhook and trace this long after `at`, unless they were sent before."""
+        for post in _due(call):
+            if not post.attempts:
+                post.due_at = at + timedelta(seconds=delay_s)
 
     def _recording_move(self, session: Session, fact: RecordingMove) -> None:
         recording = self._recording(session, fact.call_sid, fact.at_ms)
@@ -380,10 +386,21 @@ def _open_dial(session: Session, call_sid: str) -> models.Dial | None:
     return session.scalars(found.order_by(models.Dial.began_at.desc()).limit(1)).first()
 
 
+def _due(call: models.Call) -> list[models.Delivery | models.TraceExport]:
+    """The call's webhook and trace, as far as they are due."""
+    return [post for post in (call.delivery, call.trace) if post is not None and post.state == "due"]
+
+
 def _forward(recording: models.Recording, state: str, at_ms: int) -> None:
     if _RECORDING_ORDER.get(state, 0) >= _RECORDING_ORDER.get(recording.state, 0):
         recording.state = state
         recording.updated_at = _time(at_ms)
+
+
+def _latency(fact: Turn) -> dict[str, int | None]:
+    """The columns of an answer's latency; all empty for any other turn."""
+    known = fact.latency_ms or (-1,) * len(LATENCY_PARTS)
+    return {f"{part}_ms": ms if ms >= 0 else None for part, ms in zip(LATENCY_PARTS, known, strict=True)}
 
 
 def _time(unix_ms: int) -> datetime:

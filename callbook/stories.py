@@ -15,7 +15,7 @@ import msgspec
 import zmq
 
 from shared import bus
-from shared.bus import Link
+from shared.bus_link import Link
 from shared.messages import CallClosed, CallRecalled, GatewayToStore, KeepStory, RecallCall, StoreHello
 from shared.plan import CallOrder, HangUp
 

@@ -17,7 +17,7 @@ from shared.facts import Noted
 from shared.messages import UndecodableError, decode
 
 from .core.delays import backoff_s
-from .database import blames_the_fact, migrate, place
+from .database import blames_the_fact, bring_up_to_date, place
 from .metrics import Metrics
 from .records import Records
 from .spool import Position, Spool
@@ -64,7 +64,7 @@ class Writer:
 
     async def run(self) -> None:
         try:
-            await self._until_it_works(lambda: migrate(self._engine))
+            await self._until_it_works(lambda: bring_up_to_date(self._engine))
             while True:
                 self._wake.clear()
                 if not await self._write_some():

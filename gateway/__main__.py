@@ -1,4 +1,12 @@
-"""`python -m gateway`: wiring, signals, and the settings that have to be right before the port opens."""
+"""The public port: Twilio's webhook and media sockets, the browser phone, and health checks.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT drain: live calls go on for DRAIN_SECONDS at most, new ones get the fallback. A second signal ends
+all calls at once. SIGHUP reads AGENTS_DIR again. Exit status: 0, 78 for a setting that cannot be used, 75 when another
+gateway has what this one needs.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +23,11 @@ from shared import pages, process
 from shared.agents.choice import Directory
 from shared.agents.directory import read_directory
 from shared.agents.reload import Reload
-from shared.isolation import GATEWAY_PRIORITY, exact_timers, freeze_collector, realtime
+from shared.arguments import Parser
+from shared.isolation import GATEWAY_PRIORITY, CollectorPauses, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load, misspelt, prepare_run_dir
-from shared.watch import CollectorPauses
+from shared.settings import Settings, load_in_child, misspelt, prepare_run_dir
 
 from .core.metrics import DEFINITIONS
 from .gateway import Gateway
@@ -98,7 +106,8 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
 
 
 def main() -> None:
-    settings = load()
+    Parser("python -m gateway", __doc__).parse_args()
+    settings = load_in_child()
     # The other processes read the same settings: one of them says this for all.
     for line in misspelt():
         logger.warning(line)

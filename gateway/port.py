@@ -74,7 +74,7 @@ def is_loopback(origin: str) -> bool:
 
 def listen_host(settings: Settings) -> str:
     """GATEWAY_HOST; loopback when it was not set and nothing that comes in would be checked."""
-    if settings.allow_unsigned == "on" and "gateway_host" not in settings.model_fields_set:
+    if settings.allow_unsigned == "on" and "gateway_host" not in settings.given:
         return "127.0.0.1"
     return settings.gateway_host
 

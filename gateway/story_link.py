@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import zmq
 
-from shared.bus import STORIES_HWM, Link, dealer, draw_epoch
+from shared.bus import STORIES_HWM, dealer, draw_epoch
+from shared.bus_link import Link
 from shared.messages import CallRecalled, RecallCall, StoreHello, StoreToGateway
 from shared.metrics import Counter
 from shared.plan import CallOrder

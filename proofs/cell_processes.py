@@ -90,7 +90,7 @@ def descriptors(run_dir: Path) -> dict[str, Counter[str]]:
 
 
 # Gauges of what a call creates, at least one in each process that serves calls.
-LIVES: Final = ("gateway_calls", "bridge_calls", "bridge_sessions_open", "pacer_lines", "pacer_held_lines")
+LIVES: Final = ("gateway_calls", "aibridge_calls", "aibridge_sessions_open", "tx_lines", "tx_held_lines")
 
 
 def lives(metrics: str, names: tuple[str, ...] = LIVES) -> dict[str, float]:

@@ -16,6 +16,7 @@ from .acts import Act, Deed
 
 Damage = Literal[
     "gap",
+    "greeting",
     "leftover",
     "lost",
     "twice",
@@ -34,6 +35,7 @@ Damage = Literal[
 ]
 UNITS: Final[Mapping[Damage, str]] = {
     "gap": "ms",
+    "greeting": "ms",
     "leftover": "ms",
     "lost": "bytes",
     "twice": "bytes",
@@ -84,6 +86,9 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
         **_FROZEN,
         ("slow", "media"): _STANDSTILL,
     },
+    # Greeting protection counts on the ear's clock. While what the greeting passes through stands still, nobody tells
+    # aibridge that the ear waits.
+    "greeting": dict.fromkeys((("stop", "gateway"), ("stop", "txpacer"), ("slow", "media")), Cost(100, each_s=1_000)),
     # Speech that is heard after its interruption, beyond the lead.
     "leftover": {
         **dict.fromkeys((*_SOCKET_GONE, ("kill", "aibridge"), ("lose", "model")), Cost(1_000)),

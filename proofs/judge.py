@@ -295,6 +295,7 @@ def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:
     return tuple(
         Cut(
             item.ended_ns if item.heard else item.response.created_ns,
+            item.ended_ns if item.heard else _due_ns(item, spoken),
             item.truth.item_id,
             len(item.coverage) - item.reach,
         )

@@ -47,6 +47,8 @@ LAG_MS: Final = 250
 # whatever the acts were.
 REFUSED_NS: Final = 5_000 * _MS
 REFUSED_SHARE: Final = 0.05
+# The protection ends by the clock of the ear this long after the greeting began, unless the ear is known to be late.
+PROTECTED_NS: Final = 500 * _MS
 # A session counts as new for this long.
 FRESH_NS: Final = 200 * _MS
 _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
@@ -222,8 +224,7 @@ class _Call:
         ):
             yield f"{lack.text}{self._when(lack.opened_ns)}"
         yield from self._inbound()
-        if verdict.greeting is not None and verdict.greeting.is_breached:
-            yield f"the greeting was interrupted after {verdict.greeting.heard_ms:.0f} ms"
+        yield from self._greeting()
         if verdict.cancels > 1:
             yield f"one response was cancelled {verdict.cancels} times"
         if verdict.cancel_not_active:
@@ -277,6 +278,14 @@ class _Call:
             until_ns = gap.at_ns + int(gap.ms * _MS)
             if left := self._settle("gap", gap.ms, gap.at_ns, until_ns):
                 yield f"a gap of {gap.ms:.0f} ms, {left:.0f} of them unexplained{self._when(gap.at_ns)}"
+
+    def _greeting(self) -> Iterator[str]:
+        greeting = self._verdict.greeting
+        if greeting is None or not greeting.is_breached:
+            return
+        missing_ms = greeting.protected_ms - greeting.heard_ms
+        if left := self._settle("greeting", missing_ms, greeting.began_ns, greeting.began_ns + PROTECTED_NS):
+            yield f"the greeting was interrupted after {greeting.heard_ms:.0f} ms, {left:.0f} too early"
 
     def _leftovers(self) -> Iterator[str]:
         for each in self._verdict.interruptions:
@@ -335,7 +344,7 @@ class _Call:
 
     def _is_given_up(self, cut: Cut, missing_ms: float) -> bool:
         """Whether the caller spoke, or hung up, in the silence that an act explains."""
-        for deed in self._account.near("gap", cut.at_ns, cut.at_ns):
+        for deed in self._account.near("gap", cut.at_ns, cut.due_ns):
             for at_ns in (self._call.ended_ns, *self._speech_ns):
                 if cut.at_ns <= at_ns <= deed.ended_ns + NEAR_NS:
                     cause = f"the caller, in the silence of {deed.act.kind} {deed.act.target}"

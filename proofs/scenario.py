@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from simulator.carrier.caller import Step
 from simulator.carrier.dial import Callee
 from simulator.carrier.speakerphone import Speakerphone
@@ -73,7 +73,7 @@ class Scenario:
     @property
     def settings(self) -> Settings:
         values = {name.lower(): value for name, value in self.env.items()}
-        return Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]  # pydantic reads the strings
+        return read_settings(**values)
 
     def problems(self, verdict: Verdict, sessions: Sessions, *, tolerance_ms: int) -> list[str]:
         settings = self.settings

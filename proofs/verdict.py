@@ -58,9 +58,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cut:
-    """An item whose end was never heard, although there was no interruption and the call went on."""
+    """An item whose end was never heard, although there was no interruption and the call went on.
+
+    The missing part was made at `at_ns` and due at the ear at `due_ns`; of an item that was heard in part, both are
+    when the ear stopped.
+    """
 
     at_ns: int
+    due_ns: int
     item_id: str
     missing_bytes: int
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from .bus import Link
+from .bus_link import Link
 from .channel import Channel
 from .gather import Gather
 from .liveness import RETRY_S

@@ -10,7 +10,12 @@ as `Noted`: `(source, seq)` makes at-least-once delivery an exactly-once record.
 
 from __future__ import annotations
 
+from typing import Final
+
 from .messages import Message
+
+# What the caller waits for between their last sound and the answer's first, in order: aibridge/core/latency.py.
+LATENCY_PARTS: Final = ("carrier", "detection", "model", "line", "network")
 
 
 class StreamBegan(Message, frozen=True, array_like=True, tag=70):
@@ -106,6 +111,8 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     tool: str = ""
     arguments: str = ""  # JSON
     outcome: str = ""  # one of TOOL_OUTCOMES; "": it did not answer
+    # Of an answer to the caller: ms for each of LATENCY_PARTS, -1 for an unknown one. Empty for any other turn.
+    latency_ms: tuple[int, ...] = ()
 
 
 class Interruption(Message, frozen=True, array_like=True, tag=76):

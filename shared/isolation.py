@@ -12,10 +12,12 @@ import os
 import resource
 import sys
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any, Final, Literal
 
 import zmq
 
+from .metrics import GC_PAUSE, Page
 from .process import ConfigError
 
 # SCHED_FIFO priorities, 1 to 99: txpacer before the gateway before aibridge, whose delay would starve a line or make an
@@ -112,6 +114,23 @@ def freeze_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+class CollectorPauses:
+    """Measures every garbage collection of this process after `start`."""
+
+    def __init__(self, page: Page) -> None:
+        self._pause = page.histogram(GC_PAUSE.name)
+        self._begun_ns = 0
+
+    def start(self) -> None:
+        gc.callbacks.append(self._on_phase)
+
+    def _on_phase(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._begun_ns = monotonic_ns()
+        else:
+            self._pause.observe((monotonic_ns() - self._begun_ns) / 1e9)
 
 
 class QuietCollector:

@@ -323,7 +323,9 @@ class PlayoutStarted(Message, frozen=True, array_like=True, tag=41):
 
     call: int
     utterance: int
-    ear_ns: int  # when the caller hears its first sample
+    ear_ns: int  # when the caller hears its first sample, apart from the path to Twilio
+    ahead_ns: int = 0  # the frame was paced this long before that: the ear still played something else
+    round_trip_ns: int = 0  # of the last ping to Twilio; 0: none was answered yet
 
 
 class PlayoutShifted(Message, frozen=True, array_like=True, tag=42):

@@ -25,10 +25,15 @@ EX_TEMPFAIL: Final = 75
 PROCESSES: Final = ("gateway", "txpacer", "aibridge", "callbook", "toolbox")
 _PR_SET_PDEATHSIG: Final = 1
 STDERR: Final = 2
+# Of callbook and toolbox.
+NICE: Final = 10
 
 
 class ConfigError(Exception):
-    """A setting or the machine is not as this process needs it. The text says what is wrong and what to do."""
+    """A setting or the machine is not as this process needs it.
+
+    The text says what is wrong and what to do: a line for each problem.
+    """
 
 
 class BusyError(ConfigError):
@@ -36,7 +41,7 @@ class BusyError(ConfigError):
 
 
 def run(name: str, main: Callable[[], None]) -> NoReturn:
-    """Run `main` as the process `name` and exit: 0, or with a line on stderr 78 (ConfigError) or 75 (BusyError)."""
+    """Run `main` as the process `name` and exit: 0, or with lines on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()
     handler = ImpatientHandler(STDERR)
     handler.setFormatter(_Stamped("%(levelname)s %(name)s: %(message)s"))
@@ -47,7 +52,8 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except ConfigError as exc:
-        print(f"{_stamp(time.time())}{name}: {exc}", file=sys.stderr, flush=True)
+        for line in str(exc).splitlines():
+            print(f"{_stamp(time.time())}{name}: {line}", file=sys.stderr, flush=True)
         sys.exit(EX_TEMPFAIL if isinstance(exc, BusyError) else EX_CONFIG)
     except KeyboardInterrupt:
         sys.exit(0)
@@ -115,6 +121,17 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # the parent died before the kernel knew
         sys.exit(0)
+
+
+def step_back() -> None:
+    """Run after the processes that handle frames, which come first on a busy machine.
+
+    A supervisor that starts each process in a session of its own (honcho) makes it a scheduling group of its own, where
+    niceness counts inside the group only. So tell the group, too (sched(7), "The autogroup feature").
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    with suppress(OSError):  # no such groups here, or told already
+        Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 @contextmanager

@@ -1,17 +1,23 @@
-"""Every setting, from the environment and `.env`. `.env.example` says what each means for a user."""
+"""Every setting, from the environment and `.env`. `.env.example` says what each means for a user.
+
+pydantic-settings reads and checks them. A process lets a child do that (`load_in_child`), because the library takes
+16 MB, which no process needs after its start.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
+import pickle
 import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NoReturn, get_type_hints
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import bus
 from .process import ConfigError, log_at
@@ -37,106 +43,129 @@ def _default_run_dir() -> Path:
     return base / f"twentyms-{os.getuid()}"
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _origin_only(value: str) -> str:
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
+        raise ValueError("must be an origin such as https://voice.example.com, without path or query")
+    return value.rstrip("/")
+
+
+def setting(
+    default: Any,
+    *,
+    repr: bool = True,
+    before: Callable[[Any], object] | None = None,
+    after: Callable[[Any], object] | None = None,
+    **bounds: object,
+) -> Any:
+    """A field of Settings. `bounds` are pydantic's; `before` and `after` change a value before or after their check."""
+    checks = {"bounds": bounds, "before": before, "after": after}
+    return field(default=default, repr=repr, metadata=checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings as the processes use them. Raises ValueError for two that contradict each other."""
+
+    # The names of those that the user has set.
+    given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     gateway_host: str = "0.0.0.0"
-    gateway_port: int = Field(default=8080, ge=1, le=65_535)
+    gateway_port: int = setting(8080, ge=1, le=65_535)
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(default=9464, ge=1, le=65_535)
-    public_url: str = ""
+    metrics_port: int = setting(9464, ge=1, le=65_535)
+    public_url: str = setting("", after=_origin_only)
 
     twilio_account_sid: str = ""
-    twilio_auth_token: str = Field(default="", repr=False)
-    twilio_shared_key: str = Field(default="", repr=False)
+    twilio_auth_token: str = setting("", repr=False)
+    twilio_shared_key: str = setting("", repr=False)
     twilio_api_url: str = ""
     allow_unsigned: Literal["on", "off"] = "off"
 
     phone_page: Literal["", "on", "off"] = ""
 
-    openai_api_key: str = Field(default="", repr=False)
+    openai_api_key: str = setting("", repr=False)
     openai_base_url: str = ""
     openai_realtime_model: str = "gpt-realtime-2.1"
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
     agents_dir: Path | None = None
     # Often holds a token.
-    call_config_url: str = Field(default="", repr=False)
+    call_config_url: str = setting("", repr=False)
 
     # On the grid of txpacer's ticks.
-    tx_lead_ms: int = Field(default=120, ge=40, le=1_000, multiple_of=10)
-    tx_lead_min_ms: int = Field(default=60, ge=40, le=1_000, multiple_of=10)
-    tx_lead_max_ms: int = Field(default=180, ge=40, le=1_000, multiple_of=10)
+    tx_lead_ms: int = setting(120, ge=40, le=1_000, multiple_of=10)
+    tx_lead_min_ms: int = setting(60, ge=40, le=1_000, multiple_of=10)
+    tx_lead_max_ms: int = setting(180, ge=40, le=1_000, multiple_of=10)
     tx_realtime: Literal["auto", "on", "off"] = "auto"
-    tx_cpu: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
-    greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
+    tx_cpu: str = setting("", pattern=r"^(\d+(,\d+)*)?$")
+    greeting_protect_ms: int = setting(500, ge=0, le=10_000)
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
-    barge_in_confirm_ms: int = Field(default=0, ge=0, le=2_000)
+    barge_in_confirm_ms: int = setting(0, ge=0, le=2_000)
     barge_in_early: Literal["on", "off"] = "off"
-    barge_in_early_ms: int = Field(default=600, ge=100, le=2_000)
-    barge_in_short_ms: int = Field(default=0, ge=0, le=1_000)
-    barge_in_threshold: float = Field(default=0.5, gt=0, lt=1)
+    barge_in_early_ms: int = setting(600, ge=100, le=2_000)
+    barge_in_short_ms: int = setting(0, ge=0, le=1_000)
+    barge_in_threshold: float = setting(0.5, gt=0, lt=1)
     echo_guard: Literal["on", "off"] = "off"
 
-    model_reconnect_seconds: int = Field(default=10, ge=1, le=120)
-    model_session_minutes: float = Field(default=55.0, gt=0, le=59)
+    model_reconnect_seconds: int = setting(10, ge=1, le=120)
+    model_session_minutes: float = setting(55.0, gt=0, le=59)
 
     fallback_say: str = "We are sorry, we cannot take your call right now. Please try again in a few minutes."
     # With or without the country, and with the usual signs between the digits.
-    fallback_dial: str = Field(default="", pattern=r"^(\+?\(?\d([ ().-]*\d){2,14})?$")
-    max_calls: int = Field(default=150, ge=1)
-    max_calls_per_source: int = Field(default=20, ge=1)
-    drain_seconds: int = Field(default=600, ge=0)
+    fallback_dial: str = setting("", pattern=r"^(\+?\(?\d([ ().-]*\d){2,14})?$")
+    max_calls: int = setting(150, ge=1)
+    max_calls_per_source: int = setting(20, ge=1)
+    drain_seconds: int = setting(600, ge=0)
 
     recording: Literal["off", "on"] = "off"
     # Holds calls.db (unless DATABASE_URL names another database) and the facts that wait for the database.
     data_dir: Path = Path("data")
     # May hold a password.
-    database_url: str = Field(default="", repr=False)
-    spool_mb: int = Field(default=256, ge=1)
-    retention_days: int = Field(default=0, ge=0)
+    database_url: str = setting("", repr=False)
+    spool_mb: int = setting(256, ge=1)
+    retention_days: int = setting(0, ge=0)
     # Often holds a token.
-    webhook_url: str = Field(default="", repr=False)
-    webhook_secret: str = Field(default="", repr=False)
+    webhook_url: str = setting("", repr=False)
+    webhook_secret: str = setting("", repr=False)
     model_prices: str = ""
+    # The names and meanings are OpenTelemetry's.
+    otel_exporter_otlp_endpoint: str = ""
+    # Often holds a token.
+    otel_exporter_otlp_headers: str = setting("", repr=False)
+    otel_service_name: str = "twentyms"
+    otel_resource_attributes: str = ""
+    trace_words: Literal["on", "off"] = "off"
 
     # Redis protocol; may hold a password.
-    state_url: str = Field(default="", repr=False, pattern=r"^(rediss?://.+)?$")
-    state_key: str = Field(default="", repr=False)
+    state_url: str = setting("", repr=False, pattern=r"^(rediss?://.+)?$")
+    state_key: str = setting("", repr=False)
 
-    tool_processes: int = Field(default=4, ge=1, le=64)
-    tool_memory_mb: int = Field(default=512, ge=64)
+    tool_processes: int = setting(4, ge=1, le=64)
+    tool_memory_mb: int = setting(512, ge=64)
 
-    aibridge_workers: int = Field(default=1, ge=1, le=64)
-    gateways: int = Field(default=1, ge=1, le=64)
-    run_dir: Path = Field(default_factory=_default_run_dir)
-    bus_url: str = Field(default="", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
-    bus_secret_key: str = Field(default="", repr=False, pattern=r"^(.{40})?$")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    aibridge_workers: int = setting(1, ge=1, le=64)
+    gateways: int = setting(1, ge=1, le=64)
+    run_dir: Path = field(default_factory=_default_run_dir)
+    bus_url: str = setting("", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
+    bus_secret_key: str = setting("", repr=False, pattern=r"^(.{40})?$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting("INFO", before=_in_capitals)
 
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _in_capitals(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+    def __post_init__(self) -> None:
+        self._need_one_source_of_agents()
+        self._need_leads_in_order()
 
-    @field_validator("public_url")
-    @classmethod
-    def _origin_only(cls, value: str) -> str:
-        if not value:
-            return value
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
-            raise ValueError("must be an origin such as https://voice.example.com, without path or query")
-        return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _one_source_of_agents(self) -> Self:
+    def _need_one_source_of_agents(self) -> None:
         if self.agent_file and self.agents_dir:
             raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
-        return self
 
-    @model_validator(mode="after")
-    def _leads_in_order(self) -> Self:
+    def _need_leads_in_order(self) -> None:
         start, (least, most) = self.lead_ms, self.lead_bounds_ms
         if not least <= start <= most:
             raise ValueError(f"TX_LEAD_MS {start} must lie between TX_LEAD_MIN_MS {least} and TX_LEAD_MAX_MS {most}")
@@ -145,12 +174,11 @@ class Settings(BaseSettings):
                 f"TX_LEAD_MAX_MS {most} is too long for BARGE_IN=withdraw, which stops the AI within the lead; use "
                 f"{WITHDRAW_LEAD_MAX_MS} at most, or BARGE_IN=clear"
             )
-        return self
 
     @property
     def lead_ms(self) -> int:
         """Where the lead starts. After a `clear` nobody hears a long lead: unless set, it starts at its maximum."""
-        is_free = self.barge_in == "clear" and "tx_lead_ms" not in self.model_fields_set
+        is_free = self.barge_in == "clear" and "tx_lead_ms" not in self.given
         return self.tx_lead_max_ms if is_free else self.tx_lead_ms
 
     @property
@@ -160,7 +188,7 @@ class Settings(BaseSettings):
         With BARGE_IN=clear the lead does not fall below its start, unless TX_LEAD_MIN_MS is set.
         """
         least, start, most = self.tx_lead_min_ms, self.lead_ms, self.tx_lead_max_ms
-        is_set = self.model_fields_set
+        is_set = self.given
         if "tx_lead_min_ms" not in is_set:
             least = start if self.barge_in == "clear" else min(least, start)
         return least, most if "tx_lead_max_ms" in is_set else max(most, start)
@@ -190,22 +218,106 @@ class Settings(BaseSettings):
         return self.run_dir / "metrics"
 
 
+NAMES: Final = tuple(each.name for each in fields(Settings) if each.name != "given")
+
+
+def read_settings(env_file: Path | None = None, /, **given: Any) -> Settings:
+    """Settings from `given`, the environment and `env_file`; the first of them that names a setting decides.
+
+    Raises ConfigError, a line for each value that cannot be used.
+    """
+    # Not at the top of the file: see there.
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsConfigDict
+
+    model = _model(SettingsConfigDict(env_file=env_file, extra="ignore", env_ignore_empty=True))
+    try:
+        found = model(**given)
+        return Settings(**{name: getattr(found, name) for name in NAMES}, given=frozenset(found.model_fields_set))
+    except ValidationError as exc:
+        reasons = [
+            f"{str(error['loc'][0]).upper()} {error['msg'].removeprefix('Value error, ')}"
+            for error in exc.errors(include_url=False, include_input=False)
+        ]
+    except ValueError as exc:
+        reasons = [str(exc)]
+    raise ConfigError("\n".join(f"{reason}; set it in .env or the environment" for reason in reasons))
+
+
+def _model(config: Any) -> Any:
+    """pydantic's model of Settings."""
+    from pydantic import AfterValidator, BeforeValidator, Field, create_model
+    from pydantic_settings import BaseSettings
+
+    class Environment(BaseSettings):
+        model_config = config
+
+    types = get_type_hints(Settings)
+    definitions: dict[str, Any] = {}
+    for each in fields(Settings):
+        if each.name not in NAMES:
+            continue
+        kind = types[each.name]
+        if before := each.metadata.get("before"):
+            kind = Annotated[kind, BeforeValidator(before)]
+        if after := each.metadata.get("after"):
+            kind = Annotated[kind, AfterValidator(after)]
+        value = each.default_factory() if each.default_factory is not MISSING else each.default
+        definitions[each.name] = (kind, Field(default=value, **each.metadata.get("bounds", {})))
+    return create_model("Environment", __base__=Environment, **definitions)
+
+
 def load(directory: Path = Path()) -> Settings:
     """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
 
-    Relative paths in the settings belong to `directory`. Raises ConfigError, one line, for a value that cannot be used.
+    Relative paths in the settings belong to `directory`. Raises ConfigError, a line for each value that cannot be used.
     """
+    return _use(read_settings(directory / ".env"), directory)
+
+
+def load_in_child() -> Settings:
+    """Do as `load` does for this directory, with a child that reads. For a process without threads."""
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        _answer(sender)
+    os.close(sender)
+    with os.fdopen(receiver, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    if not answer:
+        raise ConfigError("the settings could not be read; the lines above say why")
+    found = pickle.loads(answer)
+    if isinstance(found, ConfigError):
+        raise found
+    return _use(found, Path())
+
+
+def _answer(sender: int) -> NoReturn:
+    """In the child: send the settings, or the ConfigError, and end without the parent's exit handlers."""
+    status = 1
     try:
-        settings = Settings(_env_file=directory / ".env")  # type: ignore[call-arg]  # mypy does not know pydantic's own
-    except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        name = f"{str(first['loc'][0]).upper()} " if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{name}{reason}; set it in .env or the environment") from None
+        try:
+            # A search for plugins of pydantic reads the metadata of every installed package.
+            os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+            answer: Settings | ConfigError = read_settings(Path(".env"))
+        except ConfigError as exc:
+            answer = exc
+        with os.fdopen(sender, "wb") as pipe:
+            pickle.dump(answer, pipe)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _use(settings: Settings, directory: Path) -> Settings:
     log_at(settings.log_level)
     paths = {name: getattr(settings, name) for name in ("data_dir", "agent_file", "agents_dir", "run_dir")}
-    return settings.model_copy(
-        update={name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()}
+    return replace(
+        settings,
+        **{name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()},
     )
 
 
@@ -216,7 +328,7 @@ def secret(name: str, directory: Path = Path()) -> str:
 
 def misspelt(directory: Path = Path()) -> list[str]:
     """A line for each name in the `.env` of `directory` or the environment that is nearly a setting's name."""
-    known = [name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in NAMES]
     sources = (
         (".env", dotenv_values(directory / ".env"), ALIKE_IN_FILE),
         ("the environment", os.environ, ALIKE_IN_ENVIRONMENT),

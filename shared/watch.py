@@ -1,34 +1,16 @@
-"""What holds up a process: garbage collections, lag of the event loop, and the number of tasks on the loop."""
+"""The lag of an event loop, and the number of its tasks."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 from time import monotonic_ns
-from typing import Final, Literal
+from typing import Final
 
-from .metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
+from .metrics import LOOP_LAG, LOOP_TASKS, Page
 
 _LAG_PERIOD_S: Final = 0.1
 # Tasks are counted at every tenth timer only, because counting visits each task.
 _TASKS_EVERY: Final = 10
-
-
-class CollectorPauses:
-    """Measures every garbage collection of this process after `start`."""
-
-    def __init__(self, page: Page) -> None:
-        self._pause = page.histogram(GC_PAUSE.name)
-        self._begun_ns = 0
-
-    def start(self) -> None:
-        gc.callbacks.append(self._on_phase)
-
-    def _on_phase(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
-        if phase == "start":
-            self._begun_ns = monotonic_ns()
-        else:
-            self._pause.observe((monotonic_ns() - self._begun_ns) / 1e9)
 
 
 class LoopLag:

@@ -33,6 +33,7 @@ PURE: Final = {
     *(f"shared.{name}" for name in ("audio", "channel", "facts", "liveness", "messages", "metrics", "plan", "signing")),
     *(f"simulator.carrier.{name}" for name in ("call", "caller", "ear", "twiml")),
     "simulator.model",
+    *("twentyms.finding", "twentyms.realtime_rules"),
 }
 # The I/O in a package of PURE.
 SHELLS: Final = {"simulator.model.server"}

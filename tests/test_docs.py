@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,7 +141,7 @@ def test_commands_exist(page: str) -> None:
 @pytest.mark.parametrize("page", TEXTS)
 def test_settings_exist_and_have_the_default_that_a_table_gives(page: str) -> None:
     wrong = []
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    defaults = {each.name.upper(): each.default for each in fields(Settings)}
     for token in code(TEXTS[page]):
         wrong += [
             name
@@ -182,20 +183,48 @@ def is_default(text: str, default: Any) -> bool:
     return default in ("", None) or text == str(default) or text.replace(".", "") == str(default).replace(".0", "")
 
 
+def metrics_of(folder: str) -> set[str]:
+    """The names of the metrics that the code in `folder` defines."""
+    text = "\n".join(path.read_text() for path in (ROOT / folder).rglob("*.py"))
+    return set(re.findall(r"\b(?:counter|gauge|histogram)\(\s*\"(\w+)\"", text))
+
+
+# The word that begins the names of a process's metrics.
+WORDS: Final = {name: name for name in ("gateway", "aibridge", "callbook", "toolbox")} | {"txpacer": "tx"}
+METRICS: Final = {folder: metrics_of(folder) for folder in (*WORDS, "shared")}
+DEFINED: Final = {name for names in METRICS.values() for name in names} | {"build_info"}
+SUFFIXES: Final = ("_total", "_bucket", "_sum", "_count")
+
+
+def is_metric(name: str) -> bool:
+    return name in DEFINED or any(name.removesuffix(suffix) in DEFINED for suffix in SUFFIXES)
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_metrics_exist(page: str) -> None:
-    defined = {
-        name for path in SOURCES for name in re.findall(r"(?:counter|gauge|histogram)\(\s*\"(\w+)\"", path.read_text())
-    }
-    families = {name.partition("_")[0] for name in defined}
-    wrong = []
+    """`twentyms_` may be left out. A name that ends in `_` is a prefix."""
+    short = "|".join(WORDS.values())
+    wrong = set()
     for token in code(TEXTS[page]):
-        name = token.removeprefix("twentyms_")
-        if not re.fullmatch(r"[a-z]+(_[a-z]+)+", name) or name.partition("_")[0] not in families:
-            continue
-        if name.removesuffix("_total") not in defined and (token != name or name.count("_") > 1):
-            wrong.append(token)
+        for whole, name in re.findall(rf"(?<![\w./-])(twentyms_(\w+)|(?:{short})_\w+)(?![\w./(])", token):
+            name = name or whole
+            if not name.endswith("_") and not is_metric(name):
+                wrong.add(whole)
     assert not wrong
+
+
+@pytest.mark.parametrize("path", ["deploy/prometheus/alerts.yml", "deploy/grafana/twentyms.json"])
+def test_dashboard_and_alerts_name_metrics_that_exist(path: str) -> None:
+    named = re.findall(r"\btwentyms_(\w+)", (ROOT / path).read_text())
+    assert named
+    assert not {name for name in named if not is_metric(name)}
+
+
+@pytest.mark.parametrize(("folder", "word"), WORDS.items())
+def test_the_metrics_of_a_process_begin_with_its_word(folder: str, word: str) -> None:
+    stall = {"tx_stall", "tx_stall_seconds"} if folder == "gateway" else set()
+    every = {name for name in METRICS["callbook"] if name.startswith("process_")} if folder == "callbook" else set()
+    assert not {name for name in METRICS[folder] - METRICS["shared"] - stall - every if not name.startswith(f"{word}_")}
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,6 +1,19 @@
-"""`python -m toolbox`: read the agents' tools, start their processes, and take calls from the workers."""
+"""The agents' tools: your Python functions in processes of their own, HTTP tools, and MCP servers.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the tools without starting any.
+
+SIGTERM and SIGINT end the process and its tools. SIGHUP reads the agents and their tools again. Exit status: 0, 78 for
+a setting or a tool that cannot be used, 75 when another toolbox runs.
+"""
 
 from __future__ import annotations
+
+from shared import process
+
+if __name__ == "__main__":
+    # Before the imports, which take half a second of a processor.
+    process.step_back()
 
 import asyncio
 import logging
@@ -14,10 +27,12 @@ from typing import Any, Final
 import uvloop
 import zmq
 
-from shared import pages, process, settings
+from shared import pages, settings
 from shared.agents.reload import Reload
+from shared.arguments import Parser
+from shared.isolation import CollectorPauses
 from shared.settings import Settings
-from shared.watch import CollectorPauses, LoopLag
+from shared.watch import LoopLag
 
 from . import config
 from .config import AgentSources
@@ -26,18 +41,16 @@ from .toolbox import Toolbox
 
 logger = logging.getLogger("toolbox")
 
-# Frames come first on a busy machine; tools can wait.
-NICE: Final = 10
 # Workers can call tools when every source has told its tools, or after this.
 SETTLE_S: Final = 10.0
 
 
 def main() -> None:
-    chosen = settings.load()
+    Parser("python -m toolbox", __doc__).parse_args()
+    chosen = settings.load_in_child()
     agents = config.load(chosen)
     if not agents:
         _idle()
-    os.nice(NICE)
     run_dir = settings.prepare_run_dir(chosen)
     with process.sole(run_dir, "toolbox"):
         uvloop.run(serve(chosen, agents))

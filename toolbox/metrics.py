@@ -38,14 +38,14 @@ def bounded(names: Iterable[str]) -> tuple[str, ...]:
 
 def definitions(tools: tuple[str, ...]) -> tuple[Definition, ...]:
     return (
-        histogram("tool_seconds", "Calls of tools, from the request to the answer", _SECONDS, "tool", tools),
-        counter("tool_done", "Calls that the tool answered", "tool", tools),
-        counter("tool_failed", "Calls that raised, or that a server refused", "tool", tools),
-        counter("tool_refused", "Calls whose arguments or name did not fit", "tool", tools),
-        counter("tool_busy", "Calls that were not begun: no room, or the tool is not available", "tool", tools),
-        counter("tool_timeouts", "Calls that were stopped at their deadline", "tool", tools),
-        counter("tool_cancelled", "Calls that were stopped because nobody needed the answer", "tool", tools),
-        counter("tool_crashed", "Calls whose process ended, or that a former toolbox may have begun", "tool", tools),
+        histogram("toolbox_seconds", "Calls of tools, from the request to the answer", _SECONDS, "tool", tools),
+        counter("toolbox_done", "Calls that the tool answered", "tool", tools),
+        counter("toolbox_failed", "Calls that raised, or that a server refused", "tool", tools),
+        counter("toolbox_refused", "Calls whose arguments or name did not fit", "tool", tools),
+        counter("toolbox_busy", "Calls that were not begun: no room, or the tool is not available", "tool", tools),
+        counter("toolbox_timeouts", "Calls that were stopped at their deadline", "tool", tools),
+        counter("toolbox_cancelled", "Calls that were stopped because nobody needed the answer", "tool", tools),
+        counter("toolbox_crashed", "Calls whose process ended, or that a former toolbox may have begun", "tool", tools),
         gauge("toolbox_calls", "Calls of tools that wait or run"),
         gauge("toolbox_children", "Processes that run tools"),
         counter("toolbox_kills", "Processes that were killed: they did not stop in time"),
@@ -64,9 +64,9 @@ class Metrics:
     """Handles to `definitions(tools)` on one page."""
 
     def __init__(self, page: Page, tools: tuple[str, ...]) -> None:
-        self._seconds = {name: page.histogram("tool_seconds", name) for name in tools}
+        self._seconds = {name: page.histogram("toolbox_seconds", name) for name in tools}
         self._outcomes = {
-            (name, outcome): page.counter(f"tool_{counted}", name)
+            (name, outcome): page.counter(f"toolbox_{counted}", name)
             for name in tools
             for outcome, counted in _COUNTED.items()
         }

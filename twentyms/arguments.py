@@ -1,32 +1,12 @@
-"""The arguments of a verb: a help text to read, and one line for what is wrong."""
+"""The arguments of a verb."""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-from collections.abc import Iterable
-from typing import Final, NoReturn
-
-# The shell's own status for a command that was called in the wrong way.
-EX_USAGE: Final = 2
+from shared import arguments
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(arguments.Parser):
     """`text` is the verb's help, printed as it stands."""
 
     def __init__(self, verb: str, text: str | None) -> None:
-        layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=f"twentyms {verb}", description=text, formatter_class=layout, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and one line; a misspelt option is named with the nearest right one."""
-        wrong = message.removeprefix("unrecognized arguments: ")
-        if wrong != message:
-            message = f"unknown argument {wrong}{nearest(wrong.split()[0], self._option_string_actions)}"
-        self.exit(EX_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """The question to ask after a wrong word, or ""."""
-    alike = difflib.get_close_matches(wrong, list(known), 1)
-    return f", did you mean {alike[0]}?" if alike else ""
+        super().__init__(f"twentyms {verb}", text)

@@ -47,6 +47,13 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def latency(parts: dict[str, int | None]) -> str:
+    """How long the caller waited for an answer, and for what: parts that are unknown or 0 are left out."""
+    known = {name.removesuffix("_ms"): value for name, value in parts.items() if value}
+    split = ", ".join(f"{name} {value}" for name, value in known.items())
+    return f"answered after {sum(known.values())} ms: {split}"
+
+
 def _row(call: dict[str, Any]) -> tuple[str, ...]:
     transmission, recording = call["transmission"], call["recording"]
     gap_ms = transmission["ear_gap_ms"]
@@ -81,6 +88,8 @@ def _whole(call: dict[str, Any]) -> list[str]:
         if turn["role"] == "tool":
             words = f"{turn['tool']} {turn['arguments']} [{turn['outcome'] or 'not answered'}] {turn['text']}"
         lines.append(f"{turn['role']:>6}: {words}{cut}")
+        if turn["latency"] is not None:
+            lines.append(f"{'':>8}({latency(turn['latency'])})")
     for dial in call["dials"]:
         who = "" if not dial["caller_left"] else ", the caller hung up"
         spoke = "" if dial["duration_s"] is None else f", {dial['duration_s']} s"

@@ -19,7 +19,7 @@ from shared.process import EX_CONFIG, ConfigError
 from shared.settings import misspelt
 from toolbox import config as tools
 
-from . import here, tool_files
+from . import here, run, tool_files
 from .arguments import Parser
 
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     checks: list[Callable[[], object]] = [
         lambda: agents.load(settings, here.directory()),
         lambda: call_config.check(settings),
+        lambda: run.check(settings),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
     ]

@@ -7,9 +7,8 @@ import os
 import sys
 from typing import Final
 
+from shared.arguments import EX_USAGE, nearest
 from shared.process import run
-
-from .arguments import EX_USAGE, nearest
 
 # A verb's module is imported when the verb is used: `twentyms doctor` needs no database, and `--help` needs nothing.
 # Each module has `main(arguments)`, which returns the exit status.

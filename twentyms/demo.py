@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    lead_ms = int(Settings.model_fields["tx_lead_ms"].default)
+    lead_ms = Settings.tx_lead_ms
     print(
         "Starting the processes and the simulated model, which follows a script; then one call of about a minute ...",
         flush=True,

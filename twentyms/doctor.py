@@ -11,11 +11,9 @@ import asyncio
 import email.utils
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx2
@@ -29,14 +27,14 @@ from aibridge.models.realtime.servers import OPENAI, Server, Servers
 from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
-from shared.isolation import PACER_PRIORITY
 from shared.process import ConfigError
 from shared.settings import Settings, misspelt
 from simulator.carrier.caller import AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import place_call
 
-from . import here, path_advice
+from . import here, path_advice, realtime_facts, realtime_rules, run
 from .arguments import Parser
+from .finding import Finding, Outcome
 
 TIMEOUT_S: Final = 10.0
 # Signatures and keys expire by the clock. Twilio and OpenAI tolerate minutes; a clock that is set is right to 1 s.
@@ -53,47 +51,42 @@ TWILIO_API: Final = "https://api.twilio.com"
 # The gateway refuses this CallSid with 400, so no call begins.
 _NO_CALL: Final = {"CallSid": "-"}
 
-Outcome = Literal["ok", "note", "bad"]
-_SIGNS: Final[dict[Outcome, str]] = {"ok": "ok  ", "note": "note", "bad": "BAD "}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found out about one thing; `advice` says what to do about it."""
-
-    outcome: Outcome
-    what: str
-    text: str
-    advice: str = ""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Print each finding at once. The exit status: 1 when something is bad."""
     parser = Parser("doctor", __doc__)
     parser.add_argument("--no-call", action="store_true", help="place no test call")
+    realtime_help = "say only what this node permits a process with deadlines, and what to do; needs no rights"
+    parser.add_argument("--realtime", action="store_true", help=realtime_help)
     options = parser.parse_args(arguments)
     try:
         settings = here.settings()
     except ConfigError as exc:
-        print(f"BAD   settings       {exc}")
+        for line in str(exc).splitlines():
+            print(f"BAD   settings       {line}")
         return 1
+    if options.realtime:
+        found = realtime_rules.findings(realtime_facts.gather(), settings.tx_realtime)
+        return _conclude([_told(each) for each in found], "Calls work on this node.")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     return asyncio.run(_examine(settings, may_call=not options.no_call))
 
 
 async def _examine(settings: Settings, *, may_call: bool) -> int:
-    outcomes = set()
     checks: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
         names, keys, ports, realtime, model, twilio, public_address, webhook, media_socket, clock,
         *([path] if may_call else []),
     )  # fmt: skip
-    for check in checks:
-        for found in await check(settings):
-            outcomes.add(found.outcome)
-            print(f"{_SIGNS[found.outcome]}  {found.what:<15}{found.text}", flush=True)
-            if found.advice:
-                print(f"{'':21}-> {found.advice}", flush=True)
-    print("\nSomething has to be done." if "bad" in outcomes else "\nReady for calls.")
+    return _conclude([_told(found) for check in checks for found in await check(settings)], "Ready for calls.")
+
+
+def _told(found: Finding) -> Outcome:
+    print("\n".join(found.lines()), flush=True)
+    return found.outcome
+
+
+def _conclude(outcomes: Sequence[Outcome], good: str) -> int:
+    print("\nSomething has to be done." if "bad" in outcomes else f"\n{good}")
     return 1 if "bad" in outcomes else 0
 
 
@@ -106,9 +99,12 @@ async def keys(settings: Settings) -> list[Finding]:
     if settings.openai_api_key:
         found.append(Finding("ok", "OpenAI key", "set"))
     else:
-        found.append(
-            Finding("note", "OpenAI key", "not set: `make run` uses the simulated model", "set OPENAI_API_KEY in .env")
-        )
+        try:
+            run.check(settings)
+            text = "not set: `make run` uses the simulated model"
+            found.append(Finding("note", "OpenAI key", text, "set OPENAI_API_KEY in .env"))
+        except ConfigError as exc:
+            found.append(Finding("bad", "OpenAI key", str(exc)))
     if settings.twilio_auth_token:
         found.append(Finding("ok", "Twilio token", "set"))
     elif settings.allow_unsigned == "on":
@@ -157,23 +153,11 @@ async def realtime(settings: Settings) -> list[Finding]:
     """Whether this user may have SCHED_FIFO."""
     if settings.tx_realtime == "off":
         return [Finding("note", "real time", "TX_REALTIME=off: a busy machine will be heard", "set TX_REALTIME=auto")]
-    if await asyncio.to_thread(_may_be_realtime):
+    if not await asyncio.to_thread(realtime_facts.fifo_refusal):
         return [Finding("ok", "real time", "SCHED_FIFO is permitted")]
-    advice = "give the user RLIMIT_RTPRIO 40, as the units of deploy/ do; docs/pacing.md says how, in containers too"
     outcome: Outcome = "bad" if settings.tx_realtime == "on" else "note"
-    return [Finding(outcome, "real time", "SCHED_FIFO is not permitted to this user", advice)]
-
-
-def _may_be_realtime() -> bool:
-    """Tried in a child, so that this process stays as it is."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PACER_PRIORITY))
-        except OSError:
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1] == 0
+    text = "SCHED_FIFO is not permitted to this user"
+    return [Finding(outcome, "real time", text, "run `twentyms doctor --realtime`: it says what to do on this node")]
 
 
 async def model(settings: Settings) -> list[Finding]:

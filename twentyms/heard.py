@@ -20,7 +20,10 @@ _INSIDE: Final = re.compile(r"\d+\.0\.\d+", re.ASCII)
 
 @dataclass(frozen=True)
 class Run:
-    """Speech at the ear without a pause in it; ns. `ended`: a mark says that its last utterance is complete."""
+    """Speech at the ear without a pause in it; ns.
+
+    `ended`: its last utterance is complete, as a mark says, or was cut off by `clear` or by the end of the call.
+    """
 
     began_ns: int
     ended_ns: int
@@ -33,13 +36,16 @@ def runs(call: CallRecord) -> Iterator[Run]:
     ends = {at_bytes for at_bytes, name in ear.marks if not _INSIDE.fullmatch(name)}
     began_ns = ended_ns = 0
     at_bytes = 0
+    was_cut = False
     for start_ns, size, heard in zip(ear.play_start_ns, ear.size_bytes, ear.heard_bytes, strict=True):
-        if not ended_ns:
+        if heard and not ended_ns:
             began_ns = start_ns
-        elif start_ns > ended_ns:
-            yield Run(began_ns, ended_ns, at_bytes in ends)
+        elif heard and start_ns > ended_ns:
+            yield Run(began_ns, ended_ns, was_cut or at_bytes in ends)
             began_ns = start_ns
-        ended_ns = start_ns + heard * BYTE_NS
+        if heard:
+            ended_ns = start_ns + heard * BYTE_NS
+        was_cut = heard < size
         at_bytes += size
     if ended_ns:
         yield Run(began_ns, ended_ns, True)

@@ -1,8 +1,8 @@
 """Start all processes of the Procfile and show their logs, until Ctrl-C or until one of them ends.
 
 Settings come from the environment and from .env in the working directory (or else in the checkout). Without
-OPENAI_API_KEY the simulated model answers. Without TWILIO_AUTH_TOKEN only this machine can call: open the phone page,
-whose address is printed.
+OPENAI_API_KEY the simulated model answers, and calls from a Twilio number only if SIMULATED_MODEL is set. Without
+TWILIO_AUTH_TOKEN only this machine can call: open the phone page, whose address is printed.
 
 For development: Ctrl-C ends live calls at once, and nothing starts a dead process again. deploy/ holds units for
 production, where calls finish first.
@@ -31,11 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit status of the pipeline. Raises ConfigError for a setting or a port that cannot be used."""
     Parser("run", __doc__).parse_args(arguments)
     settings = what_is_where.as_run(here.settings())
-    if settings.openai_base_url and not settings.openai_api_key:
-        raise ConfigError(
-            "OPENAI_BASE_URL is set and OPENAI_API_KEY is not; set it too (to anything, for a server without keys), "
-            "or clear OPENAI_BASE_URL to talk to the simulated model"
-        )
+    check(settings)
     gateway.check(settings)
     _need_ports(settings)
     for line in misspelt(here.directory()):
@@ -44,6 +40,22 @@ def main(arguments: Sequence[str]) -> int:
     if settings.openai_api_key:
         _become_honcho(settings)
     return _simulated(settings)
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError where the simulated model would answer, and nobody asked for it."""
+    if settings.openai_api_key:
+        return
+    if settings.openai_base_url:
+        raise ConfigError(
+            "OPENAI_BASE_URL is set and OPENAI_API_KEY is not; set it too (to anything, for a server without keys), "
+            "or clear OPENAI_BASE_URL to talk to the simulated model"
+        )
+    if settings.twilio_auth_token and "simulated_model" not in settings.given:
+        raise ConfigError(
+            "TWILIO_AUTH_TOKEN is set and OPENAI_API_KEY is not, so a simulated model would answer your number; set "
+            "OPENAI_API_KEY, or SIMULATED_MODEL=talk if that is what callers shall hear"
+        )
 
 
 def _need_ports(settings: Settings) -> None:

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from shared.arguments import EX_USAGE, nearest
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import Caller
 from simulator.carrier.client import Exchange
 from simulator.model import server
 from simulator.network import proxy, tun
 
-from .arguments import EX_USAGE, Parser, nearest
+from .arguments import Parser
 from .caller import SCRIPTS, Watched, script
 from .heard import verdict
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,19 +27,18 @@ def as_run(settings: Settings) -> Settings:
     simulated model follows the script of the restaurant's agent where no other agent is set.
     """
     if not settings.openai_api_key and not settings.agent_file and not settings.agents_dir:
-        settings = settings.model_copy(update={"agent_file": here.RESTAURANT})
+        settings = replace(settings, agent_file=here.RESTAURANT)
     others_call = settings.openai_api_key and (settings.public_url or settings.allow_unsigned == "on")
     if settings.twilio_auth_token or others_call:
         return settings
     origin = f"http://localhost:{settings.gateway_port}"
-    return settings.model_copy(
-        update={
-            "gateway_host": "127.0.0.1",
-            "public_url": origin,
-            "twilio_account_sid": "",
-            "twilio_shared_key": "",
-            "allow_unsigned": "on",
-        }
+    return replace(
+        settings,
+        gateway_host="127.0.0.1",
+        public_url=origin,
+        twilio_account_sid="",
+        twilio_shared_key="",
+        allow_unsigned="on",
     )
 
 

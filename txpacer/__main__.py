@@ -1,14 +1,20 @@
-"""`python -m txpacer`: read the settings, bind the sockets, isolate, and pace until SIGTERM."""
+"""The clock of all calls: each 20 ms frame of speech leaves at its time.
+
+Settings come from the environment and from .env in the working directory; .env.example explains each.
+`twentyms run` starts all processes; `twentyms check` checks the settings without starting any.
+
+SIGTERM and SIGINT end the process. Exit status: 0, 78 for a setting that cannot be used, 75 when another txpacer runs.
+"""
 
 from __future__ import annotations
 
-import argparse
 import logging
 
 import zmq
 
 from shared import pages, process, settings
-from shared.watch import CollectorPauses
+from shared.arguments import Parser
+from shared.isolation import CollectorPauses
 
 from .core.metrics import DEFINITIONS, PacerMetrics
 from .isolation import settle, take_priority
@@ -16,12 +22,12 @@ from .loop import Loop
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m txpacer", description=__doc__)
+    parser = Parser("python -m txpacer", __doc__)
     parser.add_argument(
         "--standby", action="store_true", help="wait for the end of the txpacer that runs, and take over"
     )
     standby: bool = parser.parse_args().standby
-    config = settings.load()
+    config = settings.load_in_child()
     run_dir = settings.prepare_run_dir(config)
     with process.sole(run_dir, "txpacer", standby=standby):
         page = pages.create(config.metrics_dir, "txpacer", DEFINITIONS)
@@ -36,4 +42,5 @@ def main() -> None:
         loop.run()
 
 
-process.run("txpacer", main)
+if __name__ == "__main__":
+    process.run("txpacer", main)

@@ -216,7 +216,7 @@ class Calls:
         if epoch == self._pacer_epoch:
             return
         if self._pacer_epoch is not None:
-            self._page.counter("bridge_pacer_restarts").inc()
+            self._page.counter("aibridge_pacer_restarts").inc()
             self._shell.log.warning(
                 "txpacer was restarted; its lines continue where the gateways report that they stopped"
             )
@@ -264,7 +264,7 @@ class Calls:
         except CallConfigError as exc:
             outcome = exc.cause
             self._shell.log.warning("call %s: CALL_CONFIG_URL has no effect: %s; its agent stays", call_sid, exc)
-        self._page.counter("bridge_call_configs", outcome).inc()
+        self._page.counter("aibridge_call_configs", outcome).inc()
         if order is None and self._offers.get(call_sid) is offer:
             self._replan(offer, call_sid, plan)
         offer.config = CallConfigured(call_sid, plan, order)
@@ -299,13 +299,13 @@ class Calls:
         """The call does not come, or came to another worker."""
         offer = self._offers.pop(call_sid, None)
         if offer is not None:
-            self._page.counter("bridge_sessions", "unused").inc()
+            self._page.counter("aibridge_sessions", "unused").inc()
             offer.dialled.session.close()
 
     def _agent(self, call_sid: str, plan: CallPlan) -> Agent:
         agent = self.agents.of_plan(plan)
         if agent is None:
-            self._page.counter("bridge_agents_unknown").inc()
+            self._page.counter("aibridge_agents_unknown").inc()
             advice = "the default agent answers; send SIGHUP to aibridge"
             self._shell.log.error("call %s: there is no agent %s here, so %s", call_sid, plan.agent, advice)
             agent = self.agents.default.in_call(plan)
@@ -357,7 +357,7 @@ class Calls:
             memory = self._handed_on.take_back(call_sid, plan, started.returned, kept)
         elif recalled is not None:
             memory = other_cell.continued(recalled.story, recalled.left_ms)
-            self._page.counter("bridge_calls_from_other_cells").inc()
+            self._page.counter("aibridge_calls_from_other_cells").inc()
             self._shell.log.info("call %s: goes on here; cell %s had it", call_sid, recalled.cell or "(unnamed)")
         if memory:
             predecessor, _ = story.decode(memory)
@@ -431,7 +431,7 @@ class Calls:
         self._silenced.discard(before)
         self._parked.pop(before, None)
         self._shell.to_pacer(CloseLine(before))
-        self._page.counter("bridge_calls_back").inc()
+        self._page.counter("aibridge_calls_back").inc()
         self._shell.log.info("call %s: back on another media socket", call.call_sid)
         call.move(started.call, started.gateway, epoch=self._pacer_epoch or 0, handover=started.handover)
         call.tell_memory()
@@ -457,11 +457,11 @@ class Calls:
         self._shell.ended(number)
         call.reporter.ended(self._shell.now_ns, reason)
         self._count()
-        self._page.counter("bridge_caller_bytes_dropped").inc(call.conversation.caller.dropped_bytes)
+        self._page.counter("aibridge_caller_bytes_dropped").inc(call.conversation.caller.dropped_bytes)
         self._shell.log.info("call %s: over (%s)", call_sid, reason)
 
     def _count(self) -> None:
-        self._page.gauge("bridge_calls").set(len(self.by_number))
+        self._page.gauge("aibridge_calls").set(len(self.by_number))
 
     def _tell_gateways(self, message: Message, *, but: str = "") -> None:
         for gateway in self.gateways:

@@ -52,7 +52,7 @@ from ..models.port import (
     TurnTaken,
     Words,
 )
-from . import recording_notice
+from . import latency, recording_notice
 from .barge_in import Floor, FloorEvent
 from .caller_events import CallerEvents
 from .cancel_once import Making
@@ -109,13 +109,13 @@ class Conversation(CallerEvents):
                 return self.lose_session(now_ns)
             case CallerSpeaks(turn):
                 return self.on_caller_speaks(turn, now_ns)
-            case CallerSilent(turn):
+            case CallerSilent(turn, silent_ms):
                 if not self.floor.allows(FloorEvent.FALLS_SILENT):
                     self._metrics.illegal.inc()
                     return []
                 if self.floor.state is Floor.ECHOING:
                     return self.step_floor(FloorEvent.FALLS_SILENT, now_ns)
-                self._stopped_ns = now_ns
+                self._stopped_ns, self._last_sound_ns = now_ns, now_ns - silent_ms * 1_000_000
                 self.history.speech_stopped(turn, now_ns)
                 commands = self.step_floor(FloorEvent.FALLS_SILENT, now_ns)
                 is_free = self.making.state is Making.IDLE
@@ -167,7 +167,7 @@ class Conversation(CallerEvents):
             case PlayoutStarted():
                 utterance = self.playout.started(report)
                 if utterance is not None:
-                    self._on_heard(utterance, report.ear_ns)
+                    self._on_heard(utterance, report)
             case PlayoutShifted():
                 self.playout.shifted(report)
             case PlayoutFinished():
@@ -240,10 +240,21 @@ class Conversation(CallerEvents):
         is_over = self.is_interruptible() and not self.is_protected(now_ns)
         return FloorEvent.SPEECH_LASTS if is_over else FloorEvent.SPEECH_LASTS_ALONE
 
-    def _on_heard(self, utterance: Utterance, ear_ns: int) -> None:
+    def _on_heard(self, utterance: Utterance, report: PlayoutStarted) -> None:
         """The ear begins to play it."""
         if self._stopped_ns:
-            self._metrics.response.observe(max(0, ear_ns - self._stopped_ns) / 1e9)
+            self._metrics.response.observe(max(0, report.ear_ns - self._stopped_ns) / 1e9)
+            utterance.latency = latency.split(
+                last_sound_ns=self._last_sound_ns,
+                silent_ns=self._stopped_ns,
+                first_delta_ns=utterance.first_ns,
+                ear_ns=report.ear_ns,
+                ahead_ns=report.ahead_ns,
+                round_trip_ns=report.round_trip_ns,
+            )
+            for histogram, part_ns in zip(self._metrics.latency, utterance.latency or (), strict=False):
+                if part_ns >= 0:
+                    histogram.observe(part_ns / 1e9)
             self._stopped_ns = 0
         response = self.responses.get(utterance.response)
         if response is not None and response.turn:

@@ -139,6 +139,8 @@ class Regions:
         self._echo_turn = self._echo_answered_ns = 0
         # When the model reported the caller's last speech, and when the unanswered turn ended (0: there is none).
         self._speech_ns = self._stopped_ns = 0
+        # When the last sound of that turn came.
+        self._last_sound_ns = 0
         # The first sound of that speech; 0: unknown.
         self._speech_onset_ns = 0
         # When the session was lost (0: it was not), and when the last event of the active response came.

@@ -147,6 +147,7 @@ class Reporter:
 
     def _turn(self, turn: Turn, heard_bytes: int, heard_text: str) -> TurnFact:
         tool = turn.tool
+        latency = turn.speech.latency if turn.speech is not None else None
         return TurnFact(
             self._call_sid,
             turn.key,
@@ -159,5 +160,6 @@ class Reporter:
             ms_of(turn.received_bytes),
             ms_of(heard_bytes),
             turn.interrupted,
-            *((tool.name, tool.arguments, tool.outcome) if tool is not None else ()),
+            *((tool.name, tool.arguments, tool.outcome) if tool is not None else ("", "", "")),
+            tuple(-1 if part_ns < 0 else part_ns // 1_000_000 for part_ns in latency or ()),
         )

@@ -49,6 +49,7 @@ class ResponseEvents(SessionEvents):
             return []
         if not is_new:
             return self.playout.speak(utterance, event.data, now_ns)
+        utterance.first_ns = now_ns
         commands = self.playout.begin(utterance, response)
         self.count_opening(utterance, response.purpose, now_ns)
         return commands + self.playout.speak(utterance, event.data, now_ns)

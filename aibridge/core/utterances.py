@@ -14,6 +14,8 @@ from typing import Final
 
 from shared.audio import BYTE_NS
 
+from .latency import Latency
+
 # Speech that may wait to be heard: ten seconds less than the ten minutes beyond which txpacer refuses speech, because
 # txpacer reports refused speech as heard.
 UNHEARD_MAX_BYTES: Final = 4_720_000
@@ -44,6 +46,9 @@ class Utterance:
     # The last of its speech, from byte `kept_from` on, in the chunks that came. A list: an empty deque has 760 bytes.
     kept: list[bytes] = field(default_factory=list)
     kept_from: int = 0
+    # When its first audio came (0: unknown), and how long the caller waited for it, if it is an answer.
+    first_ns: int = 0
+    latency: Latency | None = None
     # Tones of telephone keys, not words.
     is_tones: bool = False
 

@@ -96,9 +96,10 @@ class CallerSpeaks(Event, frozen=True, gc=False):
 
 
 class CallerSilent(Event, frozen=True, gc=False):
-    """The model considers the caller's turn ended."""
+    """The model considers the caller's turn ended. `silent_ms`: the caller's last sound came this long before."""
 
     turn: int
+    silent_ms: int = 0
 
 
 class TurnTaken(Event, frozen=True, gc=False):

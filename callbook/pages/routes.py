@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from importlib.resources import files
 from typing import Final
 
-import httpx2
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -87,6 +86,9 @@ class Pages:
             raise HTTPException(503, "the database does not answer") from None
         if not recording_sid or not all(self._account):
             raise HTTPException(404, "no recording")
+        # 3 MB, for the first recording that somebody plays.
+        import httpx2
+
         client = httpx2.AsyncClient(timeout=TIMEOUT_S, auth=self._account, follow_redirects=True)
         url = f"{self._base}/Recordings/{recording_sid}.wav?RequestedChannels=2"
         try:

@@ -15,12 +15,12 @@ from aibridge.core.silence import Patience
 from shared.agents.agent_file import AgentFile, AgentRules, SilenceRules
 from shared.agents.directory import AgentsError
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from simulator.voice import VOICES, clip
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    return read_settings(**values)
 
 
 def load(directory: Path, text: str) -> Agent:

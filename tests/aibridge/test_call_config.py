@@ -15,7 +15,7 @@ import pytest
 from aibridge import call_config
 from aibridge.core.call_config import CallConfigError
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from tests.on_a_loop import on_a_loop
 
 KEY = b"0123456789abcdef"
@@ -23,7 +23,7 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 def settings(url: str, secret: str = SECRET) -> Settings:
-    return Settings(_env_file=None, call_config_url=url, webhook_secret=secret)  # type: ignore[call-arg]
+    return read_settings(call_config_url=url, webhook_secret=secret)
 
 
 @asynccontextmanager
@@ -123,4 +123,4 @@ def test_settings_with_which_nobody_could_be_asked_are_refused(url: str, secret:
 
 
 def test_without_the_setting_nothing_else_is_needed() -> None:
-    call_config.check(Settings(_env_file=None))  # type: ignore[call-arg]
+    call_config.check(read_settings())

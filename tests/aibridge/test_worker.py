@@ -37,7 +37,7 @@ from shared.messages import (
 )
 from shared.metrics import Page
 from shared.plan import CallPlan, Fallback
-from shared.settings import Settings
+from shared.settings import read_settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
 
@@ -73,7 +73,7 @@ class Cell:
         self.say(CallStarted(call, "gw", token, call_sid, "MZ1", 1, plan))
 
     def sessions(self, outcome: str) -> float:
-        return self.page.counter("bridge_sessions", outcome).value
+        return self.page.counter("aibridge_sessions", outcome).value
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -90,7 +90,7 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
         model = ModelServer(behaviour_for=lambda request_id: Behaviour() if request_id == "probe" else chosen)
         chosen = behaviour or Behaviour()
         async with model:
-            config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
+            config = read_settings(run_dir=Path(directory), **settings)
             page = Page.in_memory(DEFINITIONS)
             servers = Servers(f"http://127.0.0.1:{model.port}/v1", "sk-test")
             known = agents.load(config, config.agents_dir or Path())
@@ -104,9 +104,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 types=BridgeToGateway,
                 make=lambda: Channel(bus.draw_epoch(), max_weight=100),
                 on_message=lambda _, message: told.append(message),
-                refused=page.counter("bridge_dropped"),
-                lost=page.counter("bridge_dropped"),
-                undecodable=page.counter("bridge_undecodable"),
+                refused=page.counter("aibridge_dropped"),
+                lost=page.counter("aibridge_dropped"),
+                undecodable=page.counter("aibridge_undecodable"),
             )
             link.start()
             try:
@@ -156,7 +156,7 @@ def test_every_session_is_closed_within_3_s_of_the_hang_up() -> None:
             under_test.say(*(CallEnded(number, "stop") for number in range(1, 6)))
             # The model's end of a socket is closed first, ours when it has said so.
             await until(lambda: under_test.model.open_sessions == 0, 3)
-            await until(lambda: under_test.page.gauge("bridge_sessions_open").value == 0, 1)
+            await until(lambda: under_test.page.gauge("aibridge_sessions_open").value == 0, 1)
 
     run(scenario)
 
@@ -178,7 +178,7 @@ def test_a_call_whose_model_drops_the_socket_gets_another_session() -> None:
         async with cell(Behaviour(drop_session_at_ms=200)) as under_test:
             under_test.offer("token", "CA1")
             under_test.start(1, "token", "CA1")
-            await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value >= 1)
+            await until(lambda: under_test.page.counter("aibridge_recoveries", "reconnected").value >= 1)
             assert len(under_test.model.records("CA1")) >= 2
 
     run(scenario)
@@ -228,7 +228,7 @@ def test_an_event_whose_handler_fails_costs_the_session_and_not_the_call(monkeyp
         async with cell() as under_test:
             under_test.offer("token", "CA1")
             under_test.start(1, "token", "CA1")
-            await until(lambda: under_test.page.counter("bridge_recoveries", "reconnected").value == 1)
+            await until(lambda: under_test.page.counter("aibridge_recoveries", "reconnected").value == 1)
             assert failed
             assert under_test.sessions("lost") == 1
 
@@ -265,7 +265,7 @@ def test_a_session_has_the_voice_words_and_server_of_its_agent_also_after_they_w
             (session,) = under_test.model.records("CA1")
             assert session["instructions"] == "+15005550006 calls."
             write(f'{AGENT}default = true\nvoice = "coral"')
-            settings = Settings(_env_file=None, agents_dir=tmp_path)  # type: ignore[call-arg]
+            settings = read_settings(agents_dir=tmp_path)
             under_test.worker.use(agents.load(settings, tmp_path))
             under_test.offer("b", "CA2")
             await until(lambda: voices("CA2") == ["coral"])

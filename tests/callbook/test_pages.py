@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from callbook import models
 from callbook.pages import routes
-from shared.settings import Settings
+from shared.settings import read_settings
 
 SID = "CA" + 32 * "a"
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -32,7 +32,7 @@ def get(app: Starlette, path: str) -> httpx2.Response:
 @pytest.fixture
 def app(engine):
     account = {"twilio_account_sid": "AC1", "twilio_auth_token": "secret", "twilio_api_url": "http://twilio"}
-    return Starlette(routes=routes.Pages(engine, Settings(_env_file=None, **account)).routes())
+    return Starlette(routes=routes.Pages(engine, read_settings(**account)).routes())
 
 
 def record(engine, state):
@@ -75,7 +75,7 @@ def test_a_recording_is_fetched_from_twilio_with_the_accounts_token(app, engine,
         def __init__(self, **options):
             super().__init__(**({"transport": httpx2.ASGITransport(twilio)} | options))
 
-    monkeypatch.setattr(routes.httpx2, "AsyncClient", Client)
+    monkeypatch.setattr(httpx2, "AsyncClient", Client)
     got = get(app, f"/calls/{SID}/recording.wav")
     assert (got.status_code, got.content, got.headers["content-type"]) == (200, b"RIFF....", "audio/wav")
     ((path, query, authorization),) = asked

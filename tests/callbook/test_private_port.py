@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from callbook.private_port import PrivatePort, listen
-from shared.settings import Settings
+from shared.settings import read_settings
 
 
 async def _there(request: Request) -> PlainTextResponse:
@@ -41,7 +41,7 @@ def test_by_default_only_this_machine_reaches_the_private_port(monkeypatch: pyte
     bound = []
     monkeypatch.setattr(socket, "create_server", lambda address, **_: bound.append(address))
     monkeypatch.delenv("METRICS_HOST", raising=False)
-    listen(Settings(_env_file=None))  # type: ignore[call-arg]
+    listen(read_settings())
     assert ipaddress.ip_address(bound[0][0]).is_loopback
 
 

@@ -25,7 +25,7 @@ from shared.courier import Courier
 from shared.facts import StreamBegan, StreamEnded, Turn
 from shared.metrics import FACTS, Page
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import read_settings
 from twentyms.stack import free_port, get
 
 pytestmark = pytest.mark.slow
@@ -162,7 +162,7 @@ def test_a_courier_without_callbook_keeps_the_newest_facts_and_counts_the_droppe
 def test_a_second_callbook_in_a_data_directory_is_refused(tmp_path):
     from callbook.__main__ import data_directory
 
-    settings = Settings(_env_file=None, data_dir=tmp_path / "d")
+    settings = read_settings(data_dir=tmp_path / "d")
     with data_directory(settings) as cell, pytest.raises(ConfigError, match="DATA_DIR"), data_directory(settings):
         pass
     with data_directory(settings) as again:
@@ -180,4 +180,4 @@ def test_a_second_callbook_in_a_data_directory_is_refused(tmp_path):
 )
 def test_settings_that_would_fail_silently_are_refused(values, name):
     with pytest.raises(ConfigError, match=name):
-        check(Settings(_env_file=None, **values))
+        check(read_settings(**values))

@@ -10,7 +10,7 @@ from callbook.metrics import DEFINITIONS, Metrics
 from callbook.recorder import Recorder
 from callbook.twilio_rest import TwilioRest
 from shared.metrics import Page
-from shared.settings import Settings
+from shared.settings import read_settings
 from simulator.carrier.rest import CarrierRest, Trouble
 
 # twilio 9.13 uses what aiohttp 3.14 calls deprecated; theirs to change.
@@ -27,8 +27,7 @@ def play(scenario, *, troubles=(), trouble=None, timeout_s=0.3, give_up_s=20.0):
         moves = []
         async with asyncio.timeout(20), CarrierRest(ACCOUNT, "secret", troubles=list(troubles)) as rest:
             rest.trouble = trouble or Trouble()
-            settings = Settings(
-                _env_file=None,
+            settings = read_settings(
                 twilio_account_sid=ACCOUNT,
                 twilio_auth_token="secret",
                 twilio_api_url=rest.url,

@@ -252,3 +252,19 @@ def test_the_pages_cover_every_call_once_newest_first(engine, records):
         with pytest.raises(BadCursorError):
             page(session, limit=2, before="nonsense")
     assert seen == sids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("latency", "expected"),
+    [
+        ((), None),
+        (
+            (-1, 540, 350, 4, 0),
+            {"carrier_ms": None, "detection_ms": 540, "model_ms": 350, "line_ms": 4, "network_ms": 0},
+        ),
+    ],
+)
+def test_an_answer_shows_what_the_caller_waited_for_and_other_turns_show_nothing(engine, records, latency, expected):
+    fact = Turn(SID, "ai-1", 1, "ai", T0, T0 + 90, "Hi.", "Hi.", 90, 90, False, latency_ms=latency)
+    write(engine, records, [Noted(1, 1, fact)])
+    assert read(engine)["turns"][-1]["latency"] == expected

@@ -36,6 +36,22 @@ def caller(seed: int, words: int) -> Caller:
     return Caller([*steps, HangUp(AiHeard(ms=1_000))], seed=seed)
 
 
+def with_tools(agents: Path, **tools: str) -> str:
+    """One agent with tools, by their names the body of each; returns the directory as a setting."""
+    agents.mkdir()
+    for name, statement in tools.items():
+        (agents / f"{name}.py").write_text(
+            "import pathlib, time\nfrom twentyms import tool\n\nspent = pathlib.Path(__file__).with_suffix('.spent')\n"
+            "if spent.exists():\n    raise SystemExit\n\n"
+            f'@tool(deadline_s=1)\ndef {name}() -> str:\n    """A tool."""\n    {statement}\n'
+        )
+    (agents / "agent.toml").write_text(
+        'instructions = "Use your tools."\ngreeting = "Hello."\ndefault = true\n'
+        f"[tools]\npython = {json.dumps([f'{name}.py' for name in tools])}\n"
+    )
+    return str(agents)
+
+
 async def calls(
     stack: Stack, count: int, words: int, limit_s: float = 60.0, through: StallingProxy | None = None
 ) -> None:
@@ -74,8 +90,11 @@ def _realtime_is_permitted() -> bool:
 def test_healthy_calls_fire_no_alert_and_every_query_of_the_dashboard_has_an_answer(
     tmp_path: Path, prometheus: Watch
 ) -> None:
+    env = {"DATA_DIR": str(tmp_path / "data"), "AGENTS_DIR": with_tools(tmp_path / "agents", answers="return 'yes'")}
+    behaviour = tmp_path / "model.json"
+    behaviour.write_text(json.dumps({"responses": [{}, {"tool_call": "answers"}]}))
     with (
-        Stack(env={"DATA_DIR": str(tmp_path / "data")}, log=tmp_path / "log") as stack,
+        Stack(env=env, model=("--behaviour", str(behaviour)), log=tmp_path / "log") as stack,
         prometheus(int(stack.env["METRICS_PORT"])) as watching,
     ):
         asyncio.run(calls(stack, 2, 2))
@@ -109,10 +128,14 @@ async def harm(stack: Stack, processes: dict[str, int]) -> None:
 
 def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path, prometheus: Watch) -> None:
     behaviour = tmp_path / "model.json"
-    # It stalls in mid-sentence and loses its socket every six seconds.
-    behaviour.write_text(json.dumps({"stall_at_ms": 500, "stall_ms": 800, "drop_session_at_ms": 6_000}))
+    # It stalls in mid-sentence and loses its socket every six seconds. A tool hangs, and then cannot
+    # be loaded again.
+    harmed = {"stall_at_ms": 500, "stall_ms": 800, "drop_session_at_ms": 6_000}
+    behaviour.write_text(json.dumps(harmed | {"responses": [{}, {"tool_call": "hangs"}]}))
+    tools = with_tools(tmp_path / "agents", hangs="spent.touch(); time.sleep(30)")
     env = {
         "DATA_DIR": str(tmp_path / "data"),
+        "AGENTS_DIR": tools,
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
         "MAX_CALLS": "2",
         "TX_REALTIME": "off",
@@ -122,6 +145,7 @@ def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path
     with Stack(env=env, model=("--behaviour", str(behaviour)), log=log) as stack:
         processes = pids(log)
         with prometheus(int(stack.env["METRICS_PORT"])) as watching:
+            asyncio.run(calls(stack, 1, 1, limit_s=9))
             asyncio.run(harm(stack, processes))
             # The model is gone for good; then aibridge does not answer.
             os.kill(stack.model_pid, signal.SIGSTOP)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import Settings
+from shared.settings import NAMES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
@@ -48,7 +48,7 @@ def test_a_units_own_settings_override_the_common_file(unit):
     given = variables(command)
     assert set(given) == {"GATEWAYS", "AIBRIDGE_WORKERS", "RUN_DIR", "DATA_DIR"}
     overridden = {word.partition("=")[0].lower() for each in directives(unit, "Environment") for word in each.split()}
-    assert not overridden & set(Settings.model_fields)
+    assert not overridden & set(NAMES)
     wanted = (ROOT / "deploy/systemd/twentyms.target").read_text()
     assert wanted.count("twentyms-gateway@") == int(given["GATEWAYS"])
     assert wanted.count("twentyms-aibridge@") == int(given["AIBRIDGE_WORKERS"])
@@ -100,7 +100,7 @@ def test_callbook_ends_last_and_gateways_end_first_under_systemd():
 
 
 def test_a_gateway_may_drain_before_it_is_killed():
-    drain_s = Settings.model_fields["drain_seconds"].default
+    drain_s = Settings.drain_seconds
     assert int(PROGRAMS["program:gateway"]["stopwaitsecs"]) > drain_s
     (unit,) = (unit for unit in UNITS if "gateway" in unit.stem)
     assert int(*directives(unit, "TimeoutStopSec")) > drain_s

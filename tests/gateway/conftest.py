@@ -47,7 +47,7 @@ from shared.messages import (
 )
 from shared.metrics import Page, counter
 from shared.plan import CallPlan
-from shared.settings import Settings
+from shared.settings import NAMES, read_settings
 
 AUTH_TOKEN = "twilio-auth-token-of-the-tests"
 TIMEOUT_S = 5.0
@@ -285,7 +285,7 @@ async def cell(
             "run_dir": run_dir,
             **overrides,
         }
-        settings = Settings(_env_file=None, **values)
+        settings = read_settings(**values)
         context: zmq.Context[Any] = zmq.Context()
         stack.callback(context.destroy, linger=0)
         pacer = FakePeer(context, frames_url(run_dir), GatewayToPacer, PacerState(7, 0))
@@ -323,7 +323,7 @@ async def cell(
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
+    for name in NAMES:
         monkeypatch.delenv(name.upper(), raising=False)
 
 

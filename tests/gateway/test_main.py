@@ -20,11 +20,11 @@ import pytest
 from gateway.__main__ import check
 from shared.messages import CallEnded, CloseLine
 from shared.process import EX_CONFIG, ConfigError
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(_env_file=None, **values)
+    return read_settings(**values)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 
 from gateway.port import is_private, listen, listen_host
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 
 
 def settings(**values: Any) -> Settings:
-    return Settings(_env_file=None, **values)
+    return read_settings(**values)
 
 
 def test_a_gateway_without_signatures_listens_on_loopback_by_default():

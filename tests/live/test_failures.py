@@ -67,7 +67,7 @@ def pid_of(stack: Stack, name: str) -> int:
 def talker(stack: Stack) -> int:
     """The pid of the worker that has the call."""
     lines = get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode().splitlines()
-    busy = next(line for line in lines if line.startswith("twentyms_bridge_calls{") and line.endswith(" 1.0"))
+    busy = next(line for line in lines if line.startswith("twentyms_aibridge_calls{") and line.endswith(" 1.0"))
     number = int(busy.partition('process="aibridge-')[2].partition('"')[0]) + 1
     return next(each.pid for each in processes(stack.run_dir) if (each.name, each.number) == ("aibridge", number))
 

@@ -127,7 +127,7 @@ def test_freezing_a_gateway_for_longer_than_the_lead_costs_one_gap_and_no_byte(
     assert not verdict.damages
     assert heard.rose["twentyms_tx_stall_total"] == 1
     assert 0.38 < heard.rose["twentyms_tx_stall_seconds_total"] < 0.46
-    assert heard.rose["twentyms_pacer_reanchored_total"] == 1
+    assert heard.rose["twentyms_tx_reanchored_total"] == 1
 
 
 def test_promtool_accepts_the_scraped_metrics(stack: tuple[Stack, Path]) -> None:

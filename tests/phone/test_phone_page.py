@@ -169,7 +169,7 @@ def test_a_proxy_that_stalls_makes_a_gap_that_page_and_server_count_alike(
 
 def _server_gaps(stack: Stack) -> tuple[float, float]:
     """How many gaps the cell counted at its ears, and their sum, ms."""
-    name = "twentyms_pacer_ear_gap_seconds"
+    name = "twentyms_tx_ear_gap_seconds"
     lines = [line.rsplit(" ", 1) for line in _metrics(stack).splitlines()]
     count, seconds = (sum(float(v) for k, v in lines if k.startswith(f"{name}_{part}")) for part in ("count", "sum"))
     return count, 1_000 * seconds

@@ -46,7 +46,7 @@ def test_the_readmes_tool_is_called_in_a_simulated_conversation(
         expect(page.locator("#simulated")).to_contain_text("A script answers")
         page.get_by_label("Agent").select_option("mine")
         page.get_by_role("button", name="Call").click()
-        expect(page.locator("#transcript li.tool")).to_contain_text("10 to 22", timeout=30_000)
+        expect(page.locator("#transcript li.tool")).to_contain_text("9 to 18", timeout=30_000)
         expect(page.locator("#transcript li.ai").last).to_contain_text("It has answered", timeout=5_000)
         call_sid = json.loads(page.evaluate("JSON.stringify(window.twentyms)"))["callSid"]
         page.get_by_role("button", name="Hang up").click()

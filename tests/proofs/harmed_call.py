@@ -38,6 +38,7 @@ class HarmedCall:
         self.more: list[dict[str, Any]] = []
         self.done_ms: int | None = 600
         self.created_ms = 0
+        self.first_ms: int | None = None
         self.sent = line_audio(5, (), END_MS // 20)
         self.input: bytes | None = None
         self.ledger = Ledger()
@@ -77,7 +78,7 @@ class HarmedCall:
             "role": "assistant",
             "audio_b64": self.audio,
             "held_ms": self.held_ms,
-            "first_delta_ns": START + self.created_ms * MS,
+            "first_delta_ns": START + (self.created_ms if self.first_ms is None else self.first_ms) * MS,
         }
         done_ns = None if self.done_ms is None else START + self.done_ms * MS
         session: dict[str, Any] = {

@@ -11,7 +11,7 @@ from aibridge.core.keypad import IN_WORDS, in_words
 from proofs.cell.cell import Cell, default_agent
 from proofs.cell.toolbox import VirtualTool
 from proofs.key_scenarios import press, told_once
-from shared.settings import Settings
+from shared.settings import read_settings
 from simulator.carrier.caller import AfterAnswer, HangUp
 from simulator.model.behaviour import Behaviour
 
@@ -42,7 +42,7 @@ def test_an_entry_without_an_answer_is_a_fault() -> None:
 def test_a_secret_entry_reaches_its_tool_across_the_death_of_a_worker_and_the_model_never(at_ms: int) -> None:
     agent = default_agent({"keypad": {"secret": True}})
     uses_tool = Behaviour(responses=(Behaviour(tool_call="check"),))
-    cell = Cell(workers=2, agent=agent, rules=rules_of(agent, Settings(_env_file=None)), tools={"check": VirtualTool()})  # type: ignore[call-arg]  # pydantic's
+    cell = Cell(workers=2, agent=agent, rules=rules_of(agent, read_settings()), tools={"check": VirtualTool()})
     script = (*press("4071#", AfterAnswer(ms=8_000), 300), HangUp(AfterAnswer(ms=22_000)))
     phone = cell.call(script, (Behaviour(), uses_tool))
     cell.run(300 + at_ms)

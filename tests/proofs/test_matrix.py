@@ -26,7 +26,7 @@ def test_a_scenario_breaks_no_promise(name: str) -> None:
 
 
 def test_some_cancels_of_the_sweep_cross_the_end_of_their_response() -> None:
-    crossed = [name for name in CROSSINGS if _metric(SCENARIOS[name], "bridge_cancel_not_active")]
+    crossed = [name for name in CROSSINGS if _metric(SCENARIOS[name], "aibridge_cancel_not_active")]
     assert 0 < len(crossed) < len(CROSSINGS)
 
 
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_call() -> None:
 
 def test_the_estimated_ear_agrees_with_twilios_marks() -> None:
     result = carry(SCENARIOS["answer: three in a row, each interrupted"])
-    drift = result.talk.page.histogram("bridge_mark_drift_seconds")
+    drift = result.talk.page.histogram("aibridge_mark_drift_seconds")
     assert drift.count >= 4
     marks = [u for u in map(result.talk.conversation.utterances.get, range(1, 20)) if u is not None and u.mark_ns]
     assert marks
@@ -61,7 +61,7 @@ def test_a_new_session_is_told_what_was_said_before_the_first_request() -> None:
 
 def test_the_renewal_of_a_session_is_inaudible() -> None:
     result = carry(SCENARIOS["renewal: every 6 s, between turns"])
-    assert result.talk.page.counter("bridge_renewals").value >= 2
+    assert result.talk.page.counter("aibridge_renewals").value >= 2
     assert len(result.sessions) >= 3
 
 

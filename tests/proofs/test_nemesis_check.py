@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from proofs.acts import Deed
 from proofs.nemesis_check import lived, problems_of
 from shared.audio import FRAME_BYTES
 from simulator.carrier.call import CallRecord, CarrierWarning, Lag, VerbRecord
 from simulator.carrier.ear import Ear
 
-from .harmed_call import MS, START, HarmedCall, deed, gap
+from .harmed_call import END_MS, MS, START, HarmedCall, deed, gap
 
 
 def test_a_gap_needs_an_act_nearby_that_can_cause_it() -> None:
@@ -164,12 +165,32 @@ def test_double_cancels_clears_errors_and_warnings_are_broken_promises() -> None
         assert part in found
 
 
-def test_no_act_explains_an_interruption_of_the_protected_greeting() -> None:
-    call = HarmedCall()
-    call.hear(0, 300, 200)
-    call.held_ms = 300
-    call.turn(300, 1_500)
-    assert any("greeting" in each for each in call.problems(deed("stop", "gateway", 400, 1.0)))
+def test_only_a_standstill_during_the_protected_greeting_explains_its_interruption_and_no_more_than_it_lasted() -> None:
+    def problems(*deeds: Deed) -> list[str]:
+        call = HarmedCall()
+        call.hear(0, 300, 200)
+        call.held_ms = 300
+        call.turn(300, 1_500)
+        return [each for each in call.problems(*deeds) if "greeting" in each]
+
+    assert len(problems()) == 1
+    assert problems(deed("stop", "gateway", 400, 1.0)) == []
+    assert "50 too early" in problems(deed("stop", "gateway", 400, 0.05))[0]
+    assert len(problems(deed("stop", "gateway", 800, 1.0))) == 1
+    assert len(problems(deed("stop", "gateway", 400, 1.0, hits="CA2"))) == 1
+    assert len(problems(deed("kill", "aibridge", 400))) == 1
+
+
+def test_a_caller_may_hang_up_while_an_item_that_was_due_in_a_standstill_is_not_heard() -> None:
+    def problems(*deeds: Deed) -> list[str]:
+        """An item asked for 1.5 s before the call's end, whose first audio came 1 s later."""
+        call = HarmedCall()
+        call.created_ms, call.first_ms, call.done_ms = END_MS - 1_500, END_MS - 500, END_MS
+        return [each for each in call.problems(*deeds) if "never came" in each]
+
+    assert len(problems()) == 1
+    assert problems(deed("stop", "txpacer", END_MS - 1_000, 1.5)) == []
+    assert len(problems(deed("stop", "txpacer", END_MS - 4_000, 1.0))) == 1
 
 
 def test_an_answer_may_be_late_by_the_cost_of_an_act_and_no_more() -> None:

@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from shared import bus
+from shared.bus_link import Link
 from shared.messages import BridgeHello, BridgeToPacer, PacerState, PacerToBridge, Speech, encode
 from shared.metrics import Page, counter
 from shared.process import ConfigError
@@ -45,8 +46,8 @@ def test_messages_travel_both_ways_with_the_senders_name(context: zmq.Context[An
         def at_router(peer: str, message: Any) -> None:
             assert router.send((PacerState(len(peer), 0),), peer)
 
-        router = bus.Link(bus.router(context, url, hwm=100), types=BridgeToPacer, on_message=at_router, **counts)
-        dealer = bus.Link(
+        router = Link(bus.router(context, url, hwm=100), types=BridgeToPacer, on_message=at_router, **counts)
+        dealer = Link(
             bus.dealer(context, url, name="aibridge-0", hwm=100),
             types=PacerToBridge,
             on_message=lambda peer, message: answered.put_nowait((peer, message)),
@@ -70,7 +71,7 @@ def test_without_a_peer_a_send_is_refused_at_once_and_counted(context: zmq.Conte
     page = Page.in_memory(PAGE)
     counts = {"dropped": page.counter("dropped"), "undecodable": page.counter("undecodable")}
     sock = bus.dealer(context, bus.speech_url(tmp_path), name="x", hwm=10)
-    link = bus.Link(sock, types=PacerToBridge, on_message=lambda *_: None, **counts)
+    link = Link(sock, types=PacerToBridge, on_message=lambda *_: None, **counts)
     assert not link.send((BridgeHello("x"),))
     assert page.counter("dropped").value == 1
     link.close()
@@ -81,7 +82,7 @@ def test_garbage_is_counted_and_later_messages_are_read(context: zmq.Context[Any
         page = Page.in_memory(PAGE)
         url = bus.speech_url(tmp_path)
         got: asyncio.Queue[Any] = asyncio.Queue()
-        link = bus.Link(
+        link = Link(
             bus.router(context, url, hwm=10),
             types=BridgeToPacer,
             on_message=lambda _, message: got.put_nowait(message),
@@ -114,7 +115,7 @@ def test_a_message_whose_handler_raises_costs_no_other_message(
                 raise ValueError("what the caller said")
             got.put_nowait(message.call)
 
-        link = bus.Link(
+        link = Link(
             bus.router(context, url, hwm=10),
             types=BridgeToPacer,
             on_message=handle,

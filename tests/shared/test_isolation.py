@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared import isolation
+from shared.metrics import GC_PAUSE, Page
 from shared.process import ConfigError
 
 
@@ -72,6 +73,18 @@ def test_memory_is_not_locked_under_a_limit_that_could_fail_a_later_allocation(m
     monkeypatch.setattr(isolation.resource, "getrlimit", lambda _: (8_388_608, 8_388_608))
     monkeypatch.setattr(isolation, "_has_capability", lambda _: False)
     assert isolation.lock_memory() == "RLIMIT_MEMLOCK is 8192 kB"
+
+
+def test_every_collection_is_counted() -> None:
+    page = Page.in_memory((GC_PAUSE,))
+    pauses = isolation.CollectorPauses(page)
+    pauses.start()
+    try:
+        before = page.histogram(GC_PAUSE.name).count
+        gc.collect()
+        assert page.histogram(GC_PAUSE.name).count > before
+    finally:
+        gc.callbacks.remove(pauses._on_phase)
 
 
 def test_frozen_objects_are_not_collected_again() -> None:

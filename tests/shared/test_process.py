@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -14,19 +15,36 @@ from pathlib import Path
 import pytest
 
 from shared import process
-from shared.process import EX_CONFIG, EX_TEMPFAIL, BusyError, ImpatientHandler, instance, sole
+from shared.process import EX_CONFIG, EX_TEMPFAIL, PROCESSES, BusyError, ImpatientHandler, instance, sole
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_wrong_setting_gives_one_line_and_exit_status_78() -> None:
+def test_each_wrong_setting_gives_a_line_and_exit_status_78() -> None:
     script = (
         "from shared.process import ConfigError, run\n"
-        "def main():\n    raise ConfigError('PORT is 0; set it to another one')\n"
+        "def main():\n    raise ConfigError('PORT is 0; set it to another one\\nHOST is empty')\n"
         "run('gateway', main)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (EX_CONFIG, "gateway: PORT is 0; set it to another one\n")
+    lines = "gateway: PORT is 0; set it to another one\ngateway: HOST is empty\n"
+    assert (done.returncode, done.stderr) == (EX_CONFIG, lines)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_explains_itself_and_refuses_unknown_arguments(name: str, monkeypatch, capsys) -> None:
+    main = importlib.import_module(f"{name}.__main__").main
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    text = capsys.readouterr().out
+    assert (ended.value.code, text.startswith(f"usage: python -m {name} ")) == (0, True)
+    assert "SIGTERM" in text
+    monkeypatch.setattr(sys, "argv", [name, "--hlep"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    line = f"python -m {name}: unknown argument --hlep, did you mean --help?; see python -m {name} --help\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, line)
 
 
 def test_a_log_that_nobody_reads_does_not_block_the_process() -> None:
@@ -159,3 +177,15 @@ def test_a_standby_takes_over_when_the_active_process_ends(tmp_path: Path) -> No
 def test_instances_count_from_zero(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     monkeypatch.setitem(os.environ, "HONCHO_PROCESS_NAME", name)
     assert instance() == number
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no scheduling groups")
+def test_a_process_that_steps_back_does_so_in_a_session_of_its_own_too() -> None:
+    script = (
+        "import os; from pathlib import Path; from shared.process import step_back; step_back(); "
+        "print(os.getpriority(os.PRIO_PROCESS, 0), Path('/proc/self/autogroup').read_text().split()[-2:])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, start_new_session=True
+    ).stdout
+    assert printed == "10 ['nice', '10']\n"

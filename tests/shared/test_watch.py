@@ -1,23 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 
-from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Page
-from shared.watch import CollectorPauses, LoopLag
-
-
-def test_every_collection_is_counted() -> None:
-    page = Page.in_memory((GC_PAUSE,))
-    pauses = CollectorPauses(page)
-    pauses.start()
-    try:
-        before = page.histogram(GC_PAUSE.name).count
-        gc.collect()
-        assert page.histogram(GC_PAUSE.name).count > before
-    finally:
-        gc.callbacks.remove(pauses._on_phase)
+from shared.metrics import LOOP_LAG, LOOP_TASKS, Page
+from shared.watch import LoopLag
 
 
 def test_the_lag_of_a_blocked_loop_is_measured() -> None:

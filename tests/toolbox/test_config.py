@@ -9,7 +9,7 @@ import pytest
 
 from shared.agents.directory import AgentsError
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import read_settings
 from toolbox.config import AgentSources, HttpTool, load
 
 HTTP = '[tools.http.weather]\ndescription = "The weather"\nurl = "https://example.com/{city}"\nparameters.city = {}\n'
@@ -20,7 +20,7 @@ def declared(tmp_path: Path, tools: str, env: str = "") -> list[AgentSources]:
     path.write_text('instructions = "Be kind."\n' + tools)
     (tmp_path / "tools.py").write_text("")
     (tmp_path / ".env").write_text(env)
-    return load(Settings(_env_file=None, agent_file=path), tmp_path)  # type: ignore[call-arg]  # pydantic's own
+    return load(read_settings(agent_file=path), tmp_path)
 
 
 @pytest.mark.parametrize("tools", ["", "[tools]\n", "[tools]\npython = []\n"])
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_agent_is_refused_as_aibridge_refuses_it(tmp_path: Pat
 def test_the_tools_of_a_directory_belong_to_the_agents_of_their_files(tmp_path: Path) -> None:
     for name, tools in (("sales", HTTP), ("office", "default = true\n"), ("support", HTTP)):
         (tmp_path / f"{name}.toml").write_text('instructions = "Be kind."\n' + tools)
-    agents = load(Settings(_env_file=None, agents_dir=tmp_path), tmp_path)  # type: ignore[call-arg]  # pydantic's own
+    agents = load(read_settings(agents_dir=tmp_path), tmp_path)
     assert {agent.agent: [prefix for _, prefix in agent.sources] for agent in agents} == {
         "sales": ["sales/"],
         "support": ["support/"],

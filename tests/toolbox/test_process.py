@@ -79,7 +79,7 @@ def test_a_reload_brings_new_tools_and_keeps_the_old_ones_when_there_is_a_mistak
             assert (await asking.call("goodbye"))[1].output == "hello"
         await until(lambda: len(toolbox.children()) == 1)
         metrics = {each.name: each for each in PagesCollector(toolbox.run_dir / "metrics").collect()}
-        done = {sample.labels["tool"]: sample.value for sample in metrics["twentyms_tool_done"].samples}
+        done = {sample.labels["tool"]: sample.value for sample in metrics["twentyms_toolbox_done"].samples}
         # The names of the start; later ones are counted together.
         assert done == {"hello": 0, "other": 2}
 

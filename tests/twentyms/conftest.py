@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import Settings
+from shared.settings import NAMES
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of the verb, with an empty `.env`."""
-    for name in Settings.model_fields:
+    for name in NAMES:
         monkeypatch.delenv(name.upper(), raising=False)
     (tmp_path / ".env").touch()
     monkeypatch.chdir(tmp_path)

@@ -38,6 +38,19 @@ def test_silence_inside_an_utterance_is_a_gap():
     assert problems == ["1 gaps at the ear, the longest 40 ms; see docs/operations.md, EarGaps"]
 
 
+def test_what_a_hang_up_or_a_clear_cut_off_is_no_gap():
+    ear = Ear()
+    for _ in range(4):
+        ear.media(FRAME, 0)
+    ear.clear(FRAME_NS // 2)
+    assert not verdict(record(ear), lead_ms=120)[1]
+    # Nor is what comes after it; a gap in that is one.
+    for at in (10, 11, 13):
+        ear.media(FRAME, at * FRAME_NS)
+    lines, _ = verdict(record(ear), lead_ms=120)
+    assert "gaps at the ear    1 (20.0 ms)" in lines
+
+
 def test_a_mark_inside_an_utterance_does_not_end_it():
     ear = Ear()
     ear.media(FRAME, 0)

@@ -76,10 +76,17 @@ def test_without_keys_only_this_machine_can_call_the_simulated_model(home, monke
         assert line in text
 
 
-def test_with_twilio_and_without_a_model_key_the_simulated_model_answers_the_number(home, monkeypatch, capsys):
-    (home / ".env").write_text(
-        "TWILIO_ACCOUNT_SID=AC1\nTWILIO_AUTH_TOKEN=token\nPUBLIC_URL=https://voice.example.com\n"
-    )
+TWILIO = "TWILIO_ACCOUNT_SID=AC1\nTWILIO_AUTH_TOKEN=token\nPUBLIC_URL=https://voice.example.com\n"
+
+
+def test_the_simulated_model_does_not_answer_a_twilio_number_unasked(home):
+    (home / ".env").write_text(TWILIO + "SIMULATED_MODEL=\n")
+    with pytest.raises(ConfigError, match="a simulated model would answer your number"):
+        run.main([])
+
+
+def test_the_simulated_model_answers_a_twilio_number_if_it_is_chosen(home, monkeypatch, capsys):
+    (home / ".env").write_text(TWILIO + "SIMULATED_MODEL=talk\n")
     env, text = started(monkeypatch, capsys)
     assert env["PUBLIC_URL"] == "https://voice.example.com"
     assert (env["TWILIO_ACCOUNT_SID"], env["TWILIO_AUTH_TOKEN"]) == ("AC1", "token")
@@ -91,7 +98,7 @@ def test_with_twilio_and_without_a_model_key_the_simulated_model_answers_the_num
 
 
 def test_twilio_without_an_address_is_refused_before_anything_starts(home, monkeypatch):
-    (home / ".env").write_text("TWILIO_AUTH_TOKEN=token\n")
+    (home / ".env").write_text("OPENAI_API_KEY=sk-x\nTWILIO_AUTH_TOKEN=token\n")
     with pytest.raises(ConfigError, match="PUBLIC_URL is not set"):
         run.main([])
 

@@ -8,7 +8,15 @@ from matplotlib import pyplot as plt
 from twentyms.timeline import draw
 
 AT = "2026-01-02T03:04:{:06.3f}Z".format
-TURN = {"text": "one two", "heard_text": "one", "interrupted": True, "spoken_ms": 4_000, "heard_ms": 2_000}
+TURN = {
+    "text": "one two",
+    "heard_text": "one",
+    "interrupted": True,
+    "spoken_ms": 4_000,
+    "heard_ms": 2_000,
+    "latency": None,
+}
+PARTS = {"carrier_ms": None, "detection_ms": 540, "model_ms": 400, "line_ms": 3, "network_ms": 37}
 CALL = {
     "began_at": AT(5),
     "ended_at": AT(20),
@@ -41,6 +49,25 @@ CALL = {
 def test_the_timeline_is_a_png(tmp_path):
     draw(CALL, tmp_path / "call.png")
     assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_wait_for_an_answer_is_drawn_before_it_in_pieces_and_in_words_where_they_fit(tmp_path, monkeypatch):
+    mpl.use("Agg")
+    drawn = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    answers = [
+        {**TURN, "role": "ai", "began_at": AT(began), "ended_at": AT(began + 1), "latency": PARTS} for began in (10, 12)
+    ]
+    draw(CALL | {"turns": answers}, tmp_path / "call.png")
+    monkeypatch.undo()
+    axes = drawn[0].axes[0]
+    pieces = sorted(round(bar.get_x(), 3) for bar in axes.patches if round(bar.get_height(), 3) == 0.05)
+    assert pieces[:5] == [4.02, 4.02, 4.56, 4.96, 4.963]
+    text = "answered after 980 ms: detection 540, model 400, line 3, network 37"
+    waits = [each.get_text() for each in axes.texts if "980 ms" in each.get_text()]
+    # The first one has no room beside the second.
+    assert waits == [text, "980 ms"]
+    plt.close("all")
 
 
 def test_lead_and_path_delay_are_drawn_over_time_with_the_gaps_that_were_heard(tmp_path, monkeypatch):

@@ -40,7 +40,10 @@ from shared.process import EX_TEMPFAIL
 TIMEOUT_MS = 10_000
 
 
-IMPATIENT = "import runpy; from shared import process; process.HANDOVER_S = 0.0; runpy.run_module('txpacer')"
+IMPATIENT = (
+    "import runpy; from shared import process; process.HANDOVER_S = 0.0; "
+    "runpy.run_module('txpacer', run_name='__main__')"
+)
 
 
 def spawn(run_dir: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -132,9 +135,9 @@ def test_a_frozen_txpacer_counts_its_own_lateness_and_blames_no_gateway(
     process.send_signal(signal.SIGCONT)
     assert [len(audio) for _, _, audio, _ in ends.batch().entries] == [960]
     grown = {name: value - before[name] for name, value in values().items()}
-    assert grown["twentyms_pacer_held_total"] == 0
-    assert grown["twentyms_pacer_lateness_seconds_sum"] > 6 * 0.18
-    assert grown["twentyms_pacer_reanchored_total"] == 1
+    assert grown["twentyms_tx_held_total"] == 0
+    assert grown["twentyms_tx_lateness_seconds_sum"] > 6 * 0.18
+    assert grown["twentyms_tx_reanchored_total"] == 1
 
 
 def test_bytes_that_are_no_message_are_counted_and_survived(pacer: tuple[subprocess.Popen[str], Ends]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -84,7 +85,7 @@ class Stage:
         embedded = ("--embedded", settings.simulated_model)
         self.log = out / "processes.log"
         self._stack = Stack(env=env, model=embedded, directory=self._home, log=self.log)
-        self._records = settings.model_copy(update={"data_dir": self._data, "database_url": ""})
+        self._records = replace(settings, data_dir=self._data, database_url="")
         self._up = contextlib.ExitStack()
         self._via = ("127.0.0.1", self._stack.gateway_port)
 

@@ -26,10 +26,21 @@ class Sample(NamedTuple):
 class CallPath:
     """Times are ns. `min_ns` is TX_LEAD_MIN_MS: shorter delays are never heard, and not counted."""
 
-    __slots__ = ("_delay_ns", "_gap_ns", "_hidden_until_ns", "_least_ns", "_min_ns", "_state", "_worst_ns")
+    __slots__ = (
+        "_delay_ns",
+        "_gap_ns",
+        "_hidden_until_ns",
+        "_least_ns",
+        "_min_ns",
+        "_state",
+        "_worst_ns",
+        "round_trip_ns",
+    )
 
     def __init__(self, min_ns: int) -> None:
         self._min_ns = min_ns
+        # Of the last ping; 0: none was answered yet.
+        self.round_trip_ns = 0
         # The longest delay of the pings that are delayed now (0: none is), and the lead when the first of them came.
         self._worst_ns = 0
         self._hidden_until_ns = 0
@@ -43,6 +54,7 @@ class CallPath:
 
     def pinged(self, round_trip_ns: int, delay_ns: int, lead_ns: int) -> bool:
         """A ping took `delay_ns` longer than the least. Returns whether the lead hid a delay that ends with it."""
+        self.round_trip_ns = round_trip_ns
         self._least_ns = round_trip_ns - delay_ns
         if delay_ns > self._delay_ns:
             self._delay_ns = delay_ns

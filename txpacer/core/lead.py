@@ -8,6 +8,9 @@ call, a peak with a hold time sees the rare delays that a quantile would average
 What moves the target was measured on real TCP (10 calls, docs/network.md): a lost segment delays by one round trip and
 40 ms, and at 1 % loss each call meets one every two seconds. A path that is not known yet is expected
 to lose, too: otherwise every call would hear its first loss.
+
+No call begins with less than the start value, and each keeps that for its first seconds. A call's begin is when the
+machine has most to do for it, and its greeting is what has to play whole.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ _MS: Final = 1_000_000
 MARGIN_NS: Final = 20 * _MS
 # A need holds the target up for this long. At 0.5 % loss, losses of one call are 4 s apart; three in a row may be mild.
 HOLD_NS: Final = 20_000 * _MS
-# Afterwards the target falls by one step in this time. Before any need was seen, it falls four times as quickly: the
-# start value is a guess, and a caller on a clean path should not pay for it.
+# Afterwards the target falls by one step in this time. Where no need was seen, it falls four times as quickly: the
+# start value was a guess, and a caller on a clean path should not pay for it.
 FALL_NS: Final = 2_000 * _MS
 FIRST_FALL_NS: Final = 500 * _MS
 # TCP repeats a lost frame when it hears of a later one (20 ms) and has waited an eighth of the round trip. At times the
@@ -29,7 +32,8 @@ FIRST_FALL_NS: Final = 500 * _MS
 REPAIR_NS: Final = 45 * _MS
 # A gap of this length is mostly concealed by the caller's phone, and not worth a longer lead for everybody.
 CONCEALED_NS: Final = 30 * _MS
-# An unknown path may lose frames until it has been clean for this long: one loss of one call, at 0.2 %.
+# A call keeps its start value until its path has been clean for this long, and what one lost frame of an unknown path
+# would need: one loss of one call, at 0.2 %.
 UNKNOWN_NS: Final = 10_000 * _MS
 
 
@@ -41,6 +45,7 @@ class Lead:
         "_held_ns",
         "_held_until_ns",
         "_is_known",
+        "_is_unproved",
         "_min_ns",
         "max_ns",
         "needed_ns",
@@ -48,9 +53,20 @@ class Lead:
         "target_ns",
     )
 
-    def __init__(self, start_ns: int, *, min_ns: int, max_ns: int, step_ns: int, is_known: bool = False) -> None:
-        """`is_known`: other calls lately needed `start_ns`; otherwise it is a guess."""
+    def __init__(
+        self,
+        start_ns: int,
+        *,
+        min_ns: int,
+        max_ns: int,
+        step_ns: int,
+        is_known: bool = False,
+        is_unproved: bool = True,
+    ) -> None:
+        """`is_known`: other calls lately needed `start_ns`; otherwise it is a guess. `is_unproved`: there was no other
+        call that could have shown what the path loses."""
         self._is_known = is_known
+        self._is_unproved = is_unproved
         self._min_ns = min_ns
         self.max_ns = max_ns
         self.step_ns = step_ns
@@ -80,7 +96,7 @@ class Lead:
                 self.target_ns = wanted_ns
                 self._falls_ns = now_ns + HOLD_NS
         if not self._falls_ns:
-            self._falls_ns = now_ns + (HOLD_NS if self._is_known else FIRST_FALL_NS)
+            self._falls_ns = now_ns + (HOLD_NS if self._is_known else UNKNOWN_NS)
         elif now_ns >= self._falls_ns:
             least_ns = self._held_ns if now_ns < self._held_until_ns else self._min_ns
             self.target_ns = max(least_ns, self.target_ns - self.step_ns)
@@ -89,7 +105,7 @@ class Lead:
     def expect_losses(self, round_trip_ns: int, now_ns: int) -> None:
         """The round trip of an unknown path: until the path has proved clean, hide what one lost frame would cost."""
         need_ns = round_trip_ns + REPAIR_NS + MARGIN_NS
-        if self._is_known or need_ns <= self._min_ns + CONCEALED_NS:
+        if self._is_known or not self._is_unproved or need_ns <= self._min_ns + CONCEALED_NS:
             return
         self._held_ns = min(-(-need_ns // self.step_ns) * self.step_ns, self.max_ns)
         self._held_until_ns = self._falls_ns = now_ns + UNKNOWN_NS
@@ -97,10 +113,10 @@ class Lead:
 
 
 def start_lead(targets: Sequence[int], default_ns: int) -> int:
-    """Where a new line starts, from the targets of the lines that live or ended lately.
+    """Where a new line starts, from the targets of the lines that live or ended lately; `default_ns` at least.
 
     The upper quartile: what most callers' path needs, and not what one caller's socket does to the others.
     """
     if not targets:
         return default_ns
-    return sorted(targets)[len(targets) * 3 // 4]
+    return max(default_ns, sorted(targets)[len(targets) * 3 // 4])

@@ -331,7 +331,7 @@ class Line:
                 count = whole + 1 if head.ended and available % FRAME_BYTES else whole
             if not head.paced_bytes:
                 head.first_seq = self.seq
-                self.reports.append(Started(head.number, self.ear_ns))
+                self.reports.append(Started(head.number, self.ear_ns, self.ear_ns - now_ns))
             elif count > 1 and not (is_silent or self._starved or self._resumed):
                 self.reports.append(CaughtUp(count - 1))
             self._starved = self._resumed = False

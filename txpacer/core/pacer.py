@@ -190,8 +190,14 @@ class Pacer:
         if lead_ms is not None:
             default_ns, min_ns, max_ns = (ms * 1_000_000 for ms in lead_ms)
         start_ns = start_lead([*self._targets(), *self._former], default_ns)
-        is_known = bool(self._former)
-        lead = Lead(start_ns, min_ns=min_ns, max_ns=max_ns, step_ns=GRID_NS, is_known=is_known)
+        lead = Lead(
+            start_ns,
+            min_ns=min_ns,
+            max_ns=max_ns,
+            step_ns=GRID_NS,
+            is_known=start_ns > default_ns,
+            is_unproved=not self._former,
+        )
         line = Line(lead, grid_ns=GRID_NS, call=call)
         known = self._calls[call] = _Call(
             line, self._outlet(gateway), bridge, CallPath(min_ns), now_ns, lead_ms is not None
@@ -441,7 +447,8 @@ class Pacer:
         for report in call.line.reports:
             self._count(call, report, place)
             if isinstance(report, Started):
-                self._report(call, PlayoutStarted(number, report.utterance, report.ear_ns))
+                ear_ns, ahead_ns = report.ear_ns, report.ahead_ns
+                self._report(call, PlayoutStarted(number, report.utterance, ear_ns, ahead_ns, call.path.round_trip_ns))
             elif isinstance(report, Shifted):
                 gap_ns, audible, continued = report.gap_ns, report.audible, report.continued
                 self._report(call, PlayoutShifted(number, report.utterance, gap_ns, audible, continued))

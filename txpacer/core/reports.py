@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Started:
-    """The first frame of an utterance was paced; the ear begins to play it at `ear_ns`."""
+    """The first frame of an utterance was paced; the ear begins to play it at `ear_ns`, `ahead_ns` later."""
 
     utterance: int
     ear_ns: int
+    ahead_ns: int = 0
 
 
 @dataclass(frozen=True)

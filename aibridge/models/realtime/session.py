@@ -18,6 +18,7 @@ from shared.websocket import DirectConnection
 from ..port import HearAudio, ModelCommand, ModelEvent, Numbers, Purpose, SessionReady
 from .event_types import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
 from .servers import Server
+from .session_config import silence_ms
 from .translator import Translator
 from .wire import (
     FATAL_CODES,
@@ -95,6 +96,7 @@ class Session:
         # Other settings than those it was dialled with; None: there are none.
         self._newer: RealtimeSessionCreateRequestParam | None = None
         self._translator = Translator(numbers, phrases)
+        self._translator.silence_ms = silence_ms(config)
         # OpenAI's header for finding a request again: the call's SID.
         self._request_id = request_id
         self._on_event = on_event
@@ -194,6 +196,7 @@ class Session:
         """Other settings, before the first response. If the server refuses them, those it was dialled with stay."""
         self._newer = config
         self._translator.phrases = phrases
+        self._translator.silence_ms = silence_ms(config)
         if self._is_created:
             self._send({"type": "session.update", "session": config})
 
@@ -221,6 +224,7 @@ class Session:
     def hear(self, audio: bytes) -> None:
         """The caller's next audio, raw mu-law. Only once `ready`."""
         if self._websocket is not None:
+            self._translator.sent_bytes += len(audio)
             self._websocket.send_now(encode_append(audio))
 
 

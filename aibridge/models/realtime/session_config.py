@@ -22,6 +22,10 @@ _DETECTION_FIELDS: Final = {
 }
 
 
+# What the server waits for unless it is told.
+SERVER_SILENCE_MS: Final = 500
+
+
 def function(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """A tool as the session has it. `parameters` is a JSON schema."""
     schema = parameters or {"type": "object", "properties": {}}
@@ -73,6 +77,14 @@ def session_config(
         session["tool_choice"] = "auto"
     typed: RealtimeSessionCreateRequestParam = session  # type: ignore[assignment]  # built field by field above
     return typed
+
+
+def silence_ms(session: RealtimeSessionCreateRequestParam) -> int:
+    """How long the server waits after the caller's last sound; 0: it judges by meaning, and does not say."""
+    detection: Any = session.get("audio", {}).get("input", {}).get("turn_detection") or {}
+    if detection.get("type") != "server_vad":
+        return 0
+    return int(detection.get("silence_duration_ms", SERVER_SILENCE_MS))
 
 
 def _detection(detection: TurnDetection) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Sessions:
         self.use(agents)
         # The readers of all sessions, dialled ahead or in use.
         self._readers: set[asyncio.Task[None]] = set()
-        self._open = page.gauge("bridge_sessions_open")
+        self._open = page.gauge("aibridge_sessions_open")
 
     async def probe(self) -> None:
         """Return when the default agent's model is ready. Raises ConfigError when it refuses key, model or agent."""
@@ -56,7 +56,7 @@ class Sessions:
                 await asyncio.sleep(PROBE_RETRY_S)
             else:
                 self.is_ready = True
-                self._page.gauge("bridge_ready").set(1)
+                self._page.gauge("aibridge_ready").set(1)
                 log.info("ready: the model is %s", agent.model)
 
     async def probe_others(self, known: Container[str] = ()) -> None:
@@ -115,7 +115,7 @@ class Sessions:
             numbers=numbers,
             request_id=call_sid,
             on_event=receiver.event,
-            on_malformed=self._page.counter("bridge_malformed_events").inc,
+            on_malformed=self._page.counter("aibridge_malformed_events").inc,
             gather=self.gather,
         )
         session.task = asyncio.create_task(self._hold(session, receiver, call_sid, agent.name))
@@ -150,4 +150,4 @@ class Sessions:
             receiver.gone(refused=outcome == "refused")
 
     def _count(self, outcome: str) -> None:
-        self._page.counter("bridge_sessions", outcome).inc()
+        self._page.counter("aibridge_sessions", outcome).inc()

@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 
+from shared.audio import BYTES_PER_MS
+
 from .. import port
 from ..port import ModelCommand, Numbers
 from . import client_events, wire
@@ -36,6 +38,8 @@ _FAULTS: Final[dict[str | None, port.FaultKind]] = {
 # What the server repeats of ours, or says in our words.
 _OUTCOMES: Final[dict[str, port.Outcome]] = {outcome: outcome for outcome in get_args(port.Outcome)}
 _PURPOSES: Final[dict[str, port.Purpose]] = {purpose: purpose for purpose in get_args(port.Purpose)}
+# A caller's silence that an event may tell. A server with a clock of its own may tell anything.
+SILENT_MAX_MS: Final = 60_000
 K = TypeVar("K")
 
 
@@ -62,6 +66,9 @@ class Translator:
         """`phrases`: the instructions of a response by its purpose, where a purpose has its own."""
         self._numbers = numbers
         self.phrases = phrases
+        # The caller's audio that the session was sent: the server's clock. What it waits for after the last sound.
+        self.sent_bytes = 0
+        self.silence_ms = 0
         self._responses: Ids[str] = Ids()
         self._turns: Ids[str] = Ids()
         self._tool_calls: Ids[str] = Ids()
@@ -93,8 +100,8 @@ class Translator:
         match event:
             case wire.SpeechStarted(item_id):
                 return (port.CallerSpeaks(self._turn(item_id)),)
-            case wire.SpeechStopped(item_id):
-                return (port.CallerSilent(self._turn(item_id)),)
+            case wire.SpeechStopped(item_id, end_ms):
+                return (port.CallerSilent(self._turn(item_id), self._silent_ms(end_ms)),)
             case wire.Committed(item_id):
                 return (port.TurnTaken(self._turn(item_id)),)
             case wire.CallerTranscript(item_id, text):
@@ -156,6 +163,11 @@ class Translator:
         speech = port.Speech(response, number, event.delta)
         words = self._early.pop(event.item_id, "")
         return (speech, port.Words(number, words)) if words else (speech,)
+
+    def _silent_ms(self, end_ms: int) -> int:
+        """How long ago the caller's last sound was sent. `end_ms` is where the server noticed the silence."""
+        since_ms = self.sent_bytes // BYTES_PER_MS - end_ms
+        return min(max(0, since_ms) + self.silence_ms, SILENT_MAX_MS)
 
     def _turn(self, item_id: str) -> int:
         return self._turns.number(item_id, self._numbers.next_turn)

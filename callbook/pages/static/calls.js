@@ -2,7 +2,7 @@
 
 import { list } from "/calls/static/list.js";
 import { live } from "/calls/static/live.js";
-import { $, SPEAKERS, clock, element, get, ms, problem, seconds } from "/calls/static/page.js";
+import { $, SPEAKERS, clock, element, get, latency, ms, problem, seconds, waited } from "/calls/static/page.js";
 import { Timeline } from "/calls/static/timeline.js";
 
 const length = (call) => (call.ended_at ? clock(seconds(call.began_at, call.ended_at)) : "live");
@@ -26,13 +26,7 @@ function figures(call) {
   const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.stopped_ms ?? each.silent_ms);
   const early = call.interruptions.filter((each) => each.paused_at).length;
   const [resumed, echoes] = ["unconfirmed", "echo"].map((kind) => call.hesitations.filter((each) => each.kind === kind).length);
-  const answers = [];
-  for (const [n, turn] of call.turns.entries()) {
-    const next = call.turns[n + 1];
-    if (turn.role === "caller" && next && next.role === "ai" && turn.ended_at && next.began_at) {
-      answers.push(seconds(turn.ended_at, next.began_at) * 1000);
-    }
-  }
+  const answers = call.turns.filter((turn) => turn.latency).map((turn) => waited(turn.latency));
   const first = call.streams[0];
   const pick = first && first.first_frame_at ? seconds(first.started_at, first.first_frame_at) * 1000 : null;
   const all = [
@@ -70,7 +64,8 @@ function turns(call, timeline) {
       if (turn.role === "ai" && rest.trim()) words.append(element("del", rest));
       const took = isTool && turn.ended_at ? `${turn.outcome}, ${ms(seconds(turn.began_at, turn.ended_at) * 1000)}` : "";
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
-      const cut = took || (turn.interrupted ? heard : "");
+      const wait = turn.latency ? latency(turn.latency) : "";
+      const cut = took || [wait, turn.interrupted ? heard : ""].filter(Boolean).join("; ");
       const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
       button.append(element("time", at), element("b", SPEAKERS[turn.role]), words, element("small", cut));
       button.onclick = () => turn.began_at && timeline.show(turn);

@@ -21,6 +21,12 @@ export const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStar
 export const ms = (value) => (value === null ? "–" : `${value.toFixed(0)} ms`);
 export const SPEAKERS = { ai: "AI", caller: "Caller", keys: "Keys", tones: "AI", tool: "Tool" };
 
+// How long a caller waited for an answer, from their last sound on, and for what.
+const PARTS = ["carrier", "detection", "model", "line", "network"];
+export const parts = (wait) => PARTS.map((name) => [name, wait[`${name}_ms`]]).filter(([, value]) => value);
+export const waited = (wait) => parts(wait).reduce((sum, [, value]) => sum + value, 0);
+export const latency = (wait) => `answered after ${waited(wait)} ms: ${parts(wait).map((each) => each.join(" ")).join(", ")}`;
+
 export function element(name, text, className = "") {
   const made = document.createElement(name);
   made.textContent = text;

@@ -1,11 +1,15 @@
 // One call on a canvas: caller, AI, the events of model and line, and lead and path. Times are seconds since the call
 // began.
 
+import { latency, parts, waited } from "/calls/static/page.js";
+
 const LANES = { caller: 60, ai: 150, events: 258, tools: 292, path: 400 };
 const HALF = 38;
 const PATH_HEIGHT = 80;
 const LEFT = 96;
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
+// The parts of the wait for an answer.
+const COLOURS = { carrier: "soft", detection: "caller", model: "ai", line: "bad", network: "soft" };
 const FONT = "12px system-ui, 'DejaVu Sans', sans-serif";
 
 export class Timeline {
@@ -158,7 +162,7 @@ export class Timeline {
     this.grid(pen, height);
     for (const each of call.interruptions) this.interruption(pen, each);
     for (const each of call.hesitations) this.hesitation(pen, each);
-    call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1], this.nextOf(n)));
+    call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, this.nextOf(n)));
     if (this.peaks) this.voices(pen);
     this.events(pen);
     if (call.path.length) this.path(pen);
@@ -212,7 +216,7 @@ export class Timeline {
     this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, Math.min(240, this.roomUntilNext(turn, x) - 8));
   }
 
-  turn(pen, turn, before, next) {
+  turn(pen, turn, next) {
     if (turn.role === "tool") return this.tool(pen, turn);
     const lane = turn.role === "ai" || turn.role === "tones" ? "ai" : "caller";
     const y = LANES[lane];
@@ -237,7 +241,7 @@ export class Timeline {
       pen.setLineDash([]);
       pen.globalAlpha = 1;
     }
-    if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
+    if (turn.latency) this.answer(pen, turn.latency, began);
     const text = ["keys", "tones"].includes(turn.role) ? `${turn.role}: ${turn.text}` : turn.heard_text || turn.text;
     this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, Math.min(60, this.roomUntilNext(turn, x) - 6)) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
@@ -254,14 +258,20 @@ export class Timeline {
     if (shown) pen.fillText(shown.length < text.length ? `${shown.trimEnd()}…` : shown, x, y);
   }
 
-  // From the end of the caller's turn, as the model noticed it, to the answer's first sample.
-  answer(pen, from, to) {
-    const y = LANES.ai;
-    const [x, end] = [this.x(from), this.x(to)];
+  // From the caller's last sound to the answer's first sample: a piece for each part, and in words what fits.
+  answer(pen, wait, to) {
+    const y = LANES.ai + HALF + 3;
+    const whole = waited(wait);
+    let at = to - whole / 1000;
+    const [left, room] = [this.x(at), this.x(to) - this.x(at)];
+    for (const [name, value] of parts(wait)) {
+      pen.fillStyle = this.colour(COLOURS[name]);
+      pen.fillRect(this.x(at), y, this.x(at + value / 1000) - this.x(at), 3);
+      at += value / 1000;
+    }
+    const label = [latency(wait), `${whole} ms`].find((text) => pen.measureText(text).width < room);
     pen.fillStyle = this.colour("soft");
-    pen.fillRect(x, y + HALF + 3, end - x, 2);
-    const label = `${((to - from) * 1000).toFixed(0)} ms`;
-    if (end - x > pen.measureText(label).width) pen.fillText(label, (x + end - pen.measureText(label).width) / 2, y + HALF + 18);
+    if (label) pen.fillText(label, left, y + 17);
   }
 
   interruption(pen, each) {

@@ -20,8 +20,8 @@ def test_a_cough_pauses_the_line_and_the_line_resumes() -> None:
     bench.falls_silent()
     bench.wait(310)
     assert bench.take() == [ResumeSpeech()]
-    assert bench.count("bridge_false_alarms") == 1
-    assert bench.count("bridge_interruptions") == 0
+    assert bench.count("aibridge_false_alarms") == 1
+    assert bench.count("aibridge_interruptions") == 0
 
 
 def test_speech_that_lasts_is_confirmed_as_an_interruption() -> None:

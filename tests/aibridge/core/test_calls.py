@@ -134,7 +134,7 @@ def test_a_session_without_a_media_socket_is_closed_when_its_last_token_expires(
     assert not desk.models[0].is_closed
     desk.wait(1)
     assert desk.models[0].is_closed
-    assert desk.page.counter("bridge_sessions", "unused").value == 1
+    assert desk.page.counter("aibridge_sessions", "unused").value == 1
 
 
 def test_a_session_dialled_ahead_is_closed_when_the_call_begins_at_another_worker(desk: Desk) -> None:
@@ -289,7 +289,7 @@ def test_an_agent_that_the_worker_does_not_have_is_counted_and_the_default_answe
 ) -> None:
     desk.start(plan=structs.replace(PLAN, agent="new"))
     assert desk.dialled() == [("office", "marin")]
-    assert desk.page.counter("bridge_agents_unknown").value == 1
+    assert desk.page.counter("aibridge_agents_unknown").value == 1
     assert "there is no agent new here" in caplog.text
 
 
@@ -366,7 +366,7 @@ def test_a_call_keeps_its_agent_when_call_config_url_fails_which_is_counted_and_
     desk.ask()
     desk.questions[0][1](answer)
     assert desk.of(CallConfigured) == [CallConfigured("CA1", PLAN)]
-    assert desk.page.counter("bridge_call_configs", cause).value == 1
+    assert desk.page.counter("aibridge_call_configs", cause).value == 1
     assert [record.message.partition(": ")[0] for record in caplog.records] == ["call CA1"]
     desk.start()
     assert desk.dialled() == [("office", "marin")]

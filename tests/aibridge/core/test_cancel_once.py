@@ -32,7 +32,7 @@ def test_interrupting_a_finished_response_sends_no_cancel() -> None:
     bench.withdrawn(1, (1, 1_100))
     assert bench.all(Cancel) == []
     assert bench.all(Truncate) == [Truncate(1, 1_100)]
-    assert bench.count("bridge_cancels_spared") == 1
+    assert bench.count("aibridge_cancels_spared") == 1
 
 
 def test_repeated_speech_started_cancels_and_withdraws_once() -> None:
@@ -44,7 +44,7 @@ def test_repeated_speech_started_cancels_and_withdraws_once() -> None:
         bench.speaks()
     assert len(bench.all(Cancel)) == 1
     assert len(bench.all(WithdrawSpeech)) == 1
-    assert bench.count("bridge_interruptions") == 1
+    assert bench.count("aibridge_interruptions") == 1
 
 
 def test_speech_during_a_request_cancels_the_response_when_it_begins() -> None:
@@ -75,7 +75,7 @@ def test_a_cancel_that_crosses_the_end_of_its_response_is_harmless() -> None:
     bench.stops()
     bench.began(2)
     assert bench.all(Truncate) == [Truncate(1, 200)]
-    assert bench.count("bridge_illegal_events") == 0
+    assert bench.count("aibridge_illegal_events") == 0
 
 
 def test_an_unanswered_cancel_costs_the_session_and_the_next_session_answers() -> None:
@@ -95,4 +95,4 @@ def test_an_unanswered_cancel_costs_the_session_and_the_next_session_answers() -
     assert bench.all(DialModel) == [DialModel()]
     bench.ready()
     assert bench.all(Ask)[-1].purpose == "answer"
-    assert bench.count("bridge_stalled_sessions") == 1
+    assert bench.count("aibridge_stalled_sessions") == 1

@@ -39,7 +39,7 @@ DOOR = {
 
 @pytest.fixture
 def illegal() -> Counter:
-    return Page.in_memory(DEFINITIONS).counter("bridge_illegal_events")
+    return Page.in_memory(DEFINITIONS).counter("aibridge_illegal_events")
 
 
 def test_a_legal_event_moves_the_region_and_returns_its_acts(illegal: Counter) -> None:

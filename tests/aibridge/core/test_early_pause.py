@@ -33,7 +33,7 @@ def test_the_first_sound_pauses_the_line_and_the_report_interrupts() -> None:
     assert bench.take() == [WithdrawSpeech(1, False)]
     bench.report(Withdrawn(1, 1, ((1, 1_120 * 8),), bench.ns - 230 * MS))
     assert bench.take() == [Truncate(1, 1_120)]
-    assert bench.count("bridge_early_pauses", "confirmed") == 1
+    assert bench.count("aibridge_early_pauses", "confirmed") == 1
     (interruption,) = bench.talk.history.interruptions
     assert interruption.silent_ns - interruption.onset_ns == (60 + 350 - 230) * MS
     assert interruption.at_ns - interruption.paused_ns == 350 * MS
@@ -49,7 +49,7 @@ def test_without_a_report_the_line_goes_on_at_the_deadline_and_nothing_else_happ
     assert bench.take() == [PauseSpeech()]
     bench.wait(1)
     assert bench.take() == [ResumeSpeech()]
-    assert bench.count("bridge_early_pauses", "resumed") == 1
+    assert bench.count("aibridge_early_pauses", "resumed") == 1
     (hesitation,) = bench.talk.history.hesitations
     assert hesitation.until_ns - hesitation.from_ns == 500 * MS
     assert bench.talk.history.interruptions == []
@@ -113,7 +113,7 @@ def test_a_confirmed_pause_makes_the_next_one_prompt_again() -> None:
     bench.sound_ends()
     bench.first_sound()
     bench.speaks()
-    assert bench.count("bridge_early_pauses", "confirmed") == 1
+    assert bench.count("aibridge_early_pauses", "confirmed") == 1
     bench.withdrawn(1, (1, 1_000))
     bench.stops()
     bench.began(2)
@@ -235,8 +235,8 @@ def test_short_speech_is_no_interruption_where_the_agent_says_so() -> None:
     bench.wait(50)
     bench.speaks()
     assert bench.take() == [PauseSpeech(), ResumeSpeech()]
-    assert bench.count("bridge_false_alarms") == 1
-    assert bench.count("bridge_interruptions") == 0
+    assert bench.count("aibridge_false_alarms") == 1
+    assert bench.count("aibridge_interruptions") == 0
 
 
 def test_the_ledger_counts_no_time_of_a_pause_as_heard() -> None:
@@ -263,7 +263,7 @@ def test_an_echo_is_no_interruption_and_the_model_forgets_it() -> None:
     bench.wait(900)
     bench.stops(7)
     assert [type(each).__name__ for each in bench.take()] == ["ForgetTurn"]
-    assert bench.count("bridge_echoes_ignored") == 1
+    assert bench.count("aibridge_echoes_ignored") == 1
     bench.began(2)  # the model's answer to it
     bench.speech(500, utterance=2, response=2)
     bench.ended(2, "cancelled")

@@ -57,7 +57,7 @@ def test_the_other_agents_session_is_dialled_at_once_and_takes_over_while_the_an
     assert [type(each) for each in taken if isinstance(each, TellCall | TellAnswer)] == [TellCall, TellAnswer]
     assert [each.purpose for each in on.all(Ask)] == ["answer"]
     assert on.talk.hand_off.state is HandOff.NONE
-    assert on.count("bridge_hand_offs", "done") == 1
+    assert on.count("aibridge_hand_offs", "done") == 1
 
 
 def test_instructions_tools_and_patience_are_the_other_agents_from_then_on() -> None:
@@ -111,7 +111,7 @@ def test_a_model_whose_colleague_cannot_be_reached_learns_it_and_goes_on() -> No
     assert on.all(AnswerTool)[-1].output == '{"error":"the other agent cannot be reached"}'
     assert len(on.all(UseSession)) == 1
     assert [each.purpose for each in on.all(Ask)] == ["answer"]
-    assert on.count("bridge_hand_offs", "failed") == 1
+    assert on.count("aibridge_hand_offs", "failed") == 1
 
 
 def test_a_session_that_is_not_ready_in_time_is_forgone() -> None:

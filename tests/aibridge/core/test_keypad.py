@@ -149,7 +149,7 @@ def test_a_key_interrupts_once_and_the_model_learns_what_was_heard() -> None:
     assert own.all(Truncate) == [Truncate(1, 420)]
     assert told(own) == ["12"]
     assert asked(own) == ["answer"]
-    assert own.count("bridge_interruptions") == 1
+    assert own.count("aibridge_interruptions") == 1
 
 
 GREETING = Script(greeting=Line("Hello.", bytes(8 * 2_000)))
@@ -162,7 +162,7 @@ def test_a_key_over_a_protected_greeting_interrupts_after_it_unless_the_entry_is
     own = bench(GREETING, interrupts=True)
     own.ear()
     press(own, keys)
-    assert own.count("bridge_protected_interruptions") == 1
+    assert own.count("aibridge_protected_interruptions") == 1
     assert not own.all(WithdrawSpeech)
     own.wait(500)
     assert len(own.all(WithdrawSpeech)) == interruptions

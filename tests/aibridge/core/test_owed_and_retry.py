@@ -71,7 +71,7 @@ def test_an_incomplete_response_without_a_sound_is_retried_and_counted() -> None
     bench = Bench()
     bench.began()
     bench.ended(outcome="incomplete")
-    assert bench.count("bridge_retries") == 1
+    assert bench.count("aibridge_retries") == 1
     bench.wait(1_000)
     assert [each.purpose for each in bench.all(Ask)] == ["answer"]
 
@@ -91,4 +91,4 @@ def test_an_incomplete_response_that_the_caller_interrupted_is_not_retried() -> 
     bench.speaks()
     bench.ended(outcome="incomplete")
     bench.wait(1_000)
-    assert bench.count("bridge_retries") == 0
+    assert bench.count("aibridge_retries") == 0

@@ -18,7 +18,7 @@ def test_twelve_minutes_of_speech_that_is_heard_as_it_comes_are_spoken_whole() -
         bench.now += 500
         bench.speech(1_000)
     assert sum(len(each.data) for each in bench.all(Speak)) == 12 * 60 * 8_000
-    assert bench.count("bridge_excess_bytes") == 0
+    assert bench.count("aibridge_excess_bytes") == 0
 
 
 def test_an_utterance_without_audio_delays_nothing() -> None:

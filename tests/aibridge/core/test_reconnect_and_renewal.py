@@ -18,7 +18,7 @@ from shared.plan import Fallback
 from tests.aibridge.bench import MS, Bench
 
 S = 1_000_000_000
-ILLEGAL = Page.in_memory(DEFINITIONS).counter("bridge_illegal_events")
+ILLEGAL = Page.in_memory(DEFINITIONS).counter("aibridge_illegal_events")
 
 
 def make(reconnect_s: int = 10) -> tuple[Timers, Sessions]:
@@ -125,4 +125,4 @@ def test_a_session_is_renewed_between_turns_only() -> None:
     bench.heard()
     bench.wait(300)
     assert len(bench.all(Tell)) == 1
-    assert bench.count("bridge_renewals") == 1
+    assert bench.count("aibridge_renewals") == 1

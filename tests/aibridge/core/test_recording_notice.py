@@ -100,7 +100,7 @@ def test_a_caller_who_is_silent_again_at_the_end_of_the_notice_interrupts_nothin
     bench.now += 1_000
     bench.heard(1)
     assert bench.all(WithdrawSpeech) == []
-    assert bench.count("bridge_interruptions") == 0
+    assert bench.count("aibridge_interruptions") == 0
 
 
 @pytest.mark.parametrize("confirm_ms", [0, 300])

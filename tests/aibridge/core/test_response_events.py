@@ -31,7 +31,7 @@ def test_a_response_that_yields_nothing_for_20_s_in_silence_costs_its_session() 
     assert bench.all(LeaveSession) == [LeaveSession()]
     bench.wait(100)
     assert bench.all(DialModel) == [DialModel()]
-    assert bench.count("bridge_stalled_sessions") == 1
+    assert bench.count("aibridge_stalled_sessions") == 1
 
 
 @pytest.mark.parametrize("response", [0, 2])
@@ -40,7 +40,7 @@ def test_speech_of_a_response_that_has_not_begun_is_dropped_and_counted(response
     bench.began(1)
     bench.speech(100, 1, response)
     assert bench.all(Speak) == []
-    assert bench.count("bridge_illegal_events") == 1
+    assert bench.count("aibridge_illegal_events") == 1
 
 
 def test_a_response_that_begins_twice_begins_once() -> None:
@@ -48,7 +48,7 @@ def test_a_response_that_begins_twice_begins_once() -> None:
     bench.began(1)
     bench.began(1)
     bench.began(2)
-    assert bench.count("bridge_illegal_events") == 2
+    assert bench.count("aibridge_illegal_events") == 2
 
 
 def test_a_tool_that_the_agent_does_not_have_is_answered_and_the_model_speaks_again() -> None:
@@ -78,4 +78,4 @@ def test_a_fault_about_another_request_changes_nothing() -> None:
     bench.fault("other", 7)
     bench.wait(1_000)
     assert len(bench.all(Ask)) == 1
-    assert bench.count("bridge_errors") == 1
+    assert bench.count("aibridge_errors") == 1

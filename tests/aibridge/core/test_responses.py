@@ -11,7 +11,7 @@ from shared.metrics import Page
 
 @pytest.fixture
 def responses() -> Responses:
-    return Responses(Page.in_memory(DEFINITIONS).counter("bridge_illegal_events"))
+    return Responses(Page.in_memory(DEFINITIONS).counter("aibridge_illegal_events"))
 
 
 def test_the_response_that_the_model_makes_is_the_active_one_until_it_ends(responses: Responses) -> None:

@@ -157,7 +157,7 @@ def test_a_voicemail_greeting_ends_the_call_where_the_agent_wants_that(words: st
     caller_says(bench, words)
     caller_says(patient, words)
     assert [each.reason for each in bench.all(EndCall)] == ["a voicemail greeting"]
-    assert bench.count("bridge_voicemails") == 1
+    assert bench.count("aibridge_voicemails") == 1
     assert patient.all(EndCall) == []
 
 

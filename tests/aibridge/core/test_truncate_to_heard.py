@@ -53,7 +53,7 @@ def test_late_speech_of_a_cancelled_response_never_reaches_the_line_and_counts_a
     bench.speech(1_000)
     bench.speech(700, 2)
     assert len(bench.all(Speak)) == before
-    assert bench.count("bridge_late_deltas") == 2
+    assert bench.count("aibridge_late_deltas") == 2
     bench.ended(outcome="cancelled")
     assert bench.all(Truncate) == [Truncate(1, 120)]
     assert bench.all(Forget) == [Forget(2)]
@@ -64,7 +64,7 @@ def test_an_unanswered_withdrawal_is_estimated_from_the_ears_clock() -> None:
     bench.answers()
     bench.speaks()
     bench.wait(WITHDRAWN_S * 1_000 + 100)
-    assert bench.count("bridge_unanswered_withdrawals") == 1
+    assert bench.count("aibridge_unanswered_withdrawals") == 1
     (cut,) = bench.all(Truncate)
     assert 1_000 <= cut.heard_ms <= 5_000
 
@@ -100,7 +100,7 @@ def test_the_rest_of_a_response_that_exceeds_the_line_is_dropped_and_the_model_i
     bench.speech(1_000, 2)
     bench.ended()
     assert len(bench.all(EndSpeech)) == 1
-    assert bench.count("bridge_excess_bytes") + bench.count("bridge_late_deltas") > 0
+    assert bench.count("aibridge_excess_bytes") + bench.count("aibridge_late_deltas") > 0
     bench.heard()
     assert bench.talk.history.turns[0].heard_bytes == said_ms * 8
     assert bench.all(Truncate) == [Truncate(1, int(said_ms))]

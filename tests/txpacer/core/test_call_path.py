@@ -139,10 +139,11 @@ def test_without_a_live_call_the_leads_show_where_the_next_one_starts():
     cell.pacer.measure(cell.now_ns)
     assert cell.pacer._metrics.leads["median"].value == 0.12
     cell.say(1, 20_000)
-    second_by_second(cell, 20)
+    second_by_second(cell, 10)
+    cell.pacer.path_seen((), [(CALL, 141 * MS, cell.now_ns)], cell.now_ns)
     cell.pacer.close(CALL)
     cell.pacer.measure(cell.now_ns)
-    assert cell.pacer._metrics.leads["median"].value == 0.06
+    assert cell.pacer._metrics.leads["median"].value == 0.13
 
 
 def test_echoes_that_never_come_or_come_twice_are_counted():

@@ -53,10 +53,11 @@ def test_a_delay_that_the_lead_hides_keeps_it_from_falling_below_what_hides_the_
     assert min(targets) == own.target_ns // MS == 110
 
 
-def test_on_a_path_that_never_showed_a_delay_the_target_falls_quickly():
+def test_on_a_path_that_never_showed_a_delay_the_target_holds_for_the_greeting_and_falls_quickly():
     own = lead()
-    for ms in range(0, 4_000, 100):
+    for ms in range(0, 13_000, 100):
         own.delayed(MS, T0 + ms * MS)
+        assert ms * MS >= UNKNOWN_NS or own.target_ns == 120 * MS
     assert own.target_ns == 60 * MS
 
 
@@ -80,12 +81,13 @@ def test_a_first_delay_confirms_what_was_expected_and_holds_it():
         assert own.target_ns == 170 * MS
 
 
-def test_where_a_loss_would_hardly_be_heard_the_target_falls_at_once():
+def test_where_a_loss_would_hardly_be_heard_or_other_calls_met_none_the_target_stays_at_its_start():
     own = lead()
     own.expect_losses(20 * MS, T0)
-    for ms in range(0, 4_000, 100):
-        own.delayed(MS, T0 + ms * MS)
-    assert own.target_ns == 60 * MS
+    assert own.target_ns == 120 * MS
+    proved = Lead(120 * MS, min_ns=60 * MS, max_ns=180 * MS, step_ns=10 * MS, is_unproved=False)
+    proved.expect_losses(100 * MS, T0)
+    assert proved.target_ns == 120 * MS
 
 
 def test_a_start_that_other_calls_needed_is_held_like_an_own_need():
@@ -106,7 +108,7 @@ def test_the_target_stays_within_its_bounds_and_on_the_grid(samples):
         assert own.target_ns % (10 * MS) == 0
 
 
-def test_a_new_line_starts_from_what_most_paths_need():
+def test_a_new_line_starts_from_what_most_paths_need_and_never_below_the_default():
     assert start_lead([], 120) == 120
     assert start_lead([60, 60, 60, 180], 120) == 180
-    assert start_lead([60] * 9 + [180], 120) == 60
+    assert start_lead([60] * 9 + [180], 120) == 120

@@ -8,9 +8,9 @@ import pytest
 
 from aibridge import agents
 from aibridge.core.agent import Agent
-from aibridge.models.realtime.session_config import model_servers, phrases, session_config
+from aibridge.models.realtime.session_config import model_servers, phrases, session_config, silence_ms
 from shared.agents.agent_file import ModelServer, TurnDetection
-from shared.settings import Settings
+from shared.settings import read_settings
 
 
 def config(chosen: Agent) -> Any:
@@ -18,7 +18,7 @@ def config(chosen: Agent) -> Any:
 
 
 def test_the_shipped_agent_uses_mulaw_and_lets_the_server_interrupt_nothing() -> None:
-    shipped = agents.load(Settings(_env_file=None)).default  # type: ignore[call-arg]
+    shipped = agents.load(read_settings()).default
     audio = config(shipped)["audio"]
     assert audio["input"]["format"] == audio["output"]["format"] == {"type": "audio/pcmu"}
     assert audio["input"]["turn_detection"] == {
@@ -80,3 +80,20 @@ def test_the_model_is_asked_for_the_exact_words_of_a_greeting() -> None:
     assert chosen["greeting"].endswith("in en: Hello.")
     assert chosen["notice"].endswith("in en: This call is recorded.")
     assert "answer" not in chosen
+
+
+@pytest.mark.parametrize(
+    ("detection", "expected"),
+    [
+        ({"type": "server_vad", "silence_duration_ms": 300}, 300),
+        ({"type": "server_vad"}, 500),
+        ({"type": "semantic_vad"}, 0),
+        (None, 0),
+    ],
+)
+def test_the_servers_own_wait_is_known_where_it_listens_for_silence(
+    detection: dict[str, Any] | None, expected: int
+) -> None:
+    session: Any = {"audio": {"input": {"turn_detection": detection}}}
+    assert silence_ms(session) == expected
+    assert silence_ms({}) == 0

@@ -14,7 +14,7 @@ from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.sessions import Sessions
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings
+from shared.settings import read_settings
 from simulator.model.behaviour import Behaviour
 from simulator.model.server import ModelServer
 from tests.on_a_loop import on_a_loop
@@ -32,7 +32,7 @@ async def test_a_start_that_the_model_refuses_names_what_to_change(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(sessions, "session_config", lambda *_: config)
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = read_settings()
     async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
         servers = Servers(f"http://127.0.0.1:{model.port}/v1", key)
         starting = Sessions(agents.load(settings), servers, Page.in_memory(DEFINITIONS))

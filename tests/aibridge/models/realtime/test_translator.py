@@ -273,3 +273,15 @@ def test_the_ids_of_a_long_session_are_bounded(session: Translator) -> None:
         response = {"id": f"resp_{number}"}
         said(session, {"type": "response.created", "response": response}, DELTA | {"item_id": f"item_{number}"})
     assert len(session._responses) == len(session._utterances) == KEEP
+
+
+@pytest.mark.parametrize(
+    ("sent_ms", "end_ms", "silent_ms"),
+    [(1_000, 1_000, 500), (1_080, 1_000, 580), (1_000, 1_040, 500), (100_000, 0, 60_000)],
+)
+def test_the_callers_last_sound_is_as_long_ago_as_what_was_sent_since_and_the_servers_own_wait(
+    session: Translator, sent_ms: int, end_ms: int, silent_ms: int
+) -> None:
+    session.silence_ms, session.sent_bytes = 500, sent_ms * 8
+    event = {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": end_ms}
+    assert said(session, event) == [port.CallerSilent(1, silent_ms)]

@@ -1,0 +1,87 @@
+"""Posts about calls that ended, kept in a table until each was accepted or given up.
+
+A row is claimed for a minute, because several cells may share a database. A crash between the answer and its record
+repeats the post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar, cast
+
+from sqlalchemy import CursorResult, Engine, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from .core.delays import backoff_s
+from .models import Delivery, TraceExport
+from .queries import whole
+
+# Rows that are claimed together.
+BATCH: Final = 20
+CLAIM_S: Final = 60
+# 5 s, 10 s and so on, up to an hour.
+FIRST_RETRY_S: Final = 5.0
+LAST_RETRY_S: Final = 3_600.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Claimed:
+    call_sid: str
+    # Failed posts so far.
+    attempts: int
+    # The call, as queries.whole shows it.
+    call: dict[str, Any]
+
+
+class Due:
+    """The rows of one table. Both methods work in a thread."""
+
+    def __init__(
+        self, engine: Engine, table: type[Delivery | TraceExport], *, attempts_max: int, first_retry_s: float
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._attempts_max = attempts_max
+        self._first_retry_s = first_retry_s
+
+    async def claim(self) -> list[Claimed]:
+        """The due posts; none while the database is down, which the writer reports."""
+        try:
+            return await asyncio.to_thread(self._in_session, self._claim)
+        except SQLAlchemyError:
+            return []
+
+    def _claim(self, session: Session) -> list[Claimed]:
+        now, table = datetime.now(UTC), self._table
+        claimed = []
+        query = select(table).where(table.state == "due", table.due_at <= now).limit(BATCH)
+        for row in session.scalars(query).all():
+            mine = (table.call_sid == row.call_sid, table.due_at == row.due_at, table.state == "due")
+            taken = session.execute(update(table).where(*mine).values(due_at=now + timedelta(seconds=CLAIM_S)))
+            call = whole(session, row.call_sid)
+            if cast("CursorResult[Any]", taken).rowcount == 1 and call is not None:
+                claimed.append(Claimed(row.call_sid, row.attempts, call))
+        return claimed
+
+    async def settle(self, claimed: Claimed, outcome: str, *, accepted: bool, final: bool) -> str:
+        """Book one attempt. `final`: another one would not help. Returns "delivered", "due" or "given-up"."""
+        attempts = claimed.attempts + 1
+        given_up = final or attempts >= self._attempts_max
+        state = "delivered" if accepted else "given-up" if given_up else "due"
+        delay_s = backoff_s(attempts, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
+        due_at = datetime.now(UTC) + timedelta(seconds=delay_s)
+        values = {"state": state, "attempts": attempts, "outcome": outcome, "due_at": due_at}
+        change = update(self._table).where(self._table.call_sid == claimed.call_sid).values(**values)
+        await asyncio.to_thread(self._in_session, lambda session: session.execute(change))
+        return state
+
+    def _in_session(self, work: Callable[[Session], _T]) -> _T:
+        with Session(self._engine) as session, session.begin():
+            return work(session)
