@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as StoreConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from .core.story_queue import STORY_MAX_BYTES, StoreState
@@ -23,6 +23,8 @@ from .core.story_queue import STORY_MAX_BYTES, StoreState
 WRITE_S: Final = 1.0
 # Below RECALL_S: the answer still has to reach the gateway.
 READ_S: Final = 0.2
+# Reads at the same time. When a cell dies, its calls come within a second; further reads wait for a connection.
+READERS: Final = 8
 
 
 class Put(NamedTuple):
@@ -34,11 +36,11 @@ class Put(NamedTuple):
 
 
 class Store:
-    """Two connections: a read does not wait behind a write that hangs."""
+    """One connection for writes, READERS for reads: no read waits behind a write that hangs."""
 
     def __init__(self, url: str) -> None:
-        self._writing = _client(url, WRITE_S)
-        self._reading = _client(url, READ_S)
+        self._writing = _client(url, WRITE_S, 1)
+        self._reading = _client(url, READ_S, READERS)
         parts = urlsplit(url)
         # For people: never a user or a password.
         self.place = f"{parts.hostname}:{parts.port or 6379}"
@@ -57,15 +59,19 @@ class Store:
         except Exception as exc:  # a lying server breaks the client in ways of its own
             return _state(exc)
         failed = [result for result in results if isinstance(result, Exception)]
-        return _state(failed[0]) if failed else StoreState.UP
+        if failed:
+            return _state(failed[0])
+        # A store answers with OK, which the client turns into True, or with the number of deletions.
+        took_all = all(isinstance(result, int) and result is not False for result in results)
+        return StoreState.UP if took_all else StoreState.REFUSED
 
-    async def read(self, names: Sequence[str]) -> list[bytes] | StoreState:
-        """The values of `names`, b"" for what is not there, each cut off after STORY_MAX_BYTES."""
+    async def read(self, names: Sequence[str], within_s: float = READ_S) -> list[bytes] | StoreState:
+        """The values of `names`, b"" for what is not there, each cut off after STORY_MAX_BYTES + 1 bytes."""
         pipeline = self._reading.pipeline(transaction=False)
         for name in names:
             pipeline.getrange(name, 0, STORY_MAX_BYTES)
         try:
-            async with asyncio.timeout(READ_S):
+            async with asyncio.timeout(within_s):
                 values: list[Any] = await pipeline.execute(raise_on_error=False)
         except Exception as exc:
             return _state(exc)
@@ -76,20 +82,23 @@ class Store:
             await client.aclose()
 
 
-def _client(url: str, limit_s: float) -> Any:
-    return Redis.from_url(
+def _client(url: str, limit_s: float, connections: int) -> Any:
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=connections,
+        timeout=limit_s,
         socket_timeout=limit_s,
         socket_connect_timeout=limit_s,
         retry=Retry(NoBackoff(), 0),
-        single_connection_client=False,
-        max_connections=2,
     )
+    return Redis.from_pool(pool)  # and closes it
 
 
 def _state(exc: Exception) -> StoreState:
     if isinstance(exc, OutOfMemoryError):
         return StoreState.FULL
+    if isinstance(exc, AuthenticationError | AuthorizationError):  # which are connection errors, too
+        return StoreState.REFUSED
     if isinstance(exc, TimeoutError | StoreTimeoutError):
         return StoreState.SLOW
     if isinstance(exc, StoreConnectionError | OSError):

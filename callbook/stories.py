@@ -22,18 +22,21 @@ from shared.plan import CallOrder, HangUp
 from .core.story_queue import STORY_MAX_BYTES, StoreState, StoryQueue
 from .metrics import Metrics
 from .sealing import SealError, Seals
-from .store import Put, Store
+from .store import READ_S, Put, Store
 
 logger = logging.getLogger("callbook")
 
 STORY_LIFE_S: Final = 300
 # Twilio's redirect comes within seconds of the end.
 ENDED_LIFE_S: Final = 60
+# A caller comes back from a Dial within 4 hours: TwiML's `timeLimit`.
+HANDED_ON_LIFE_S: Final = 4 * 3_600
 # Changes that come within this time share one round trip.
 GATHER_S: Final = 0.02
 # The pause after a write that failed.
 RETRY_S: Final = 0.5
-# When this cell was last alive: how far callers heard its calls is known this exactly.
+# How often the store is told when this cell's gateways were last alive: another cell takes for heard what was due until
+# then.
 BEAT_S: Final = 0.25
 
 
@@ -65,6 +68,8 @@ class Stories:
         self._epoch = bus.draw_epoch()
         self._wake = asyncio.Event()
         self._recalls: set[asyncio.Task[None]] = set()
+        # When a gateway was last heard of; milliseconds of the Unix epoch. A cell whose gateway is gone plays nothing.
+        self._alive_ms = 0
         self._link = Link(
             bus.router(context, url, hwm=bus.STORIES_HWM),
             types=GatewayToStore,
@@ -92,6 +97,7 @@ class Stories:
             await self._store.close()
 
     def _received(self, peer: str, message: StoreHello | KeepStory | CallClosed | RecallCall) -> None:
+        self._alive_ms = _now_ms()
         match message:
             case StoreHello():
                 self._link.send((StoreHello(self._epoch),), peer)
@@ -113,7 +119,7 @@ class Stories:
             self._wake.clear()
         now_ms = _now_ms()
         beat = self._seals.name("cell", self._cell)
-        puts = [Put(beat, self._seals.seal(beat, b"%d" % now_ms), STORY_LIFE_S)]
+        puts = [Put(beat, self._seals.seal(beat, b"%d" % self._alive_ms), STORY_LIFE_S)]
         for message in taken:
             puts += self._puts(message, now_ms)
         state = await self._store.write(puts)
@@ -133,8 +139,11 @@ class Stories:
             kept = Kept(self._cell, now_ms, message.story)
             return [Put(story, self._seals.seal(story, msgspec.msgpack.encode(kept)), STORY_LIFE_S)]
         kept = Kept(self._cell, now_ms, b"", message.order)
-        sealed = self._seals.seal(ended, msgspec.msgpack.encode(kept))
-        return [Put(ended, sealed, ENDED_LIFE_S), Put(story, None)]
+        puts = [Put(ended, self._seals.seal(ended, msgspec.msgpack.encode(kept)), ENDED_LIFE_S)]
+        if not message.story:
+            return [*puts, Put(story, None)]
+        kept = Kept(self._cell, now_ms, message.story)
+        return [*puts, Put(story, self._seals.seal(story, msgspec.msgpack.encode(kept)), HANDED_ON_LIFE_S)]
 
     def _tell(self, state: StoreState, was: StoreState) -> None:
         self._metrics.store_up.set(state is StoreState.UP)
@@ -149,25 +158,29 @@ class Stories:
     # --- from the store ---
 
     async def _recall(self, peer: str, call_id: str) -> None:
-        """Answer with what the store knows of a call; not at all when it does not answer in time."""
+        """Answer with what the store knows of a call; not at all when it does not answer within READ_S."""
+        until = time.monotonic() + READ_S
         names = [self._seals.name(kind, call_id) for kind in ("ended", "story")]
         values = await self._store.read(names)
         if isinstance(values, StoreState):
             self._metrics.store_failures[values].inc()
             return
-        ended, story = (self._open(name, value) for name, value in zip(names, values, strict=True))
-        if ended is not None and ended.order is not None:
-            self._link.send((CallRecalled(call_id, True, b"", ended.order, ended.cell),), peer)
-            return
-        if story is None:
-            self._link.send((CallRecalled(call_id, False, b"", HangUp()),), peer)
-            return
-        left_ms = max(story.at_ms, await self._last_beat_ms(story.cell))
-        self._link.send((CallRecalled(call_id, False, story.story, HangUp(), story.cell, left_ms),), peer)
+        ended, kept = (self._open(name, value) for name, value in zip(names, values, strict=True))
+        # A story that is newer: the call came back from its order, and has gone on.
+        is_over = ended is not None and (kept is None or kept.at_ms <= ended.at_ms)
+        order = ended.order if ended is not None and is_over else None
+        if kept is not None:
+            left_ms = max(kept.at_ms, await self._last_alive_ms(kept.cell, until - time.monotonic()))
+        else:
+            kept, left_ms = ended or Kept(), 0
+        self._link.send(
+            (CallRecalled(call_id, order is not None, kept.story, order or HangUp(), kept.cell, left_ms),), peer
+        )
 
-    async def _last_beat_ms(self, cell: str) -> int:
+    async def _last_alive_ms(self, cell: str, within_s: float) -> int:
+        """When the gateways of `cell` were last alive; 0: unknown."""
         name = self._seals.name("cell", cell)
-        values = await self._store.read([name])
+        values = await self._store.read([name], within_s)
         try:
             return 0 if isinstance(values, StoreState) else int(self._seals.open(name, values[0]))
         except (SealError, ValueError):

@@ -17,7 +17,8 @@ from shared.plan import CallOrder
 
 from .core.kept_stories import KeptStories
 
-HELLO_S: Final = 1.0
+# Another cell learns from the store when this gateway was last alive, and takes for heard what was due until then.
+HELLO_S: Final = 0.25
 # What callbook did not take is offered again after this.
 RETRY_S: Final = 0.05
 # Messages in one turn of the loop: some kB each.
@@ -71,9 +72,9 @@ class StoryLink:
         self._kept.changed(call_sid, story)
         self._flush_soon()
 
-    def closed(self, call_sid: str, order: CallOrder) -> None:
-        """A call ended on purpose."""
-        self._kept.closed(call_sid, order, monotonic_ns())
+    def closed(self, call_sid: str, order: CallOrder, story: bytes) -> None:
+        """A call ended on purpose. `story` is its last one."""
+        self._kept.closed(call_sid, order, story, monotonic_ns())
         self._flush_soon()
 
     def recall(self, call_sid: str) -> None:

@@ -513,6 +513,8 @@ class CallClosed(Message, frozen=True, array_like=True, tag=111):
 
     call_id: str
     order: CallOrder
+    # Of a call that may come back from its order; b"": it does not.
+    story: bytes = b""
 
 
 class RecallCall(Message, frozen=True, array_like=True, tag=112):
@@ -522,7 +524,7 @@ class RecallCall(Message, frozen=True, array_like=True, tag=112):
 
 
 class StoreHello(Message, frozen=True, array_like=True, tag=113):
-    """Sent by gateway to callbook once a second, and by callbook as the answer.
+    """Sent by gateway to callbook four times a second, and by callbook as the answer.
 
     A new `epoch` of callbook means that it has lost the stories.
     """
@@ -537,7 +539,7 @@ class CallRecalled(Message, frozen=True, array_like=True, tag=114):
     """
 
     call_id: str
-    # The call ended on purpose, with `order`: carry that out, and connect nothing.
+    # The call ended on purpose, with `order`: carry that out and connect nothing, unless it comes back from the order.
     ended: bool
     story: bytes  # b"": there is none
     order: CallOrder = HangUp()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from shared.messages import CallClosed, KeepStory
-from shared.plan import CallOrder
+from shared.plan import CallOrder, Conference, Dial
 
 # A restarted callbook is told again which calls ended lately: the time for which the store keeps that.
 ENDED_NS: Final = 60_000_000_000
@@ -33,11 +33,13 @@ class KeptStories:
         self._ended.pop(call_id, None)
         self._waiting[call_id] = KeepStory(call_id, story)
 
-    def closed(self, call_id: str, order: CallOrder, now_ns: int) -> None:
-        closed = CallClosed(call_id, order)
+    def closed(self, call_id: str, order: CallOrder, story: bytes, now_ns: int) -> None:
+        comes_back = isinstance(order, Dial | Conference)
+        closed = CallClosed(call_id, order, story if comes_back else b"")
         self._waiting[call_id] = closed
         self._ended.pop(call_id, None)
-        self._ended[call_id] = closed, now_ns
+        if not comes_back:  # it may live in another cell when callbook restarts
+            self._ended[call_id] = closed, now_ns
         self._forget(now_ns)
 
     def met(self, epoch: int, stories: Iterable[tuple[str, bytes]], now_ns: int) -> None:

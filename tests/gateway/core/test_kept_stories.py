@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core.kept_stories import ENDED_NS, KeptStories
 from shared.messages import CallClosed, KeepStory
-from shared.plan import HangUp
+from shared.plan import Dial, HangUp
 
 S = 1_000_000_000
 
@@ -39,14 +39,14 @@ def test_a_story_that_changed_while_the_former_one_was_sent_still_waits() -> Non
 def test_the_end_of_a_call_replaces_its_story() -> None:
     kept = KeptStories()
     kept.changed("CA1", b"one")
-    kept.closed("CA1", HangUp(), 0)
+    kept.closed("CA1", HangUp(), b"one", 0)
     assert drained(kept) == [CallClosed("CA1", HangUp())]
 
 
 def test_a_restarted_callbook_gets_live_stories_and_the_ends_of_the_last_minute() -> None:
     kept = KeptStories()
-    kept.closed("CAold", HangUp(), 0)
-    kept.closed("CAnew", HangUp(), ENDED_NS)
+    kept.closed("CAold", HangUp(), b"one", 0)
+    kept.closed("CAnew", HangUp(), b"", ENDED_NS)
     drained(kept)
     kept.met(7, [("CA1", b"one"), ("CA2", b"")], ENDED_NS + S)
     assert drained(kept) == [CallClosed("CAnew", HangUp()), KeepStory("CA1", b"one")]
@@ -61,3 +61,11 @@ def test_what_changed_before_a_restarted_callbook_answers_is_newer_than_the_stor
     kept.changed("CA1", b"two")
     kept.met(7, [("CA1", b"one")], 0)
     assert drained(kept) == [KeepStory("CA1", b"two")]
+
+
+def test_a_caller_who_may_come_back_from_a_dial_leaves_the_story_which_is_told_once() -> None:
+    kept = KeptStories()
+    kept.closed("CA1", Dial("+15005550006"), b"last", 0)
+    assert drained(kept) == [CallClosed("CA1", Dial("+15005550006"), b"last")]
+    kept.met(7, [], S)
+    assert drained(kept) == []
