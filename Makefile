@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run test prove lint types bench-pacing bench bench-peers bench-network lock clean
+.PHONY: install demo run recording docs test prove lint types bench-pacing bench bench-peers bench-network bench-near-ear lock clean
 
 install: .venv/installed
 
@@ -20,12 +20,21 @@ demo: install  ## one judged call through the whole pipeline, with the simulated
 run: install  ## all processes; without OPENAI_API_KEY, with the simulated model
 	@exec $(BIN)/twentyms run
 
+recording: install  ## docs/audio/restaurant.wav again: the demo's call
+	@$(BIN)/twentyms demo --out out/recording
+	@mkdir -p docs/audio && cp out/recording/call.wav docs/audio/restaurant.wav
+
+docs: install  ## the documentation as a site: out/site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 test: install  ## the tests: three at a time, and then, alone, those that run in real time
 	$(BIN)/pytest -m "not slow and not live" -n 3 --dist loadfile
 	$(BIN)/pytest -m "not slow and live"
 
-prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls
+prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls, new random examples
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest tests/txpacer/core tests/aibridge/core tests/gateway/core -m "not slow" -n 3 --hypothesis-profile=default
 
 lint: install types
 	$(BIN)/ruff check .
@@ -46,9 +55,12 @@ bench-peers: install  ## the same callers against other bridges, each installed 
 bench-network: install  ## the same over bad networks: writes out/bench-network.md and .svg
 	@$(BIN)/python -m benchmarks.network
 
+bench-near-ear: install  ## what the near ear misses, how late it is, what it takes for speech: out/bench-near-ear.md, .svg
+	@$(BIN)/python -m benchmarks.near_ear
+
 lock: install  ## write constraints.txt again, with the newest versions
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --no-header --no-annotate \
 		--no-emit-index-url --upgrade -o constraints.txt pyproject.toml
 
 clean:

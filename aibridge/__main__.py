@@ -10,7 +10,6 @@ from functools import partial
 
 import uvloop
 import zmq
-from openai import AsyncOpenAI
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
@@ -18,9 +17,10 @@ from shared.isolation import BRIDGE_PRIORITY, context, freeze_collector, realtim
 from shared.metrics import REALTIME, Page
 from shared.watch import CollectorPauses, LoopLag
 
-from . import agents, call_config
+from . import agents, call_config, detectors
 from .core.agent import Agents
 from .metrics import DEFINITIONS
+from .models.realtime.servers import Servers
 from .models.realtime.sessions import Sessions
 from .worker import Worker
 
@@ -39,8 +39,7 @@ def main() -> None:
         raise process.ConfigError(
             f"this is aibridge number {number + 1}, but AIBRIDGE_WORKERS is {config.aibridge_workers}; make them agree"
         )
-    # Without a key of the settings, each agent has its own.
-    client = AsyncOpenAI(api_key=config.openai_api_key or "-", base_url=config.openai_base_url or None)
+    servers = Servers(config.openai_base_url, config.openai_api_key)
     with process.sole(run_dir, f"aibridge-{number}"):
         page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
         # Its notice, where this is not permitted, is txpacer's.
@@ -51,9 +50,10 @@ def main() -> None:
                 config,
                 number=number,
                 agents=chosen,
-                sessions=Sessions(chosen, client, page),
+                sessions=Sessions(chosen, servers, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
+                detectors=detectors.load() if agents.needs_near_ear(chosen, config) else None,
             )
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from shared.agents.agent_file import AgentFile, AgentRules
 from shared.agents.choice import FoundAgent
-from shared.agents.directory import AgentsError, read_directory, read_file
+from shared.agents.directory import AgentsError, read_directory, read_file, unknown_colleagues
 from shared.settings import WITHDRAW_LEAD_MAX_MS, Settings, secret
 
 from .core.agent import Agent, Agents
 from .core.keypad import KeypadRules
+from .core.near_ear.detection import Sensitivity
 from .core.rules import Rules
 from .core.silence import Patience
+from .core.tones import make_all
 from .recording import read_recording
 
+N = TypeVar("N", int, float)
 DEFAULT_FILE: Final = Path(__file__).with_name("agent.toml")
 
 
@@ -39,18 +42,26 @@ def load(settings: Settings, directory: Path = Path()) -> Agents:
         agent, wrong = _complete(file, settings)
         agents[file.name] = agent
         problems += [f"{labels[file.name]}: {each}" for each in wrong]
-        if agent.api_key_env and not keys.get(agent.api_key_env):
-            keys[agent.api_key_env] = secret(agent.api_key_env, directory)
-            if not keys[agent.api_key_env]:
-                where = f"{labels[file.name]}: api_key_env: {agent.api_key_env}"
-                problems.append(f"{where} has no value; set it in .env or the environment")
+        for key, variable in (
+            ("api_key_env", agent.api_key_env),
+            *(("mcp: token_env", server.token_env) for server in agent.mcp),
+        ):
+            if variable and not keys.get(variable):
+                keys[variable] = secret(variable, directory)
+                if not keys[variable]:
+                    where = f"{labels[file.name]}: {key}: {variable}"
+                    problems.append(f"{where} has no value; set it in .env or the environment")
     if problems:
         raise AgentsError(problems)
+    if any(agent.send_dtmf for agent in agents.values()):
+        make_all()
     return Agents(agents, agents[default_name], keys)
 
 
 def _one(path: Path) -> FoundAgent:
     found, problems = read_file(path, f"AGENT_FILE {path} is not an agent")
+    if found is not None:
+        problems += unknown_colleagues([found])
     if found is None or problems:
         raise AgentsError(problems)
     return found
@@ -90,20 +101,41 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     """The rules of a conversation: the agent's own, and the settings where the agent has none."""
     own, silence, keypad = agent.rules, agent.silence, agent.keypad
     start, least, most = lead_ms(own, settings)
+    is_early = (own.barge_in_early or settings.barge_in_early) == "on"
     has_lead = not own.lead_ms is own.lead_min_ms is own.lead_max_ms is None
     return Rules(
         protect_ns=_or(own.greeting_protect_ms, settings.greeting_protect_ms) * 1_000_000,
         barge_in=own.barge_in or settings.barge_in,
         confirm_ns=_or(own.barge_in_confirm_ms, settings.barge_in_confirm_ms) * 1_000_000,
+        early_ns=_or(own.barge_in_early_ms, settings.barge_in_early_ms) * 1_000_000 if is_early else 0,
+        sensitivity=Sensitivity(
+            threshold=_or(own.barge_in_threshold, settings.barge_in_threshold),
+            short_ns=_or(own.barge_in_short_ms, settings.barge_in_short_ms) * 1_000_000,
+            guards_echo=(own.echo_guard or settings.echo_guard) == "on",
+        ),
         lead_ns=start * 1_000_000,
         own_lead_ms=(start, least, most) if has_lead else None,
         reconnect_ns=settings.model_reconnect_seconds * 1_000_000_000,
         renew_ns=int(settings.model_session_minutes * 60e9),
-        patience=Patience(silence.after_seconds * 1_000_000_000, silence.nudges, int(agent.max_call_minutes * 60e9)),
+        patience=Patience(
+            silence.after_seconds * 1_000_000_000,
+            silence.nudges,
+            int(agent.max_call_minutes * 60e9),
+            silence.goodbye_seconds * 1_000_000_000,
+            silence.goodbyes,
+            agent.voicemail == "end",
+        ),
+        sends_dtmf=agent.send_dtmf,
         keypad=KeypadRules(
             int(keypad.timeout_seconds * 1e9), keypad.terminator, keypad.length, keypad.interrupts, keypad.secret
         ),
     )
+
+
+def needs_near_ear(agents: Agents, settings: Settings) -> bool:
+    """Whether a call of any agent listens to the caller itself. An agent that is read later does not count."""
+    rules = [rules_of(agent, settings) for agent in agents.by_name.values()]
+    return any(each.early_ns or each.sensitivity.guards_echo for each in rules)
 
 
 def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:
@@ -116,7 +148,7 @@ def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:
     return start, _or(own.lead_min_ms, min(least, start)), _or(own.lead_max_ms, max(most, start))
 
 
-def _or(own: int | None, setting: int) -> int:
+def _or(own: N | None, setting: N) -> N:
     return setting if own is None else own
 
 

@@ -10,6 +10,9 @@ from .core.call_config import FAILURES
 
 # From speech_started to silence: the promise is 150 ms.
 _SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
+_ONSET_S: Final = (0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.0)
+# "confirmed": the model reported the speech, too. "resumed": it did not, and the AI went on.
+EARLY_PAUSE_OUTCOMES: Final = ("confirmed", "resumed")
 _FAST_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ERROR_S: Final = (0.0, 0.001, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 5.0)
 _RESPONSE_S: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -18,24 +21,38 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     *FACTS,
     counter("bridge_interruptions", "Times the caller's speech stopped the AI"),
     counter("bridge_protected_interruptions", "Interruptions that waited for the end of greeting protection"),
-    counter("bridge_false_alarms", "Interruptions that BARGE_IN_CONFIRM_MS found not to last; the sentence went on"),
-    counter("bridge_cancels", "response.cancel sent"),
+    counter("bridge_false_alarms", "Speech of the caller that was too short for an interruption; the sentence went on"),
+    counter(
+        "bridge_early_pauses", "Pauses at the caller's first sound, by how they ended", "outcome", EARLY_PAUSE_OUTCOMES
+    ),
+    counter("bridge_echoes_ignored", "Speech that the model reported, and that was the AI's own echo"),
+    counter("bridge_cancels", "Interruptions that sent a response.cancel to the model: its response was still active"),
     counter("bridge_cancels_spared", "Interruptions of a response that was no longer active: no cancel was sent"),
     counter("bridge_cancel_not_active", "Cancels that crossed the end of their response"),
     counter("bridge_already_active", "Creates that the server refused because a response was active"),
     counter("bridge_late_deltas", "Audio deltas of cancelled responses, dropped"),
     counter("bridge_excess_bytes", "Speech dropped because ten minutes of it waited to be heard already"),
     counter("bridge_truncated_items", "Items cut to what was heard"),
-    counter("bridge_farewells", "Calls that the AI ended, because the caller was silent or the call too long"),
+    counter(
+        "bridge_farewells", "Calls that the AI ended: a silent caller, a goodbye without end_call, or too long a call"
+    ),
+    counter("bridge_hand_offs", "Calls that an agent handed off to another one", "outcome", ("done", "failed")),
+    counter("bridge_voicemails", "Calls that were ended because a voicemail greeting spoke in them"),
     counter("bridge_tools_overdue", "Calls of tools that toolbox did not answer in time"),
     counter("bridge_deleted_items", "Items deleted because nothing of them was heard"),
     counter("bridge_greetings", "Greetings by how they ended", "outcome", ("heard", "interrupted", "failed")),
     counter("bridge_retries", "Responses that failed and were asked for again"),
     counter("bridge_unanswered_withdrawals", "Withdrawals that txpacer did not answer; the ear's clock answered"),
     histogram("bridge_cancel_seconds", "speech_started to response.cancel, seconds", _FAST_S),
+    histogram("bridge_onset_to_silence_seconds", "The caller's first sound to silence at the ear, seconds", _ONSET_S),
+    histogram("bridge_onset_to_report_seconds", "The caller's first sound to speech_started, seconds", _ONSET_S),
     histogram("bridge_silence_seconds", "speech_started to silence at the ear, seconds", _SILENCE_S),
     histogram("bridge_response_seconds", "speech_stopped to the first sample of the answer at the ear", _RESPONSE_S),
-    histogram("bridge_history_error_seconds", "Where aibridge cut an item against where the server did", _ERROR_S),
+    histogram(
+        "bridge_history_error_seconds",
+        "Where aibridge cut an interrupted item against the model's cut",
+        _ERROR_S,
+    ),
     histogram("bridge_mark_drift_seconds", "End of an utterance by txpacer's account against Twilio's mark", _FAST_S),
     counter("bridge_errors", "Error events of the model, other than the benign ones"),
     counter("bridge_illegal_events", "Events that the conversation's state did not allow; they changed nothing"),

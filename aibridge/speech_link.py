@@ -1,7 +1,8 @@
 """A worker's messages to txpacer. All leave at once, except the later deltas of an utterance, which gather for 10 ms.
 
 The model makes speech several times faster than it is heard, in deltas. One message per delta would wake txpacer more
-often than its ticks do. The first delta of an utterance never waits, because a caller waits for it.
+often than its ticks do. The first delta of an utterance waits for nothing, because a caller waits for it; other
+messages wait for the rest of the loop's turn.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class SpeechLink:
                     self._timer = asyncio.get_running_loop().call_later(SPEECH_GATHER_S, self._send)
                 return
             self._begun[message.call] = message.utterance
+            self._send()
+            return
         elif isinstance(message, CloseLine):
             self._begun.pop(message.call, None)
         if not self._is_urgent:
@@ -70,6 +73,8 @@ class SpeechLink:
             weight = sum(len(message.data) for message in self._said if type(message) is Speech)
             if not self._link.post(self._said, weight=weight):
                 # The speech is lost, and nothing else.
-                self._link.post([message for message in self._said if type(message) is not Speech], weight=0)
+                others = [message for message in self._said if type(message) is not Speech]
+                if others:
+                    self._link.post(others, weight=0)
             self._said = []
         self._kept_bytes.set(self._link.channel().unsent_weight)

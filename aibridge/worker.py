@@ -33,11 +33,12 @@ from .core.agent import Agent, Agents
 from .core.call_config import CallConfigError, OnAnswer
 from .core.calls import Calls, Setup
 from .core.commands import CallTool
+from .core.near_ear.detection import Detectors
 from .core.shell import Timed
 from .core.tools import ToolRule
 from .models.port import Model, Numbers, Receiver
 from .models.realtime.session import Session
-from .models.realtime.session_config import function, phrases, session_config
+from .models.realtime.session_config import function, model_servers, phrases, session_config
 from .models.realtime.sessions import Sessions
 from .speech_link import SpeechLink
 from .tools_link import ToolsLink
@@ -62,6 +63,7 @@ class Worker:
         sessions: Sessions,
         page: Page,
         context: zmq.Context[Any],
+        detectors: Detectors | None = None,
     ) -> None:
         self._name = f"aibridge-{number}"
         self._began = time.monotonic()
@@ -72,6 +74,7 @@ class Worker:
             abilities=sessions.abilities,
             recording=settings.recording,
             fallback_ends_call=not settings.fallback_dial,
+            detectors=detectors,
         )
         self._calls = Calls(self, setup, agents, page, random.Random())
         self._config = CallConfig(settings) if settings.call_config_url else None
@@ -243,7 +246,7 @@ class Worker:
                 function(tool.name, tool.description, msgspec.json.decode(tool.parameters))
                 for tool in self._tools_link.tools(agent.name)
             ]
-        return functions
+        return [*functions, *model_servers(agent, self._calls.agents.keys)]
 
     def tools(self, agent: Agent) -> dict[str, ToolRule]:
         filler_ns = int(agent.filler_after_s * 1e9)

@@ -93,7 +93,8 @@ class Row:
         stalls: Stalls | None,
     ) -> None:
         """Fill the row with what the calls' ears played; `sessions` are the model's records of each call."""
-        verdicts = [judge(call, own) for call, own in zip(calls, sessions, strict=True)]
+        held_up_ms = path.round_trip_ms / 2 + path.stall_ms
+        verdicts = [judge(call, own, held_up_ms=held_up_ms) for call, own in zip(calls, sessions, strict=True)]
         self.failed_calls = sum(each.first_audio_ms is None for each in verdicts)
         self.speech_s = sum(each.speech_ms for each in verdicts) / 1_000
         self.gaps = [gap.ms for each in verdicts for gap in each.gaps]

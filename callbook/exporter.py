@@ -5,8 +5,12 @@ callbook serves them because reading and formatting take about a millisecond, wh
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,7 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from shared import pages
-from shared.metrics import Definition
+from shared.metrics import Definition, counter, gauge
+
+CPU: Final = counter("process_cpu_seconds", "CPU time that a process of twentyms has used, user and system, seconds")
+MEMORY: Final = gauge("process_resident_memory_bytes", "Memory of a process of twentyms that is in RAM, bytes")
+BUILD_HELP: Final = "1, with the version of twentyms and of Python as labels"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def metrics_route(directory: Path) -> Route:
@@ -39,14 +49,19 @@ class PagesCollector:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._version = metadata.version("twentyms")
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
+        cpu, memory = (_family(definition) for definition in (CPU, MEMORY))
         for path in sorted(self._directory.glob("*.page")):
             try:
-                process, definitions, cells = pages.read(path)
+                process, pid, definitions, cells = pages.read(path)
             except (OSError, ValueError):
                 continue
+            if (usage := _usage(pid)) is not None:
+                cpu.add_sample("twentyms_process_cpu_seconds_total", {"process": process}, usage[0])
+                memory.add_sample("twentyms_process_resident_memory_bytes", {"process": process}, usage[1])
             at = 0
             for definition in definitions:
                 family = families.get(definition.name)
@@ -58,6 +73,23 @@ class PagesCollector:
                     _add(family, definition, labels, cells[at : at + each])
                     at += each
         yield from families.values()
+        if families:
+            yield cpu
+            yield memory
+        version = GaugeMetricFamily("twentyms_build_info", BUILD_HELP, labels=["version", "python"])
+        version.add_metric([self._version, platform.python_version()], 1)
+        yield version
+
+
+def _usage(pid: int) -> tuple[float, int] | None:
+    """CPU seconds and resident bytes of a process; None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    # proc(5), counted from the state: utime and stime are the fields 14 and 15 of the whole line.
+    return (int(fields[11]) + int(fields[12])) / _TICKS, resident * _PAGE_BYTES
 
 
 def _family(definition: Definition) -> Metric:

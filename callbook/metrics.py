@@ -6,6 +6,8 @@ from typing import Final
 
 from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Definition, Page, counter, gauge
 
+from .core.prices import KINDS
+
 OUTCOMES: Final = ("started", "found", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
 
@@ -25,6 +27,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_webhooks", "Webhooks to the customer", "outcome", ("delivered", "failed", "given_up")),
     counter("callbook_calls_deleted", "Call records deleted by retention"),
     counter("callbook_deletions_failed", "Recordings that Twilio did not delete; tried again an hour later"),
+    counter("callbook_tokens", "Tokens of the model, by kind, as calls' records hold them", "kind", KINDS),
+    counter("callbook_cost_usd", "What these tokens cost by MODEL_PRICES, US dollars; 0 without MODEL_PRICES"),
     gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
@@ -50,6 +54,8 @@ class Metrics:
         self.webhooks = {name: page.counter("callbook_webhooks", name) for name in ("delivered", "failed", "given_up")}
         self.calls_deleted = page.counter("callbook_calls_deleted")
         self.deletions_failed = page.counter("callbook_deletions_failed")
+        self.tokens = {kind: page.counter("callbook_tokens", kind) for kind in KINDS}
+        self.cost_usd = page.counter("callbook_cost_usd")
         self.spool_bytes = page.gauge("callbook_spool_bytes")
         self.spool_torn = page.gauge("callbook_spool_torn")
         self.database_up = page.gauge("callbook_database_up")

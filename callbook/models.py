@@ -78,7 +78,9 @@ class Call(Base):
     streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
     turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)
     interruptions: Mapped[list[Interruption]] = relationship(order_by="Interruption.at", passive_deletes=True)
+    hesitations: Mapped[list[Hesitation]] = relationship(order_by="Hesitation.at", passive_deletes=True)
     path: Mapped[list[PathSamples]] = relationship(order_by="PathSamples.began_at", passive_deletes=True)
+    dials: Mapped[list[Dial]] = relationship(order_by="Dial.began_at", passive_deletes=True)
     usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
@@ -132,7 +134,7 @@ class Turn(Base):
     call_sid: Mapped[str] = _of_call(primary_key=True)
     item_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int]
-    # "caller", "ai" or "tool"
+    # As in shared/facts.py:Turn.
     role: Mapped[str]
     began_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -156,6 +158,40 @@ class Interruption(Base):
     silent_ms: Mapped[int]
     protected: Mapped[bool]
     cancelled: Mapped[bool]
+    # The caller's first sound, when it paused the line, and how long after it the caller still heard the AI; empty
+    # without a near ear.
+    onset_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
+    stopped_ms: Mapped[int | None]
+
+
+class Hesitation(Base):
+    """A sound that was no interruption: "unconfirmed" (it paused the AI for `lasted_ms`), or the AI's own "echo"."""
+
+    __tablename__ = "hesitations"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    lasted_ms: Mapped[int]
+
+
+class Dial(Base):
+    """One attempt to connect the caller to somebody else."""
+
+    __tablename__ = "dials"
+
+    call_sid: Mapped[str] = _of_call(primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(primary_key=True)
+    to: Mapped[str]
+    # What the called party saw.
+    caller_id: Mapped[str]
+    ended_at: Mapped[datetime | None]
+    # Twilio's DialCallStatus; empty: not known
+    outcome: Mapped[str] = mapped_column(default="")
+    # How long the two spoke.
+    duration_s: Mapped[int | None]
+    caller_left: Mapped[bool] = mapped_column(default=False)
 
 
 class Usage(Base):

@@ -6,26 +6,48 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from . import models
 
+# What `Wanted.ended` may be, beside the end_reason of a call.
+LIVE: Final = "live"
+# Only so many live calls are shown, and calls that ended without a trace are not among them.
+LIVE_MAX: Final = 100
+LIVE_AGE: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which calls a list shall hold; empty: all."""
+
+    # A part of a number, an agent's name, a CallSid or words that were said.
+    words: str = ""
+    # LIVE, or an end_reason.
+    ended: str = ""
+    # Only calls whose caller heard a gap.
+    gaps: bool = False
+
 
 class BadCursorError(ValueError):
     """The API did not return this `before`."""
 
 
-def page(session: Session, *, limit: int, before: str = "") -> tuple[list[dict[str, Any]], str]:
+def page(
+    session: Session, *, limit: int, before: str = "", wanted: Wanted = Wanted()
+) -> tuple[list[dict[str, Any]], str]:
     """Calls, newest first, and the cursor for the older ones ("" when there are none). Raises BadCursorError."""
     turns = select(func.count()).where(models.Turn.call_sid == models.Call.call_sid).scalar_subquery()
     query = (
         select(models.Call, turns)
         .options(selectinload(models.Call.streams), selectinload(models.Call.recording))
         .order_by(models.Call.began_at.desc(), models.Call.call_sid.desc())
+        .where(*_conditions(wanted))
         .limit(limit + 1)
     )
     if before:
@@ -38,6 +60,48 @@ def page(session: Session, *, limit: int, before: str = "") -> tuple[list[dict[s
     return calls, _cursor(last)
 
 
+def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+    if wanted.words:
+        columns = (models.Call.call_sid, models.Call.from_number, models.Call.to_number, models.Call.agent)
+        said = models.Turn.text.icontains(wanted.words, autoescape=True)
+        yield or_(
+            *(column.icontains(wanted.words, autoescape=True) for column in columns),
+            models.Call.turns.any(said),
+        )
+    if wanted.ended == LIVE:
+        yield models.Call.ended_at.is_(None)
+    elif wanted.ended:
+        yield models.Call.end_reason == wanted.ended
+    if wanted.gaps:
+        yield models.Call.streams.any(models.Stream.ear_gaps > 0)
+
+
+def live(session: Session, now: datetime) -> tuple[list[dict[str, Any]], bool]:
+    """The live calls, newest first, as far as their records are; and whether there are more."""
+    query = (
+        select(models.Call)
+        .where(models.Call.ended_at.is_(None), models.Call.began_at > now - LIVE_AGE)
+        .options(
+            selectinload(models.Call.turns), selectinload(models.Call.path), selectinload(models.Call.interruptions)
+        )
+        .order_by(models.Call.began_at.desc())
+        .limit(LIVE_MAX + 1)
+    )
+    calls = list(session.scalars(query))
+    return [_live(call) for call in calls[:LIVE_MAX]], len(calls) > LIVE_MAX
+
+
+def _live(call: models.Call) -> dict[str, Any]:
+    said = [turn for turn in call.turns if turn.role != "tool"]
+    samples = [sample for each in call.path[-1:] for sample in _samples(each)]
+    return _columns(call) | {
+        "last_turn": {"role": said[-1].role, "text": said[-1].heard_text or said[-1].text} if said else None,
+        "interruptions": len(call.interruptions),
+        "path": samples[-1] if samples else None,
+        "tools": [{"tool": turn.tool, "outcome": turn.outcome} for turn in call.turns if turn.role == "tool"],
+    }
+
+
 def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
     """A call with all its rows."""
     call = session.get(models.Call, call_sid)
@@ -48,6 +112,8 @@ def whole(session: Session, call_sid: str) -> dict[str, Any] | None:
         "path": [sample for each in call.path for sample in _samples(each)],
         "turns": [_columns(each, "call_sid") for each in call.turns],
         "interruptions": [_columns(each, "call_sid") for each in call.interruptions],
+        "dials": [_columns(each, "call_sid") for each in call.dials],
+        "hesitations": [_columns(each, "call_sid") for each in call.hesitations],
         "usage": [_columns(each, "call_sid", "conversation") for each in call.usage],
         "webhook": _columns(call.delivery, "call_sid") if call.delivery is not None else None,
     }

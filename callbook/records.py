@@ -15,7 +15,10 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
     Fact,
+    Hesitation,
     Interruption,
     ModelUsage,
     Noted,
@@ -45,6 +48,8 @@ _RECORDING_ORDER: Final = {
 }
 # From the end of a call to its webhook: the last turns, and a stream that replaces a lost one, come within this time.
 DELIVERY_DELAY_S: Final = 5
+# While the caller speaks with somebody who was dialled, until Twilio says how that ended.
+DIALLED_DELAY_S: Final = 3_600
 
 
 class Records:
@@ -52,6 +57,8 @@ class Records:
 
     def __init__(self, *, prices: Prices, deliveries: bool, cell: str) -> None:
         self._prices = prices
+        # The tokens in the batch that was last written, and their cost: to be counted once that is committed.
+        self.used: list[tuple[ModelUsage, float | None]] = []
         self._cell = cell
         self._deliveries = deliveries
 
@@ -62,6 +69,7 @@ class Records:
         """
         through: dict[int, int] = {}
         written = 0
+        self.used = []
         rows = _Rows()
         # Fetch them together, and hold them during the batch: a session forgets rows without a reference.
         calls = {noted.fact.call_sid for noted in batch}
@@ -118,8 +126,14 @@ class Records:
                 self._turn(session, rows, fact)
             case Interruption():
                 self._interruption(session, rows, fact)
+            case Hesitation():
+                self._hesitation(session, rows, fact)
             case ModelUsage():
                 self._usage(session, rows, fact)
+            case DialBegan():
+                self._dial_began(session, fact)
+            case DialEnded():
+                self._dial_ended(session, fact)
             case _:
                 assert_never(fact)
 
@@ -165,6 +179,8 @@ class Records:
         if order < _STATUS_ORDER.get(call.status, _FINAL):
             return
         call.status = fact.status
+        if order == _FINAL:
+            self._deliver_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
         if fact.duration_s >= 0:
             call.duration_s = fact.duration_s
         if order == _FINAL and call.ended_at is None:
@@ -174,7 +190,8 @@ class Records:
         if call.ended_at is None or call.ended_at < at:
             call.ended_at, call.end_reason = at, reason
         if self._deliveries and session.get(models.Delivery, call.call_sid) is None:
-            due_at = at + timedelta(seconds=DELIVERY_DELAY_S)
+            delay_s = DELIVERY_DELAY_S if _open_dial(session, call.call_sid) is None else DIALLED_DELAY_S
+            due_at = at + timedelta(seconds=delay_s)
             session.add(models.Delivery(call_sid=call.call_sid, state="due", due_at=due_at, attempts=0, outcome=""))
 
     def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
@@ -212,10 +229,25 @@ class Records:
             silent_ms=fact.silent_ms,
             protected=fact.protected,
             cancelled=fact.cancelled,
+            onset_at=_time(fact.onset_ms) if fact.onset_ms else None,
+            paused_at=_time(fact.paused_ms) if fact.paused_ms else None,
+            stopped_ms=fact.stopped_ms if fact.onset_ms else None,
+        )
+
+    def _hesitation(self, session: Session, rows: _Rows, fact: Hesitation) -> None:
+        _call(session, fact.call_sid, fact.at_ms)
+        rows.put(
+            models.Hesitation,
+            call_sid=fact.call_sid,
+            at=_time(fact.at_ms),
+            kind=fact.kind,
+            lasted_ms=fact.lasted_ms,
         )
 
     def _usage(self, session: Session, rows: _Rows, fact: ModelUsage) -> None:
         _call(session, fact.call_sid, fact.at_ms)
+        cost_usd = self._prices.cost_usd(fact)
+        self.used.append((fact, cost_usd))
         rows.put(
             models.Usage,
             call_sid=fact.call_sid,
@@ -228,8 +260,34 @@ class Records:
             cached_in=fact.cached_in,
             text_out=fact.text_out,
             audio_out=fact.audio_out,
-            cost_usd=self._prices.cost_usd(fact),
+            cost_usd=cost_usd,
         )
+
+    def _dial_began(self, session: Session, fact: DialBegan) -> None:
+        call = _call(session, fact.call_sid, fact.at_ms)
+        # The call goes on without a media stream.
+        self._deliver_at(call, _time(fact.at_ms), DIALLED_DELAY_S)
+        if _open_dial(session, fact.call_sid) is None:  # else Twilio has repeated its request
+            session.add(_dial(fact.call_sid, fact.at_ms, _clean(fact.to), _clean(fact.caller_id)))
+            session.flush()
+
+    def _dial_ended(self, session: Session, fact: DialEnded) -> None:
+        call = _call(session, fact.call_sid, fact.at_ms)
+        dial = _open_dial(session, fact.call_sid)
+        if dial is None:
+            dial = _dial(fact.call_sid, fact.at_ms, "", "")
+            session.add(dial)
+        dial.ended_at, dial.outcome, dial.caller_left = _time(fact.at_ms), _clean(fact.outcome), fact.caller_left
+        dial.duration_s = fact.duration_s if fact.duration_s >= 0 else None
+        session.flush()
+        if fact.caller_left:
+            self._ended(session, call, _time(fact.at_ms), "stop")
+            self._deliver_at(call, _time(fact.at_ms), DELIVERY_DELAY_S)
+
+    def _deliver_at(self, call: models.Call, at: datetime, delay_s: int) -> None:
+        """Post the call's webhook so long after this, if it is due."""
+        if call.delivery is not None and call.delivery.state == "due" and not call.delivery.attempts:
+            call.delivery.due_at = at + timedelta(seconds=delay_s)
 
     def _recording_move(self, session: Session, fact: RecordingMove) -> None:
         recording = self._recording(session, fact.call_sid, fact.at_ms)
@@ -308,6 +366,18 @@ def _stream(session: Session, call_sid: str, stream_sid: str, at_ms: int) -> mod
         session.add(stream)
         session.flush()
     return stream
+
+
+def _dial(call_sid: str, at_ms: int, to: str, caller_id: str) -> models.Dial:
+    return models.Dial(
+        call_sid=call_sid, began_at=_time(at_ms), to=to, caller_id=caller_id, outcome="", caller_left=False
+    )
+
+
+def _open_dial(session: Session, call_sid: str) -> models.Dial | None:
+    """The call's last attempt whose outcome is not known."""
+    found = select(models.Dial).where(models.Dial.call_sid == call_sid, models.Dial.ended_at.is_(None))
+    return session.scalars(found.order_by(models.Dial.began_at.desc()).limit(1)).first()
 
 
 def _forward(recording: models.Recording, state: str, at_ms: int) -> None:

@@ -108,18 +108,25 @@ class Writer:
 
     def _write(self, batch: Sequence[Noted]) -> int:
         try:
-            with Session(self._engine) as session, session.begin():
-                return self._records.write(session, batch)
+            return self._commit(batch)
         except Exception as exc:
             if not blames_the_fact(exc):
                 raise
         # A poison fact: write the batch one by one.
         return sum(self._write_one(noted) for noted in batch)
 
+    def _commit(self, batch: Sequence[Noted]) -> int:
+        with Session(self._engine) as session, session.begin():
+            written = self._records.write(session, batch)
+        for usage, cost_usd in self._records.used:
+            for kind, counter in self._metrics.tokens.items():
+                counter.inc(getattr(usage, kind))
+            self._metrics.cost_usd.inc(cost_usd or 0.0)
+        return written
+
     def _write_one(self, noted: Noted) -> int:
         try:
-            with Session(self._engine) as session, session.begin():
-                return self._records.write(session, (noted,))
+            return self._commit((noted,))
         except Exception as exc:
             if not blames_the_fact(exc):
                 raise

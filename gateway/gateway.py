@@ -69,6 +69,7 @@ class Gateway:
             max_calls_per_source=settings.max_calls_per_source,
             late_ns=settings.lead_ms * 1_000_000 // 2,
             unserved_s=settings.model_reconnect_seconds,
+            clears=settings.barge_in == "clear",
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
         self.use(agents)

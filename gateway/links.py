@@ -60,7 +60,7 @@ class Links:
         self._hello_timer: asyncio.TimerHandle | None = None
         # What the paths to the callers showed since txpacer was last told, and when that is due: see PathSeen.
         self._echoes: list[tuple[int, int, int]] = []
-        self._pings: list[tuple[int, int]] = []
+        self._pings: list[tuple[int, int, int]] = []
         self._path_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
         self.pacer = self._link(
@@ -84,9 +84,9 @@ class Links:
         self._echoes.append((call, seq, at_ns))
         self._tell_path_soon()
 
-    def pinged(self, call: int, delay_ns: int) -> None:
+    def pinged(self, call: int, delay_ns: int, at_ns: int) -> None:
         """Tell txpacer within PATH_S that a ping was answered."""
-        self._pings.append((call, delay_ns))
+        self._pings.append((call, delay_ns, at_ns))
         self._tell_path_soon()
 
     def _tell_path_soon(self) -> None:

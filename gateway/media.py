@@ -211,9 +211,10 @@ class MediaSockets:
         return True if isinstance(message, Stop) else None
 
     def _answered(self, socket: MediaSocket, payload: bytes) -> None:
-        delay_ns = socket.path.answered(payload, monotonic_ns())
+        now_ns = monotonic_ns()
+        delay_ns = socket.path.answered(payload, now_ns)
         if delay_ns is not None:
-            self._links.pinged(socket.call.number, delay_ns)
+            self._links.pinged(socket.call.number, delay_ns, now_ns)
 
     def _meaningless(self, call: Call) -> Literal[True]:
         self.carry_out(self._calls.happened(call, Event.SOCKET_MEANINGLESS, monotonic_ns()))

@@ -18,13 +18,15 @@ from starlette.routing import Route
 
 from shared.clock import unix_ms
 from shared.liveness import CONFIG_WAIT_S, REQUEST_S
+from shared.plan import Dial
 from shared.settings import Settings
 
 from .core import twiml
 from .core.calls import Calls
+from .core.chronicle import FINAL
 from .core.commands import Commands, Note
 from .core.metrics import Metrics
-from .core.orders import Orders, dial_end
+from .core.orders import Orders, dial_end, dial_status
 from .core.phone_access import hosts
 from .core.plans import inbound
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
@@ -92,22 +94,29 @@ class Web:
         if not _CALL_SID.fullmatch(call_sid):
             raise HTTPException(400, "no CallSid")
         now_ns = monotonic_ns()
+        at_ms = unix_ms(now_ns)
         plan = inbound(
             fields.get("AccountSid", ""),
             fields.get("From", ""),
             fields.get("To", ""),
-            unix_ms(now_ns),
+            at_ms,
             self._calls.offers.agents,
         )
         query = request.query_params
+        returned, is_over = dial_end(query, fields), fields.get("CallStatus") in FINAL
+        chronicle = self._calls.chronicle
+        if "DialCallStatus" in fields:
+            facts = chronicle.dial_ended(call_sid, dial_status(fields), fields, at_ms, caller_left=is_over)
+            self._carry_out([Note(fact) for fact in facts])
         answer = self._calls.offers.take(
             call_sid,
             plan,
             now_ns,
             resumed=query.get("resume") == "1",
-            returned=dial_end(query, fields),
+            returned=returned,
             worker=_WORKERS.get(query.get("worker", "")),
             asks=bool(self._settings.call_config_url),
+            is_over=is_over,
         )
         self._carry_out(answer.commands)
         is_new = answer.is_asked
@@ -116,6 +125,8 @@ class Web:
                 await self._webhooks.wait(call_sid, CONFIG_WAIT_S)
             answer = self._calls.offers.configured(call_sid, answer, monotonic_ns())
             self._carry_out(answer.commands)
+        if isinstance(answer.order, Dial):
+            self._carry_out([Note(fact) for fact in chronicle.dial_began(call_sid, answer.order, at_ms)])
         if answer.order is not None:
             text = self._orders.twiml(answer.order, answer.worker, is_new=is_new)
         else:

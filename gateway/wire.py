@@ -24,6 +24,10 @@ LATE_NS: Final = 20_000_000
 # One acknowledgement covers all batches before it; one per batch would cost as much as the batch. txpacer waits for it
 # no longer than the lead (120 ms). Late frames are reported at once.
 ACK_S: Final = 0.02
+# On a path that may lose a TCP segment, a burst of up to this many frames, the longest lead, leaves as one message: the
+# beginning of an answer, or a debt. If one of its segments is lost, the answer begins late; as several messages it
+# would begin in time, and have a gap after the first segment.
+BURST_FRAMES: Final = 50
 # A socket that accepts no data is examined this often. Less than a frame: txpacer counts a frame as heard one frame
 # after its deadline, unless the gateway reports that it has not left.
 LOOK_S: Final = 0.01
@@ -93,13 +97,14 @@ class Wire:
                 if frames.is_slow(begun_ns):
                     self._metrics.slow_sends.inc()
                 self._watch(socket)
-        if count == 1:
+        if count == 1 or (socket.path.is_far and count <= BURST_FRAMES and not unsent_bytes):
             connection.send_now(socket.outbound.media(audio))
         else:
             each = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
             connection.send_all(map(socket.outbound.media, each))
         wire_ns = monotonic_ns()
-        if wire_ns >= socket.path.next_ns:
+        # A burst fills the ear: whether it arrived in time decides from when on a later delay is heard.
+        if count > 1 or wire_ns >= socket.path.next_ns:
             socket.probe(wire_ns)
         if frames.written(seq, count, deadline_ns, wire_ns):
             self._media.carry_out(self._calls.first_frame(socket.call, wire_ns))
@@ -114,6 +119,7 @@ class Wire:
         if mark == CLEAR:
             socket.connection.send_now(socket.outbound.clear)
             heard.clear_sent()
+            socket.path.cleared()
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)

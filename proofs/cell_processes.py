@@ -12,7 +12,14 @@ from typing import Final
 from callbook.database import SQLITE_CONNECTIONS_MAX
 
 # The argument of `-m` in the command line.
-MODULES: Final = {"txpacer": "txpacer", "aibridge": "aibridge", "gateway": "gateway", "callbook": "callbook"}
+MODULES: Final = {
+    "txpacer": "txpacer",
+    "aibridge": "aibridge",
+    "gateway": "gateway",
+    "callbook": "callbook",
+    "toolbox": "toolbox",
+    "toolbox.runners": "runner",
+}
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,15 @@ class Process:
         return kinds
 
 
-def excess(held: Counter[str], idle: Counter[str]) -> Counter[str]:
+def excess(held: Counter[str], idle: Counter[str], *, children: int = 0) -> Counter[str]:
     """The descriptors of a process beyond those that its kind held when it was idle.
 
-    A database's file may be open as often as connections were open at once: see SQLITE_CONNECTIONS_MAX.
+    A database's files may be open as often as connections were open at once: see SQLITE_CONNECTIONS_MAX. A process may
+    have started `children` since, and have a socket and a pipe for each.
     """
-    databases = (kind for kind in held if kind.endswith("/calls.db"))
-    return held - (idle | Counter(dict.fromkeys(databases, SQLITE_CONNECTIONS_MAX)))
+    databases = (kind for kind in held if kind.endswith(("/calls.db", "/calls.db-wal", "/calls.db-shm")))
+    own = idle + Counter(dict.fromkeys(("socket:[N]", "pipe:[N]"), children))
+    return held - (own | Counter(dict.fromkeys(databases, SQLITE_CONNECTIONS_MAX)))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ Damage = Literal[
     "warning",
     "error",
     "instant turn",
+    "tool",
 ]
 UNITS: Final[Mapping[Damage, str]] = {
     "gap": "ms",
@@ -64,6 +65,8 @@ class Cost:
 _STANDSTILL: Final = Cost(300, each_s=1_000)
 # A worker that is stopped for longer than this loses its calls to another one (docs/failures.md).
 HANDOVER_S: Final = 3.0
+# The longest pause: BARGE_IN_EARLY_MS, and what txpacer grants beyond it to a worker that does not end it.
+PAUSE_MS: Final = 850
 _ONCE: Final = Cost(1)
 _HANDED_OVER: Final = Cost(1, from_s=HANDOVER_S)
 
@@ -113,8 +116,22 @@ EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
     "lost socket": dict.fromkeys(_SOCKET_GONE, _ONCE),
     "lost session": _SESSION_GONE,
     "warning": dict.fromkeys(_SOCKET_GONE, _ONCE),
+    # A tool's call that was not made, or whose effect nobody knows: the one that runs, and the one after it, for which
+    # toolbox was not there. A call that its session took along is another one.
+    "tool": {
+        **dict.fromkeys((("kill", "toolbox"), ("stop", "toolbox"), ("kill", "runner")), Cost(2)),
+        **_SESSION_GONE,
+    },
     # conversation_already_has_active_response: see nemesis_check.
     "error": _SESSION_GONE,
+}
+
+
+# With early pauses: the caller's first sound paused the line, and nobody reported or denied the speech in time.
+_PAUSED: Final = dict.fromkeys((("kill", "aibridge"), ("lose", "model"), ("slow", "model")), Cost(PAUSE_MS))
+EARLY_EXCUSES: Final[Mapping[Damage, Mapping[tuple[str, str], Cost]]] = {
+    **EXCUSES,
+    "gap": {**EXCUSES["gap"], **_PAUSED},
 }
 
 
@@ -139,16 +156,17 @@ class Ledger:
 
 
 class Account:
-    """One call: the acts that hit it, and what each of them may still excuse."""
+    """One call: the acts that hit it, and what each of them may still excuse. `early`: its agent pauses early."""
 
-    def __init__(self, deeds: Sequence[Deed], ledger: Ledger) -> None:
+    def __init__(self, deeds: Sequence[Deed], ledger: Ledger, *, early: bool = False) -> None:
         self.deeds = deeds
+        self._excuses = EARLY_EXCUSES if early else EXCUSES
         self._ledger = ledger
         self._left: dict[tuple[int, Damage], float] = {}
 
     def near(self, damage: Damage, from_ns: int, to_ns: int) -> list[Deed]:
         """The acts that may explain this damage at this time."""
-        costs = EXCUSES.get(damage, {})
+        costs = self._excuses.get(damage, {})
         return [
             deed
             for deed in self.deeds
@@ -175,7 +193,7 @@ class Account:
             if only not in (None, (deed.act.kind, deed.act.target)):
                 continue
             key = (id(deed), damage)
-            cost = EXCUSES[damage][deed.act.kind, deed.act.target].of(deed.act)
+            cost = self._excuses[damage][deed.act.kind, deed.act.target].of(deed.act)
             left = self._left.setdefault(key, cost)
             share = min(amount, left if most is None else min(left, most))
             if share > 0:

@@ -47,20 +47,34 @@ _ON_ITS_WAY_NS: Final = 250 * _MS
 _CROSSING_NS: Final = 50 * _MS
 
 
-def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: int = 500) -> Verdict:
+def judge(
+    call: CallRecord,
+    sessions: Sequence[dict[str, Any]],
+    *,
+    protect_ms: int = 500,
+    keys_interrupt: bool = False,
+    held_up_ms: float = 0.0,
+) -> Verdict:
     """The verdict on one call, from the carrier's record and the model server's records of its session or sessions.
 
-    `protect_ms` is the length of greeting that no interruption may cut. Raises msgspec.ValidationError for records that
-    are not the model server's.
+    `protect_ms` is the length of greeting that no interruption may cut. `keys_interrupt`: a key interrupts as speech
+    does. `held_up_ms` is how long the path to the caller may delay audio. Raises msgspec.ValidationError for records
+    that are not the model server's.
     """
     truths = read_sessions(sessions)
     spoken, pieces = listen(call, truths)
     speech = sorted((each for truth in truths for each in truth.speech), key=lambda each: each.started_ns)
     protection = _protection(spoken, protect_ms)
     speaks = _speaks_at(call, speech, protection[1])
-    interruptions = _interruptions(spoken, speech, protection, speaks)
-    _excuse(spoken, speech, interruptions, protection, speaks)
-    _excuse_at_end(spoken, call)
+    barging = speech
+    if keys_interrupt:
+        keys = _keys(call)
+        # Whether more keys follow those over protected words is not known here.
+        speaks |= dict.fromkeys((key.started_ns for key in keys), None)
+        barging = sorted([*speech, *keys], key=lambda each: each.started_ns)
+    interruptions = _interruptions(spoken, barging, protection, speaks)
+    _excuse(spoken, barging, interruptions, protection, speaks)
+    _excuse_at_end(spoken, call, int(held_up_ms * _MS))
     cuts = _cuts(spoken, call)
     heard = [piece for piece in pieces if piece.item >= 0 and piece.heard]
     wire = wire_gaps_ms(pieces)
@@ -90,12 +104,28 @@ def judge(call: CallRecord, sessions: Sequence[dict[str, Any]], *, protect_ms: i
         clears=len(call.ear.clears),
         warnings=tuple(f"{each.code} {each.text}" for each in call.warnings),
         lag_max_ms=max((lag.late_ns for lag in call.lags), default=0) / _MS,
+        legs=call.legs,
+        back_ms=tuple(_back_ms(call)),
     )
+
+
+def _back_ms(call: CallRecord) -> Iterator[float]:
+    """For each media stream after a dialled leg, how long the caller waited since that leg for the AI."""
+    for stream in call.streams[1:]:
+        before = [leg.ended_ns for leg in call.legs if leg.ended_ns <= stream.started_ns]
+        if before:
+            heard = (at_ns for at_ns in call.ear.play_start_ns if at_ns > stream.started_ns)
+            yield (next(heard, call.ended_ns) - before[-1]) / _MS
 
 
 def _inbound(call: CallRecord, truths: Sequence[SessionTruth]) -> Inbound | None:
     inputs = [truth.input_b64 for truth in truths if truth.input_b64 is not None]
     return compare(call, inputs, truths[-1].closed_ns) if inputs else None
+
+
+def _keys(call: CallRecord) -> list[SpeechTruth]:
+    """The keys, each as speech that begins with it: its frame arrives when it is full."""
+    return [SpeechTruth(key.at_ns + FRAME_NS, key.at_ns + FRAME_NS) for key in call.keys]
 
 
 def _unforced(truth: SessionTruth) -> Iterator[ErrorTruth]:
@@ -237,7 +267,7 @@ def _excuse(
                 item.withdrawn_ns = item.withdrawn_ns or each.started_ns
 
 
-def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
+def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord, held_up_ns: int) -> None:
     """Note which items could not be heard to their end because the call ended.
 
     The end of an earlier stream excuses nothing: the rest of an item is due on the next stream.
@@ -245,18 +275,20 @@ def _excuse_at_end(spoken: Sequence[Spoken], call: CallRecord) -> None:
     if not call.streams:
         return
     end_ns = call.streams[-1].ended_ns
+    in_flight_ns = _END_NS + held_up_ns
     was_busy = any(
-        item.heard and item.began_ns <= end_ns <= item.ended_ns + _END_NS and item.withdrawn_ns is None
+        item.heard and item.began_ns <= end_ns <= item.ended_ns + in_flight_ns and item.withdrawn_ns is None
         for item in spoken
     )
     for item in spoken:
         if item.reach == len(item.coverage):
             continue
         if item.heard:
-            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + _END_NS
+            item.ended_with_call = item.began_ns <= end_ns <= item.ended_ns + in_flight_ns
         else:
             created_ns = item.response.created_ns
-            item.ended_with_call = created_ns > end_ns or was_busy or end_ns - created_ns < UNHEARD_END_NS
+            is_new = end_ns - created_ns < UNHEARD_END_NS + held_up_ns
+            item.ended_with_call = created_ns > end_ns or was_busy or is_new
 
 
 def _cuts(spoken: Sequence[Spoken], call: CallRecord) -> tuple[Cut, ...]:

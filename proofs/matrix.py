@@ -10,11 +10,14 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import Final
 
+from aibridge import detectors
 from aibridge.agents import rules_of
-from shared.process import run
+from aibridge.core.near_ear.detection import Detectors
+from shared.process import ConfigError, run
 from simulator.voice import clip
 
 from .cell.cell import Cell, Result, default_agent
@@ -28,14 +31,31 @@ from .verdict import TOLERANCE_MS
 VIRTUAL_TOLERANCE_MS: Final = 10
 
 
+@cache
+def near_ear() -> Detectors:
+    """The detectors that calls use in production."""
+    found = detectors.load()
+    if found is None:
+        raise ConfigError("the near ear has no detectors on this machine; install twentyms[near-ear]")
+    return found
+
+
 def carry(scenario: Scenario, *, seed: int = 1) -> Result:
     """One call of the scenario, in virtual time."""
     fields = dict(scenario.agent)
     if fields.pop("greeting_file", ""):
         fields["greeting_audio"] = clip("demo-congrats").audio
     agent = default_agent(fields)
-    cell = Cell(agent=agent, rules=rules_of(agent, scenario.settings), tools=scenario.tools, seed=seed)
-    phone = cell.call(scenario.script, scenario.behaviours, ring_ms=scenario.ring_ms)
+    rules = rules_of(agent, scenario.settings)
+    listens = rules.early_ns or scenario.speakerphone is not None
+    cell = Cell(agent=agent, rules=rules, tools=scenario.tools, detectors=near_ear() if listens else None, seed=seed)
+    phone = cell.call(
+        scenario.script,
+        scenario.behaviours,
+        ring_ms=scenario.ring_ms,
+        speakerphone=scenario.speakerphone,
+        callees=scenario.callees,
+    )
     for at_ms, happens in scenario.events:
         cell.clock.after(scenario.ring_ms + at_ms, partial(happens, cell))
     cell.run_out()
@@ -55,12 +75,16 @@ def virtual(scenarios: Iterable[Scenario]) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m proofs.matrix", description=__doc__)
     parser.add_argument("--live", action="store_true", help="through real processes, in real time (about 10 minutes)")
+    early_help = "every scenario with BARGE_IN_EARLY=on"
+    parser.add_argument("--early", action="store_true", help=early_help)
     parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios whose name contains it")
     arguments = parser.parse_args()
     scenarios = [each for each in all_scenarios() if arguments.only in each.name]
+    if arguments.early:
+        scenarios = [replace(each, env={**each.env, "BARGE_IN_EARLY": "on"}) for each in scenarios]
     began = time.monotonic()
     if arguments.live:
-        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools)]
+        real = [each for each in scenarios if not (each.virtual_only or each.events or each.tools or each.callees)]
         rows = live(real, tolerance_ms=TOLERANCE_MS)
     else:
         rows = virtual(scenarios)

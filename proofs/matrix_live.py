@@ -96,7 +96,7 @@ async def _group(group: Sequence[Scenario], tolerance_ms: int) -> list[Row]:
                     for _ in range(TRIES):
                         call_sid = sid("CA")
                         behaviours.expect(call_sid, scenario.behaviours)
-                        caller = Caller(scenario.script, seed=seed, noise=True)
+                        caller = Caller(scenario.script, seed=seed, noise=True, speakerphone=scenario.speakerphone)
                         record = await _place(exchange, stack, call_sid, caller)
                         # All sockets of a call are closed 3 s after it; here they have one.
                         await asyncio.sleep(1)

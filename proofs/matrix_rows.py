@@ -22,7 +22,12 @@ class Row:
 
 def row(scenario: Scenario, record: Any, sessions: Sessions, *, tolerance_ms: int) -> Row:
     """Judge one call; sessions that are left open after it count as a problem."""
-    verdict = judge(record, sessions, protect_ms=scenario.settings.greeting_protect_ms)
+    verdict = judge(
+        record,
+        sessions,
+        protect_ms=scenario.settings.greeting_protect_ms,
+        keys_interrupt=scenario.agent.get("keypad", {}).get("interrupts", False),
+    )
     problems = scenario.problems(verdict, sessions, tolerance_ms=tolerance_ms)
     left = sum(session["closed_ns"] is None for session in sessions)
     if left:

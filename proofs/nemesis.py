@@ -30,8 +30,10 @@ from shared.process import run
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, Caller, HangUp
 from simulator.carrier.client import Exchange, sid
+from simulator.model.behaviour import Behaviour
 from twentyms.stack import Stack, get
 
+from . import counted
 from .acts import Act, Deed
 from .cell import nemesis as virtual
 from .cell_processes import connections, descriptors, excess, lives, pacing_pids, processes
@@ -44,6 +46,8 @@ REDIAL_S: Final = 3.0
 RECEIVE_BUFFER_BYTES: Final = 4_096
 # After the last call, sessions and lines wait this long for their callers to return.
 SETTLE_S: Final = 30.0
+# Children of toolbox for one agent: the default of TOOL_PROCESSES. The first calls need fewer.
+RUNNERS_MAX: Final = 4
 # Calls before the first act: what a process opens with its first calls is not a leak.
 WARM_UP_CALLS: Final = 8
 
@@ -97,12 +101,12 @@ class Nemesis:
     def _held_by(self, name: str, pid: int) -> set[str]:
         """The calls of a process, by the other ends of its sockets.
 
-        A call without a socket may be about to have one at any process. txpacer has every line.
+        A call without a socket may be about to have one at any process. txpacer has every line, and toolbox any tool.
         """
         live = {call_sid for call_sid in self._phones if call_sid}
         if name == "callbook":
             return set()
-        if name == "txpacer":
+        if name in ("txpacer", "toolbox", "runner"):
             return live
         held = connections(pid)
         if name == "gateway":
@@ -191,7 +195,9 @@ def _too_many(stack: Stack, idle: dict[str, Counter[str]]) -> list[str]:
     return [
         f"{each.name} {each.number} holds {count} of {kind} too many"
         for each in processes(stack.run_dir)
-        for kind, count in excess(each.descriptors(), idle[each.name]).items()
+        for kind, count in excess(
+            each.descriptors(), idle[each.name], children=RUNNERS_MAX if each.name == "toolbox" else 0
+        ).items()
     ]
 
 
@@ -207,7 +213,7 @@ def main() -> None:
     folder: Path = arguments.check or arguments.out or Path("out/nemesis") / str(arguments.seed)
     if arguments.virtual:
         run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls)
-        problems = check_run(run.calls, run.deeds, run.left)
+        problems = check_run(run.calls, run.deeds, run.left, run.effects)
     else:
         if not arguments.check:
             _record(folder, arguments.seed, arguments.seconds, arguments.calls)
@@ -221,8 +227,13 @@ def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
-    acts = schedule(seed, seconds)
-    with Stack(log=folder / "processes.log", model=("--speed", "5", "--keep-input"), supervised=True) as stack:
+    acts = schedule(seed, seconds, tools=True)
+    (folder / f"{counted.TOOL}.py").write_text(counted.SOURCE)
+    (folder / "agent.toml").write_text(counted.AGENT)
+    (folder / "behaviour.json").write_bytes(msgspec.json.encode(counted.behaviour(Behaviour())))
+    env = {"AGENT_FILE": str((folder / "agent.toml").resolve())}
+    model = ("--behaviour", str((folder / "behaviour.json").resolve()), "--keep-input")
+    with Stack(log=folder / "processes.log", model=model, env=env, supervised=True) as stack:
         uvloop.run(_warm_up(stack))
         left = _settled(stack)
         idle = descriptors(stack.run_dir)
@@ -233,12 +244,14 @@ def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
             (folder / f"{record.call_sid}.call").write_bytes(pickle.dumps(record))
             sessions = msgspec.json.encode(stack.sessions(record.call_sid))
             (folder / f"{record.call_sid}.sessions").write_bytes(sessions)
+        effects = Path(stack.env["DATA_DIR"], "effects").read_text().split()
         run_dir = stack.run_dir
     left += [f"process {each.pid} ({each.name}) is left" for each in processes(run_dir)]
     left += [f"{path} is left" for path in stack.left]
     if "Traceback" in (folder / "processes.log").read_text(errors="replace"):
         left.append("a process logged a traceback: see processes.log")
     (folder / "deeds.json").write_bytes(msgspec.json.format(msgspec.json.encode(deeds)))
+    (folder / "effects.json").write_bytes(msgspec.json.encode(Counter(effects)))
     (folder / "left.json").write_bytes(msgspec.json.encode(left))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,8 @@ from shared.audio import BYTES_PER_MS, FRAME_BYTES
 from simulator.carrier.call import STREAM_CLOSED, STREAM_REFUSED, WEBHOOK_FAILED, CallRecord
 
 from .acts import NEAR_NS, Deed
+from .counted import counted
+from .counted import problems as tool_problems
 from .excuses import HANDOVER_S, Account, Damage, Ledger
 from .judge import judge
 from .retold import forgotten
@@ -58,19 +60,28 @@ def check(folder: Path) -> list[str]:
         (pickle.loads(path.read_bytes()), msgspec.json.decode(path.with_suffix(".sessions").read_bytes()))
         for path in sorted(folder.glob("*.call"))
     )
-    return check_run(calls, deeds, left)
+    effects = msgspec.json.decode((folder / "effects.json").read_bytes(), type=dict[str, int])
+    return check_run(calls, deeds, left, effects)
 
 
 def check_run(
-    run: Iterable[tuple[CallRecord, Sequence[dict[str, Any]]]], deeds: Sequence[Deed], left: Sequence[str]
+    run: Iterable[tuple[CallRecord, Sequence[dict[str, Any]]]],
+    deeds: Sequence[Deed],
+    left: Sequence[str],
+    effects: Mapping[str, int],
+    *,
+    early: bool = False,
 ) -> list[str]:
-    """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses."""
+    """The problems of a run, a sentence each. Prints the figures, and how much of them each act excuses.
+
+    `effects`: how often each call of the counting tool was carried out. `early`: the near ear pauses the AI.
+    """
     problems = list(left)
     ledger = Ledger()
-    calls = refused = losses = interruptions = answers = 0
+    calls = refused = losses = interruptions = answers = tools = 0
     speech_ms = 0.0
     for call, sessions in run:
-        found, verdict = problems_of(call, sessions, deeds, ledger)
+        found, verdict = problems_of(call, sessions, deeds, ledger, effects, early=early)
         problems += [f"{call.call_sid}: {problem}" for problem in found]
         calls += 1
         refused += is_refused(call, verdict)
@@ -78,12 +89,14 @@ def check_run(
         speech_ms += verdict.speech_ms
         interruptions += len(verdict.interruptions)
         answers += len(verdict.answers)
+        tools += len(counted(sessions))
     if refused > REFUSED_SHARE * calls:
         problems.append(f"{refused} of {calls} calls got the fallback")
     undone = sum(bool(deed.failure) for deed in deeds)
     print(
         f"{len(deeds)} acts, {undone} without a target; {calls - refused} calls ({refused} more got the fallback),"
-        f" {losses} lost sockets, {speech_ms / 1_000:.0f} s of speech, {interruptions} interruptions, {answers} answers"
+        f" {losses} lost sockets, {speech_ms / 1_000:.0f} s of speech, {interruptions} interruptions,"
+        f" {answers} answers, {tools} calls of tools, {sum(effects.values())} carried out"
     )
     print("\n".join(ledger.lines()))
     return problems
@@ -95,7 +108,13 @@ def is_refused(call: CallRecord, verdict: Verdict) -> bool:
 
 
 def problems_of(
-    call: CallRecord, sessions: Sequence[dict[str, Any]], deeds: Iterable[Deed], ledger: Ledger | None = None
+    call: CallRecord,
+    sessions: Sequence[dict[str, Any]],
+    deeds: Iterable[Deed],
+    ledger: Ledger | None = None,
+    effects: Mapping[str, int] | None = None,
+    *,
+    early: bool = False,
 ) -> tuple[list[str], Verdict]:
     """The problems of one call that no act on it explains; and the verdict."""
     done = [deed for deed in deeds if not deed.failure]
@@ -107,8 +126,21 @@ def problems_of(
         if any(deed.act.target in _REFUSES and deed.began_ns <= at_ns <= deed.ended_ns + REFUSED_NS for deed in done):
             return [], verdict
         return ["it got the fallback, and nothing had been broken"], verdict
-    account = Account(own, ledger or Ledger())
-    return list(_Call(call, sessions, verdict, account).problems()), verdict
+    account = Account(own, ledger or Ledger(), early=early)
+    found = list(_Call(call, sessions, verdict, account).problems())
+    return [*found, *_of_tools(call, sessions, account, effects or {})], verdict
+
+
+def _of_tools(
+    call: CallRecord, sessions: Sequence[dict[str, Any]], account: Account, effects: Mapping[str, int]
+) -> Iterator[str]:
+    for each in tool_problems(sessions, effects, call.ended_ns):
+        if isinstance(each, str):
+            yield each
+            continue
+        account.note("tool", 1)
+        if account.settle("tool", 1, each.at_ns, each.until_ns):
+            yield f"{each.text}, {(each.at_ns - call.started_ns) / 1e9:.1f} s into the call"
 
 
 def lived(

@@ -104,15 +104,20 @@ def write_timeline(
     path: Path,
     *,
     lead_ms: int = 120,
+    problems: Sequence[str] | None = None,
 ) -> None:
-    """Draw the call: both voices, how far ahead each frame came, interruptions, gaps, and the verdict for this lead."""
+    """Draw the call: both voices, how far ahead each frame came, interruptions, gaps, and the verdict for this lead.
+
+    `problems`: what to call broken; None: what the verdict does.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     spoken, _ = listen(call, read_sessions(sessions))
-    problems = verdict.problems(lead_ms=lead_ms)
+    if problems is None:
+        problems = verdict.problems(lead_ms=lead_ms)
     seconds = max(1.0, (call.ended_ns - call.started_ns) / 1e9)
     with mpl.rc_context(
         {

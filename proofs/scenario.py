@@ -8,6 +8,8 @@ from typing import Any
 
 from shared.settings import Settings
 from simulator.carrier.caller import Step
+from simulator.carrier.dial import Callee
+from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
 from .cell.cell import Cell
@@ -61,9 +63,12 @@ class Scenario:
     # Accidents of virtual time, (ms after the answer, what happens); such a scenario is not run live.
     events: tuple[tuple[float, Callable[[Cell], None]], ...] = ()
     ring_ms: float = 300
+    speakerphone: Speakerphone | None = None
     virtual_only: bool = False
     # The tools of virtual time; such a scenario is not run live.
     tools: dict[str, VirtualTool] = field(default_factory=dict)
+    # Whom the agent can connect the caller to; such a scenario is not run live.
+    callees: dict[str, Callee] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

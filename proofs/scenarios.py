@@ -14,6 +14,9 @@ from simulator.model.behaviour import Behaviour
 from simulator.voice import clip
 
 from .cell.cell import Cell
+from .early_scenarios import early_scenarios
+from .ending_scenarios import ending_scenarios
+from .key_scenarios import key_scenarios
 from .scenario import Expected, Scenario, Sessions
 from .tool_scenarios import tool_scenarios
 from .verdict import Verdict
@@ -179,13 +182,13 @@ def _model() -> Iterator[Scenario]:
     yield Scenario(
         "model: a function call, interrupted",
         (Say(SHORT, AiSilent(ms=400)), Say(LONG, AiHeard(ms=900)), BYE),
-        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="hang_up"))),),
+        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="end_call"))),),
         virtual_only=True,
     )
     yield Scenario(
         "model: hangs up after its goodbye",
         (Say(SHORT, AiSilent(ms=400)), HangUp(AiSilent(ms=9_000))),
-        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="hang_up"))),),
+        (Behaviour(responses=(Behaviour(), Behaviour(preamble=True, tool_call="end_call"))),),
         forced=(_CLOSED,),
         also=_ended_by_server,
     )
@@ -471,4 +474,10 @@ def _accidents() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     groups = (_protection, _answers, _model, _losses, _modes, _recorded, _notice, _accidents)
-    return [*(scenario for group in groups for scenario in group()), *tool_scenarios()]
+    return [
+        *(scenario for group in groups for scenario in group()),
+        *tool_scenarios(),
+        *ending_scenarios(),
+        *key_scenarios(),
+        *early_scenarios(),
+    ]

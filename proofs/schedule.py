@@ -35,17 +35,24 @@ DECK: Final = (
     ("slow", "media", LONG_S),
     ("slow", "model", SHORT_S),
 )
+# In addition, where tools are called. A runner is a child of toolbox that runs them.
+TOOL_ACTS: Final = (
+    *2 * (("kill", "toolbox", AT_ONCE),),
+    ("kill", "runner", AT_ONCE),
+    ("stop", "toolbox", SHORT_S),
+)
 _CLIPS: Final = ("hello", "auth-thankyou", "vm-sorry", "vm-no")
 
 
-def schedule(seed: int, seconds: float) -> list[Act]:
-    """The acts of one run, in order."""
+def schedule(seed: int, seconds: float, *, tools: bool = False) -> list[Act]:
+    """The acts of one run, in order. `tools`: TOOL_ACTS are among them."""
+    whole = (*DECK, *TOOL_ACTS) if tools else DECK
     rng = random.Random(seed)
     acts: list[Act] = []
     deck: list[tuple[str, str, tuple[float, float]]] = []
     at_s = QUIET_S
     while at_s < seconds - QUIET_S:
-        deck = deck or rng.sample(DECK, len(DECK))
+        deck = deck or rng.sample(whole, len(whole))
         kind, target, length = deck.pop()
         lasting = round(rng.uniform(*length), 2)
         acts.append(Act(round(at_s, 2), kind, target, rng.randrange(1_000), lasting))

@@ -28,7 +28,7 @@ def answered_once(verdict: Verdict, sessions: Sessions) -> str:
     calls = 0
     for session in sessions:
         functions = session["functions"]
-        known = {each["call_id"] for each in functions if each["type"] == "function_call" and _is_whole(each)}
+        known = {each["call_id"] for each in functions if each["type"] == "function_call" and is_whole(each)}
         answers = Counter(each["call_id"] for each in functions if each["type"] == "function_call_output")
         calls += len(known)
         if any(count > 1 for count in answers.values()):
@@ -42,7 +42,15 @@ def answered_once(verdict: Verdict, sessions: Sessions) -> str:
     return "" if calls else "No tool was called; the scenario shows nothing."
 
 
-def _is_whole(call: dict[str, Any]) -> bool:
+def _spoken_about_once(verdict: Verdict, sessions: Sessions) -> str:
+    """The model's server carried one tool out, and the model was asked for the greeting and for words about that."""
+    (session,) = sessions
+    calls = [each["type"] for each in session["functions"]]
+    asked = sum((each["dir"], each["type"]) == ("in", "response.create") for each in session["events"])
+    return "" if (calls, asked) == (["mcp_call"], 2) else f"{calls} were called, and {asked} responses requested."
+
+
+def is_whole(call: dict[str, Any]) -> bool:
     return bool(call["status"] == "completed")
 
 
@@ -93,6 +101,15 @@ def tool_scenarios() -> Iterator[Scenario]:
         forced=(_later(2_500),),
         also=answered_once,
     )
+    for preamble in (False, True):
+        yield Scenario(
+            f"tool: carried out by the model's server{', after a preamble' if preamble else ''}",
+            (ask, HangUp(AfterAnswer(ms=22_000))),
+            _calls("notes.find", preamble=preamble),
+            agent={"mcp": [{"name": "notes", "url": "https://notes.example.com/mcp", "only": ["find"]}]},
+            forced=(_later(300),),
+            also=_spoken_about_once,
+        )
     yield Scenario(
         "tool: never answers",
         (ask, HangUp(AfterAnswer(ms=28_000))),
@@ -118,7 +135,7 @@ def tool_scenarios() -> Iterator[Scenario]:
         also=answered_once,
     )
     for at_ms in (8_000, 9_000, 10_000):
-        for name, happens, lost_ms in (("session", _lose_session, 200), ("worker", _lose_worker, 3_000)):
+        for name, happens, lost_ms in (("session", lose_session, 200), ("worker", lose_worker, 3_000)):
             yield Scenario(
                 f"tool: runs while the {name} is lost at {at_ms} ms",
                 (ask, HangUp(AfterAnswer(ms=30_000))),
@@ -130,9 +147,9 @@ def tool_scenarios() -> Iterator[Scenario]:
             )
 
 
-def _lose_session(cell: Cell) -> None:
+def lose_session(cell: Cell) -> None:
     cell.model.drop("CA1")
 
 
-def _lose_worker(cell: Cell) -> None:
+def lose_worker(cell: Cell) -> None:
     cell.workers[0].kill(1_500)

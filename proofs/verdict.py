@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from shared.audio import BYTES_PER_MS, FRAME_MS
+from simulator.carrier.dial import LegRecord
 
 from .inbound import Inbound
 
@@ -192,6 +193,9 @@ class Verdict:
     clears: int
     warnings: tuple[str, ...]
     lag_max_ms: float
+    # The legs that the carrier was told to dial, and for each caller who was back how long they waited for the AI.
+    legs: tuple[LegRecord, ...] = ()
+    back_ms: tuple[float, ...] = ()
 
     @property
     def gap_ms(self) -> float:

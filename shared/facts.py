@@ -94,7 +94,7 @@ class Turn(Message, frozen=True, array_like=True, tag=75):
     call_sid: str
     item_id: str  # the model's; names the turn within the call
     number: int  # its place in the conversation
-    role: str  # "caller", "ai", "tool" or "keys"
+    role: str  # "caller", "ai", "tool", "keys" (of the caller) or "tones" (keys of the AI)
     began_ms: int  # 0: never heard
     ended_ms: int  # 0: not yet
     text: str  # all words; "" without a transcript
@@ -116,6 +116,18 @@ class Interruption(Message, frozen=True, array_like=True, tag=76):
     silent_ms: int  # from then until the ear had played the last of the AI's speech
     protected: bool  # it waited for the end of greeting protection
     cancelled: bool  # the model was still making the response
+    onset_ms: int = 0  # when the caller's first sound was; 0: unknown
+    paused_ms: int = 0  # when it paused the line, before the model noticed it; 0: it did not
+    stopped_ms: int = 0  # from the first sound until the ear had played the last of the AI's speech
+
+
+class Hesitation(Message, frozen=True, array_like=True, tag=92):
+    """Sent by aibridge when a sound was found to be no interruption."""
+
+    call_sid: str
+    at_ms: int  # when the line was paused; for an echo, when the model reported it
+    kind: str  # "unconfirmed": it paused the line; "echo": the model took the AI's own voice for the caller
+    lasted_ms: int  # the pause; 0 for an echo
 
 
 class ModelUsage(Message, frozen=True, array_like=True, tag=77):
@@ -144,6 +156,25 @@ class ConversationEnded(Message, frozen=True, array_like=True, tag=78):
     at_ms: int
 
 
+class DialBegan(Message, frozen=True, array_like=True, tag=83):
+    """Sent by gateway when the carrier was told to connect the caller to somebody else."""
+
+    call_sid: str
+    to: str
+    caller_id: str  # what the called party sees; "": the carrier's choice
+    at_ms: int
+
+
+class DialEnded(Message, frozen=True, array_like=True, tag=84):
+    """Sent by gateway when the carrier said how that went."""
+
+    call_sid: str
+    outcome: str  # Twilio's DialCallStatus: completed, answered, busy, no-answer, failed, canceled; or "over"
+    duration_s: int  # that the two spoke; -1: unknown
+    caller_left: bool  # the caller hung up
+    at_ms: int
+
+
 class RecordingMove(Message, frozen=True, array_like=True, tag=79):
     """Noted by callbook itself when a recording was started, given up, or deleted."""
 
@@ -164,8 +195,11 @@ Fact = (
     | ConversationBegan
     | Turn
     | Interruption
+    | Hesitation
     | ModelUsage
     | ConversationEnded
+    | DialBegan
+    | DialEnded
     | RecordingMove
 )
 

@@ -24,15 +24,26 @@ class Gather:
     def __init__(self, seconds: float = GATHER_S) -> None:
         self._seconds = seconds
         self._is_planned = False
+        # Sockets were read after the pause was planned, or before it was put off once.
+        self._has_news = False
 
     def served(self) -> None:
+        self._has_news = True
         if not self._is_planned:
             self._is_planned = True
             asyncio.get_running_loop().call_soon(self._after_the_others)
 
     def _after_the_others(self) -> None:
         """Let callbacks that these events queued run first."""
-        asyncio.get_running_loop().call_soon(self._pause)
+        self._has_news = False
+        asyncio.get_running_loop().call_soon(self._before_the_pause)
+
+    def _before_the_pause(self) -> None:
+        """Let what was read since then leave, too: the loop writes to sockets just before it looks for events."""
+        if self._has_news:
+            asyncio.get_running_loop().call_soon(self._pause)
+        else:
+            self._pause()
 
     def _pause(self) -> None:
         self._is_planned = False

@@ -35,12 +35,12 @@ LATE_S: Final = 0.3
 RETRY_S: Final = 0.02
 # txpacer forgets its channel to a peer after this silence: longer than any time-out of the peer's calls.
 FORGET_S: Final = 60.0
-# txpacer waits this long for Twilio's echo to a `clear`, before it answers with an estimate: the longest round trip
-# that a conversation bears, and a lost segment each way.
-CLEAR_ECHO_S: Final = 1.0
+# txpacer waits this long for Twilio's echo to a `clear`, before it answers with an estimate: a stall of the path of one
+# second, which is as long as a lead may be, and the longest round trip that a conversation bears.
+CLEAR_ECHO_S: Final = 1.5
 # txpacer answers a withdrawal within its tick of 10 ms, or after CLEAR_ECHO_S, unless it is frozen. After this, the
 # ear's clock gives the answer.
-WITHDRAWN_S: Final = 2.0
+WITHDRAWN_S: Final = 2.5
 # A starting process waits for the end of its predecessor, which ends within seconds of its supervisor's death.
 HANDOVER_S: Final = 10.0
 # A starting gateway waits this long for txpacer and a worker before it accepts connections: five hellos.

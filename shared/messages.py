@@ -264,9 +264,13 @@ class CloseLine(Message, frozen=True, array_like=True, tag=35):
 
 
 class PauseLine(Message, frozen=True, array_like=True, tag=36):
-    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw."""
+    """Sent by aibridge to txpacer when the caller may be interrupting: pace nothing before ResumeLine or Withdraw.
+
+    After `at_most_ms` the line resumes by itself, because aibridge is gone or stands still; 0: it does not.
+    """
 
     call: int
+    at_most_ms: int = 0
 
 
 class ResumeLine(Message, frozen=True, array_like=True, tag=37):
@@ -398,11 +402,11 @@ class PathSeen(Message, frozen=True, array_like=True, tag=52):
     """Sent by gateway to txpacer within 20 ms of an echo or an answered ping: what the path to the caller shows.
 
     `echoes` holds `(call, seq, at_ns)`: Twilio echoed the mark that was sent before frame `seq`. `pings` holds `(call,
-    delay_ns)`: a WebSocket ping among the frames was answered after that time.
+    delay_ns, at_ns)`: a WebSocket ping among the frames was answered after that time.
     """
 
     echoes: tuple[tuple[int, int, int], ...]
-    pings: tuple[tuple[int, int], ...]
+    pings: tuple[tuple[int, int, int], ...]
 
 
 class PathSamples(Message, frozen=True, array_like=True, tag=53):

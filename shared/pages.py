@@ -13,11 +13,11 @@ import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .metrics import Definition, Page
 
-# JSON, padded with spaces: the name of the process, and its definitions. The doubles follow.
+# JSON, padded with spaces: the name and the id of the process, and its definitions. The doubles follow.
 HEADER_BYTES: Final = 16_384
 
 
@@ -29,7 +29,7 @@ def create(directory: Path, process: str, definitions: Sequence[Definition]) -> 
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = sum(definition.cells() for definition in definitions)
     fields = [[d.kind, d.name, d.help, d.label, d.values, d.buckets] for d in definitions]
-    header = json.dumps({"process": process, "definitions": fields}).encode()
+    header = json.dumps({"process": process, "pid": os.getpid(), "definitions": fields}).encode()
     if len(header) > HEADER_BYTES:
         raise ValueError(f"the metric definitions of {process} take {len(header)} bytes, {HEADER_BYTES} is the limit")
     path = directory / f"{process}.page"
@@ -43,7 +43,16 @@ def create(directory: Path, process: str, definitions: Sequence[Definition]) -> 
     return Page(definitions, memoryview(mapped)[HEADER_BYTES:].cast("d"))
 
 
-def read(path: Path) -> tuple[str, list[Definition], memoryview[float]]:
+class Read(NamedTuple):
+    """A page as it was read."""
+
+    process: str
+    pid: int
+    definitions: list[Definition]
+    cells: memoryview[float]
+
+
+def read(path: Path) -> Read:
     """The process, its definitions and its doubles.
 
     Raises OSError when no process holds the file, ValueError when the file is not a page.
@@ -60,4 +69,4 @@ def read(path: Path) -> tuple[str, list[Definition], memoryview[float]]:
         Definition(kind, name, help_text, label, tuple(values), tuple(buckets))
         for kind, name, help_text, label, values, buckets in header["definitions"]
     ]
-    return header["process"], definitions, memoryview(data)[HEADER_BYTES:].cast("d")
+    return Read(header["process"], header["pid"], definitions, memoryview(data)[HEADER_BYTES:].cast("d"))

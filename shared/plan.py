@@ -48,6 +48,8 @@ class Dial(msgspec.Struct, frozen=True, array_like=True, tag="dial"):
     # The number that the called party sees; "" leaves the choice to the carrier.
     caller_id: str = ""
     timeout_s: int = 30
+    # The number for a second attempt when the first one fails, because the carrier may refuse `caller_id`; "": none.
+    second_caller_id: str = ""
 
 
 class Conference(msgspec.Struct, frozen=True, array_like=True, tag="conference"):

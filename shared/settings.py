@@ -23,6 +23,9 @@ WITHDRAW_LEAD_MAX_MS: Final = 180
 ALIKE_IN_FILE: Final = 0.7
 ALIKE_IN_ENVIRONMENT: Final = 0.85
 
+# The end of the simulated model's name.
+SIMULATED: Final = "-simulated"
+
 
 def _default_run_dir() -> Path:
     """A directory for this user on a memory file system, short enough for a socket path (107 bytes)."""
@@ -69,6 +72,11 @@ class Settings(BaseSettings):
     greeting_protect_ms: int = Field(default=500, ge=0, le=10_000)
     barge_in: Literal["withdraw", "drain", "clear"] = "withdraw"
     barge_in_confirm_ms: int = Field(default=0, ge=0, le=2_000)
+    barge_in_early: Literal["on", "off"] = "off"
+    barge_in_early_ms: int = Field(default=600, ge=100, le=2_000)
+    barge_in_short_ms: int = Field(default=0, ge=0, le=1_000)
+    barge_in_threshold: float = Field(default=0.5, gt=0, lt=1)
+    echo_guard: Literal["on", "off"] = "off"
 
     model_reconnect_seconds: int = Field(default=10, ge=1, le=120)
     model_session_minutes: float = Field(default=55.0, gt=0, le=59)
@@ -152,6 +160,11 @@ class Settings(BaseSettings):
         if "tx_lead_min_ms" not in is_set:
             least = start if self.barge_in == "clear" else min(least, start)
         return least, most if "tx_lead_max_ms" in is_set else max(most, start)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulated model answers (twentyms/stack.py)."""
+        return self.openai_realtime_model.endswith(SIMULATED)
 
     @property
     def origin(self) -> str:

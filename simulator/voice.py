@@ -19,7 +19,7 @@ from typing import Final, Literal
 from shared.audio import BYTES_PER_MS, SILENCE
 
 Role = Literal["ai", "caller"]
-Kind = Literal["greeting", "introduction", "answer", "preamble", "goodbye", "utterance"]
+Kind = Literal["greeting", "line", "answer", "preamble", "goodbye", "utterance"]
 
 VOICES: Final = Path(__file__).parent / "voices"
 # To recognise a recording in a caller's audio, this many bytes from this offset are compared.

@@ -1,6 +1,7 @@
-"""The order of the tests, and a fixture for several folders.
+"""The order of the tests, their examples, and a fixture for several folders.
 
 A test of minutes is marked `slow` in its file: `make prove` runs it, `make test` not.
+Examples that hypothesis finds are the same in every run of `make test`; `make prove` looks for new ones.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 HERE: Final = Path(__file__).parent
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).parents[1]
 # What a bench installs into out/ has pages of its own.
 PAGES: Final = [
     *sorted(page for page in ROOT.glob("[!.]*/**/README.md") if page.relative_to(ROOT).parts[0] != "out"),
-    ROOT / "README.md",
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 TEXTS: Final = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
@@ -167,6 +167,11 @@ ELSEWHERE: Final = (
     "CLOCK_",
     "TCP_",
     "ORDER_CALLS",
+    # Names that operators of such systems know from elsewhere.
+    "TX_STALL",
+    "TX_METRICS",
+    "TX_SEND_SLOW",
+    "FIRST_FRAME_SENT",
 )
 
 

@@ -26,7 +26,7 @@ from .pipe import Kind
 # What the Realtime API takes as the name of a function.
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Of the system itself.
-RESERVED: Final = frozenset(("hang_up", "end_call", "transfer_call", "send_dtmf", "hand_off"))
+RESERVED: Final = frozenset(("end_call", "transfer_call", "send_dtmf", "hand_off"))
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 

@@ -6,6 +6,7 @@ The list says of each call how it ended, how many turns it had, and how long the
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         calls, _ = page(session, limit=max(1, options.limit))
     print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+    if not calls:
+        print("There are no calls yet. `twentyms call` places one to a running twentyms.", file=sys.stderr)
     return 0
 
 
@@ -78,6 +81,10 @@ def _whole(call: dict[str, Any]) -> list[str]:
         if turn["role"] == "tool":
             words = f"{turn['tool']} {turn['arguments']} [{turn['outcome'] or 'not answered'}] {turn['text']}"
         lines.append(f"{turn['role']:>6}: {words}{cut}")
+    for dial in call["dials"]:
+        who = "" if not dial["caller_left"] else ", the caller hung up"
+        spoke = "" if dial["duration_s"] is None else f", {dial['duration_s']} s"
+        lines.append(f"dialled {dial['to'] or 'somebody'}: {dial['outcome'] or 'outcome unknown'}{spoke}{who}")
     for usage in call["usage"]:
         cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
         tokens_in, tokens_out = usage["text_in"] + usage["audio_in"], usage["text_out"] + usage["audio_out"]

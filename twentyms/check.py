@@ -1,7 +1,8 @@
-"""Check the settings and the agents, without starting anything or asking anyone.
+"""Check settings, agents and tools, without starting anything or asking anyone.
 
 A setting that cannot be used is named, and a name in .env that is nearly a setting's name is named with the setting.
-Each mistake in each agent's file is a line: the file, the key, what is wrong and what to do.
+Each mistake in each agent's file is a line: the file, the key, what is wrong and what to do. Files of Python tools are
+imported, in a process of their own, and their tools listed; HTTP tools and MCP servers are not asked.
 Do it before you restart a process: a process that refuses a setting does not come back. Exit status: 0 or 78.
 """
 
@@ -15,10 +16,10 @@ from callbook.database import url_of
 from gateway import __main__ as gateway
 from shared.agents.directory import AgentsError
 from shared.process import EX_CONFIG, ConfigError
-from shared.settings import Settings, misspelt
+from shared.settings import misspelt
 from toolbox import config as tools
 
-from . import here
+from . import here, tool_files
 from .arguments import Parser
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     Parser("check", __doc__).parse_args(arguments)
     settings = here.settings()
     checks: list[Callable[[], object]] = [
-        lambda: _check_agents(settings),
+        lambda: agents.load(settings, here.directory()),
         lambda: call_config.check(settings),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
@@ -42,15 +43,18 @@ def main(arguments: Sequence[str]) -> int:
             problems += exc.problems
         except ConfigError as exc:
             problems.append(str(exc))
+    try:
+        offered, broken = tool_files.examine(
+            tools.load(settings, here.directory()), tools.environment(here.directory())
+        )
+        problems += broken
+    except AgentsError as exc:
+        problems += [problem for problem in exc.problems if problem not in problems]
     for problem in problems:
         print(problem)
     if not problems:
+        for line in offered:
+            print(f"Tools of {line}")
         model = settings.openai_realtime_model if settings.openai_api_key else "the simulated model (no OPENAI_API_KEY)"
         print(f"The settings and the agents can be used, with {model}.")
     return EX_CONFIG if problems else 0
-
-
-def _check_agents(settings: Settings) -> None:
-    """Raises AgentsError."""
-    agents.load(settings, here.directory())
-    tools.load(settings, here.directory())

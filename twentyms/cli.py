@@ -15,12 +15,14 @@ from .arguments import EX_USAGE, nearest
 # Each module has `main(arguments)`, which returns the exit status.
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("twentyms.demo", "carry one call through the whole pipeline, with the simulated model, and judge it"),
+    "new": ("twentyms.new", "make a folder with an agent of your own: its file, tools and settings, ready to run"),
     "run": ("twentyms.run", "start all processes; without OPENAI_API_KEY, with the simulated model"),
-    "check": ("twentyms.check", "check settings and agents, without starting anything or asking anyone"),
+    "check": ("twentyms.check", "check settings, agents and tools, without starting anything or asking anyone"),
     "doctor": ("twentyms.doctor", "try everything that a call needs, and say what to do about what is missing"),
     "call": ("twentyms.call", "place a call to the gateway of this machine, and judge what the caller heard"),
     "calls": ("twentyms.calls", "list the newest calls, or show one with its transcript"),
     "timeline": ("twentyms.timeline", "draw one call as a PNG: who spoke when, and what was heard"),
+    "rehearse": ("twentyms.rehearse", "let callers of your scenarios call your agent, and judge each call"),
     "phone": ("twentyms.phone", "print the link to the browser phone"),
     "simulate": ("twentyms.simulate", "run one of the two ends that are not ours: carrier or model"),
 }
@@ -39,12 +41,20 @@ def usage() -> str:
     )
 
 
+def version() -> str:
+    from importlib import metadata  # 30 ms that no other verb needs
+
+    return metadata.version("twentyms")
+
+
 def dispatch() -> None:
     status = 0
     try:
         match sys.argv[1:]:
             case [] | ["-h" | "--help" | "help", *_]:
                 print(usage())
+            case ["-V" | "--version", *_]:
+                print(f"twentyms {version()}")
             case [verb, *arguments] if verb in VERBS:
                 status = importlib.import_module(VERBS[verb][0]).main(arguments)
             case [wrong, *_]:

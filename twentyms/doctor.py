@@ -25,7 +25,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from aibridge import agents
-from aibridge.models.realtime.servers import Servers
+from aibridge.models.realtime.servers import OPENAI, Server, Servers
 from aibridge.models.realtime.session_config import session_config
 from gateway.core.signatures import SIGNATURE_HEADER
 from gateway.core.twiml import VOICE_PATH, media_url
@@ -180,13 +180,13 @@ async def model(settings: Settings) -> list[Finding]:
     """Open one session, configure it as for a call, and ask it for a word."""
     if not settings.openai_api_key:
         return []
-    client = AsyncOpenAI(api_key=settings.openai_api_key, base_url=settings.openai_base_url or None)
+    server = Server(settings.openai_base_url or OPENAI, settings.openai_api_key)
     try:
         known = agents.load(settings, here.directory())
         chosen = known.default
-        client = Servers(client).of(chosen, known.keys).client
+        server = Servers(settings.openai_base_url, settings.openai_api_key).of(chosen, known.keys)
         async with asyncio.timeout(2 * TIMEOUT_S):
-            return await _ask(client, chosen.model, session_config(chosen, chosen.model))
+            return await _ask(server, chosen.model, session_config(chosen, chosen.model))
     except ConfigError as exc:
         return [Finding("bad", "agent", str(exc))]
     except InvalidStatus as exc:
@@ -196,11 +196,11 @@ async def model(settings: Settings) -> list[Finding]:
         return [Finding("bad", "model", f"refuses this key or model: HTTP {exc.response.status_code}", advice)]
     except (OSError, TimeoutError, WebSocketException, OpenAIError) as exc:
         advice = "see that this machine may open connections to it, without a proxy that breaks WebSockets"
-        address = client.base_url.netloc.decode()
-        return [Finding("bad", "model", f"{address} cannot be reached ({type(exc).__name__})", advice)]
+        return [Finding("bad", "model", f"{server.address} cannot be reached ({type(exc).__name__})", advice)]
 
 
-async def _ask(client: AsyncOpenAI, name: str, config: Any) -> list[Finding]:
+async def _ask(server: Server, name: str, config: Any) -> list[Finding]:
+    client = AsyncOpenAI(api_key=server.key, base_url=server.base_url)
     begun = time.perf_counter()
     async with client.realtime.connect(model=name) as connection:
         opened = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from simulator.carrier.call import CallRecord
 # How long the model may take from the caller's first sound to `speech_started`, network included: 60 ms for the
 # simulated model, up to 300 ms for a real one.
 NOTICE_MS: Final = 400
+# Marks that stand inside an utterance (gateway/core/media_streams.py): those of utterance 0.
+_INSIDE: Final = re.compile(r"\d+\.0\.\d+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,25 @@ class Run:
 def runs(call: CallRecord) -> Iterator[Run]:
     """What the ear heard, in order."""
     ear = call.ear
-    marks = set(ear.mark_bytes)
+    ends = {at_bytes for at_bytes, name in ear.marks if not _INSIDE.fullmatch(name)}
     began_ns = ended_ns = 0
     at_bytes = 0
     for start_ns, size, heard in zip(ear.play_start_ns, ear.size_bytes, ear.heard_bytes, strict=True):
         if not ended_ns:
             began_ns = start_ns
         elif start_ns > ended_ns:
-            yield Run(began_ns, ended_ns, at_bytes in marks)
+            yield Run(began_ns, ended_ns, at_bytes in ends)
             began_ns = start_ns
         ended_ns = start_ns + heard * BYTE_NS
         at_bytes += size
     if ended_ns:
         yield Run(began_ns, ended_ns, True)
+
+
+def gaps_ms(call: CallRecord) -> list[float]:
+    """How long the ear was silent inside an utterance, each time."""
+    pairs = itertools.pairwise(runs(call))
+    return [(after.began_ns - before.ended_ns) / 1e6 for before, after in pairs if not before.ended]
 
 
 def verdict(call: CallRecord, *, lead_ms: int | None) -> tuple[list[str], list[str]]:
@@ -48,9 +57,7 @@ def verdict(call: CallRecord, *, lead_ms: int | None) -> tuple[list[str], list[s
     `lead_ms` bounds how long the AI may speak on after an interruption; None: no bound is known.
     """
     spoken = list(runs(call))
-    gaps = [
-        (after.began_ns - before.ended_ns) / 1e6 for before, after in itertools.pairwise(spoken) if not before.ended
-    ]
+    gaps = gaps_ms(call)
     stops = [
         (run.ended_ns - said.at_ns) / 1e6
         for said in call.said

@@ -11,6 +11,8 @@ from shared.settings import Settings, load
 # The checkout, or the directory into which the wheel was installed.
 SOURCE: Final = Path(__file__).resolve().parent.parent
 PROCFILE: Final = Path(__file__).with_name("Procfile")
+# The agent that answers when nobody has written one.
+RESTAURANT: Final = Path(__file__).with_name("examples").resolve() / "restaurant" / "restaurant.toml"
 
 
 def directory() -> Path:

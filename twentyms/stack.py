@@ -20,6 +20,7 @@ from typing import IO, Any, Final
 
 from shared.liveness import HONCHO_KILL_S
 from shared.process import ConfigError, die_with_parent
+from shared.settings import SIMULATED
 
 from .here import PROCFILE
 from .here import SOURCE as ROOT
@@ -90,7 +91,7 @@ class Stack:
             "OPENAI_API_KEY": "sk-simulated",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{self.model_port}/v1",
             # Records name it. It gets the session of a model that reasons.
-            "OPENAI_REALTIME_MODEL": "gpt-realtime-2.1-simulated",
+            "OPENAI_REALTIME_MODEL": f"gpt-realtime-2.1{SIMULATED}",
             "NO_PROXY": "127.0.0.1,localhost",
             **(env or {}),
         }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # matplotlib is an extra
 _COLOURS: Final = {"caller": "#2f8f63", "ai": "#2a6fdb", "warn": "#c98a04", "bad": "#d0342c", "soft": "#667085"}
 _LANES: Final = {"caller": 2.0, "ai": 1.0, "events": 0.0}
 _HALF: Final = 0.32
+# Where the caller's first sound and its pause are drawn: across both voices.
+_FROM_SOUND: Final = (1.0 - _HALF, 2.0 + _HALF)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,7 +60,8 @@ def draw(call: dict[str, Any], path: Path) -> None:
     def at(text: str) -> float:
         return (datetime.fromisoformat(text) - began).total_seconds()
 
-    ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"])) if text]
+    dialled = [dial["ended_at"] for dial in call["dials"]]
+    ends = [at(text) for text in (call["ended_at"], *(turn["ended_at"] for turn in call["turns"]), *dialled) if text]
     length_s = max([1.0, *ends]) + 0.5
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 8.5, "text.color": "#1d2430"}):
         width = min(32.0, max(12.0, length_s * 0.45))
@@ -73,12 +76,25 @@ def draw(call: dict[str, Any], path: Path) -> None:
         for each in call["interruptions"]:
             start = at(each["at"])
             axes.axvspan(start, start + each["silent_ms"] / 1000, color=_COLOURS["warn"], alpha=0.3, linewidth=0)
-            _note(axes, start, f"silent after {each['silent_ms']} ms", "warn", row=0)
+            text = f"silent after {each['silent_ms']} ms"
+            if each["onset_at"]:
+                text = f"silent {each['stopped_ms']} ms after the first sound"
+                for name in ("onset_at", "paused_at"):
+                    if each[name]:
+                        axes.plot(2 * [at(each[name])], _FROM_SOUND, color=_COLOURS["warn"], linewidth=1.2, alpha=0.8)
+            _note(axes, start, text, "warn", row=0)
+        for each in call["hesitations"]:
+            start = at(each["at"])
+            axes.axvspan(start, start + each["lasted_ms"] / 1000, color=_COLOURS["soft"], alpha=0.3, linewidth=0)
+            text = "echo ignored" if each["kind"] == "echo" else f"hesitated {each['lasted_ms']} ms"
+            _note(axes, start, text, "soft", row=0)
         next_s = length_s
         for turn in reversed(call["turns"]):
             if turn["began_at"]:
                 _turn(axes, turn, at, next_s=next_s, letters_per_s=letters_per_s)
                 next_s = at(turn["began_at"]) if turn["role"] == "ai" else next_s
+        for dial in call["dials"]:
+            _dial(axes, dial, at, length_s)
         for stream in call["streams"]:
             if stream["first_frame_at"]:
                 _note(axes, at(stream["first_frame_at"]), "first frame", "soft", row=1)
@@ -134,7 +150,7 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         text = f"{turn['tool']}: {turn['outcome'] or 'not answered'}"
         _note(axes, at(turn["began_at"]), text, "soft" if turn["outcome"] == "done" else "bad", row=3)
         return
-    role = "ai" if turn["role"] == "ai" else "caller"
+    role = "ai" if turn["role"] in ("ai", "tones") else "caller"
     y, colour = _LANES[role], _COLOURS[role]
     start = at(turn["began_at"])
     stop = at(turn["ended_at"]) if turn["ended_at"] else start + turn["heard_ms"] / 1000
@@ -153,10 +169,20 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
-    text = f"keys: {turn['text']}" if turn["role"] == "keys" else turn["heard_text"] or turn["text"]
+    is_spoken = turn["role"] in ("ai", "caller")
+    text = turn["heard_text"] or turn["text"] if is_spoken else f"{turn['role']}: {turn['text']}"
     room = int(max(stop - start, 1.0) * letters_per_s)
     text = text if len(text) <= room else text[: max(0, room - 1)] + "…"
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
+
+
+def _dial(axes: Axes, dial: dict[str, Any], at: Any, length_s: float) -> None:
+    """An attempt to connect the caller: a bar in the AI's lane, whose place the other person takes."""
+    start, stop = at(dial["began_at"]), at(dial["ended_at"]) if dial["ended_at"] else length_s
+    axes.barh(_LANES["ai"], stop - start, left=start, height=_HALF, color=_COLOURS["soft"], alpha=0.35, linewidth=0)
+    left = ", the caller hung up" if dial["caller_left"] else ""
+    text = f" {dial['to']}: {dial['outcome'] or 'outcome unknown'}{left}"
+    axes.text(start, _LANES["ai"], text, va="center", fontsize=8, color=_COLOURS["soft"], clip_on=True)
 
 
 def _note(axes: Axes, at_s: float, text: str, colour: str, *, row: int, left: bool = False) -> None:

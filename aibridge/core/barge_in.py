@@ -4,6 +4,9 @@ The model reports the beginning of the caller's speech at once, and its end half
 protection and at the confirmation of an interruption, it matters whether the caller speaks *now*: there the caller's
 own audio decides (caller_audio.py).
 
+What the model takes for the caller's speech may be the AI's own voice, which comes back from a loudspeaker. The near
+ear (near_ear/) knows it, and nothing happens. When it then hears the caller through the echo, that interrupts the AI.
+
 INTERRUPT reaches the other regions: the response is cancelled (cancel_once.py), the line is withdrawn (playout.py), the
 greeting and the goodbye end.
 """
@@ -22,6 +25,7 @@ class Floor(Enum):
     QUIET = auto()  # the caller is silent
     SPEAKING = auto()  # the caller speaks; nothing of the AI waits for a decision
     WAITING = auto()  # the caller speaks over protected words; the decision falls at their end
+    ECHOING = auto()  # the caller is silent; the model takes the AI's echo for their speech
     CONFIRMING = auto()  # the caller speaks over the AI, the line is paused: an interruption if the speech lasts
 
 
@@ -31,6 +35,8 @@ class FloorEvent(Enum):
     SPEAKS_OVER_AI = auto()  # over a response that is asked for, made or heard
     MAY_SPEAK_OVER_AI = auto()  # the same under BARGE_IN_CONFIRM_MS
     SPEAKS_OVER_DRAIN = auto()  # over speech that BARGE_IN=drain plays to its end
+    SPEAKS_BRIEFLY = auto()  # over the AI, and it is over already: a sign of listening, no interruption
+    ECHOES = auto()  # it is the AI's echo
     FALLS_SILENT = auto()
     PROTECTION_ENDS = auto()  # the caller still speaks, and there is something to interrupt
     PROTECTION_ENDS_IN_SILENCE = auto()  # the caller is silent again, or there is nothing to interrupt
@@ -48,10 +54,11 @@ class FloorAct(Enum):
     KEEP_CALL = auto()  # undo a goodbye
     COUNT_PROTECTED = auto()
     COUNT_FALSE_ALARM = auto()
+    COUNT_ECHO = auto()
 
 
-_AT_REST: Final = (Floor.QUIET, Floor.SPEAKING)
-_NOT_CONFIRMING: Final = (Floor.QUIET, Floor.SPEAKING, Floor.WAITING)
+_AT_REST: Final = (Floor.QUIET, Floor.SPEAKING, Floor.ECHOING)
+_NOT_CONFIRMING: Final = (*_AT_REST, Floor.WAITING)
 
 FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
     **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_ALONE, Floor.SPEAKING),
@@ -59,7 +66,9 @@ FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
     **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_OVER_AI, Floor.SPEAKING, FloorAct.INTERRUPT),
     **becomes(_NOT_CONFIRMING, FloorEvent.MAY_SPEAK_OVER_AI, Floor.CONFIRMING, FloorAct.PAUSE_LINE),
     **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_OVER_DRAIN, Floor.SPEAKING, FloorAct.KEEP_CALL),
-    **becomes((Floor.SPEAKING, Floor.WAITING), FloorEvent.FALLS_SILENT, Floor.QUIET),
+    **becomes(_NOT_CONFIRMING, FloorEvent.SPEAKS_BRIEFLY, Floor.SPEAKING, FloorAct.COUNT_FALSE_ALARM),
+    (Floor.QUIET, FloorEvent.ECHOES): (Floor.ECHOING, (FloorAct.COUNT_ECHO,)),
+    **becomes((Floor.SPEAKING, Floor.WAITING, Floor.ECHOING), FloorEvent.FALLS_SILENT, Floor.QUIET),
     (Floor.CONFIRMING, FloorEvent.FALLS_SILENT): (
         Floor.QUIET,
         (FloorAct.COUNT_FALSE_ALARM, FloorAct.RESUME_LINE),
@@ -76,6 +85,7 @@ FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
     **becomes(_NOT_CONFIRMING, FloorEvent.SESSION_LOST, Floor.QUIET),
     (Floor.CONFIRMING, FloorEvent.SESSION_LOST): (Floor.QUIET, (FloorAct.RESUME_LINE,)),
     **stays((Floor.WAITING,), FloorEvent.SPEAKS_OVER_PROTECTED),
+    **stays((Floor.ECHOING,), FloorEvent.ECHOES),
     **stays(
         (Floor.CONFIRMING,),
         FloorEvent.SPEAKS_ALONE,
@@ -83,5 +93,6 @@ FLOOR_TABLE: Final[Table[Floor, FloorEvent, FloorAct]] = {
         FloorEvent.SPEAKS_OVER_AI,
         FloorEvent.MAY_SPEAK_OVER_AI,
         FloorEvent.SPEAKS_OVER_DRAIN,
+        FloorEvent.SPEAKS_BRIEFLY,
     ),
 }

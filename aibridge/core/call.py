@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -26,6 +26,8 @@ from ..models.port import (
     Model,
     ModelCommand,
     ModelEvent,
+    ModelToolAnswered,
+    ModelToolCalled,
     Numbers,
     ResponseEnded,
     SessionLost,
@@ -43,6 +45,7 @@ from .commands import (
     DialModel,
     EndCall,
     EndSpeech,
+    ForgoSession,
     LeaveSession,
     PauseSpeech,
     ResumeSpeech,
@@ -53,6 +56,7 @@ from .commands import (
 )
 from .conversation import Conversation
 from .follower import Follower
+from .hand_off import Part
 from .reporter import Reporter
 from .shell import Shell
 
@@ -65,6 +69,7 @@ RareCommand = (
     | PauseSpeech
     | ResumeSpeech
     | DialModel
+    | ForgoSession
     | LeaveSession
     | UseSession
     | CallTool
@@ -73,7 +78,7 @@ RareCommand = (
     | EndCall
 )
 # After these events the memory for a successor has changed.
-_TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled)
+_TELLING: Final = (CallerSpeaks, TurnTaken, ResponseEnded, ToolCalled, ModelToolCalled, ModelToolAnswered)
 
 
 class Call:
@@ -89,7 +94,9 @@ class Call:
         agent: Agent,
         conversation: Conversation,
         reporter: Reporter,
+        colleague: Callable[[str], Part | None] | None = None,
     ) -> None:
+        """`colleague` finds the agent of a name, to whom the call is handed off."""
         self.call = call
         self.call_sid = call_sid
         self.gateway = gateway
@@ -105,6 +112,9 @@ class Call:
         self._session: Model | None = None
         # The session that is being dialled, or is ready and waits for its turn.
         self._coming: Model | None = None
+        # Whose session that is.
+        self._coming_agent = agent
+        self._colleague = colleague
         self._logged_error = False
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
@@ -217,7 +227,9 @@ class Call:
     def caller_audio(self, data: bytes, at_ns: int) -> None:
         """Caller audio that came to the gateway at `at_ns`: a worker that stood still reads it late."""
         self.caller_heard_ns = at_ns
-        self.conversation.caller.take(data)
+        commands = self.conversation.hear(data, at_ns, self._shell.now_ns)
+        if commands:
+            self._carry_out(commands)
         if self._session is not None:
             self._session.hear(data)
 
@@ -310,12 +322,10 @@ class Call:
                 self.tell_memory()  # else a successor's line stays paused
             return
         match command:
-            case DialModel():
-                if self._coming is not None:
-                    self._coming.close()
-                self._coming = Dialled(
-                    self._shell, self.call_sid, self.agent, self.conversation.numbers, resumed=True, call=self
-                ).session
+            case DialModel(agent):
+                self._dial(agent)
+            case ForgoSession():
+                self._forgo()
             case LeaveSession():
                 if self._session is not None:
                     self._session.close()
@@ -324,6 +334,7 @@ class Call:
                 if self._session is not None:
                     self._session.close()
                 self._session, self._coming = self._coming, None
+                self.agent = self._coming_agent
             case CallTool():
                 call = self.conversation.tools.get(command.tool_call)
                 if call is not None and not call.asked_of:
@@ -342,6 +353,25 @@ class Call:
             case _:
                 if self._session is not None:
                     self._session.tell(command)
+
+    def _forgo(self) -> None:
+        if self._coming is not None:
+            self._coming.close()
+            self._coming = None
+
+    def _dial(self, name: str) -> None:
+        """Dial a session of the call's agent, or of the agent of this name."""
+        self._forgo()
+        part = self._colleague(name) if name and self._colleague is not None else None
+        self.conversation.coming = part
+        if name and part is None:
+            self._shell.log.error("call %s: there is no agent %s to hand it off to", self.call_sid, name)
+            self._receive(DialFailed(True))
+            return
+        self._coming_agent = part.agent if part is not None else self.agent
+        self._coming = Dialled(
+            self._shell, self.call_sid, self._coming_agent, self.conversation.numbers, resumed=True, call=self
+        ).session
 
 
 class Dialled:

@@ -33,6 +33,8 @@ from .shell import Shell
 # Speech is kept for this long after the ear has passed it: longer than the estimated ear can be wrong. The last speech
 # of an unfinished utterance is kept, too: a line may hold it back while the model is slow.
 PASSED_NS: Final = 1_000_000_000
+# txpacer ends a pause by itself when this worker has not ended it by then.
+PAUSE_SLACK_NS: Final = 250_000_000
 
 LineCommand = EndSpeech | WithdrawSpeech | PauseSpeech | ResumeSpeech
 
@@ -73,9 +75,14 @@ class CallLine:
             case WithdrawSpeech(through, clear):
                 self._shell.to_pacer(Withdraw(self.call, through, clear))
             case PauseSpeech():
-                self._shell.to_pacer(PauseLine(self.call))
+                self._pause()
             case ResumeSpeech():
                 self._shell.to_pacer(ResumeLine(self.call))
+
+    def _pause(self) -> None:
+        rules = self._conversation.rules
+        at_most_ns = max(rules.early_ns, rules.confirm_ns) + PAUSE_SLACK_NS
+        self._shell.to_pacer(PauseLine(self.call, at_most_ns // 1_000_000))
 
     # --- asking ---
 
@@ -113,7 +120,7 @@ class CallLine:
         sizes = {number: size for number, size, *_ in state.unheard}
         playout = self._conversation.playout
         if playout.is_paused:
-            self._shell.to_pacer(PauseLine(self.call))
+            self._pause()
         for utterance in self._conversation.utterances.open():
             number = utterance.number
             if playout.awaits_truth() and number <= playout.withdrawing_through:
@@ -135,7 +142,9 @@ class CallLine:
         """The call has another media socket: the line continues where the caller's ear stopped, at `heard_ns`."""
         self._lost = LineLost(self.call, epoch, (), 0, 0, 0)
         self.base = (0, 0)
-        return self._restore(*heard_until(self._conversation.utterances.open(), heard_ns), is_moved=True)
+        open_utterances = self._conversation.utterances.open()
+        ear_ns = self._conversation.playout.ear_clock_ns(heard_ns)
+        return self._restore(*heard_until(open_utterances, ear_ns), is_moved=True)
 
     def _restore(
         self, paced: dict[int, int], finished: set[int], *, is_moved: bool = False

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
+from msgspec import structs
+
 from shared import liveness
 from shared.liveness import ns
 from shared.messages import (
@@ -42,13 +44,15 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
-from . import call_config, story
+from . import built_in, call_config, story
 from .agent import Agent, Agents
 from .call import Call, Dialled
 from .call_config import CallConfigError
 from .conversation import Conversation
+from .hand_off import Part
 from .handed_on import HandedOn, remember
 from .metrics import ConversationMetrics
+from .near_ear.detection import Detectors
 from .reporter import Reporter
 from .rules import Rules
 from .shell import Shell
@@ -68,6 +72,8 @@ class Setup:
     abilities: Abilities
     recording: Literal["off", "on"] = "off"
     fallback_ends_call: bool = False
+    # None: this machine has none, and no call has a near ear.
+    detectors: Detectors | None = None
 
 
 @dataclass(frozen=True)
@@ -337,15 +343,18 @@ class Calls:
         dialled = self._take_offer(call_sid, plan, told)
         agent = dialled.agent
         is_recorded = agent.is_recorded(setup.recording)
+        part = self._part(agent, recorded=is_recorded)
         conversation = STATECHARTS[setup.abilities.kind](
-            script=agent.script(recorded=is_recorded, fallback_ends_call=setup.fallback_ends_call),
-            rules=setup.rules_of(agent),
+            script=part.script,
+            rules=part.rules,
             metrics=self._metrics,
             rng=self._random,
             numbers=dialled.numbers,
             plan=plan,
             agent=agent.told(),
-            tools=self._shell.tools(agent),
+            tools=part.tools,
+            built_in=part.built_in,
+            detectors=setup.detectors,
         )
         reporter = Reporter(
             self._shell,
@@ -366,6 +375,7 @@ class Calls:
             agent=agent,
             conversation=conversation,
             reporter=reporter,
+            colleague=partial(self._colleague, plan),
         )
         self._count()
         if started.handover:
@@ -379,6 +389,16 @@ class Calls:
         if dialled.refused is not None:
             # It failed while the phone was still ringing.
             call.model_gone(dialled.session, refused=dialled.refused)
+
+    def _part(self, agent: Agent, *, recorded: bool) -> Part:
+        setup = self._setup
+        script = agent.script(recorded=recorded, fallback_ends_call=setup.fallback_ends_call)
+        return Part(agent, script, setup.rules_of(agent), self._shell.tools(agent), built_in.of_agent(agent))
+
+    def _colleague(self, plan: CallPlan, name: str) -> Part | None:
+        """The agent to whom a call is handed off. What the plan overrides is the first agent's."""
+        agent = self.agents.of_plan(structs.replace(plan, agent=name, overrides={}))
+        return self._part(agent, recorded=False) if agent is not None else None
 
     def _returned(self, call: Call, started: CallStarted) -> None:
         """A caller whose media socket was lost returned on another one, at the same gateway or another."""

@@ -15,7 +15,17 @@ from ..models.port import ModelCommand
 
 @dataclass(frozen=True)
 class DialModel:
-    """Open another session, and report its outcome to the conversation."""
+    """Open another session, and report its outcome to the conversation.
+
+    `agent` is the name of the agent to whom the call is handed off; "": the call's own.
+    """
+
+    agent: str = ""
+
+
+@dataclass(frozen=True)
+class ForgoSession:
+    """Close the dialled session; nobody wants it any more."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ class EndCall:
 Command = (
     ModelCommand
     | DialModel
+    | ForgoSession
     | LeaveSession
     | UseSession
     | Speak

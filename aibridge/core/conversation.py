@@ -6,13 +6,16 @@ A statechart of parallel regions, each moved by a table of its own:
     truth     what the model knows about each response     responses.py, truncate_to_heard.py
     line      what the caller is going to hear             playout.py
     floor     who speaks                                   barge_in.py
+    near      what the near ear hears, and the early pause early_pause.py
     notice    the recording notice                         recording_notice.py
     greeting  the greeting and its protection              greeting_protection.py
     owed      what to request next, and retries            owed_and_retry.py
     session   the connection between call and model        reconnect_and_renewal.py
     goodbye   how the call ends                            goodbye_and_fallback.py
+    hand-off  whether another agent takes over             hand_off.py
     silence   whether the caller is still there           silence.py
     tools     what the model's tools answer, and when       tools.py, tool_events.py
+    tones     the keys that the model sends                 tones.py, tone_events.py
     keys      what the caller enters on the keypad          keypad.py, key_events.py
 
 `_react` and `report` show what each event does in the regions, in order. `settle` then carries out what has become
@@ -24,6 +27,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from shared.messages import MarkHeard, PlayoutFinished, PlayoutShifted, PlayoutStarted, Withdrawn
+from shared.plan import HangUp
 
 from ..models.port import (
     AnswerTaken,
@@ -33,6 +37,8 @@ from ..models.port import (
     DialFailed,
     Fault,
     ModelEvent,
+    ModelToolAnswered,
+    ModelToolCalled,
     ResponseBegan,
     ResponseEnded,
     SessionEvent,
@@ -48,21 +54,22 @@ from ..models.port import (
 )
 from . import recording_notice
 from .barge_in import Floor, FloorEvent
+from .caller_events import CallerEvents
 from .cancel_once import Making
 from .commands import Command
+from .early_pause import Near, NearEvent
 from .goodbye_and_fallback import Goodbye, GoodbyeEvent
 from .greeting_protection import Opening, OpeningEvent
 from .keypad import Keys
 from .owed_and_retry import OwedEvent
 from .reconnect_and_renewal import Session, SessionStep
-from .response_events import ResponseEvents
 from .timers import Due
 from .utterances import Utterance
 
 Report = PlayoutStarted | PlayoutShifted | PlayoutFinished | Withdrawn
 
 
-class Conversation(ResponseEvents):
+class Conversation(CallerEvents):
     """Feed it events with the time, and carry out the returned commands in order."""
 
     def start(self, now_ns: int) -> list[Command]:
@@ -70,6 +77,14 @@ class Conversation(ResponseEvents):
         self.sessions.start(now_ns)
         self.count_length(now_ns, now_ns)
         return self.say_recordings(now_ns)
+
+    def hear(self, audio: bytes, at_ns: int, now_ns: int) -> list[Command]:
+        """The caller's next audio, which came to the gateway at `at_ns`."""
+        self.caller.take(audio)
+        events = self.near_events(audio, at_ns)
+        if not events:  # nearly always
+            return []
+        return [command for event in events for command in self.on_near(event, now_ns)] + self.settle(now_ns)
 
     def receive(self, event: ModelEvent | SessionEvent, now_ns: int) -> list[Command]:
         """An event of the call's session, or of the session that is dialled."""
@@ -93,23 +108,21 @@ class Conversation(ResponseEvents):
             case SessionLost():
                 return self.lose_session(now_ns)
             case CallerSpeaks(turn):
-                self._speech_ns, self._stopped_ns = now_ns, 0
-                self.asking.step(OwedEvent.FORGIVEN, now_ns)  # the turn that begins now is answered instead
-                self.caller.turn_started()
-                self.caller_is_there(now_ns)
-                self.history.speech_started(turn, now_ns)
-                commands = self.step_floor(self._spoken_over(now_ns), now_ns)
-                return commands + self.tools_spoken_over(now_ns)
+                return self.on_caller_speaks(turn, now_ns)
             case CallerSilent(turn):
                 if not self.floor.allows(FloorEvent.FALLS_SILENT):
                     self._metrics.illegal.inc()
                     return []
+                if self.floor.state is Floor.ECHOING:
+                    return self.step_floor(FloorEvent.FALLS_SILENT, now_ns)
                 self._stopped_ns = now_ns
                 self.history.speech_stopped(turn, now_ns)
                 commands = self.step_floor(FloorEvent.FALLS_SILENT, now_ns)
                 is_free = self.making.state is Making.IDLE
                 self.asking.step(OwedEvent.TURN_ENDED if is_free else OwedEvent.TURN_ENDED_DURING_RESPONSE, now_ns)
                 return commands
+            case TurnTaken(turn) if turn == self._echo_turn:
+                return self.on_echo_taken(now_ns)
             case TurnTaken(turn):
                 self.caller.turn_taken(turn, has_speech=self.history.taken(turn))
                 self._last_turn = turn
@@ -117,6 +130,7 @@ class Conversation(ResponseEvents):
                 self.history.caller_words(turn, text)
                 if text:
                     self.caller.turn_settled(turn)
+                return self.look_for_voicemail(text, now_ns)
             case ResponseBegan():
                 return self.on_began(event, now_ns)
             case ResponseEnded():
@@ -128,6 +142,10 @@ class Conversation(ResponseEvents):
             case ToolCalled():
                 self._made_ns = now_ns
                 return self.on_tool(event, now_ns)
+            case ModelToolCalled():
+                return self.on_model_tool(event, now_ns)
+            case ModelToolAnswered(number, output, is_error):
+                return self.on_tool_answered(number, output, "failed" if is_error else "done", now_ns)
             case AnswerTaken(tool_call):
                 self.tools.unconfirmed.discard(tool_call)
             case TellingTaken(number):
@@ -189,6 +207,8 @@ class Conversation(ResponseEvents):
                     commands += self.look_for_progress(now_ns)
                 case Due.CONFIRM:
                     commands += self.step_floor(self._confirmed(now_ns), now_ns)
+                case Due.REPORT:
+                    commands += self.step_near(NearEvent.OVERDUE, now_ns)
                 case Due.WITHDRAWN:
                     commands += self.playout.withdrawal_overdue(now_ns)
                 case Due.SILENCE:
@@ -212,15 +232,6 @@ class Conversation(ResponseEvents):
                 case Due.ANSWER | Due.PROTECTED:
                     pass  # `settle` examines what they were waiting for
         return commands + self.settle(now_ns)
-
-    def _spoken_over(self, now_ns: int) -> FloorEvent:
-        """The event of a caller who begins to speak, by what the caller speaks over."""
-        if self.is_protected(now_ns):
-            return FloorEvent.SPEAKS_OVER_PROTECTED
-        if self.is_interruptible():
-            confirms = self.rules.confirm_ns and self.rules.barge_in != "drain"
-            return FloorEvent.MAY_SPEAK_OVER_AI if confirms else FloorEvent.SPEAKS_OVER_AI
-        return FloorEvent.SPEAKS_OVER_DRAIN if self.playout.is_audible() else FloorEvent.SPEAKS_ALONE
 
     def _confirmed(self, now_ns: int) -> FloorEvent:
         """Whether the speech that paused the line has lasted."""
@@ -246,14 +257,17 @@ class Conversation(ResponseEvents):
             self.notice.step(OpeningEvent.HEARD)
         if self.greeting.state is Opening.MADE and self.protection.is_heard():
             self._metrics.greetings_heard.inc(len(self.greeting.step(OpeningEvent.HEARD)))
-        if self.floor.state is Floor.WAITING:
+        if self.floor.state is Floor.WAITING or self.near.state is Near.WAITING:
             commands += self._look_at_protection(now_ns)
         if self.keypad.chart.state is Keys.WAITING:
             commands += self.keys_at_protection(now_ns)
         commands += self.say_recordings(now_ns)
+        commands += self.look_at_tones(now_ns)
+        commands += self.look_at_hand_off(now_ns)
         commands += self.ask(now_ns)
         if self.goodbye.state is Goodbye.PENDING and self.is_quiet():
-            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), "hang_up")
+            reason = "end_call" if isinstance(self.order, HangUp) else "transfer_call"
+            commands += self.end_call(GoodbyeEvent.HEARD, self.playout.unconfirmed(), reason)
         elif self.sessions.chart.state is Session.STANDBY and self.is_quiet() and not self.caller.is_speaking():
             self._metrics.renewals.inc()
             self.caller.overlap()
@@ -262,13 +276,16 @@ class Conversation(ResponseEvents):
         return commands
 
     def _look_at_protection(self, now_ns: int) -> list[Command]:
-        """An interruption waits. When the protection ends and the caller still speaks, it happens."""
+        """An interruption, or an early pause, waits. When the protection ends and the caller speaks on, it happens."""
         if self.is_protected(now_ns):
             end_ns = self.protection.until_ns(self.greeting.state)
             if end_ns is not None and end_ns > now_ns:
                 self.timers.set(Due.PROTECTED, end_ns)
             return []
         self.timers.cancel(Due.PROTECTED)
+        if self.near.state is Near.WAITING:
+            pauses = self.playout.is_audible()
+            return self.step_near(NearEvent.PROTECTION_ENDS if pauses else NearEvent.PROTECTION_ENDS_ALONE, now_ns)
         interrupts = self.caller.is_speaking() and self.is_interruptible()
         return self.step_floor(
             FloorEvent.PROTECTION_ENDS if interrupts else FloorEvent.PROTECTION_ENDS_IN_SILENCE, now_ns

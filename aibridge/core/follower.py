@@ -8,7 +8,9 @@ Each note is one object with one key:
     speech        "started" or "stopped": what the model noticed of the caller
     response      "created", or what became of it: "completed", "cancelled", "failed", "incomplete"
     interruption  the caller stopped the AI: `agoMs` since speech_started, `silentMs` from then until the ear fell
-                  silent, `protected` when it waited for greeting protection, `cancelled` when the model had to be told
+                  silent, `onsetMs` from the caller's first sound until then (null: unknown), `early` when the line was
+                  paused before the model noticed, `protected` when it waited for greeting protection, `cancelled` when
+                  the model had to be told
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Follower:
             self._interruptions += 1
             note = {
                 "agoMs": (now_ns - each.at_ns) // 1_000_000,
-                "silentMs": (each.silent_ns - each.at_ns) // 1_000_000,
+                "silentMs": max(0, each.silent_ns - each.at_ns) // 1_000_000,
+                "onsetMs": (each.silent_ns - each.onset_ns) // 1_000_000 if each.onset_ns else None,
+                "early": bool(each.paused_ns),
                 "protected": each.protected,
                 "cancelled": each.cancelled,
             }

@@ -1,7 +1,8 @@
 """How a conversation ends: with an order, after everything before it was heard; or with the fallback.
 
-The model's order to hang up waits until the caller has heard the goodbye and is silent. A caller who interrupts the
-goodbye keeps the call. The fallback does not wait for the caller: the model is gone for good.
+The model's order to hang up, or to connect the caller to somebody else, waits until the caller has heard what was said
+before it and is silent. A caller who interrupts that keeps the call, and the model learns it. The fallback does not
+wait for the caller: the model is gone for good.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ class GoodbyeEvent(Enum):
 class GoodbyeAct(Enum):
     END_CALL = auto()
     SAY_FALLBACK = auto()
+    CALL_OFF = auto()  # the model learns that its order is not carried out
 
 
 GOODBYE_TABLE: Final[Table[Goodbye, GoodbyeEvent, GoodbyeAct]] = {
     **becomes((Goodbye.NONE, Goodbye.PENDING), GoodbyeEvent.ORDERED, Goodbye.PENDING),
-    (Goodbye.PENDING, GoodbyeEvent.SPOKEN_OVER): (Goodbye.NONE, ()),
+    (Goodbye.PENDING, GoodbyeEvent.SPOKEN_OVER): (Goodbye.NONE, (GoodbyeAct.CALL_OFF,)),
     (Goodbye.PENDING, GoodbyeEvent.HEARD): (Goodbye.OVER, (GoodbyeAct.END_CALL,)),
     **becomes(
         (Goodbye.NONE, Goodbye.PENDING),

@@ -52,12 +52,14 @@ class Turn:
     tool: ToolCall | None = None
 
     @property
-    def role(self) -> Literal["caller", "ai", "tool", "keys"]:
+    def role(self) -> Literal["caller", "ai", "tool", "keys", "tones"]:
         if self.tool is not None:
             return "tool"
         if self.is_keys:
             return "keys"
-        return "caller" if self.speech is None else "ai"
+        if self.speech is None:
+            return "caller"
+        return "tones" if self.speech.is_tones else "ai"
 
     @property
     def key(self) -> str:
@@ -115,12 +117,28 @@ class Interruption:
 
     # When the model heard the caller begin.
     at_ns: int
-    # When the AI fell silent at the ear; `at_ns` when nothing was being heard.
+    # When the AI fell silent at the ear: before `at_ns` if the near ear had paused it. `at_ns` when nothing was heard.
     silent_ns: int
     # It waited for the end of greeting protection, or of the recording notice.
     protected: bool
     # The model was still making the response, and was told to stop.
     cancelled: bool
+    # The caller's first sound, and when it paused the line; 0: unknown, and not paused.
+    onset_ns: int = 0
+    paused_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hesitation:
+    """A sound that might have been an interruption. Times are ns, monotonic."""
+
+    # "unconfirmed": it paused the line, and the model did not report it. "echo": the model reported it, and it was the
+    # AI's own voice.
+    kind: Literal["unconfirmed", "echo"]
+    onset_ns: int
+    # From when to when the line was paused; for an echo, the model's report.
+    from_ns: int
+    until_ns: int
 
 
 def cut_text(text: str, share: float) -> str:
@@ -140,6 +158,7 @@ class History:
 
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
+    hesitations: list[Hesitation] = field(default_factory=list)
     # Responses whose tokens are known, and the tokens of all of them.
     responses: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -265,6 +284,8 @@ class History:
         left = REPLAY_CHARACTERS
         for turn in reversed(self.turns[-REPLAY_TURNS:]):
             if turn.role == "ai" and (turn.heard_bytes == 0 or not turn.received_bytes):
+                continue
+            if turn.role == "tones":  # the call of send_dtmf tells it
                 continue
             if any(turn is again for again in self._heard_again):
                 continue

@@ -6,6 +6,7 @@ from .barge_in import Floor, FloorEvent
 from .commands import Command, TellStory
 from .keypad import Keys, KeysAct, KeysEvent
 from .silence_events import SilenceEvents
+from .story import Story
 from .timers import Due
 
 
@@ -39,14 +40,15 @@ class KeyEvents(SilenceEvents):
         event = KeysEvent.PROTECTION_ENDS if self.is_interruptible() else KeysEvent.PROTECTION_ENDS_IN_SILENCE
         return self._step_keys(event, now_ns)
 
-    def recall_keys(self, pressed: str, entered: str, last_ns: int, now_ns: int) -> None:
+    def recall_keys(self, story: Story, last_ns: int, now_ns: int) -> None:
         """Go on with the entry of a predecessor. The region's state is restored."""
         keypad = self.keypad
-        keypad.entered, keypad.last_ns = entered, last_ns
-        if not pressed:
+        keypad.entered, keypad.last_ns = story.entered, last_ns
+        if not story.pressed:
             keypad.chart.state = Keys.NONE
         elif keypad.is_pressing:
-            keypad.pressed, keypad.first_ns = pressed, last_ns
+            keypad.pressed, keypad.first_ns = story.pressed, last_ns
+            keypad.is_secret = story.pressed_is_secret
             self.timers.set(Due.KEYS, now_ns + keypad.rules.timeout_ns)
 
     def _pressed_over(self, now_ns: int) -> KeysEvent:

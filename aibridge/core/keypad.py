@@ -82,6 +82,8 @@ class Keypad:
         # The keys of the entry so far, and when its first and its last key were pressed.
         self.pressed = ""
         self.first_ns = self.last_ns = 0
+        # An agent that takes over the call may have other rules: an entry that was secret stays so.
+        self.is_secret = False
         # The last entry, for the tools.
         self.entered = ""
         # The numbers of entries that the model was told and has not confirmed to have.
@@ -96,6 +98,7 @@ class Keypad:
         if not self.pressed:
             self.first_ns = at_ns
         self.last_ns = at_ns
+        self.is_secret |= self.rules.secret
         if key == self.rules.terminator and self.pressed:
             return True
         self.pressed += key
@@ -103,8 +106,9 @@ class Keypad:
 
     def take(self) -> str:
         """The complete entry, as the model and the records may know it."""
+        is_secret, self.is_secret = self.is_secret or self.rules.secret, False
         self.entered, self.pressed = self.pressed, ""
-        if not self.rules.secret:
+        if not is_secret:
             return self.entered
         count = len(self.entered)
         return f"{count} secret {'key' if count == 1 else 'keys'}"

@@ -11,6 +11,9 @@ class ConversationMetrics:
     def __init__(self, page: Page) -> None:
         self.interruptions = page.counter("bridge_interruptions")
         self.protected = page.counter("bridge_protected_interruptions")
+        self.early_confirmed = page.counter("bridge_early_pauses", "confirmed")
+        self.early_resumed = page.counter("bridge_early_pauses", "resumed")
+        self.echoes = page.counter("bridge_echoes_ignored")
         self.false_alarms = page.counter("bridge_false_alarms")
         self.cancels = page.counter("bridge_cancels")
         self.cancels_spared = page.counter("bridge_cancels_spared")
@@ -21,6 +24,8 @@ class ConversationMetrics:
         self.truncated = page.counter("bridge_truncated_items")
         self.deleted = page.counter("bridge_deleted_items")
         self.farewells = page.counter("bridge_farewells")
+        self.hand_offs = {outcome: page.counter("bridge_hand_offs", outcome) for outcome in ("done", "failed")}
+        self.voicemails = page.counter("bridge_voicemails")
         self.tools_overdue = page.counter("bridge_tools_overdue")
         self.greetings_heard = page.counter("bridge_greetings", "heard")
         self.greetings_interrupted = page.counter("bridge_greetings", "interrupted")
@@ -28,6 +33,8 @@ class ConversationMetrics:
         self.retries = page.counter("bridge_retries")
         self.unanswered_withdrawals = page.counter("bridge_unanswered_withdrawals")
         self.cancel = page.histogram("bridge_cancel_seconds")
+        self.onset_to_silence = page.histogram("bridge_onset_to_silence_seconds")
+        self.onset_to_report = page.histogram("bridge_onset_to_report_seconds")
         self.silence = page.histogram("bridge_silence_seconds")
         self.response = page.histogram("bridge_response_seconds")
         self.history_error = page.histogram("bridge_history_error_seconds")

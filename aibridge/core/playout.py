@@ -19,6 +19,7 @@ from .chart import Chart, Table, becomes, stays
 from .commands import Command, EndSpeech, PauseSpeech, ResumeSpeech, Speak, WithdrawSpeech
 from .history import History, Interruption
 from .metrics import ConversationMetrics
+from .near_ear.played import Played
 from .responses import Response, Responses, TruthEvent
 from .timers import Due, Timers
 from .truncate_to_heard import TruthTeller
@@ -36,7 +37,7 @@ class LineEvent(Enum):
     PAUSE = auto()
     RESUME = auto()
     WITHDRAW = auto()
-    ANSWERED = auto()  # by txpacer, or after 2 s by the ear's clock
+    ANSWERED = auto()  # by txpacer, or after WITHDRAWN_S by the ear's clock
 
 
 class LineAct(Enum):
@@ -44,6 +45,9 @@ class LineAct(Enum):
     RESUME = auto()
     WITHDRAW = auto()
 
+
+# The ear holds at least this much when the line is paused: no lead is shorter.
+LEAST_LEAD_NS: Final = 40_000_000
 
 LINE_TABLE: Final[Table[LineState, LineEvent, LineAct]] = {
     (LineState.FLOWING, LineEvent.PAUSE): (LineState.PAUSED, (LineAct.PAUSE,)),
@@ -55,7 +59,9 @@ LINE_TABLE: Final[Table[LineState, LineEvent, LineAct]] = {
     (LineState.WITHDRAWING, LineEvent.ANSWERED): (LineState.FLOWING, ()),
     (LineState.WITHDRAWING_PAUSED, LineEvent.ANSWERED): (LineState.PAUSED, ()),
     **stays((LineState.FLOWING, LineState.WITHDRAWING), LineEvent.RESUME),
-    **stays((LineState.PAUSED, LineState.WITHDRAWING_PAUSED), LineEvent.PAUSE),
+    # Another reason to pause lasts longer.
+    (LineState.PAUSED, LineEvent.PAUSE): (LineState.PAUSED, (LineAct.PAUSE,)),
+    (LineState.WITHDRAWING_PAUSED, LineEvent.PAUSE): (LineState.WITHDRAWING_PAUSED, (LineAct.PAUSE,)),
     # The answer to an earlier withdrawal already covered this one.
     **stays((LineState.FLOWING, LineState.PAUSED), LineEvent.ANSWERED),
 }
@@ -68,6 +74,7 @@ class Playout:
         self,
         *,
         utterances: Utterances,
+        played: Played,
         responses: Responses,
         history: History,
         truth: TruthTeller,
@@ -78,6 +85,7 @@ class Playout:
     ) -> None:
         self.chart = Chart(LINE_TABLE, LineState.FLOWING, metrics.illegal)
         self.utterances = utterances
+        self._played = played
         self._responses = responses
         self._history = history
         self._truth = truth
@@ -88,6 +96,8 @@ class Playout:
         # The highest utterance of a withdrawal, and when it was asked for.
         self.withdrawing_through = 0
         self._withdrawn_ns = 0
+        # Since when the line has been paused, or was when it was withdrawn; 0: it paces.
+        self._paused_ns = 0
         # `clear`s so far; a `clear` may have discarded the audio of marks of an earlier generation.
         self._generation = 0
         # The interruption whose silence is not known yet, and when it took effect (later than it began, if it waited).
@@ -159,14 +169,21 @@ class Playout:
     def is_paused(self) -> bool:
         return self.chart.state in (LineState.PAUSED, LineState.WITHDRAWING_PAUSED)
 
-    def step(self, event: LineEvent) -> list[Command]:
+    def ear_clock_ns(self, at_ns: int) -> int:
+        """The ear's clock, which stands while the line is paused. It may be up to the lead slow then."""
+        return min(at_ns, self._paused_ns + LEAST_LEAD_NS) if self._paused_ns else at_ns
+
+    def step(self, event: LineEvent, now_ns: int) -> list[Command]:
         """Pause or resume the line, or take back what it has not paced."""
         commands: list[Command] = []
         for act in self.chart.step(event):
             match act:
                 case LineAct.PAUSE:
+                    self._paused_ns = self._paused_ns or now_ns
+                    self._played.paused(self._paused_ns + self._lead_ns)
                     commands.append(PauseSpeech())
                 case LineAct.RESUME:
+                    self._flows()
                     commands.append(ResumeSpeech())
                 case LineAct.WITHDRAW:
                     clear = self._barge_in == "clear" and self._interruption is not None
@@ -174,9 +191,18 @@ class Playout:
                     commands.append(WithdrawSpeech(self.withdrawing_through, clear))
         return commands
 
-    def interrupt(self, at_ns: int, now_ns: int, *, protected: bool, cancelled: bool) -> list[Command]:
-        """The caller interrupts, and began to speak at `at_ns`: withdraw the unpaced speech, if there is any."""
-        interruption = Interruption(at_ns, at_ns, protected, cancelled)
+    def _flows(self) -> None:
+        self._paused_ns = 0
+        self._played.resumed()
+
+    def interrupt(
+        self, at_ns: int, now_ns: int, *, onset_ns: int = 0, protected: bool, cancelled: bool
+    ) -> list[Command]:
+        """The caller interrupts, as the model reported at `at_ns`: withdraw the unpaced speech, if there is any.
+
+        `onset_ns`: the caller's first sound; 0: unknown.
+        """
+        interruption = Interruption(at_ns, at_ns, protected, cancelled, onset_ns, self._paused_ns)
         if not self.is_audible():
             self._history.interruptions.append(interruption)
             return []
@@ -196,7 +222,7 @@ class Playout:
         self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         for utterance in self.utterances.open():
             utterance.kept.clear()
-        return self.step(LineEvent.WITHDRAW)
+        return self.step(LineEvent.WITHDRAW, now_ns)
 
     # --- from the line ---
 
@@ -240,19 +266,20 @@ class Playout:
             return []
         self._metrics.unanswered_withdrawals.inc()
         through, ahead_ns = self.withdrawing_through, self._lead_ns
+        paced_ns = self._paused_ns or now_ns
         heard = {
-            u: self.heard_unanswered(u, u.estimate_heard(now_ns, ahead_ns))
+            u: self.heard_unanswered(u, u.estimate_heard(paced_ns, ahead_ns))
             for u in self.utterances.open()
             if u.number <= through
         }
-        return self._cut(heard, Withdrawn(0, through, (), now_ns + (ahead_ns if any(heard.values()) else 0)))
+        return self._cut(heard, Withdrawn(0, through, (), paced_ns + (ahead_ns if any(heard.values()) else 0)))
 
     def heard_unanswered(self, utterance: Utterance, paced_bytes: int) -> int:
         """What is heard of an utterance that is withdrawn without an answer: all that was paced, or what preceded the
         `clear`, by the ear's clock."""
         if self._barge_in != "clear":
             return paced_bytes
-        return min(paced_bytes, utterance.estimate_heard(self._withdrawn_ns, 0))
+        return min(paced_bytes, utterance.estimate_heard(self.ear_clock_ns(self._withdrawn_ns), 0))
 
     def _cut(self, heard: dict[Utterance, int], answer: Withdrawn) -> list[Command]:
         """The utterances of `heard` end here."""
@@ -266,12 +293,15 @@ class Playout:
         for response in touched.values():
             commands += self._truth.tell(response)
         if answer.through >= self.withdrawing_through:
-            self.chart.step(LineEvent.ANSWERED)
+            self.step(LineEvent.ANSWERED, answer.silent_ns)
+            if not self.is_paused:
+                self._flows()
             self._timers.cancel(Due.WITHDRAWN)
             if self._interruption is not None:
                 noted, self._interruption = self._interruption, None
-                silent_ns = max(noted.at_ns, answer.silent_ns)
-                self._history.interruptions.append(replace(noted, silent_ns=silent_ns))
+                self._history.interruptions.append(replace(noted, silent_ns=answer.silent_ns))
+                if noted.onset_ns and not noted.protected:
+                    self._metrics.onset_to_silence.observe(max(0, answer.silent_ns - noted.onset_ns) / 1e9)
                 self._metrics.silence.observe(max(0, answer.silent_ns - self._effective_ns) / 1e9)
         return commands
 

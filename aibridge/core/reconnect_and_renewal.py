@@ -38,6 +38,7 @@ class SessionStep(Enum):
     DIAL_DUE = auto()
     RENEW_DUE = auto()
     GIVE_UP_DUE = auto()
+    HAND_OFF = auto()  # another agent's session is wanted
     REST = auto()  # nobody speaks and nothing is being made: a good moment to change sessions
 
 
@@ -61,6 +62,10 @@ SESSION_TABLE: Final[Table[Session, SessionStep, SessionAct]] = {
     (Session.LIVE, SessionStep.LOST): (Session.WAITING, (SessionAct.BACK_OFF,)),
     **becomes((Session.DIALLING, Session.LIVE), SessionStep.EXHAUSTED, Session.GONE, SessionAct.FALL_BACK),
     (Session.LIVE, SessionStep.RENEW_DUE): (Session.RENEWING, (SessionAct.DIAL,)),
+    **becomes(
+        (Session.LIVE, Session.RENEWING, Session.STANDBY), SessionStep.HAND_OFF, Session.RENEWING, SessionAct.DIAL
+    ),
+    (Session.DIALLING, SessionStep.HAND_OFF): (Session.DIALLING, (SessionAct.DIAL,)),
     (Session.RENEWING, SessionStep.READY): (Session.STANDBY, ()),
     **becomes((Session.RENEWING,), SessionStep.FAILED, Session.LIVE, SessionAct.RENEW_LATER),
     **becomes((Session.RENEWING,), SessionStep.REFUSED, Session.LIVE, SessionAct.RENEW_LATER),
@@ -127,6 +132,8 @@ class Sessions:
         if was_live and not self.is_live:
             timers.cancel(Due.RENEW)
             timers.set(Due.GIVE_UP, now_ns + self._reconnect_ns)
+        if event is SessionStep.HAND_OFF:
+            timers.cancel(Due.RENEW)
         for act in acts:
             if act is SessionAct.BACK_OFF:
                 timers.set(Due.DIAL, now_ns + self._pause_ns())
@@ -136,7 +143,7 @@ class Sessions:
                 timers.cancel(Due.GIVE_UP)
                 timers.set(Due.RENEW, now_ns + self._renew_ns)
             elif act is SessionAct.RENEW_LATER:
-                timers.set(Due.RENEW, now_ns + RENEW_AGAIN_S * _S)
+                timers.set(Due.RENEW, max(now_ns + RENEW_AGAIN_S * _S, self._live_since_ns + self._renew_ns))
         if self.chart.state is Session.STANDBY:
             timers.set(Due.RENEW, now_ns + int(STANDBY_S * _S))
         elif self.chart.state is Session.GONE:

@@ -6,12 +6,14 @@ from shared.audio import BYTE_NS, ms_of
 from shared.facts import (
     ConversationBegan,
     ConversationEnded,
+    Hesitation,
     Interruption,
     ModelUsage,
 )
 from shared.facts import Turn as TurnFact
 
 from .history import History, Turn
+from .history import Interruption as BargeIn
 from .shell import Shell
 
 
@@ -47,7 +49,7 @@ class Reporter:
         self._began_ns = 0
         # Turns that changed and have not ended.
         self._open: dict[int, Turn] = {}
-        self._interruptions = 0
+        self._interruptions = self._hesitations = 0
         self._ear_gaps = 0
         self._ear_gap_ns = 0
 
@@ -91,10 +93,24 @@ class Reporter:
         new = self._history.interruptions[self._interruptions :]
         self._interruptions += len(new)
         for each in new:
-            silent_ms = max(0, each.silent_ns - each.at_ns) // 1_000_000
-            self._shell.note(
-                Interruption(self._call_sid, self._shell.unix_ms(each.at_ns), silent_ms, each.protected, each.cancelled)
-            )
+            self._shell.note(self._interruption(each))
+        for pause in self._history.hesitations[self._hesitations :]:
+            self._hesitations += 1
+            lasted_ms = (pause.until_ns - pause.from_ns) // 1_000_000
+            self._shell.note(Hesitation(self._call_sid, self._shell.unix_ms(pause.from_ns), pause.kind, lasted_ms))
+
+    def _interruption(self, each: BargeIn) -> Interruption:
+        unix_ms = self._shell.unix_ms
+        return Interruption(
+            self._call_sid,
+            unix_ms(each.at_ns),
+            max(0, each.silent_ns - each.at_ns) // 1_000_000,
+            each.protected,
+            each.cancelled,
+            unix_ms(each.onset_ns) if each.onset_ns else 0,
+            unix_ms(each.paused_ns) if each.paused_ns else 0,
+            max(0, each.silent_ns - each.onset_ns) // 1_000_000 if each.onset_ns else 0,
+        )
 
     def ended(self, at_ns: int, reason: str) -> None:
         """The call is over. A call without a first frame is noted now, and is not recorded."""

@@ -65,6 +65,9 @@ class ResponseEvents(SessionEvents):
         self._made_ns = now_ns
         self.timers.set(Due.STALLED, now_ns + STALLED_NS)
         self.asking.began()
+        if not was_asked and now_ns < self._echo_answered_ns:
+            self._echo_answered_ns = 0
+            return self.step_making(MakingEvent.BEGAN, now_ns) + self.step_making(MakingEvent.INTERRUPTED, now_ns)
         self.response_began(now_ns, was_asked=was_asked and purpose is not None)
         commands = self.step_making(MakingEvent.BEGAN, now_ns)
         if purpose == "notice":
@@ -147,6 +150,8 @@ class ResponseEvents(SessionEvents):
         elif purpose == "greeting":
             self.greeting.step(OpeningEvent.OTHER_BEGAN if is_crossed else OpeningEvent.FAILED)
         if is_crossed:
+            if self.responses.active is None:
+                self.response_over(now_ns)  # the one in the way may have ended before this
             self.asking.not_before(now_ns + ANSWER_NS)
             return commands
         return commands + self._retry(purpose, now_ns)

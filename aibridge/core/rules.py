@@ -9,6 +9,7 @@ from shared.plan import CallOrder, Fallback
 
 from .barge_in import BargeIn
 from .keypad import KeypadRules
+from .near_ear.detection import Sensitivity
 from .silence import Patience
 
 _MS: Final = 1_000_000
@@ -22,6 +23,9 @@ class Rules:
     barge_in: BargeIn = "withdraw"
     # Shorter speech is not an interruption; 0: any speech is.
     confirm_ns: int = 0
+    # Speech of the caller pauses the line before the model reports it, and for this long at most; 0: it does not.
+    early_ns: int = 0
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
     lead_ns: int = 120 * _MS
     # Where the line's lead starts, and its bounds; None: txpacer's settings.
     own_lead_ms: tuple[int, int, int] | None = None
@@ -30,6 +34,8 @@ class Rules:
     # The age at which a session is replaced by a fresh one.
     renew_ns: int = 55 * 60_000 * _MS
     patience: Patience = field(default_factory=Patience)
+    # The model may call send_dtmf.
+    sends_dtmf: bool = False
     keypad: KeypadRules = field(default_factory=KeypadRules)
 
 

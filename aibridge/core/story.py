@@ -24,8 +24,8 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     """One turn. Times are milliseconds of the Unix epoch. A newer version may only append fields."""
 
     number: int = 0
-    # "caller", "ai", "tool" or "keys", and the number of the caller's turn, of the AI's utterance or of the tool's
-    # call.
+    # "caller", "ai", "tool", "keys" or "tones", and the number of the caller's turn, of the AI's utterance or of the
+    # tool's call.
     role: str = "caller"
     ref: int = 0
     text: str = ""
@@ -66,6 +66,7 @@ class Story(msgspec.Struct, frozen=True):
     returned: str = ""
     # The keys of the entry that the caller has begun, and the last entry, for the tools. Both may be secret.
     pressed: str = ""
+    pressed_is_secret: bool = False
     entered: str = ""
 
 

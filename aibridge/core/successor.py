@@ -17,6 +17,7 @@ from .cancel_once import Making
 from .chart import Chart
 from .commands import Command, EndCall
 from .conversation import Conversation
+from .early_pause import NearEvent
 from .greeting_protection import Opening
 from .history import REPLAY_CHARACTERS, Turn
 from .owed_and_retry import HEARS_AGAIN_NS, Owed, OwedEvent
@@ -33,6 +34,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "making": lambda talk: talk.making,
     "line": lambda talk: talk.playout.chart,
     "floor": lambda talk: talk.floor,
+    "near": lambda talk: talk.near,
     "notice": lambda talk: talk.notice,
     "greeting": lambda talk: talk.greeting,
     "owed": lambda talk: talk.asking.chart,
@@ -40,6 +42,7 @@ REGIONS: Final[dict[str, Callable[[Conversation], Chart[Any, Any, Any]]]] = {
     "silence": lambda talk: talk.silence,
     "reply": lambda talk: talk.tools.reply,
     "keys": lambda talk: talk.keypad.chart,
+    "tones": lambda talk: talk.tones.chart,
 }
 
 # An utterance at txpacer: `(utterance, bytes, paced bytes, ended, ear_ns)`, and the bytes that are not paced.
@@ -61,6 +64,7 @@ def tell(talk: Conversation, epoch_ns: int, base: tuple[int, int] = (0, 0)) -> t
         order=talk.order,
         returned=talk.returned,
         pressed=talk.keypad.pressed,
+        pressed_is_secret=talk.keypad.is_secret,
         entered=talk.keypad.entered,
     )
     purposes: dict[int, str] = {}
@@ -113,7 +117,7 @@ def _say(turn: Turn, epoch_ns: int) -> Said:
     if speech is None:
         return Said(turn.number, turn.role, turn.turn, text, began_ms, ended_ms)
     made, heard, gap_ms = speech.received_bytes, speech.heard_bytes, speech.gap_ns // _MS
-    return Said(turn.number, "ai", speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
+    return Said(turn.number, turn.role, speech.number, text, began_ms, ended_ms, made, heard, gap_ms, turn.text_bytes)
 
 
 def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
@@ -126,7 +130,7 @@ def _turn(talk: Conversation, said: Said, now_ns: int, epoch_ns: int) -> Turn:
         call = talk.tools.recall(said, now_ns, talk.tool_rule(said.name))
         return Turn(said.number, None, said.ref, began_ns, ended_ns, said.text, tool=call)
     speech = Utterance(said.ref, 0, said.made_bytes, said.made_bytes, True, said.heard_bytes, began_ns)
-    speech.gap_ns, speech.settled_ns = said.gap_ms * _MS, ended_ns
+    speech.gap_ns, speech.settled_ns, speech.is_tones = said.gap_ms * _MS, ended_ns, said.role == "tones"
     return Turn(said.number, speech, text=said.text, text_bytes=said.text_bytes)
 
 
@@ -145,8 +149,10 @@ def successor(
         talk.greeting.state = Opening.OVER  # the predecessor told nothing; what the line has began the call
     for name, region in REGIONS.items():
         _restore(region(talk), story.states.get(name, ""))
-    talk.recall_keys(story.pressed, story.entered, line.last_key_ns, now_ns)
+    talk.recall_keys(story, line.last_key_ns, now_ns)
     talk.history.recall([_turn(talk, said, now_ns, epoch_ns) for said in story.turns])
+    if talk.returned:
+        talk.back_from_transfer(now_ns)
     was_making = False
     for (number, size, paced, ended, ear_ns), speech in in_line:
         was_making |= not ended
@@ -162,7 +168,7 @@ def successor(
     talk.numbers.turn = line.last_turn + NUMBERS_AHEAD
     talk.numbers.tool_call = talk.tools.last + NUMBERS_AHEAD
     # An answer to a withdrawal went to the predecessor.
-    commands = talk.playout.step(LineEvent.ANSWERED)
+    commands = talk.playout.step(LineEvent.ANSWERED, now_ns)
     if in_line and talk.playout.chart.state is LineState.FLOWING and _is_scrap(in_line[-1], now_ns):
         (number, _, paced, _, _), _ = in_line[-1]
         scrapped = talk.utterances.get(number)
@@ -172,8 +178,10 @@ def successor(
     if talk.ended:
         # The call was handed on; repeat it, because the gateway may not know.
         return [*commands, EndCall(talk.order, talk.utterances.last_open(), "handed over after its end")]
+    talk.recall_tones()
+    talk.recall_hand_off()
     # toolbox knows these calls by their numbers, and does none of them twice.
-    commands += talk.call_again()
+    commands += talk.call_again(now_ns)
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 
@@ -202,6 +210,7 @@ def _adopt(talk: Conversation, utterance: Utterance, speech: bytes, line: LineMe
     response.utterances.append(number)
     utterance.response = response.number
     utterance.kept = [speech] if speech else []
+    utterance.is_tones = purpose == "tones"
     turn = talk.history.of_utterance(number)
     if turn is None or turn.speech is None:
         turn = talk.history.begin_utterance(utterance)
@@ -219,10 +228,11 @@ def _go_on(talk: Conversation, story: Story, line: LineMemory, *, was_making: bo
     spoke = story.has_spoken or any(u.number > line.last_utterance for u in talk.utterances.open())
     purpose = cast(Purpose, story.purpose or "answer")
     is_asked, is_active = talk.making.state is Making.REQUESTED, talk.making.state is Making.ACTIVE
-    is_speaking, last = talk.floor.state is not Floor.QUIET, talk.history.turns[-1:]
+    is_speaking, last = talk.floor.state not in (Floor.QUIET, Floor.ECHOING), talk.history.turns[-1:]
     if any(u.number > line.last_utterance for u in talk.utterances.open()):
         talk.asking.step(OwedEvent.FORGIVEN, now_ns)  # an answer has begun since
     commands = talk.leave_session(now_ns, spoke=spoke, is_complete=spoke and not was_making)
+    commands += talk.step_near(NearEvent.ENDS, now_ns)  # this worker's near ear has heard nothing yet
     if was_making and purpose != "notice":
         talk.asking.owe("continue", now_ns)
     elif is_asked or (is_active and not spoke and not (last and last[0].role == "tool")):

@@ -13,6 +13,7 @@ class Due(Enum):
     CREATED = auto()  # the requested response should have begun
     PROTECTED = auto()  # greeting protection ends while an interruption waits
     STALLED = auto()  # a response should have gone on, or ended
+    REPORT = auto()  # the model should have reported the speech that paused the line
     CONFIRM = auto()  # speech that lasted until now is a barge-in
     KEYS = auto()  # no key has followed the last one
     TOOL = auto()  # toolbox should have answered

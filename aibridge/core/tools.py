@@ -126,6 +126,11 @@ class ToolCall:
     asked_of: int = 0
 
     @property
+    def is_at_model(self) -> bool:
+        """Whether the model's own server carries it out: its name is SERVER.TOOL, and no function's has a dot."""
+        return "." in self.name
+
+    @property
     def is_running(self) -> bool:
         return self.chart.state is not Tool.OVER
 

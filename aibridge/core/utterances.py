@@ -44,6 +44,8 @@ class Utterance:
     # The last of its speech, from byte `kept_from` on, in the chunks that came. A list: an empty deque has 760 bytes.
     kept: list[bytes] = field(default_factory=list)
     kept_from: int = 0
+    # Tones of telephone keys, not words.
+    is_tones: bool = False
 
     @property
     def cut(self) -> bool:

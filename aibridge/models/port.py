@@ -14,12 +14,12 @@ Contract of an implementation:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-# "filler": the caller waits for a tool; "nudge": the caller says nothing.
-Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell"]
+# "filler": the caller waits for a tool; "nudge": the caller says nothing; "tones": of keys, which no model makes.
+Purpose = Literal["notice", "greeting", "answer", "continue", "repeat", "filler", "nudge", "farewell", "tones"]
 # "fatal": the response failed, and no other session could go on either.
 Outcome = Literal["completed", "cancelled", "incomplete", "failed", "fatal"]
 # The meaning of a fault for the conversation, whatever the provider calls it.
@@ -174,6 +174,23 @@ class ToolCalled(Event, frozen=True, gc=False):
     arguments: str = ""
 
 
+class ModelToolCalled(Event, frozen=True, gc=False):
+    """The model calls a tool that its own server carries out. `name` is SERVER.TOOL, `arguments` is JSON."""
+
+    response: int
+    tool_call: int
+    name: str
+    arguments: str = ""
+
+
+class ModelToolAnswered(Event, frozen=True, gc=False):
+    """Such a tool has answered, and the answer is in the model's conversation. `is_error`: the server says no."""
+
+    tool_call: int
+    output: str
+    is_error: bool = False
+
+
 class AnswerTaken(Event, frozen=True, gc=False):
     """The answer of a tool is in the model's conversation: responses that begin later know it."""
 
@@ -212,6 +229,8 @@ ModelEvent = (
     | SpeechEnded
     | Words
     | ToolCalled
+    | ModelToolCalled
+    | ModelToolAnswered
     | AnswerTaken
     | TellingTaken
     | Truncated
@@ -251,6 +270,13 @@ class Forget:
     """Nothing of the utterance was heard."""
 
     utterance: int
+
+
+@dataclass(frozen=True)
+class ForgetTurn:
+    """The caller said nothing: the turn is an echo of the AI."""
+
+    turn: int
 
 
 @dataclass(frozen=True)
@@ -305,7 +331,9 @@ class HearAudio:
     data: bytes
 
 
-ModelCommand = Ask | Cancel | Truncate | Forget | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+ModelCommand = (
+    Ask | Cancel | Truncate | Forget | ForgetTurn | Tell | TellCall | TellAnswer | Untell | AnswerTool | HearAudio
+)
 
 
 class Model(Protocol):
@@ -330,6 +358,3 @@ class Receiver(Protocol):
 
     def gone(self, *, refused: bool) -> None:
         """The session ended without `close`, or did not come; `refused`: a retry would fail, too. Nothing follows."""
-
-
-HANG_UP_TOOL: Final = "hang_up"

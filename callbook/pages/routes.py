@@ -1,4 +1,4 @@
-"""`/calls` and `/calls/{call_sid}`: a page whose script reads the API and plays the recording."""
+"""`/calls`, `/calls/{call_sid}` and `/live`: a page whose scripts read the API and play the recording."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from shared.settings import Settings
@@ -52,7 +52,9 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
+            Route("/", lambda _: RedirectResponse("/calls", 307, _HEADERS)),
             Route("/calls", self._page),
+            Route("/live", self._page),
             Route("/calls/static/{name}", self._file),
             Route("/calls/{call_sid}", self._page),
             Route("/calls/{call_sid}/recording.wav", self._recording),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from shared.liveness import PROMPT_S, ns
 from shared.plan import CallOrder, Conference, Dial, Fallback
 
@@ -149,6 +151,15 @@ class Admission:
         """The order of a call whose conversation is over; None: no such order is known here."""
         decision = self._orders.get(call_sid)
         return decision.order if decision is not None else None
+
+    def second_dial(self, call_sid: str) -> Dial | None:
+        """The call's Dial has failed: the same with another number to show; None: that is no reason to try again."""
+        order = self.order(call_sid)
+        if not isinstance(order, Dial) or not order.second_caller_id:
+            return None
+        second = msgspec.structs.replace(order, caller_id=order.second_caller_id, second_caller_id="")
+        self.ordered(call_sid, second)
+        return second
 
     def _carried_out(self, call_sid: str) -> None:
         """The call returned from another party, or its conversation goes on: forget its order."""

@@ -75,6 +75,7 @@ class Calls:
         self._name = name
         self._last_number = epoch << 32
         self._max_unstarted = rules.max_calls
+        self._clears = rules.clears
         self._metrics = metrics
         self._unix_ms = unix_ms
         self._pulse = Pulse()
@@ -126,7 +127,7 @@ class Calls:
             accepted.worker,
             followed,
             FrameLog(self._metrics, self._pulse),
-            PathProbe(self._metrics),
+            PathProbe(self._metrics, exact=self._clears),
             PathLog(call_sid, start.stream_sid),
             accepted.token.returned,
         )
@@ -138,9 +139,10 @@ class Calls:
         self.offers.admission.started(call_sid, accepted.token.source)
         self._metrics.calls.set(len(self.by_number))
         self._metrics.calls_started.inc()
-        commands.append(Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}"))
+        log = Log(f"call started call_sid={call_sid} call={call.number:x} worker={call.worker}")
         if order is None:
-            return call, commands + handover.announce(call, self._name)
+            return call, [*commands, *handover.announce(call, self._name), log]
+        commands.append(log)
         # The conversation is over. The gateway that answered the webhook did not know that yet.
         call.order = order
         commands += self.offers.withdraw(call_sid, call.worker)
@@ -354,6 +356,7 @@ class Calls:
             frames.late_frames,
         )
         seconds = (now_ns - call.started_ns) / 1e9
+        metrics.call_length.observe(seconds)
         return [
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.

@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from shared.facts import CallStatus, Fact, RecordingStatus, StreamBegan, StreamEnded
-from shared.plan import CallPlan
+from shared.facts import CallStatus, DialBegan, DialEnded, Fact, RecordingStatus, StreamBegan, StreamEnded
+from shared.plan import CallPlan, Dial
 
 from .plans import FIELD_MAX
 from .tokens import LIFE_NS
@@ -82,6 +82,16 @@ class Chronicle:
             return [fact]
         del self._expected[fact.call_sid]
         return [*expected.facts(0), fact]
+
+    def dial_began(self, call_sid: str, order: Dial, at_ms: int) -> list[Fact]:
+        """A webhook was answered with this order."""
+        return [DialBegan(call_sid, order.to, order.caller_id, at_ms)]
+
+    def dial_ended(
+        self, call_sid: str, outcome: str, fields: Mapping[str, str], at_ms: int, *, caller_left: bool
+    ) -> list[Fact]:
+        """A webhook says how an order ended."""
+        return [DialEnded(call_sid, outcome, _number(fields, "DialCallDuration", -1), caller_left, at_ms)]
 
     def callback(self, hook: str, fields: Mapping[str, str], at_ms: int, now_ns: int) -> list[Fact]:
         """A signed callback of Twilio's. A callback without news about a call is ignored."""

@@ -28,6 +28,7 @@ from .tokens import REASONS
 _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ROUND_TRIP = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 _GAP = (0.005, 0.01, 0.015, 0.019, 0.021, 0.025, 0.03, 0.04, 0.06, 0.1, 0.12, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_CALL_LENGTH = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 
 ENDS: Final = ("stop", "lost", "hung-up")
 CUTS: Final = ("idle", "unread")
@@ -48,7 +49,8 @@ STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     *FACTS,
     gauge("gateway_calls", "Live calls: media sockets that said `start`"),
-    counter("gateway_calls_started", "Media sockets whose `start` passed every check"),
+    counter("gateway_calls_started", "Calls that began: media sockets whose `start` passed every check"),
+    histogram("gateway_call_seconds", "Length of calls, `start` to the socket's end, seconds", _CALL_LENGTH),
     counter("gateway_calls_ended", "Calls that ended, by who ended them", "reason", ENDS),
     counter(
         "gateway_calls_cut", "Lost calls that the gateway gave up: nothing came, or nothing was read", "reason", CUTS
@@ -79,23 +81,35 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     ),
     counter("gateway_caller_audio_bytes", "mu-law bytes received from callers"),
     counter("gateway_caller_audio_dropped_bytes", "mu-law bytes that an aibridge worker did not accept"),
-    counter("gateway_marks_unknown", "Echoes of marks that the gateway did not name"),
-    counter("gateway_frames_sent", "20 ms frames written to media sockets"),
+    counter("gateway_marks_unknown", "Echoes by Twilio of marks that the gateway never sent"),
+    counter("gateway_frames_sent", "TX_METRICS: 20 ms frames written to media sockets"),
     counter("gateway_frames_unknown_call", "Frames for unknown or ended calls, dropped"),
-    histogram("gateway_frame_lateness_seconds", "Deadline of a frame to its write to the socket", _LATENESS),
-    histogram("gateway_wire_gap_seconds", "Between two writes of one utterance", _GAP),
-    counter("tx_stall", "Gaps of more than 300 ms between two frames of one utterance on the wire"),
-    counter("tx_stall_seconds", "The total length of those gaps"),
+    histogram(
+        "gateway_frame_lateness_seconds",
+        "How late a frame was written to its socket, seconds",
+        _LATENESS,
+    ),
+    histogram(
+        "gateway_wire_gap_seconds",
+        "Time between two frames of an utterance on the wire, seconds",
+        _GAP,
+    ),
+    counter("tx_stall", "TX_STALL: gaps over 300 ms between two frames of one utterance on the wire"),
+    counter("tx_stall_seconds", "Length of all gaps of more than 300 ms on the wire (TX_STALL) together, seconds"),
     gauge("gateway_largest_gap_seconds", "Largest gap between two writes of one utterance in the last minute"),
-    histogram("gateway_call_largest_gap_seconds", "Largest such gap of a whole call, observed at its end", _GAP),
+    histogram(
+        "gateway_call_largest_gap_seconds",
+        "Largest gap on the wire inside an utterance of a call",
+        _GAP,
+    ),
     gauge(
         "gateway_frames_per_second_per_speaking_call",
         "About 50: frames that followed another of their utterance, by the time between them, over 10 s",
     ),
     counter("gateway_wire_late", "Frames reported to txpacer because they left more than 20 ms late"),
-    histogram("gateway_ping_seconds", "Round trips of WebSocket pings among the frames", _ROUND_TRIP),
+    histogram("gateway_ping_seconds", "Round trips of WebSocket pings to the carrier, seconds", _ROUND_TRIP),
     counter("gateway_pings_unanswered", "Pings that a media socket never answered"),
-    counter("gateway_slow_sends", "Writes to a socket that had not taken an earlier one for over 50 ms"),
+    counter("gateway_slow_sends", "TX_SEND_SLOW: writes to a socket that had not taken an earlier one for 50 ms"),
     counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
     counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
     counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", PEERS),
@@ -120,6 +134,7 @@ class Metrics:
     def __init__(self, page: Page) -> None:
         self.calls = page.gauge("gateway_calls")
         self.calls_started = page.counter("gateway_calls_started")
+        self.call_length = page.histogram("gateway_call_seconds")
         self.calls_ended = _family(page, "gateway_calls_ended", ENDS)
         self.calls_cut = _family(page, "gateway_calls_cut", CUTS)
         self.calls_given_again = page.counter("gateway_calls_given_again")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from shared.agents.choice import Directory
 from shared.messages import CallConfigured, CallOffered, CallTaken
-from shared.plan import CallOrder, CallPlan
+from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from . import plans
 from .admission import Admission
@@ -77,17 +77,24 @@ class Offers:
         returned: str = "",
         worker: int | None = None,
         asks: bool = False,
+        is_over: bool = False,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
         `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
         ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
-        `asks`: the worker of a new call asks CALL_CONFIG_URL.
+        `asks`: the worker of a new call asks CALL_CONFIG_URL. `is_over`: the caller has hung up.
         """
         plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
         home = self._neighbours.home(call_sid) if resumed else dials_already
         holder = worker = worker if home is None else home
+        if is_over:
+            self._metrics.voice_answers[HangUp].inc()
+            return Answer(HangUp(), holder, {})
+        if returned == "failed" and (second := self.admission.second_dial(call_sid)) is not None:
+            self._metrics.voice_answers[Dial].inc()
+            return Answer(second, holder, {})
         # A returning call is live, and has the time of a live call.
         if self.draining and not resumed and not self._neighbours.another_gateway_takes_calls(now_ns):
             worker = None

@@ -27,6 +27,11 @@ def dial_end(query: Mapping[str, str], fields: Mapping[str, str]) -> str:
     """How the order of a call ended that returns from one, by its webhook; "" for any other webhook."""
     if query.get("after") != "order":
         return ""
+    return dial_status(fields)
+
+
+def dial_status(fields: Mapping[str, str]) -> str:
+    """Twilio's DialCallStatus, in a known word."""
     status = fields.get("DialCallStatus", "")
     return status if status in DIAL_ENDS else "over"
 

@@ -21,6 +21,9 @@ _MS: Final = 1_000_000
 # second see a delay of 200 ms, which the lead may not hide.
 CALM_NS: Final = 200 * _MS
 WATCHFUL_NS: Final = 100 * _MS
+# The same in a call with BARGE_IN=clear: after every third frame. When a path stalls and a `clear` follows, pings alone
+# tell which frames had arrived before the stall, so they limit how exact the history is.
+EXACT_NS: Final = 50 * _MS
 # A call begins watchful, as long as the lead expects losses (txpacer/core/lead.py).
 UNKNOWN_NS: Final = 10_000 * _MS
 # A delay of this much more than the least one is no jitter of event loops: watch the path for a while.
@@ -28,6 +31,11 @@ DELAYED_NS: Final = 30 * _MS
 WATCH_NS: Final = 30_000 * _MS
 # Pings that wait for an answer. A peer that answers none costs no more than that.
 PENDING_MAX: Final = 64
+# Answers that are late for longer than this, all of them, show a path that has become longer (see LONGER_AFTER_NS in
+# txpacer/core/far_ear.py): the least of them is its least from now on.
+LONGER_NS: Final = 10_000 * _MS
+# No segment is lost on a path with a shorter round trip: it stays inside a machine or a rack.
+FAR_NS: Final = 5 * _MS
 # A ping that waits for longer than this when the call ends was not answered.
 UNANSWERED_NS: Final = 1_000 * _MS
 # A fact holds this many samples at most, and none that is older than this: what a lost gateway takes along.
@@ -39,14 +47,32 @@ SECOND_NS: Final = 1_000 * _MS
 class PathProbe:
     """`next_ns` is when the next ping may follow a frame. Times are ns, monotonic."""
 
-    __slots__ = ("_least_ns", "_metrics", "_pending", "_watch_until_ns", "next_ns")
+    __slots__ = (
+        "_is_exact",
+        "_late_since_ns",
+        "_least_late_ns",
+        "_least_ns",
+        "_metrics",
+        "_pending",
+        "_watch_until_ns",
+        "next_ns",
+    )
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, exact: bool = False) -> None:
+        """`exact`: interruptions send `clear`."""
         self._metrics = metrics
         self.next_ns = 0
         self._pending: deque[int] = deque(maxlen=PENDING_MAX)
         self._least_ns: int | None = None
+        # Since when all answers are delayed (0: the last one was not), and the least of them.
+        self._late_since_ns = self._least_late_ns = 0
         self._watch_until_ns = 0
+        self._is_exact = exact
+
+    @property
+    def is_far(self) -> bool:
+        """The path may lose a segment. False as long as nothing is known of it."""
+        return self._least_ns is not None and self._least_ns >= FAR_NS
 
     def ping(self, now_ns: int) -> bytes:
         """The payload of a ping that is sent now."""
@@ -55,7 +81,8 @@ class PathProbe:
         self._pending.append(now_ns)
         if not self.next_ns:
             self._watch_until_ns = now_ns + UNKNOWN_NS
-        self.next_ns = now_ns + (WATCHFUL_NS if now_ns < self._watch_until_ns else CALM_NS)
+        is_watchful = now_ns < self._watch_until_ns
+        self.next_ns = now_ns + (EXACT_NS if self._is_exact else WATCHFUL_NS if is_watchful else CALM_NS)
         return b"%d" % now_ns
 
     def answered(self, payload: bytes, now_ns: int) -> int | None:
@@ -72,13 +99,28 @@ class PathProbe:
         if self._least_ns is None or delay_ns < self._least_ns:
             self._least_ns = delay_ns
         if delay_ns - self._least_ns > DELAYED_NS:
-            self.watch(now_ns)
+            self._delayed(delay_ns, now_ns)
+        else:
+            self._late_since_ns = 0
         return delay_ns
+
+    def _delayed(self, delay_ns: int, now_ns: int) -> None:
+        if not self._late_since_ns:
+            self._late_since_ns, self._least_late_ns = now_ns, delay_ns
+        self._least_late_ns = min(self._least_late_ns, delay_ns)
+        if now_ns - self._late_since_ns >= LONGER_NS:
+            self._least_ns, self._late_since_ns = self._least_late_ns, 0
+        else:
+            self.watch(now_ns)
 
     def watch(self, now_ns: int) -> None:
         """The path shows delays: ping more often for a while."""
         self._watch_until_ns = now_ns + WATCH_NS
         self.next_ns = min(self.next_ns, now_ns + WATCHFUL_NS)
+
+    def cleared(self) -> None:
+        """A `clear` was sent: this call's agent has a BARGE_IN of its own."""
+        self._is_exact = True
 
     def ended(self, now_ns: int) -> None:
         """The call is over."""

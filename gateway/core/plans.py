@@ -37,13 +37,22 @@ class PlanError(ValueError):
 
 
 def inbound(
-    account_sid: str, from_number: str, to_number: str, made_ms: int, agents: Directory | None = None
+    account_sid: str,
+    from_number: str,
+    to_number: str,
+    made_ms: int,
+    agents: Directory | None = None,
+    *,
+    agent_name: str = "",
 ) -> CallPlan:
-    """The plan of an inbound call, with fields cut to FIELD_MAX. Without a directory, aibridge has one agent."""
+    """The plan of an inbound call, with fields cut to FIELD_MAX. Without a directory, aibridge has one agent.
+
+    `agent_name`: the agent that was chosen; "": the called number chooses.
+    """
     account_sid, from_number, to_number = account_sid[:FIELD_MAX], from_number[:FIELD_MAX], to_number[:FIELD_MAX]
     if agents is None:
         return CallPlan("inbound", account_sid, from_number, to_number, made_ms=made_ms)
-    agent = agents.answering(to_number)
+    agent = agents.agents.get(agent_name) or agents.answering(to_number)
     return CallPlan(
         "inbound", account_sid, from_number, to_number, agent.name, agent_version=agent.version, made_ms=made_ms
     )

@@ -16,3 +16,5 @@ class Rules:
     late_ns: int
     # How long a live call whose worker is gone waits for another one.
     unserved_s: int
+    # BARGE_IN=clear: interruptions empty Twilio's buffer.
+    clears: bool = False

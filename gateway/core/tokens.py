@@ -7,7 +7,6 @@ the used tokens that it has seen itself.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -107,7 +106,7 @@ class Tokens:
     def _mac(self, *fields: str) -> str:
         # Lengths come first, so two different lists of fields never give the same bytes.
         text = "".join(f"{len(field)}:{field}" for field in fields)
-        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
     def _forget_expired(self, now_ns: int) -> None:
         # Tokens are used nearly in the order of expiry. An older token that was used later is forgotten a little late.

@@ -25,6 +25,7 @@ from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAcce
 from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
 from ..core.twiml import MEDIA_PATH
+from ..port import is_private
 from .feeds import Feeds
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -84,6 +85,9 @@ class Phone:
         self._carry_out = carry_out
         self._account_sid = settings.twilio_account_sid or "AC" + 32 * "0"
         self._sorry = settings.fallback_say or "All lines are busy. Please try again in a few minutes."
+        # The calls page, where this page is seen on the machine that serves both.
+        self._records = f"http://localhost:{settings.metrics_port}/calls/" if is_private(settings) else ""
+        self._simulated = settings.simulated_model if settings.is_simulated else ""
         self._feeds = feeds
         self._refused = metrics.phone_refused
         folder = files(__package__) / "static"
@@ -107,6 +111,7 @@ class Phone:
     def routes(self) -> list[Route]:
         return [
             Route("/", self._page),
+            Route("/phone/about", self._about),
             Route("/phone/call", self._call, methods=["POST"]),
             Route("/phone/events/{call_sid}", self._events),
             Route("/phone/{name}", self._file),
@@ -128,14 +133,27 @@ class Phone:
         self._check_host(request)
         return self._send(request.path_params["name"])
 
+    async def _about(self, request: Request) -> Response:
+        """The agents that the page can call, the default first; what answers in place of a model, if anything; records.
+
+        `records` is where the page of a call is, or "".
+        """
+        self._check(request)
+        agents = self._calls.offers.agents
+        names = [] if agents is None else sorted(agents.agents, key=lambda name: (name != agents.default.name, name))
+        return self._json({"agents": names, "simulated": self._simulated, "records": self._records}, 200)
+
     async def _call(self, request: Request) -> Response:
         """Offer a call as the webhook does, and give the page what Twilio would get from the TwiML."""
         self._check(request)
         if not self._rules.is_own_origin(request.headers.get("Origin")):
             self._refuse("call from a page of another origin")
+        agents, agent_name = self._calls.offers.agents, request.query_params.get("agent", "")
+        if agent_name and (agents is None or agent_name not in agents.agents):
+            return self._json({"error": "There is no such agent any more. Reload this page."}, 404)
         call_sid = "CA" + secrets.token_hex(16)
         now_ns = time.monotonic_ns()
-        plan = inbound(self._account_sid, FROM, "", unix_ms(now_ns), self._calls.offers.agents)
+        plan = inbound(self._account_sid, FROM, "", unix_ms(now_ns), agents, agent_name=agent_name)
         answer = self._calls.offers.take(call_sid, plan, now_ns)
         self._carry_out(answer.commands)
         if answer.order is not None:

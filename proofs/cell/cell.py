@@ -16,10 +16,13 @@ import msgspec
 
 from aibridge.core import rules as conversation
 from aibridge.core.agent import Agent
+from aibridge.core.near_ear.detection import Detectors
 from gateway.core.rules import Rules as GatewayRules
 from shared.messages import EndCall, Frames, Message, PacerState
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import Caller, Step
+from simulator.carrier.dial import Callees
+from simulator.carrier.speakerphone import Speakerphone
 from simulator.model.behaviour import Behaviour
 
 from .clock import MS, Clock, Process
@@ -73,6 +76,7 @@ class Cell:
         hops: Hops | None = None,
         fallback_say: str = "Goodbye.",
         tools: Mapping[str, VirtualTool] | None = None,
+        detectors: Detectors | None = None,
         seed: int = 1,
     ) -> None:
         self.clock = Clock()
@@ -106,6 +110,7 @@ class Cell:
                 to_pacer=partial(self._worker_to_pacer, number),
                 talks=self.talks,
                 toolbox=self.toolbox,
+                detectors=detectors,
                 seed=seed + number,
             )
             for number in range(workers)
@@ -133,16 +138,32 @@ class Cell:
         behaviours: Sequence[Behaviour] = (Behaviour(),),
         *,
         ring_ms: float = 300,
+        speakerphone: Speakerphone | None = None,
+        callees: Callees | None = None,
     ) -> Phone:
         """Place a call with this script."""
-        return self.dial(Caller(script, seed=self._seed, noise=True), behaviours, ring_ms=ring_ms)
+        caller = Caller(script, seed=self._seed, noise=True, speakerphone=speakerphone)
+        return self.dial(caller, behaviours, ring_ms=ring_ms, callees=callees)
 
-    def dial(self, caller: Caller, behaviours: Sequence[Behaviour] = (Behaviour(),), *, ring_ms: float = 300) -> Phone:
+    def dial(
+        self,
+        caller: Caller,
+        behaviours: Sequence[Behaviour] = (Behaviour(),),
+        *,
+        ring_ms: float = 300,
+        callees: Callees | None = None,
+    ) -> Phone:
         """Place a call of this caller."""
         call_sid = f"CA{len(self.phones) + 1}"
         self.model.expect(call_sid, behaviours)
         phone = self.phones[call_sid] = Phone(
-            self.clock, self._port, caller, call_sid=call_sid, hop_ms=self.hops.carrier_ms, ring_ms=ring_ms
+            self.clock,
+            self._port,
+            caller,
+            call_sid=call_sid,
+            hop_ms=self.hops.carrier_ms,
+            ring_ms=ring_ms,
+            callees=callees,
         )
         return phone
 

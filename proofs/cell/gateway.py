@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from gateway.core import twiml
 from gateway.core.call import Call
 from gateway.core.calls import Calls, SocketState
+from gateway.core.chronicle import FINAL
 from gateway.core.commands import CloseSocket, Commands, EarEcho, MoveAudio, Release, ToPacer, ToWorker
 from gateway.core.fallback import SWEEP_S
 from gateway.core.hangup import Close, Event, Stage
@@ -191,6 +192,7 @@ class VirtualGateway(Process):
             resumed=query.get("resume") == "1",
             returned=dial_end(query, fields),
             worker=int(worker) if worker else None,
+            is_over=fields["CallStatus"] in FINAL,
         )
         self.carry_out(answer.commands)
         if answer.order is not None:

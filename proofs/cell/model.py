@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from openai.types.realtime import RealtimeClientEventParam
-
 from aibridge.core.agent import Agent
 from aibridge.models.port import HearAudio, ModelCommand, Numbers, Receiver, SessionReady
-from aibridge.models.realtime.session_config import function, phrases, session_config
+from aibridge.models.realtime.event_types import RealtimeClientEventParam
+from aibridge.models.realtime.session_config import function, model_servers, phrases, session_config
 from aibridge.models.realtime.translator import Translator
 from aibridge.models.realtime.wire import SessionCreated, SessionUpdated, decode_event, encode_append, encode_event
 from simulator.model.behaviour import Behaviour, Behaviours
@@ -54,9 +53,9 @@ class VirtualModel:
         self._open[call_sid].append(session)
         return session
 
-    def drop(self, call_sid: str) -> None:
-        """Cut the sockets of a call without a close frame."""
-        for session in self._open[call_sid]:
+    def drop(self, call_sid: str, sessions: slice = slice(None)) -> None:  # it never changes
+        """Cut the sockets of a call without a close frame: all, or these in the order in which they were dialled."""
+        for session in self._open[call_sid][sessions]:
             session.drop()
 
     def leave_unread(self, call_sid: str, ms: float) -> None:
@@ -185,7 +184,7 @@ class VirtualSession:
         if event is None:
             return
         if isinstance(event, SessionCreated):
-            config = session_config(self._agent, NAME, self._model.functions)
+            config = session_config(self._agent, NAME, [*self._model.functions, *model_servers(self._agent, {})])
             self._send({"type": "session.update", "session": config})
         if isinstance(event, SessionUpdated) and self.ready is None:
             self.ready = SessionReady(event.session.model)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from aibridge.core.near_ear.detection import Detectors
+from aibridge.core.rules import Rules
+from aibridge.core.tools import ToolRule
+from proofs import counted
 from proofs.acts import Act, Deed
 from proofs.schedule import QUIET_S, schedule, script
 from simulator.carrier.call import CallRecord
+from simulator.model.behaviour import Behaviour
+from simulator.model.vad import NEEDED_MS
 
 from .cell import Cell
 from .harm import harm
 from .phone import Phone
+from .toolbox import VirtualTool
 
 # After the last call, conversations wait this long for their caller to return.
 SETTLE_MS: Final = 15_000
 LIMIT_MS: Final = 90_000
+# The default of BARGE_IN_EARLY_MS.
+EARLY_NS: Final = 600_000_000
 
 
 @dataclass(frozen=True)
@@ -28,11 +38,20 @@ class Run:
     calls: Sequence[tuple[CallRecord, list[dict[str, Any]]]]
     deeds: Sequence[Deed]
     left: Sequence[str]
+    # How often each call of the counting tool was carried out.
+    effects: Mapping[str, int]
 
 
-def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
-    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook."""
-    cell = Cell(gateways=2, workers=2, seed=seed)
+def carry(seed: int, *, seconds: float = 60, calls: int = 4, detectors: Detectors | None = None) -> Run:
+    """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook.
+
+    With `detectors`, the caller's first sound pauses the AI, and the model notices it some 300 ms later.
+    """
+    rules = Rules(early_ns=EARLY_NS if detectors is not None else 0)
+    model = counted.behaviour(Behaviour(detection_ms=300 if detectors is not None else NEEDED_MS))
+    rule = ToolRule(int(counted.DEADLINE_S * 1e9))
+    tools = {counted.TOOL: VirtualTool(counted.WORK_S * 1_000, rule, says="counted ")}
+    cell = Cell(gateways=2, workers=2, rules=rules, tools=tools, detectors=detectors, seed=seed)
     rng = random.Random(seed)
     deeds: list[Deed] = []
 
@@ -46,11 +65,12 @@ def carry(seed: int, *, seconds: float = 60, calls: int = 4) -> Run:
     talking: list[Phone] = []
     while cell.now_ns < began_ns + int((seconds - QUIET_S) * 1e9):
         talking = [phone for phone in talking if not phone.is_over]
-        talking += [cell.dial(script(rng)) for _ in range(calls - len(talking))]
+        talking += [cell.dial(script(rng), (model,)) for _ in range(calls - len(talking))]
         cell.run(500)
     cell.run_out(LIMIT_MS, SETTLE_MS)
     results = [cell.result(phone) for phone in cell.phones.values()]
-    return Run([(each.record, each.sessions) for each in results], deeds, list(_left(cell)))
+    effects = {json.loads(arguments)["once"]: times for arguments, times in cell.toolbox.effects.items()}
+    return Run([(each.record, each.sessions) for each in results], deeds, list(_left(cell)), effects)
 
 
 def _left(cell: Cell) -> Iterator[str]:

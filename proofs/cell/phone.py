@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from simulator.carrier.call import CallRecord, CarrierCall, VerbRecord
 from simulator.carrier.caller import Caller
+from simulator.carrier.dial import Callee, Callees, LegRecord, course
 from simulator.carrier.twiml import MAX_REDIRECTS, OUTCOMES, Verb, parse
 
 from .clock import Clock
@@ -17,6 +18,8 @@ from .gateway import ORIGIN, MediaSocket, VirtualGateway
 # Twilio asks again at another gateway when the connection was reset; here, after this.
 _AGAIN_MS = 100.0
 _ACCOUNT = "AC" + 32 * "0"
+_FROM, _TO = "+15005550006", "+15005550001"
+_NOTHING: Mapping[str, str] = {}
 
 
 class Port(Protocol):
@@ -37,6 +40,7 @@ class Phone:
         call_sid: str,
         hop_ms: float,
         ring_ms: float,
+        callees: Callees | None = None,
     ) -> None:
         self.call_sid = call_sid
         self.carrier = CarrierCall(call_sid, _ACCOUNT, caller)
@@ -52,6 +56,8 @@ class Phone:
         self._redirects = 0
         self._streams = 0
         self.verbs: list[VerbRecord] = []
+        self.legs: list[LegRecord] = []
+        self._callees = callees or {}
         self._ask(ORIGIN + "/twilio/voice")
 
     @property
@@ -59,27 +65,28 @@ class Phone:
         return bool(self.outcome)
 
     def record(self) -> CallRecord:
-        return replace(self.carrier.record(), outcome=self.outcome, verbs=tuple(self.verbs))
+        return replace(self.carrier.record(), outcome=self.outcome, verbs=tuple(self.verbs), legs=tuple(self.legs))
 
     # --- TwiML ---
 
-    def _ask(self, url: str) -> None:
-        """Send a webhook request."""
+    def _ask(self, url: str, more: Mapping[str, str] = _NOTHING) -> None:
+        """Send a webhook request, with these fields more."""
         self._redirects += 1
         if self._redirects > MAX_REDIRECTS:
             self._end("too-many-redirects")
             return
         gateway = self._port()
         if gateway is None:
-            self._clock.after(_AGAIN_MS, lambda: self._ask(url))
+            self._clock.after(_AGAIN_MS, lambda: self._ask(url, more))
             return
         query = dict(parse_qsl(urlsplit(url).query))
-        fields = {"AccountSid": _ACCOUNT, "From": "+15005550006", "To": "+15005550001"}
+        status = "completed" if self.carrier.has_hung_up else "in-progress"
+        fields = {"AccountSid": _ACCOUNT, "From": _FROM, "To": _TO, "CallStatus": status, **more}
         life = gateway.name
 
         def arrive() -> None:
             if not gateway.is_alive or gateway.name != life:
-                self._clock.after(_AGAIN_MS, lambda: self._ask(url))
+                self._clock.after(_AGAIN_MS, lambda: self._ask(url, more))
             else:
                 gateway.deliver(lambda: self._answer(gateway.webhook(self.call_sid, fields, query)))
 
@@ -89,6 +96,8 @@ class Phone:
         self._clock.after(self._hop_ms, lambda: self._carry_out(parse(document)))
 
     def _carry_out(self, verbs: Sequence[Verb]) -> None:
+        if self.carrier.has_hung_up:
+            self._end("hung-up-by-caller")
         self._verbs = list(verbs)
         self._next_verb()
 
@@ -107,10 +116,24 @@ class Phone:
                 self._clock.after(wait_ms, lambda: self._connect(parameters))
             case "Redirect":
                 self._ask(verb.text)
+            case "Dial" if verb.text in self._callees:
+                self._dial(verb, self._callees[verb.text])
             case name if name in OUTCOMES:
                 self._end(OUTCOMES[name])
             case _:
                 self._next_verb()
+
+    def _dial(self, verb: Verb, callee: Callee) -> None:
+        how = course(verb, callee, _FROM, _TO)
+        leg_sid, began_ns = f"CA{self.call_sid}{len(self.legs)}", self._clock.now_ns
+
+        def over() -> None:
+            self.legs.append(how.record(leg_sid, verb.text, began_ns))
+            if how.caller_left:
+                self.carrier.hang_up(self._clock.now_ns)
+            self._ask(verb.attributes["action"], how.fields(leg_sid))
+
+        self._clock.after((how.ring_s + how.talk_s) * 1_000, over)
 
     def _end(self, outcome: str) -> None:
         self.outcome = self.outcome or outcome

@@ -13,6 +13,7 @@ from aibridge.core.call_config import OnAnswer
 from aibridge.core.calls import Calls, Setup
 from aibridge.core.commands import CallTool
 from aibridge.core.conversation import Conversation
+from aibridge.core.near_ear.detection import Detectors
 from aibridge.core.rules import Rules
 from aibridge.core.shell import Timed
 from aibridge.core.tools import ToolRule
@@ -29,6 +30,8 @@ from .clock import MS, Clock, Process
 from .model import VirtualModel, VirtualSession
 from .toolbox import VirtualToolbox
 
+# To whom a virtual agent can hand off.
+OFFICE: Final = Agent(instructions="You are the office.", voice="cedar", name="office")
 LOG: Final = logging.getLogger("aibridge")
 
 
@@ -59,6 +62,7 @@ class VirtualWorker(Process):
         to_pacer: Callable[[Message], None],
         talks: dict[str, Talk],
         toolbox: VirtualToolbox,
+        detectors: Detectors | None,
         seed: int,
     ) -> None:
         super().__init__(clock)
@@ -66,8 +70,8 @@ class VirtualWorker(Process):
         self.page = Page.in_memory(DEFINITIONS)
         self.to_gateway = to_gateway
         self.to_pacer = to_pacer
-        self._setup = Setup(number, lambda _: rules, ABILITIES)
-        self._agents = Agents({}, agent)
+        self._setup = Setup(number, lambda _: rules, ABILITIES, detectors=detectors)
+        self._agents = Agents({OFFICE.name: OFFICE}, agent)
         self._model = model
         self._talks = talks
         self._toolbox = toolbox
@@ -122,7 +126,7 @@ class VirtualWorker(Process):
         def answered(output: str) -> None:
             self.deliver(lambda: self.calls.tool_answered(call_sid, command.tool_call, output, "done"))
 
-        self._toolbox.ask((call_sid, command.tool_call), command.name, answered)
+        self._toolbox.ask((call_sid, command.tool_call), command.name, command.arguments, command.digits, answered)
 
     def cancel_tool(self, call_sid: str, tool_call: int) -> None:
         self._toolbox.cancel((call_sid, tool_call))

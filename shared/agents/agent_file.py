@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from . import destinations
+from .destinations import Destination
 from .numbers import normalised, written_as_it_should_be
 from .variables import BUILT_IN, NAME, placeholders, zone
 
@@ -22,6 +24,8 @@ ALIKE: Final = 0.5
 # Names of variables are short: "nmae" and "time" are 0.5 alike, "nmae" and "name" 0.75.
 VARIABLES_ALIKE: Final = 0.7
 _VARIABLE_OF_ENVIRONMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# What the Realtime API takes as the label of a server.
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 # On the grid of txpacer's ticks; the bounds of TX_LEAD_MS.
 LeadMs = Annotated[int, msgspec.Meta(ge=40, le=1_000, multiple_of=10)]
 
@@ -43,6 +47,11 @@ class AgentRules(msgspec.Struct, frozen=True):
     greeting_protect_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     barge_in: Literal["withdraw", "drain", "clear"] | None = None
     barge_in_confirm_ms: Annotated[int, msgspec.Meta(ge=0, le=2_000)] | None = None
+    barge_in_early: Literal["on", "off"] | None = None
+    barge_in_early_ms: Annotated[int, msgspec.Meta(ge=100, le=2_000)] | None = None
+    barge_in_short_ms: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
+    barge_in_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    echo_guard: Literal["on", "off"] | None = None
     lead_ms: LeadMs | None = None
     lead_min_ms: LeadMs | None = None
     lead_max_ms: LeadMs | None = None
@@ -53,6 +62,10 @@ class SilenceRules(msgspec.Struct, frozen=True):
 
     after_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 120
     nudges: Annotated[int, msgspec.Meta(ge=0, le=20)] = 1
+    # After a goodbye of the AI; 0: a goodbye ends nothing.
+    goodbye_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 8
+    # Words of a goodbye that aibridge/core/phrases.py does not know.
+    goodbyes: tuple[str, ...] = ()
 
 
 class Keypad(msgspec.Struct, frozen=True):
@@ -63,6 +76,18 @@ class Keypad(msgspec.Struct, frozen=True):
     length: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     interrupts: bool = False
     secret: bool = False
+
+
+class ModelServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An MCP server that the model's own server reaches. Its tools run there: toolbox sees nothing of them."""
+
+    name: str
+    url: str
+    # The only tools that the model may call.
+    only: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    description: str = ""
+    # The name of the environment variable that holds the access token.
+    token_env: str = ""
 
 
 class AgentFile(msgspec.Struct, frozen=True):
@@ -77,7 +102,10 @@ class AgentFile(msgspec.Struct, frozen=True):
     language: str = "en"
     transcription_model: str = "gpt-transcribe"
     reasoning_effort: Literal["", "minimal", "low", "medium", "high", "xhigh"] = "low"
-    hang_up: bool = True
+    end_call: bool = True
+    send_dtmf: bool = False
+    # What becomes of a call in which a voicemail greeting speaks.
+    voicemail: Literal["ignore", "end"] = "ignore"
     recording: Literal["default", "on", "off"] = "default"
     recording_notice: str = ""
     recording_notice_file: str = ""
@@ -100,6 +128,10 @@ class AgentFile(msgspec.Struct, frozen=True):
     max_call_minutes: Annotated[float, msgspec.Meta(ge=0, le=1_440)] = 0
     # While a tool works and nobody speaks, the model says so after this; 0: it does not.
     filler_after_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 3.0
+    # By name, whom `transfer_call` may call; and the agents to whom `hand_off` may give the call, with when to do so.
+    transfer: dict[str, Destination] = {}
+    hand_off: dict[str, str] = {}
+    mcp: tuple[ModelServer, ...] = ()
     # toolbox/config.py reads and checks it.
     tools: dict[str, Any] = {}
 
@@ -110,6 +142,8 @@ _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "silence": SilenceRules,
     "keypad": Keypad,
 }
+# Tables of tables, each of this kind.
+_TABLES_BY_NAME: Final[Mapping[str, type[msgspec.Struct]]] = {"transfer": Destination}
 # Words that only the model speaks or reads can hold variables.
 _WORDS: Final = ("instructions", "greeting")
 _FIXED_WORDS: Final = ("recording_notice", "fallback")
@@ -152,11 +186,32 @@ def _fields(kind: type[msgspec.Struct], table: Mapping[str, Any], prefix: str) -
             problems += more
             if not more:
                 found[key] = _TABLES[key](**fields)
+        elif not prefix and key in _TABLES_BY_NAME and _is_table_of_tables(value):
+            found[key], more = _by_name(_TABLES_BY_NAME[key], key, value)
+            problems += more
         else:
             try:
                 found[key] = msgspec.convert(value, types[key])
             except msgspec.ValidationError as exc:
                 problems.append(f"{prefix}{key}: {exc}; {_advice(types[key])}")
+    return found, problems
+
+
+def _is_table_of_tables(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
+
+
+def _by_name(
+    kind: type[msgspec.Struct], key: str, tables: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, msgspec.Struct], list[str]]:
+    """The valid tables of a table of tables, and a line for each wrong key in them."""
+    found: dict[str, msgspec.Struct] = {}
+    problems: list[str] = []
+    for name, table in tables.items():
+        fields, more = _fields(kind, table, f"{key}.{name}.")
+        problems += more
+        if not more:
+            found[name] = kind(**fields)
     return found, problems
 
 
@@ -167,6 +222,7 @@ def _advice(kind: Any) -> str:
         return "write one of " + ", ".join(f'"{choice}"' for choice in choices)
     text = str(kind)
     for part, advice in (
+        ("ModelServer", "write name, url and only under [[mcp]]"),
         ("dict", "write a table of texts in quotes"),
         ("tuple", 'write a list of texts in quotes: ["...", "..."]'),
         ("bool", "write true or false"),
@@ -196,10 +252,22 @@ def _mistakes(agent: AgentFile) -> Iterator[str]:
             yield "base_url: needs api_key_env, or it would get the key of OPENAI_API_KEY; name the variable of its key"
     if agent.api_key_env and not _VARIABLE_OF_ENVIRONMENT.fullmatch(agent.api_key_env):
         yield "api_key_env: not the name of an environment variable; write the key into .env, and its name here"
+    for server in agent.mcp:
+        if not _LABEL.fullmatch(server.name):
+            yield f'mcp: "{server.name}" is not a name; write letters, digits, "-" and "_"'
+        if urlsplit(server.url).scheme not in ("http", "https") or not urlsplit(server.url).hostname:
+            yield f"mcp: the url of {server.name} is not a URL; write it as https://host/path"
+        if server.token_env and not _VARIABLE_OF_ENVIRONMENT.fullmatch(server.token_env):
+            yield f"mcp: token_env of {server.name} is not the name of an environment variable"
+    if len({server.name for server in agent.mcp}) < len(agent.mcp):
+        yield "mcp: a name stands there twice; give each server its own"
     try:
         zone(agent.timezone)
     except (KeyError, OSError, ValueError):
         yield f'timezone: "{agent.timezone}" is not known here; write a name such as "Europe/Berlin"'
+    if agent.voicemail == "end" and not agent.transcription_model:
+        yield "voicemail: greetings are recognised by their words; name a transcription_model"
+    yield from destinations.mistakes(agent.transfer, agent.hand_off)
     if agent.keypad.secret and not agent.tools:
         yield "keypad.secret: nobody would get the keys, because only tools do; declare a tool that reads them"
     for words in ("greeting", "recording_notice"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections import defaultdict
@@ -11,7 +12,7 @@ from typing import Final
 
 from shared.process import ConfigError
 
-from .agent_file import read
+from .agent_file import ALIKE, read
 from .choice import Directory, FoundAgent
 from .numbers import normalised
 
@@ -63,6 +64,8 @@ def read_directory(directory: Path) -> Directory:
     # Which agent is the default is known only when every file says it.
     if len(found) == len(paths) and not any(": default: " in problem for problem in problems):
         problems += _defaults(directory, found)
+    if len(found) == len(paths):
+        problems += unknown_colleagues(found)
     if problems:
         raise AgentsError(problems)
     by_number = {normalised(number): agent for agent in found for number in agent.file.numbers}
@@ -78,6 +81,19 @@ def _shared_numbers(found: Sequence[FoundAgent]) -> Iterator[str]:
     for number, agents in owners.items():
         for other in agents[1:]:
             yield f"{other.path}: numbers: {number} is {agents[0].path.name}'s, too; leave it to one of them"
+
+
+def unknown_colleagues(found: Sequence[FoundAgent]) -> Iterator[str]:
+    """Agents to whom one of these would hand a call off, and who are none of these, or the same agent."""
+    names = [agent.name for agent in found]
+    for agent in found:
+        for name in agent.file.hand_off:
+            if name == agent.name:
+                yield f"{agent.path}: hand_off: {name} is this agent itself; take it out"
+            elif name not in names:
+                nearest = difflib.get_close_matches(name, names, 1, ALIKE)
+                advice = f"did you mean {nearest[0]}?" if nearest else "put its file into AGENTS_DIR, or take it out"
+                yield f"{agent.path}: hand_off: there is no agent {name}; {advice}"
 
 
 def _defaults(directory: Path, found: Sequence[FoundAgent]) -> Iterator[str]:

@@ -10,6 +10,7 @@ Pure: times are nanoseconds of CLOCK_MONOTONIC, passed in.
 from __future__ import annotations
 
 from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -19,6 +20,7 @@ import msgspec
 from shared.audio import FRAME_MS, FRAME_NS
 
 from .caller import Caller, Said, line_audio
+from .dial import LegRecord
 from .ear import Ear, EarRecord
 
 # Error codes of Twilio's debugger.
@@ -100,13 +102,18 @@ class CallRecord:
     sent_ns: array[int] = field(default_factory=lambda: array("q"))
     # The seed of the line noise between the caller's words; None: silence.
     noise_seed: int | None = None
-    # Filled in by the shell: how the call ended, the verbs of its TwiML, and the lateness of the shell itself.
+    # All that a caller with a speakerphone sent; None: it had none.
+    line: bytes | None = None
+    # Filled in by the shell: how the call ended, the verbs of its TwiML and their legs, and the lateness of the shell.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
+    legs: tuple[LegRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
 
     def sent_audio(self) -> bytes:
         """All that the caller sent, end to end over all streams, mu-law."""
+        if self.line is not None:
+            return self.line
         return line_audio(self.noise_seed, self.said, len(self.sent_ns))
 
 
@@ -157,6 +164,8 @@ class CarrierCall:
     _keys: list[Key] = field(default_factory=list)
     _warnings: list[CarrierWarning] = field(default_factory=list)
     _sent_ns: array[int] = field(default_factory=lambda: array("q"))
+    # What a speakerphone made of the caller's line.
+    _line: bytearray = field(default_factory=bytearray)
     _stream_sid: str = ""
     # The last sequenceNumber and the last chunk of this stream.
     _sequence: int = 0
@@ -235,7 +244,7 @@ class CarrierCall:
             if tick.digit:
                 self._keys.append(Key(at_ns, tick.digit))
                 out.append(self._dtmf(tick.digit))
-            out.append(self._media(tick.payload))
+            out.append(self._media(self._echoed(tick.payload, at_ns)))
             self._sent_ns.append(now_ns)
         if self._is_open:
             out += self._echo(self._ear.advance(now_ns))
@@ -285,7 +294,15 @@ class CarrierCall:
             warnings=tuple(self._warnings),
             sent_ns=self._sent_ns[:],
             noise_seed=self.caller.noise_seed,
+            line=bytes(self._line) if self.caller.speakerphone is not None else None,
         )
+
+    def _echoed(self, payload: str, at_ns: int) -> str:
+        if self.caller.speakerphone is None:
+            return payload
+        frame = self.caller.speakerphone.line(b64decode(payload), at_ns, self._ear.heard)
+        self._line += frame
+        return b64encode(frame).decode()
 
     def _end(self, by: Literal["caller", "server", "lost"], now_ns: int) -> None:
         self._is_open = False

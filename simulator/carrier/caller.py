@@ -17,6 +17,8 @@ from typing import Final
 
 from shared.audio import FRAME_BYTES, FRAME_MS, SILENCE, linear_to_mulaw
 
+from .speakerphone import Speakerphone
+
 # A shorter break does not end a talkspurt: one answer that arrives in pieces is still one answer.
 TALKSPURT_HANGOVER_MS: Final = 300
 # How long a caller waits for an answer when the AI kept talking over them: what it said may have been the answer.
@@ -154,10 +156,13 @@ class Caller:
         clips: Callable[[str], bytes] = recorded_clip,
         seed: int = 0,
         noise: bool = False,
+        speakerphone: Speakerphone | None = None,
     ) -> None:
         rng = random.Random(seed)
         self._steps = [_Armed(step, _threshold_ms(step.when, rng)) for step in script]
         self._clips = clips
+        # What the caller hears comes back into the line.
+        self.speakerphone = speakerphone
         self.noise_seed = rng.getrandbits(32) if noise else None
         self._noise = None if self.noise_seed is None else random.Random(self.noise_seed)
         # Frames of the clip being spoken, the next one last.

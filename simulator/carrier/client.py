@@ -39,6 +39,7 @@ from .call import (
     VerbRecord,
 )
 from .caller import Caller
+from .dial import Callee, Callees, LegRecord, course
 
 # The timer's grain: frames that are due within it are sent together. A caller's frame may leave this late.
 TICK_NS: Final = 4_000_000
@@ -132,17 +133,19 @@ class Exchange:
         to_number: str = "+15005550001",
         limit_s: float = 300.0,
         connect_pause_s: float = 0.0,
+        callees: Callees | None = None,
     ) -> CallRecord:
         """Ring, carry out the TwiML, and return the record of the call; after `limit_s` the caller hangs up.
 
         Without a `from_number`, each call comes from a number of its own. `connect_pause_s` passes between the
-        webhook's answer and the dialling of the media socket.
+        webhook's answer and the dialling of the media socket. A <Dial> of one of `callees` goes as they do; any other
+        one ends the call.
 
         Never raises for what the server does: a webhook or socket that fails is a warning in the record.
         """
         from_number = from_number or f"+1500{secrets.randbelow(10**7):07}"
         dialling = Dialling(webhook_url, auth_token, account_sid, from_number, to_number, connect_to, connect_pause_s)
-        leg = _Leg(self, dialling, CarrierCall(call_sid or sid("CA"), account_sid, caller))
+        leg = _Leg(self, dialling, CarrierCall(call_sid or sid("CA"), account_sid, caller), callees or {})
         began_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(limit_s):
@@ -151,10 +154,15 @@ class Exchange:
             outcome = "time-limit"
         await leg.hang_up()
         lags = tuple(lag for lag in self._lags if lag.at_ns >= began_ns)
-        return replace(leg.call.record(), outcome=outcome, verbs=tuple(leg.verbs), lags=lags)
+        return replace(leg.call.record(), outcome=outcome, verbs=tuple(leg.verbs), legs=tuple(leg.legs), lags=lags)
 
-    async def fetch(self, dialling: Dialling, call_sid: str, url: str, method: str, status: str) -> str:
-        """The body of a signed webhook request. Raises httpx2.HTTPError, also for a status that is not 2xx."""
+    async def fetch(
+        self, dialling: Dialling, call_sid: str, url: str, method: str, status: str, more: Mapping[str, str]
+    ) -> str:
+        """The body of a signed webhook request, with these fields more.
+
+        Raises httpx2.HTTPError, also for a status that is not 2xx.
+        """
         form = {
             "AccountSid": dialling.account_sid,
             "ApiVersion": "2010-04-01",
@@ -163,6 +171,7 @@ class Exchange:
             "Direction": "inbound",
             "From": dialling.from_number,
             "To": dialling.to_number,
+            **more,
         }
         sign = RequestValidator(dialling.auth_token).compute_signature
         if method == "GET":
@@ -219,9 +228,13 @@ class Exchange:
 class _Leg:
     """One live call: carries out its TwiML."""
 
-    def __init__(self, exchange: Exchange, dialling: Dialling, call: CarrierCall) -> None:
+    def __init__(self, exchange: Exchange, dialling: Dialling, call: CarrierCall, callees: Callees) -> None:
         self.call = call
         self.verbs: list[VerbRecord] = []
+        self.legs: list[LegRecord] = []
+        self._callees = callees
+        # Fields of the next webhook request, after a <Dial>.
+        self._more: dict[str, str] = {}
         self._exchange = exchange
         self._dialling = dialling
         self._socket: _Socket | None = None
@@ -230,8 +243,10 @@ class _Leg:
         """Carry out the call's TwiML to its end. Returns the outcome."""
         url, method, status = self._dialling.webhook_url, "POST", "ringing"
         for _ in range(twiml.MAX_REDIRECTS + 1):
+            more, self._more = self._more, {}
+            status = "completed" if self.call.has_hung_up else status
             try:
-                body = await self._exchange.fetch(self._dialling, self.call.call_sid, url, method, status)
+                body = await self._exchange.fetch(self._dialling, self.call.call_sid, url, method, status, more)
                 verbs = twiml.parse(body)
             except httpx2.HTTPError as exc:
                 self._warn(WEBHOOK_FAILED, f"{type(exc).__name__}: {exc}")
@@ -239,6 +254,8 @@ class _Leg:
             except twiml.TwimlError as exc:
                 self._warn(TWIML_INVALID, str(exc))
                 return "failed"
+            if self.call.has_hung_up:
+                return "hung-up-by-caller"
             outcome, onward = await self._carry_out(verbs, url)
             if onward is None:
                 return outcome
@@ -259,9 +276,27 @@ class _Leg:
                 await asyncio.sleep(float(verb.attributes.get("length", "1")))
             elif verb.name == "Redirect":
                 return "", (verb.text, verb.attributes.get("method", "POST"))
+            elif verb.name == "Dial" and verb.text in self._callees:
+                await self._dial(verb, self._callees[verb.text])
+                if action := verb.attributes.get("action"):
+                    return "", (action, verb.attributes.get("method", "POST"))
+                if self.call.has_hung_up:
+                    return "hung-up-by-caller", None
             elif verb.name in twiml.OUTCOMES:
                 return twiml.OUTCOMES[verb.name], None
         return "hung-up-by-server", None
+
+    async def _dial(self, verb: twiml.Verb, callee: Callee) -> None:
+        """Connect the caller to somebody, until one of the two hangs up."""
+        how = course(verb, callee, self._dialling.from_number, self._dialling.to_number)
+        leg_sid, began_ns = sid("CA"), time.monotonic_ns()
+        await asyncio.sleep(how.ring_s + how.talk_s)
+        if how.warning:
+            self._warn(how.warning, "the number to be shown is not permitted")
+        self.legs.append(how.record(leg_sid, verb.text, began_ns))
+        self._more = how.fields(leg_sid)
+        if how.caller_left:
+            self.call.hang_up(time.monotonic_ns())
 
     async def _connect(self, stream: Mapping[str, str], parameters: Mapping[str, str], webhook_url: str) -> None:
         """Dial the media socket and wait for its end; give up at once when the handshake is refused."""

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.audio import BYTE_NS
+from shared.audio import BYTE_NS, SILENCE
 
 # Error 31931, "Media Discarded": more than 10 minutes of audio buffered; what exceeds them is not accepted.
 BUFFER_BYTES: Final = 10 * 60 * 8_000
@@ -44,8 +44,8 @@ class EarRecord:
     # The payloads, end to end.
     audio: bytes
     clears: tuple[Clear, ...]
-    # How many bytes had come before each mark, that is, at the end of an utterance.
-    mark_bytes: array[int]
+    # Each mark: how many bytes had come before it, and its name.
+    marks: tuple[tuple[int, str], ...]
     # Bytes refused because ten minutes were buffered already, and how many messages they came in.
     discarded_bytes: int
     discarded_messages: int
@@ -67,7 +67,7 @@ class Ear:
     _play_end_ns: int = 0
     # Marks that wait for the audio before them: (when it will have been played, name).
     _marks: deque[tuple[int, str]] = field(default_factory=deque)
-    _mark_bytes: array[int] = field(default_factory=lambda: array("q"))
+    _marks_seen: list[tuple[int, str]] = field(default_factory=list)
 
     def media(self, audio: bytes, now_ns: int) -> bool:
         """Append audio of any length; False when it was discarded (31931)."""
@@ -88,7 +88,7 @@ class Ear:
     def mark(self, name: str, now_ns: int) -> None:
         """A mark after the audio so far; `advance` returns it when that audio has been played."""
         self._marks.append((max(self._play_end_ns, now_ns), name))
-        self._mark_bytes.append(len(self._audio))
+        self._marks_seen.append((len(self._audio), name))
 
     def advance(self, now_ns: int) -> list[str]:
         """The marks whose audio has been played by now, in order."""
@@ -117,6 +117,26 @@ class Ear:
         """Whether the caller hears something at this instant."""
         return now_ns < self._play_end_ns
 
+    def heard(self, from_ns: int, n_bytes: int) -> bytes:
+        """What was played from `from_ns` on; silence where nothing was. Looks back from the last message."""
+        until_ns = from_ns + n_bytes * BYTE_NS
+        found: list[tuple[int, bytes]] = []
+        end = len(self._audio)
+        for n in range(len(self._play_start_ns) - 1, -1, -1):
+            start_ns, begin = self._play_start_ns[n], end - self._size_bytes[n]
+            end = begin
+            if start_ns + self._heard_bytes[n] * BYTE_NS <= from_ns:
+                break
+            first = max(0, from_ns - start_ns) // BYTE_NS
+            last = min(self._heard_bytes[n], -(-(until_ns - start_ns) // BYTE_NS))
+            if first < last:
+                at = max(0, start_ns - from_ns) // BYTE_NS
+                found.append((at, bytes(self._audio[begin + first : begin + last])))
+        heard = bytearray(SILENCE * n_bytes)
+        for at, audio in found:
+            heard[at : at + len(audio)] = audio
+        return bytes(heard[:n_bytes])
+
     def record(self) -> EarRecord:
         return EarRecord(
             arrival_ns=self._arrival_ns[:],
@@ -125,7 +145,7 @@ class Ear:
             heard_bytes=self._heard_bytes[:],
             audio=bytes(self._audio),
             clears=tuple(self._clears),
-            mark_bytes=self._mark_bytes[:],
+            marks=tuple(self._marks_seen),
             discarded_bytes=self._discarded_bytes,
             discarded_messages=self._discarded_messages,
         )

@@ -22,17 +22,19 @@ class Behaviour:
     answer_ms: int = 0  # every utterance is cut or repeated to this length, ms; 0: as recorded
     clip: str = ""  # always speak this recording of voices/
     flood_times: int = 1  # every utterance is repeated this many times
+    script: bool = False  # follow a script (script.py): greet, answer, call tools, say goodbye
     parrot: bool = False  # answer with the caller's last words, in the caller's voice
     preamble: bool = False  # first a short item of phase `commentary`; both items are closed together at the end
     transcript: Literal["early", "along", "late", "never"] = "along"  # of the model's words, against its audio
     no_audio: Literal["", "text", "empty"] = ""  # a response that holds text only, or nothing
 
     tool_call: str = ""  # a response calls these functions (names, with blanks between), unless it follows an output
-    tool_arguments: str = "{}"  # JSON text that the call carries
+    tool_arguments: str = "{}"  # JSON text that the call carries; "$call_id" in it becomes the call's id
 
     transcription: Literal["ok", "fail", "never"] = "ok"  # of the caller's words, when the session asks for it
     transcription_ms: int = 400  # from the commit to the transcription, ms
 
+    detection_ms: int = 40  # this much of the caller's speech passes before the model notices it, ms
     stale_deltas_after_cancel: int = 0  # deltas that are still sent after a cancel
     stall_at_ms: int = 0  # after this much audio of an utterance, ms ...
     stall_ms: int = 0  # ... nothing comes for this long, ms; 0: no stall
@@ -63,10 +65,10 @@ class Behaviour:
 
     @classmethod
     def embedded(cls, kind: Literal["talk", "parrot"]) -> Behaviour:
-        """The model for a user without a key: it introduces itself, then talks, or repeats its caller."""
+        """The model for a user without a key: it follows a script, or introduces itself and repeats its caller."""
         if kind == "parrot":
             return cls(parrot=True, responses=(cls(clip="introduction-parrot"),))
-        return cls(responses=(cls(clip="introduction"),))
+        return cls(script=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Behaviour:

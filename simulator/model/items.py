@@ -17,11 +17,11 @@ class Item:
     """One item. Only an item that the model speaks has `speech`; `sent_bytes` of it were sent as deltas."""
 
     id: str
-    type: Literal["message", "function_call", "function_call_output"]
+    type: Literal["message", "function_call", "function_call_output", "mcp_call"]
     role: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] = "completed"
     content: list[dict[str, Any]] = field(default_factory=list)
-    # name, call_id, arguments or output of a function item
+    # name, call_id, arguments or output of a function item; name, server_label, arguments and output of an mcp_call
     function: dict[str, str] = field(default_factory=dict)
     response_id: str | None = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -87,10 +87,11 @@ class Conversation:
     def retrieve(self, item_id: str) -> Item:
         return self._find(item_id, "retrieve", "retrieving")
 
-    def delete(self, item_id: str) -> None:
+    def delete(self, item_id: str) -> Item:
         item = self._find(item_id, "delete", "deleting")
         item.deleted = True
         self._items.remove(item)
+        return item
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> tuple[int, str | None]:
         """Cut the model's audio. Returns where it was cut, ms, and the complaint when the client wanted another place.

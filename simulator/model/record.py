@@ -109,7 +109,7 @@ class Record:
             ],
             # The calls of functions that the model made, those that it was told of, and all outputs.
             "functions": [
-                {"type": item.type, "status": item.status} | item.function
+                {"item_id": item.id, "type": item.type, "status": item.status} | item.function
                 for item in (*self.called, *self.told)
                 if item.type != "message"
             ],

@@ -112,8 +112,14 @@ class Response:
         outbox, item = self._stage.outbox, Item(self._stage.new_id("item"), "message", "assistant", "in_progress")
         item.response_id = self.id
         if part.call:
-            item.type, item.role = "function_call", None
-            item.function = {"call_id": self._stage.new_id("call"), "name": part.call[0], "arguments": ""}
+            item.role = None
+            server, _, name = part.call[0].rpartition(".")
+            if server:
+                item.type = "mcp_call"
+                item.function = {"server_label": server, "name": name, "arguments": ""}
+            else:
+                item.type = "function_call"
+                item.function = {"call_id": self._stage.new_id("call"), "name": name, "arguments": ""}
         else:
             item.phase = part.phase
         self._items.append(item)
@@ -187,10 +193,19 @@ class Response:
         self._stage.outbox.send("response.output_text.delta", **self._at(index, item), delta=text)
 
     def _call(self, index: int, item: Item, arguments: str) -> None:
+        arguments = arguments.replace("$call_id", item.function.get("call_id", item.id))
         item.function["arguments"] = arguments
         where = {key: value for key, value in self._at(index, item).items() if key != "content_index"}
-        call_id, name = item.function["call_id"], item.function["name"]
         send = self._stage.outbox.send
+        if item.type == "mcp_call":  # the server carries it out itself
+            send("response.mcp_call_arguments.delta", **where, delta=arguments)
+            send("response.mcp_call_arguments.done", **where, arguments=arguments)
+            at = {key: value for key, value in where.items() if key != "response_id"}
+            send("response.mcp_call.in_progress", **at)
+            item.function["output"] = f"{item.function['name']} has answered"
+            send("response.mcp_call.completed", **at)
+            return
+        call_id, name = item.function["call_id"], item.function["name"]
         send("response.function_call_arguments.delta", **where, call_id=call_id, delta=arguments)
         send("response.function_call_arguments.done", **where, call_id=call_id, name=name, arguments=arguments)
 

@@ -18,6 +18,7 @@ import msgspec
 
 from ..voice import Voice
 from . import events as client
+from . import script
 from .behaviour import Behaviour
 from .config import RefusedError, ResponseRequest, initial_session, updated_session
 from .items import Conversation, Item
@@ -65,8 +66,10 @@ class ModelSession:
         self._turns = 0  # responses created so far
         self._has_spoken = False
         self._active: dict[str, Response] = {}
+        # The client cut what the model said, and no response was made since.
+        self._interrupted = False
         self._last_heard = b""  # the caller's last utterance
-        self._caller = CallerAudio(self._session)
+        self._caller = CallerAudio(self._session, detection_ms=behaviour.detection_ms)
         self._speech_item_id = ""
         self._idle_watch = 0  # rises when a wait for the caller ends; an idle timer with a lower number is void
         # (due_ns, tie breaker, what to do)
@@ -189,7 +192,7 @@ class ModelSession:
                 self._record.told.append(item)
                 self._announce(item, previous)
             case client.ItemDelete():
-                self._conversation.delete(event.item_id)
+                self._interrupted |= self._conversation.delete(event.item_id).speech is not None
                 outbox.send("conversation.item.deleted", item_id=event.item_id)
             case client.ItemRetrieve():
                 outbox.send("conversation.item.retrieved", item=self._conversation.retrieve(event.item_id).as_json())
@@ -204,6 +207,7 @@ class ModelSession:
 
     def _truncate(self, event: client.ItemTruncate) -> None:
         end_ms, complaint = self._conversation.truncate(event.item_id, event.content_index, event.audio_end_ms)
+        self._interrupted = True
         if complaint:
             self._outbox.error("invalid_request_error", "invalid_value", complaint, None, None)
         self._outbox.send("conversation.item.truncated", item_id=event.item_id, content_index=0, audio_end_ms=end_ms)
@@ -212,6 +216,7 @@ class ModelSession:
         response = self._active.get(response_id) if response_id else self._default_response()
         if response is None:
             raise RefusedError("response_cancel_not_active", "Cancellation failed: no active response found")
+        self._interrupted = True
         response.cancel("client_cancelled")
         self._settle(response)
 
@@ -315,15 +320,23 @@ class ModelSession:
     def _parts(self, behaviour: Behaviour, settings: dict[str, Any], instructions: str) -> list[Part]:
         """What the response will consist of. A session that got a history replayed does not greet again."""
         voice, turn = self._voice, self._turns
+        tools = settings["tools"] if settings["tool_choice"] != "none" else []
+        if behaviour.script:
+            return self._scripted(tools, settings, instructions)
         if turn == 0 and any(item.role == "assistant" for item in self._conversation):
             turn = 1
         parts = []
         if behaviour.preamble:
             parts.append(Part(speech=voice.preamble(seed=self._random.getrandbits(32)), phase="commentary"))
-        declared = {tool.get("name") for tool in settings["tools"]} if settings["tool_choice"] != "none" else set()
+        declared = {tool.get("name") for tool in tools} | {
+            f"{tool['server_label']}.{name}"
+            for tool in tools
+            if tool["type"] == "mcp"
+            for name in tool.get("allowed_tools") or ()
+        }
         last = self._conversation.last
         calls = [name for name in behaviour.tool_call.split() if name in declared]
-        if calls and not (last and last.type == "function_call_output"):
+        if calls and not (last and last.type in ("function_call_output", "mcp_call")):
             return [*parts, *(Part(call=(name, behaviour.tool_arguments)) for name in calls)]
         if behaviour.no_audio == "empty":
             return parts
@@ -342,6 +355,20 @@ class ModelSession:
             return [*parts, Part(text=speech.text)]
         self._has_spoken = True
         return [*parts, Part(speech=speech)]
+
+    def _scripted(self, tools: list[dict[str, Any]], settings: dict[str, Any], instructions: str) -> list[Part]:
+        interrupted, self._interrupted = self._interrupted, False
+        parts = script.parts(
+            self._conversation,
+            tools,
+            instructions,
+            interrupted=interrupted,
+            draw_seed=lambda: self._random.getrandbits(32),
+        )
+        if settings["output_modalities"] == ["text"]:
+            return [Part(text=part.speech.text) if part.speech else part for part in parts]
+        self._has_spoken |= any(part.speech for part in parts)
+        return parts
 
     def _step(self, response: Response) -> None:
         if response.over:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .config import RefusedError
-from .vad import Edge, Vad
+from .vad import NEEDED_MS, Edge, Vad
 
 # Without speech detection the client commits. Uncommitted audio is bounded: 10 minutes of mu-law.
 MAX_BUFFER_BYTES: Final = 4_800_000
@@ -18,7 +18,8 @@ _EAGERNESS_MS: Final = {"low": 1_200, "medium": 700, "auto": 700, "high": 400}
 class CallerAudio:
     """Holds the uncommitted audio; during silence, only as much as a commit can need."""
 
-    def __init__(self, session: dict[str, Any]) -> None:
+    def __init__(self, session: dict[str, Any], *, detection_ms: int = NEEDED_MS) -> None:
+        self._detection_ms = detection_ms
         self.bytes_per_ms = 8
         self._vad: Vad | None = None
         self._settings: dict[str, Any] = {}
@@ -48,6 +49,7 @@ class CallerAudio:
             or _EAGERNESS_MS[detection.get("eagerness", "auto")],
             pcm_24k=pcm,
             start_ms=round(self._written_ms),
+            needed_ms=self._detection_ms,
         )
 
     def append(self, audio: bytes) -> list[Edge]:

@@ -12,10 +12,11 @@ from typing import Final, Literal
 
 from shared.audio import MULAW_TO_LINEAR
 
-# The energy is judged in windows of this length. Two loud windows in a row are speech; a click is shorter. Speech is
-# therefore noticed 40 to 60 ms after its beginning.
+# The energy is judged in windows of this length.
 WINDOW_MS: Final = 20
-LOUD_WINDOWS: Final = 2
+# So much loud audio is speech; a click is shorter. A quiet window takes back a loud one, because words have holes. By
+# default speech is noticed 40 to 60 ms after its beginning.
+NEEDED_MS: Final = 40
 
 
 def _level(amplitude: int) -> int:
@@ -40,9 +41,18 @@ class Vad:
     """Feed it audio; it returns where speech begins and ends."""
 
     def __init__(
-        self, *, threshold: float = 0.5, silence_duration_ms: int = 500, pcm_24k: bool = False, start_ms: int = 0
+        self,
+        *,
+        threshold: float = 0.5,
+        silence_duration_ms: int = 500,
+        pcm_24k: bool = False,
+        start_ms: int = 0,
+        needed_ms: int = NEEDED_MS,
     ) -> None:
-        """`start_ms` is the length of the audio before; `threshold` is 0 to 1, as in `turn_detection`."""
+        """`start_ms` is the length of the audio before; `threshold` is 0 to 1, as in `turn_detection`.
+
+        `needed_ms`: the loud audio that is noticed as speech.
+        """
         self.bytes_per_ms = 48 if pcm_24k else 8
         self._pcm_24k = pcm_24k
         self._window_bytes = WINDOW_MS * self.bytes_per_ms
@@ -54,7 +64,9 @@ class Vad:
         self._silent_windows_to_stop = max(1, -(-silence_duration_ms // WINDOW_MS))
         self._rest = b""
         self._now_ms = start_ms
-        self._run = 0  # loud windows in a row while silent, quiet ones in a row while speaking
+        self._needed = max(1, needed_ms // WINDOW_MS)
+        self._run = 0  # loud windows less quiet ones while silent, quiet ones in a row while speaking
+        self._begin_ms = 0  # where the first of the loud windows began
         self.speaking = False
 
     def feed(self, data: bytes) -> list[Edge]:
@@ -71,12 +83,14 @@ class Vad:
             self._now_ms += WINDOW_MS
             if not self.speaking:
                 if energy < self._loud:
-                    self._run = 0
+                    self._run = max(0, self._run - 1)
                     continue
+                if not self._run:
+                    self._begin_ms = self._now_ms - WINDOW_MS
                 self._run += 1
-                if self._run == LOUD_WINDOWS:
+                if self._run == self._needed:
                     self.speaking, self._run = True, 0
-                    edges.append(Edge("started", self._now_ms - LOUD_WINDOWS * WINDOW_MS))
+                    edges.append(Edge("started", self._begin_ms))
             elif energy >= self._quiet:
                 self._run = 0
             else:

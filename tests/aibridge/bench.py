@@ -6,9 +6,13 @@ import random
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from aibridge.core.built_in import BuiltIn
 from aibridge.core.commands import Command, UseSession
 from aibridge.core.conversation import Conversation
 from aibridge.core.metrics import ConversationMetrics
+from aibridge.core.near_ear import events
+from aibridge.core.near_ear.events import NearEarEvent, Sound
+from aibridge.core.near_ear.near_ear import NearEar
 from aibridge.core.rules import Rules, Script
 from aibridge.core.tools import ToolRule
 from aibridge.metrics import DEFINITIONS
@@ -41,6 +45,23 @@ QUIET = b"\xff" * 160
 C = TypeVar("C")
 
 
+class ScriptedEar(NearEar):
+    """Hears what the test says."""
+
+    def __init__(self) -> None:
+        self.next: list[NearEarEvent] = []
+        self.last = Sound.NOTHING
+        self.listened = False
+
+    def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> list[NearEarEvent]:
+        self.listened = is_ai_audible
+        heard, self.next = self.next, []
+        return heard
+
+    def sound(self, now_ns: int) -> Sound:
+        return self.last
+
+
 class Bench:
     """`now` is in ms since the start. `done` holds the conversation's commands, oldest first.
 
@@ -54,6 +75,7 @@ class Bench:
         script: Script | None = None,
         start: bool = True,
         tools: Mapping[str, ToolRule] | None = None,
+        built_in: BuiltIn | None = None,
     ) -> None:
         self.page = Page.in_memory(DEFINITIONS)
         self.talk = Conversation(
@@ -63,7 +85,10 @@ class Bench:
             rng=random.Random(1),
             numbers=Numbers(),
             tools=tools,
+            built_in=built_in,
         )
+        self.near_ear = ScriptedEar()
+        self.talk.near_ear = self.near_ear
         self.now = 0.0
         self.done: list[Command] = []
         self._taken = 0
@@ -112,6 +137,7 @@ class Bench:
         self.event(DialFailed(refused))
 
     def began(self, response: int = 1, purpose: Purpose | None = None) -> None:
+        self.talk.numbers.response = max(self.talk.numbers.response, response)
         self.event(ResponseBegan(response, purpose))
 
     def speech(self, ms: int, utterance: int = 1, response: int = 1, words: str = "") -> None:
@@ -136,9 +162,9 @@ class Bench:
     def fault(self, kind: FaultKind = "other", request: int = 0) -> None:
         self.event(Fault(kind, request))
 
-    def calls(self, name: str = "hang_up", response: int = 1, tool_call: int = 1) -> None:
+    def calls(self, name: str = "end_call", response: int = 1, tool_call: int = 1, arguments: str = "{}") -> None:
         """The model calls a tool."""
-        self.event(ToolCalled(response, tool_call, name, "{}"))
+        self.event(ToolCalled(response, tool_call, name, arguments))
 
     def tool_answers(self, output: str = "done", tool_call: int = 1) -> None:
         """toolbox answers."""
@@ -159,6 +185,23 @@ class Bench:
     def falls_silent(self) -> None:
         for _ in range(25):
             self.talk.caller.take(QUIET)
+
+    def first_sound(self) -> None:
+        """The near ear hears the caller, whose first sound was 60 ms ago."""
+        self.near_ear.last = Sound.SPEECH
+        self.hears(events.SpeechBegan(self.ns - 60 * MS))
+
+    def sound_ends(self, sound: Sound = Sound.SPEECH) -> None:
+        self.near_ear.last = sound
+        self.hears(events.SpeechEnded(self.ns - 300 * MS, 150 * MS))
+
+    def echoes(self) -> None:
+        """What comes from the caller is the AI's own voice."""
+        self.near_ear.last = Sound.ECHO
+
+    def hears(self, *events: NearEarEvent) -> None:
+        self.near_ear.next += events
+        self.done += self.talk.hear(QUIET, self.ns, self.ns)
 
     # --- the line ---
 

@@ -116,8 +116,8 @@ def with_rules(own: AgentRules) -> AgentFile:
 
 
 def test_an_agent_says_how_long_its_callers_may_be_silent_and_its_calls_last() -> None:
-    own = AgentFile(instructions="Be kind.", silence=SilenceRules(20, 3), max_call_minutes=2.5)
-    assert agents.rules_of(own, settings()).patience == Patience(20 * 10**9, 3, 150 * 10**9)
+    own = AgentFile(instructions="Be kind.", silence=SilenceRules(20, 3, 6, ("Pfiat di",)), max_call_minutes=2.5)
+    assert agents.rules_of(own, settings()).patience == Patience(20 * 10**9, 3, 150 * 10**9, 6 * 10**9, ("Pfiat di",))
 
 
 def test_a_rule_that_an_agent_does_not_have_is_as_the_setting_says() -> None:

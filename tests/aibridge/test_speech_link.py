@@ -43,13 +43,12 @@ def speaking(link: Any) -> SpeechLink:
 
 
 @on_a_loop
-async def test_the_first_delta_of_an_utterance_goes_at_once_and_the_next_ones_gather(
+async def test_the_first_delta_of_an_utterance_leaves_within_its_event_and_the_next_ones_gather(
     link: FakeLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speech_link, "SPEECH_GATHER_S", 0.001)
     line = speaking(link)
     line.say(Speech(1, 1, b"a"))
-    await asyncio.sleep(0)
     assert link.sent == [[Speech(1, 1, b"a")]]
     line.say(Speech(1, 1, b"b"))
     line.say(Speech(1, 1, b"c"))

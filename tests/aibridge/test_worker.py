@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import zmq
 from msgspec import structs
-from openai import AsyncOpenAI
 
 from aibridge import agents, worker
 from aibridge.core.call import Call
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import ResponseBegan
+from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.sessions import Sessions
 from shared import bus
 from shared.channel import Channel
@@ -92,9 +92,9 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
         async with model:
             config = Settings(_env_file=None, run_dir=Path(directory), **settings)  # type: ignore[call-arg]
             page = Page.in_memory(DEFINITIONS)
-            client = AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{model.port}/v1")
+            servers = Servers(f"http://127.0.0.1:{model.port}/v1", "sk-test")
             known = agents.load(config, config.agents_dir or Path())
-            sessions = Sessions(known, client, page)
+            sessions = Sessions(known, servers, page)
             under_test = worker.Worker(config, number=0, agents=known, sessions=sessions, page=page, context=context)
             stop = asyncio.Event()
             running = asyncio.create_task(under_test.run(stop))
@@ -121,7 +121,6 @@ async def cell(behaviour: Behaviour | None = None, **settings: Any) -> AsyncIter
                 await running
                 link.close()
                 context.destroy(linger=0)
-                await client.close()
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:

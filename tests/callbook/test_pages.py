@@ -46,9 +46,18 @@ def test_the_list_and_a_call_are_one_page_and_its_files_exist(app):
     page = get(app, "/calls")
     assert page.text == get(app, f"/calls/{SID}").text
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for name in re.findall(r"/calls/static/[\w.]+", page.text):
+    names = set(re.findall(r"/calls/static/[\w.]+", page.text))
+    names |= {name for script in names for name in re.findall(r'from "(/calls/static/[\w.]+)"', get(app, script).text)}
+    assert len(names) > 3
+    for name in names:
         assert get(app, name).status_code == 200
     assert get(app, "/calls/static/routes.py").status_code == 404
+
+
+def test_the_private_ports_first_page_is_the_list_and_the_live_calls_are_a_page_too(app):
+    answer = get(app, "/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/calls")
+    assert get(app, "/live").text == get(app, "/calls").text
 
 
 def test_a_recording_is_fetched_from_twilio_with_the_accounts_token(app, engine, monkeypatch):

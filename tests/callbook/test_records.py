@@ -17,6 +17,9 @@ from shared.facts import (
     CallStatus,
     ConversationBegan,
     ConversationEnded,
+    DialBegan,
+    DialEnded,
+    Hesitation,
     Interruption,
     ModelUsage,
     Noted,
@@ -40,6 +43,8 @@ def facts_of(sid=SID, t0=T0):
         RecordingMove(sid, "started", "RE1" + sid, 1, "", t0 + 500),
         Turn(sid, "item_1", 1, "ai", t0 + 300, t0 + 2_000, "Hello there", "Hello", 1_700, 900, True),
         Interruption(sid, t0 + 1_000, 120, False, True),
+        Interruption(sid, t0 + 1_800, 0, False, True, t0 + 1_400, t0 + 1_460, 180),
+        Hesitation(sid, t0 + 1_500, "unconfirmed", 240),
         Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "", "", 0, 0, False),
         Turn(sid, "item_2", 2, "caller", t0 + 1_000, t0 + 1_500, "Wait\0", "Wait\0", 0, 0, False),
         StreamEnded(sid, stream, t0 + 9_000, "stop", 400, 21_500, 0, 1),
@@ -94,9 +99,28 @@ def test_a_call_is_read_back_whole(engine, records):
         "ear_gaps": 0,
         "ear_gap_ms": 0,
     }
-    assert call["interruptions"][0]["silent_ms"] == 120
+    first, second = call["interruptions"]
+    assert (first["silent_ms"], first["onset_at"], first["stopped_ms"]) == (120, None, None)
+    assert (second["onset_at"], second["stopped_ms"]) == ("2026-09-21T14:13:21.400Z", 180)
+    assert call["hesitations"] == [{"at": "2026-09-21T14:13:21.500Z", "kind": "unconfirmed", "lasted_ms": 240}]
     assert call["usage"][0]["audio_out"] == 300
     assert call["began_at"] == "2026-09-21T14:13:20.000Z"
+
+
+def test_attempts_to_connect_the_caller_are_read_back_with_how_they_went(engine, records):
+    began = DialBegan(SID, "+15550123", "+15005550006", T0 + 1_000)
+    facts = [
+        began,
+        began,  # Twilio repeats a webhook whose answer it did not get
+        DialEnded(SID, "failed", -1, False, T0 + 1_500),
+        DialBegan(SID, "+15550123", "+15005550001", T0 + 1_501),
+        DialEnded(SID, "completed", 7, True, T0 + 9_000),
+    ]
+    write(engine, records, noted(facts))
+    first, second = read(engine)["dials"]
+    assert (first["caller_id"], first["outcome"], first["duration_s"]) == ("+15005550006", "failed", None)
+    assert (second["caller_id"], second["outcome"], second["duration_s"]) == ("+15005550001", "completed", 7)
+    assert (first["caller_left"], second["caller_left"]) == (False, True)
 
 
 def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine, records):
@@ -110,6 +134,21 @@ def test_a_call_of_a_tool_is_read_back_with_arguments_answer_and_outcome(engine,
         "done",
         "Booked.",
     )
+
+
+def test_the_webhook_of_a_call_that_was_passed_on_waits_for_its_end(engine):
+    records = Records(prices=Prices(""), deliveries=True, cell="")
+    stream = facts_of()[:-2]
+    passed_on = [*stream, DialBegan(SID, "+15550123", "", T0 + 9_500)]
+
+    def due_s(batch, source):
+        write(engine, records, noted(batch, source))
+        with Session(engine) as session:
+            return session.get_one(models.Delivery, SID).due_at.timestamp() - T0 / 1000
+
+    assert due_s(passed_on, 1) == 9.5 + 3_600
+    assert due_s([DialEnded(SID, "completed", 50, True, T0 + 60_000)], 2) == 65
+    assert read(engine)["ended_at"] == "2026-09-21T14:14:20.000Z"
 
 
 def test_lead_and_path_are_read_back_in_order_and_an_hour_of_them_is_small(engine, records):
@@ -153,7 +192,7 @@ def test_every_split_into_batches_writes_the_same_rows(engine, records):
             write(engine, records, batch[max(0, at - 2) : at + size])
             at += size
         assert len(read(engine, sid)["turns"]) == 2
-    assert len(facts) == 13
+    assert len(facts) == 15
 
 
 def test_facts_of_two_processes_may_come_in_any_order(engine, records):

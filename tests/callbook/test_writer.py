@@ -9,10 +9,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from callbook import models
+from callbook.core.prices import Prices
 from callbook.metrics import DEFINITIONS, Metrics
+from callbook.records import Records
 from callbook.spool import Spool
 from callbook.writer import Writer
-from shared.facts import CallStatus, Noted
+from shared.facts import CallStatus, ModelUsage, Noted
 from shared.messages import encode
 from shared.metrics import Page
 
@@ -100,3 +102,17 @@ def test_a_database_that_is_down_is_named_in_the_log(records, tmp_path, metrics,
     engine.dispose()
     assert "the database at 127.0.0.1:1 cannot be written" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+def test_tokens_and_cost_are_counted_once_also_when_a_fact_comes_twice(engine, tmp_path, metrics):
+    prices = Prices("text_in=1,audio_in=10,cached_in=0,text_out=100,audio_out=1000")
+    records = Records(prices=prices, deliveries=False, cell="c")
+    usage = ModelUsage(f"CA{1:032x}", 7, "gpt", 2, 100, 200, 0, 50, 300, 1_790_000_000_000)
+    for run in range(2):
+        spool = Spool(tmp_path / f"spool-{run}", max_bytes=100_000)
+        spool.append([encode((Noted(1, 1, usage),))])
+        write_all(engine, records, spool, metrics)
+    assert {kind: tokens.value for kind, tokens in metrics.tokens.items()} == {
+        "text_in": 100, "audio_in": 200, "cached_in": 0, "text_out": 50, "audio_out": 300,
+    }  # fmt: skip
+    assert metrics.cost_usd.value == pytest.approx((100 + 2_000 + 5_000 + 300_000) / 1e6)

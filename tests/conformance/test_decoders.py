@@ -180,6 +180,7 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "t"},
     {"type": "response.output_item.added", "response_id": "r", "item": {"id": "i", "type": "message"}},
     {"type": "response.output_audio.done", "response_id": "r", "item_id": "i", "content_index": 0},
+    {"type": "response.mcp_call_arguments.done", "response_id": "r", "item_id": "i", "arguments": "{}"},
     {"type": "response.output_audio_transcript.delta", "response_id": "r", "item_id": "i", "delta": "t"},
     {
         "type": "response.output_audio_transcript.done",

@@ -159,7 +159,7 @@ async def test_a_refusal_loses_neither_audio_nor_control_and_keeps_their_order()
     bench = Bench()
     bench.worker.full, bench.worker.offered = True, 0
     bench.box.audio(1, b"abc")
-    bench.box.post(CallerDtmf(1, "5"))
+    bench.box.post(CallerDtmf(1, "5", 0))
     bench.box.post(CallEnded(2, "stop"))
     # A waiting message is not offered again with each later message.
     assert bench.worker.offered == 1
@@ -168,7 +168,7 @@ async def test_a_refusal_loses_neither_audio_nor_control_and_keeps_their_order()
     await asyncio.sleep(0.05)
     assert bench.worker.read() == [
         CallerAudio(1, b"abc", 0),
-        CallerDtmf(1, "5"),
+        CallerDtmf(1, "5", 0),
         CallEnded(2, "stop"),
         CallerAudio(1, b"def", 0),
     ]
@@ -182,7 +182,7 @@ async def test_messages_that_wait_are_bounded() -> None:
     bench.worker.full = True
     for digit in "1234":
         bench.box.audio(1, digit.encode())
-        bench.box.post(CallerDtmf(1, digit))
+        bench.box.post(CallerDtmf(1, digit, 0))
     assert bench.metrics.bus_lost["aibridge"].value == 1
     assert bench.dropped.value == 1
     bench.worker.full = False
@@ -230,7 +230,7 @@ async def test_a_restarted_worker_hears_its_calls_before_what_its_predecessor_ha
     bench.box.audio(1, b"c")
     bench.restart()
     bench.box.audio(1, b"d")
-    started = CallerDtmf(1, "in the place of CallStarted")
+    started = CallerDtmf(1, "in the place of CallStarted", 0)
     bench.answer(started)
     assert bench.worker.read() == [started, CallerAudio(1, b"bcd", 0)]
     # Audio is kept until a restarted worker has acknowledged it.

@@ -13,6 +13,7 @@ from gateway import web
 from gateway.core import limits
 from gateway.core.fallback import FallbackCause
 from gateway.core.limits import LATENESS_FRAMES
+from shared.facts import DialBegan
 from shared.messages import CallConfigured, CallOffered, CallOver, CallTaken, WorkerState
 from shared.plan import CallPlan, Dial, Reject
 
@@ -217,6 +218,28 @@ def test_a_call_returns_to_its_agent_after_a_dial(run):
             "/twilio/voice?resume=1&after=order", CallSid="CAdial", AccountSid=cell.twilio.account_sid
         )
         assert (status, "<Connect>" in text) == (200, True)
+
+    run(scenario)
+
+
+def test_each_attempt_to_connect_a_caller_is_noted_with_how_it_went(run):
+    async def scenario(cell):
+        facts = []
+        cell.gateway.media._note = facts.append
+        cell.bridge.send(CallOver("CAdial", Dial("+15550100", "+15550001", 20, "+15550002")))
+        await cell.until(lambda: "CAdial" in cell.gateway.calls.offers.admission._orders)
+        await cell.twilio.voice("CAdial", resume=True)
+        target = "/twilio/voice?resume=1&after=order"
+        fields = {"CallSid": "CAdial", "AccountSid": cell.twilio.account_sid}
+        _, again = await cell.twilio.post(target, **fields, CallStatus="in-progress", DialCallStatus="failed")
+        assert 'callerId="+15550002"' in again
+        _, last = await cell.twilio.post(
+            target, **fields, CallStatus="completed", DialCallStatus="completed", DialCallDuration="7"
+        )
+        assert "<Hangup" in last
+        told = [(each.caller_id if isinstance(each, DialBegan) else each.outcome) for each in facts]
+        assert told == ["+15550001", "failed", "+15550002", "completed"]
+        assert (facts[3].duration_s, facts[3].caller_left) == (7, True)
 
     run(scenario)
 

@@ -9,6 +9,7 @@ from time import monotonic_ns
 import pytest
 from websockets.frames import Frame, Opcode
 
+from gateway.core.path import FAR_NS
 from shared.messages import (
     CLEAR,
     CallEnded,
@@ -41,6 +42,19 @@ def test_frames_leave_as_documented_and_the_first_one_is_announced(run):
             assert (heard.call, heard.generation, heard.utterance) == (started.call, 0, 3)
         assert cell.gateway.metrics.frames_sent.value == 3
         assert cell.gateway.metrics.frame_lateness.count == 3
+
+    run(scenario)
+
+
+def test_on_a_path_that_may_lose_segments_a_burst_is_one_message(run):
+    async def scenario(cell):
+        async with cell.call() as (socket, started):
+            path = cell.gateway.calls.by_number[started.call].path
+            path.answered(path.ping(monotonic_ns() - FAR_NS), monotonic_ns())
+            assert path.is_far
+            cell.frames(monotonic_ns(), (started.call, 0, FRAME + FRAME[::-1], 0), (started.call, 2, FRAME, 0))
+            for audio in (FRAME + FRAME[::-1], FRAME):
+                assert base64.b64decode((await received(socket))["media"]["payload"]) == audio
 
     run(scenario)
 
@@ -178,7 +192,7 @@ def test_twilio_is_asked_for_its_delay_by_a_ping_among_the_frames(run):
         async with cell.call() as (socket, started):
             cell.frames(monotonic_ns(), (started.call, 0, FRAME, 0))
             await cell.ack()
-            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            ((call, delay_ns, _),) = (await cell.pacer.next(PathSeen)).pings
             assert (call, delay_ns > 0) == (started.call, True)
             cell.frames(monotonic_ns(), (started.call, 1, FRAME, 0))
             assert [(await received(socket))["event"] for _ in range(2)] == ["media", "media"]

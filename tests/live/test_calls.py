@@ -59,6 +59,7 @@ def test_twenty_calls_at_once_keep_every_promise(tmp_path: Path) -> None:
     assert all(verdict.inbound is not None for verdict in verdicts)
 
 
+@pytest.mark.slow
 def test_speech_at_pick_up_does_not_delay_the_greeting_and_is_answered(tmp_path: Path) -> None:
     with Stack(log=tmp_path / "log") as stack:
         caller = Caller([Say("hello", AfterAnswer(ms=0)), HangUp(AiSilent(ms=400))], seed=1)

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from aibridge.core.keypad import in_words
 from proofs.acts import Act, Deed
 from proofs.cell_processes import pacing, processes
 from proofs.judge import judge
+from proofs.key_scenarios import press
 from proofs.nemesis_check import problems_of
 from proofs.spoken import listen, read_sessions
 from proofs.verdict import Verdict
@@ -176,6 +178,22 @@ def test_speech_that_a_stalled_worker_has_not_read_is_answered_by_its_successor(
     assert len(answers) == 1
     assert not verdict.unanswered
     assert not verdict.damages
+
+
+def test_keys_that_are_pressed_while_their_worker_dies_reach_the_model_once(stack: Stack) -> None:
+    steps = [*press("123456#", AfterAnswer(ms=6_000)), HangUp(AfterAnswer(ms=16_000))]
+
+    async def run() -> CallRecord:
+        async with Exchange() as exchange:
+            call = exchange.place_call(stack.webhook_url, stack.auth_token, caller=Caller(steps, noise=True))
+            placed = asyncio.create_task(call)
+            await asyncio.sleep(6.9)
+            os.kill(talker(stack), signal.SIGKILL)
+            return await placed
+
+    sessions = stack.sessions(asyncio.run(run()).call_sid)
+    assert len(sessions) == 2
+    assert [each["text"] for each in sessions[-1]["told"] if each["role"] == "user"] == [in_words("123456")]
 
 
 def test_every_process_is_replaced_in_turn_and_no_call_is_lost(stack: Stack) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -28,10 +33,72 @@ TOOLS = {
     "exits": ("os._exit(3)", ""),
     "spins": ("while True: pass", ""),
 }
+# A server of tools that ends in the middle of a call.
+DYING = """
+import os
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("dying")
+
+@server.tool()
+def dies() -> str:
+    '''Die.'''
+    os._exit(1)
+
+server.run("stdio")
+"""
+# By the agent: the table of its tools, and a part of the answer that the model gets. {here} is the agents' directory,
+# {port} that of a server that answers with 100 MB.
+MORE = {
+    "floods": (
+        f'[tools.http.floods]\ndescription = "Flood."\nurl = "http://127.0.0.1:{{port}}/"\n'
+        f"allow_private = true\ndeadline_s = {DEADLINE_S}\n",
+        "[cut: the answer",
+    ),
+    "dying_dies": (
+        f'[tools.mcp.dying]\ncommand = ["{sys.executable}", "{{here}}/dying.py"]\ndeadline_s = {DEADLINE_S}\n',
+        "not known whether it was carried out",
+    ),
+}
+AGENTS = (*TOOLS, *MORE)
+FLOOD_BYTES = 100_000_000
 OTHERS = 20
 
 
-def write(agents: Path) -> None:
+class Flood(BaseHTTPRequestHandler):
+    """Answers with FLOOD_BYTES, or as many of them as are read."""
+
+    sent_bytes = 0
+
+    def do_GET(self) -> None:  # http.server's name
+        self.send_response(200)
+        self.end_headers()
+        block = b"x" * 1_000_000
+        with contextlib.suppress(OSError):
+            for _ in range(FLOOD_BYTES // len(block)):
+                self.wfile.write(block)
+                Flood.sent_bytes += len(block)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def flood() -> Iterator[int]:
+    """The port of a server that answers with 100 MB."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Flood) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def write(agents: Path, port: int) -> None:
+    (agents / "dying.py").write_text(DYING)
+    for number, (name, (table, _)) in enumerate(MORE.items(), start=len(TOOLS)):
+        table = table.format(here=agents, port=port)
+        (agents / f"{name}.toml").write_text(
+            f'instructions = "Call {name}."\ngreeting = "Hello."\nnumbers = ["+1555020{number}"]\n{table}'
+        )
     (agents / "plain.toml").write_text('instructions = "Talk."\ngreeting = "Hello."\ndefault = true\n')
     for number, (name, (body, _)) in enumerate(TOOLS.items()):
         (agents / f"{name}.py").write_text(
@@ -49,11 +116,11 @@ def answers(session: dict[str, Any]) -> list[str]:
     return [each["output"] for each in session["functions"] if each["type"] == "function_call_output"]
 
 
-def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_calls(tmp_path: Path) -> None:
+def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_calls(tmp_path: Path, flood: int) -> None:
     agents, behaviour = tmp_path / "agents", tmp_path / "behaviour.json"
     agents.mkdir()
-    write(agents)
-    behaviour.write_text(json.dumps({"responses": [{}, {"tool_call": " ".join(TOOLS)}]}))
+    write(agents, flood)
+    behaviour.write_text(json.dumps({"responses": [{}, {"tool_call": " ".join(AGENTS)}]}))
     with Stack(log=tmp_path / "log", env={"AGENTS_DIR": str(agents)}, model=("--behaviour", str(behaviour))) as stack:
 
         async def calls() -> tuple[list[CallRecord], list[CallRecord]]:
@@ -68,7 +135,7 @@ def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_ca
 
                 using = [
                     place([Say("hello", AiSilent(ms=300)), HangUp(AfterAnswer(ms=14_000))], f"+1555020{number}", number)
-                    for number in range(len(TOOLS))
+                    for number in range(len(AGENTS))
                 ]
                 others = [
                     place(
@@ -79,10 +146,10 @@ def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_ca
                     for number in range(OTHERS)
                 ]
                 records = await asyncio.gather(*using, *others)
-                return records[: len(TOOLS)], records[len(TOOLS) :]
+                return records[: len(AGENTS)], records[len(AGENTS) :]
 
         using, others = asyncio.run(calls())
-        for (name, (_, part)), record in zip(TOOLS.items(), using, strict=True):
+        for (name, (_, part)), record in zip((TOOLS | MORE).items(), using, strict=True):
             (session,) = stack.sessions(record.call_sid)
             (answer,) = answers(session)
             assert part in answer, f"{name}: {answer}"
@@ -98,4 +165,5 @@ def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_ca
         for verdict in verdicts:
             assert not verdict.problems()
         silence_ms = sorted(each.silence_ms for verdict in verdicts for each in verdict.interruptions)
+        assert Flood.sent_bytes < FLOOD_BYTES
         print(f"silence p99 {quantiles(silence_ms, n=100)[98]:.0f} ms in {len(silence_ms)} interruptions")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from proofs.judge import judge
 from proofs.verdict import Verdict
 from shared.audio import FRAME_BYTES, SILENCE
-from simulator.carrier.call import CallRecord, CarrierWarning, Lag, StreamRecord
+from simulator.carrier.call import CallRecord, CarrierWarning, Key, Lag, StreamRecord
 from simulator.carrier.ear import Ear
 
 MS = 1_000_000
@@ -89,7 +89,14 @@ class Line:
         self.ear.close(at_ns)
         self.streams.append(StreamRecord(f"MZ0{len(self.streams)}", START, at_ns, "lost", {}))
 
-    def verdict(self, end_ms: float = 20_000) -> Verdict:
+    def verdict(
+        self,
+        end_ms: float = 20_000,
+        *,
+        held_up_ms: float = 0.0,
+        keys_ms: Sequence[float] = (),
+        keys_interrupt: bool = False,
+    ) -> Verdict:
         end_ns = START + int(end_ms * MS)
         self.ear.close(end_ns)
         record = CallRecord(
@@ -99,7 +106,7 @@ class Line:
             streams=(*self.streams, StreamRecord("MZ1", START, end_ns, "caller", {})),
             ear=self.ear.record(),
             said=(),
-            keys=(),
+            keys=tuple(Key(START + int(at_ms * MS), "1") for at_ms in keys_ms),
             warnings=tuple(self.warnings),
             outcome="hung-up-by-caller",
             lags=tuple(self.lags),
@@ -112,7 +119,7 @@ class Line:
             "errors": self.errors,
             "speech": self.speech,
         }
-        return judge(record, [session])
+        return judge(record, [session], held_up_ms=held_up_ms, keys_interrupt=keys_interrupt)
 
 
 def interrupted(*, tail_ms: float = LEAD_MS, held_ms: int = 0, item_ms: float = 6000) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proofs.acts import NEAR_NS
-from proofs.excuses import EXCUSES, Account, Damage, Ledger
+from proofs.excuses import EXCUSES, PAUSE_MS, Account, Damage, Ledger
 
 from .harmed_call import MS, START, deed
 
@@ -45,6 +45,15 @@ def test_an_act_excuses_no_damage_before_it_and_none_a_second_after_its_end(
 def test_acts_on_callbook_excuse_nothing_and_lost_bytes_are_never_excused() -> None:
     assert not any(target == "callbook" for causes in EXCUSES.values() for _, target in causes)
     assert not {"lost", "order", "invented"} & set(EXCUSES)
+
+
+@pytest.mark.parametrize(("kind", "target"), [("kill", "aibridge"), ("lose", "model"), ("slow", "model")])
+def test_an_act_that_leaves_an_early_pause_open_excuses_its_length_and_without_early_pauses_nothing(
+    kind: str, target: str
+) -> None:
+    done = deed(kind, target, 5_000, 4.0)
+    assert Account([done], Ledger(), early=True).settle("gap", PAUSE_MS + 1, AT_NS, AT_NS) == 1
+    assert Account([done], Ledger()).settle("gap", 1, AT_NS, AT_NS) == 1
 
 
 def test_a_worker_that_is_stopped_for_less_than_a_handover_loses_no_session() -> None:

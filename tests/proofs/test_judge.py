@@ -160,6 +160,22 @@ def test_an_interruption_long_after_a_cut_does_not_excuse_it() -> None:
     assert len(line.verdict().cuts) == 1
 
 
+def test_a_key_that_interrupts_explains_the_silence_after_it_and_no_other_cut() -> None:
+    for keys_ms, keys_interrupt, cuts in (
+        ((3_000,), True, 0),
+        ((3_000,), False, 1),
+        ((), True, 1),
+        ((9_000,), True, 1),
+    ):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        answer = line.item(6000, created_ms=1900)
+        line.pace(answer[: 1_120 * 8], 2000)
+        line.hold(2, 1_120)
+        verdict = line.verdict(keys_ms=keys_ms, keys_interrupt=keys_interrupt)
+        assert len(verdict.cuts) == cuts
+
+
 def test_speech_that_a_lost_socket_cut_off_is_due_on_the_next_one() -> None:
     def call() -> tuple[Line, bytes]:
         line = Line()
@@ -188,6 +204,15 @@ def test_an_answer_made_when_the_call_ends_need_not_be_heard_and_one_made_before
         verdict = line.verdict()
         assert len(verdict.cuts) == cuts
         assert len(verdict.history) == 1 + cuts
+
+
+def test_an_answer_that_a_stalled_path_holds_up_when_the_call_ends_need_not_be_heard() -> None:
+    for before_ms, held_up_ms, cuts in ((1_400, 1_000, 0), (1_400, 0, 1), (1_600, 1_000, 1)):
+        line = Line()
+        line.pace(line.item(1000), 200)
+        line.speak(2000, 3000)
+        line.item(2000, created_ms=20_000 - before_ms)
+        assert len(line.verdict(held_up_ms=held_up_ms).cuts) == cuts
 
 
 def test_a_turn_without_an_answer_is_a_problem() -> None:

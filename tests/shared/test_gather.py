@@ -49,6 +49,29 @@ async def test_callbacks_that_the_events_queued_run_before_the_pause(naps: list[
 
 
 @on_a_loop
+async def test_what_an_event_between_two_looks_at_the_sockets_writes_leaves_before_the_pause(
+    naps: list[float],
+) -> None:
+    events = Gather()
+    events.served()
+    await turns(1)
+    events.served()  # read in the look before the pause
+    await turns(1)
+    assert naps == []
+    await turns(1)
+    assert len(naps) == 1
+
+
+@on_a_loop
+async def test_events_without_end_put_the_pause_off_once_only(naps: list[float]) -> None:
+    events = Gather()
+    for _ in range(8):
+        events.served()
+        await turns(1)
+    assert len(naps) >= 2
+
+
+@on_a_loop
 async def test_a_loop_at_rest_does_not_pause(naps: list[float]) -> None:
     Gather()
     await turns(20)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -52,11 +54,24 @@ def test_the_series_of_two_processes_stand_in_one_family(tmp_path: Path) -> None
     for number in range(2):
         create(tmp_path, f"aibridge-{number}", DEFINITIONS).gauge("lines").set(number)
     # Nobody holds the pages that those calls returned.
-    assert "twentyms" not in scrape(tmp_path)
+    assert "twentyms_lines" not in scrape(tmp_path)
     held = [create(tmp_path, f"aibridge-{number}", DEFINITIONS) for number in range(2)]
     text = scrape(tmp_path)
     assert text.count("# TYPE twentyms_lines gauge") == 1
     assert text.count("twentyms_lines{") == len(held)
+
+
+def test_a_scrape_tells_the_version_and_what_each_process_uses_of_cpu_and_memory(tmp_path: Path) -> None:
+    held = create(tmp_path, "txpacer", DEFINITIONS)
+    text = scrape(tmp_path)
+    del held
+    (cpu,) = re.findall(r'^twentyms_process_cpu_seconds_total{process="txpacer"} ([\d.]+)$', text, re.MULTILINE)
+    (memory,) = re.findall(
+        r'^twentyms_process_resident_memory_bytes{process="txpacer"} ([\d.e+]+)$', text, re.MULTILINE
+    )
+    assert 0 < float(cpu) < 1_000
+    assert 5e6 < float(memory) < 5e9
+    assert f'version="{metadata.version("twentyms")}"' in text
 
 
 def test_a_killed_process_leaves_no_series(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def test_there_is_a_voice_for_every_part_of_a_call() -> None:
 
 @pytest.mark.parametrize("recording", clips("ai") + clips("caller"), ids=lambda c: c.name)
 def test_a_recordings_duration_fits_its_words(recording: Clip) -> None:
-    """A speaker says 8 to 20 letters a second, pauses included ("w w w" takes long, "no" is drawn out)."""
-    assert 4 <= len(recording.text) / (recording.duration_ms / 1_000) <= 20
+    """A speaker says 8 to 22 letters a second, pauses included ("w w w" takes long, "no" is drawn out)."""
+    assert 4 <= len(recording.text) / (recording.duration_ms / 1_000) <= 22
 
 
 @pytest.mark.parametrize("recording", clips("caller"), ids=lambda c: c.name)
@@ -35,7 +35,7 @@ def test_a_callers_voice_starts_at_the_first_sample(recording: Clip) -> None:
 
 
 def test_the_recordings_are_small_and_name_their_speaker() -> None:
-    assert sum(path.stat().st_size for path in VOICES.iterdir()) < 1_500_000
+    assert sum(path.stat().st_size for path in VOICES.iterdir()) < 2_600_000
     assert "Allison Smith" in (VOICES / "README.md").read_text()
     assert "ShareAlike" in (VOICES / "LICENSE").read_text()
 

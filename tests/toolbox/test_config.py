@@ -57,7 +57,7 @@ def test_values_come_from_the_environment_or_env_and_braces_in_them_are_no_place
         ('[tools]\npython = ["missing.py"]', "there is no file missing.py beside it"),
         ("[tools]\npyhton = []", "unknown field `pyhton`"),
         ('[tools.http."two words"]\ndescription = ""\nurl = "https://example.com"', "a name has letters"),
-        (HTTP.replace("weather", "hang_up"), "not one of the system's own"),
+        (HTTP.replace("weather", "end_call"), "not one of the system's own"),
         (HTTP.replace("{city}", "{town}"), "{town} is neither a parameter"),
         (HTTP + "deadline_s = 1000", "deadline_s has to be between"),
         (HTTP + "concurrency = 0", "concurrency has to be between"),

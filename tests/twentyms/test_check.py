@@ -51,3 +51,22 @@ def test_a_mistake_in_the_tools_of_an_agent_is_a_line(home, capsys):
     assert check.main([]) == 78
     (line,) = capsys.readouterr().out.splitlines()
     assert "agent.toml: tools: there is no file missing.py beside it" in line
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("from twentyms import tool\n\n@tool\ndef f(x) -> str:\n    '''F.'''\n    return x\n", "my_tools.py: "),
+        ("import no_such_library\n", "my_tools.py, line 1: ModuleNotFoundError"),
+        ("import os\nos._exit(3)\n", "the import ended the process (exit status 3)"),
+        ("print('hello')\n", "no function has @tool"),
+    ],
+)
+def test_a_file_of_tools_that_cannot_be_used_is_named_with_the_reason(source, said, home, capsys):
+    (home / "my_tools.py").write_text(source)
+    (home / "agent.toml").write_text('instructions = "x"\n[tools]\npython = ["my_tools.py"]\n')
+    (home / ".env").write_text("AGENT_FILE=agent.toml\n")
+    assert check.main([]) == 78
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{home}/my_tools.py")
+    assert said in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_the_command_starts_without_settings_and_from_any_directory(tmp_path):
     status, out, _ = said("--help", cwd=tmp_path)
     assert (status, out.splitlines()[0]) == (0, "usage: twentyms VERB [...]")
     assert said("docter", cwd=tmp_path)[0] == 2
+
+
+def test_the_version_is_that_of_the_package(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["twentyms", "--version"])
+    with pytest.raises(SystemExit):
+        cli.dispatch()
+    assert capsys.readouterr().out == f"twentyms {metadata.version('twentyms')}\n"

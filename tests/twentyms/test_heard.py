@@ -38,6 +38,16 @@ def test_silence_inside_an_utterance_is_a_gap():
     assert problems == ["1 gaps at the ear, the longest 40 ms; see docs/operations.md, EarGaps"]
 
 
+def test_a_mark_inside_an_utterance_does_not_end_it():
+    ear = Ear()
+    ear.media(FRAME, 0)
+    ear.mark("0.0.1", 0)
+    ear.media(FRAME, 3 * FRAME_NS)
+    ear.mark("0.1.2", 3 * FRAME_NS)
+    lines, _ = verdict(record(ear), lead_ms=120)
+    assert "gaps at the ear    1 (40.0 ms)" in lines
+
+
 def test_an_ai_that_speaks_on_after_an_interruption_is_a_problem():
     said = (Said(2 * FRAME_NS, "hello", FRAME),)
     assert not verdict(record(heard([0] * 12), said=said), lead_ms=120)[1]

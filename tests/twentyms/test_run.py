@@ -17,6 +17,9 @@ from twentyms.stack import free_port
 def _free_ports(home, monkeypatch):
     monkeypatch.setenv("GATEWAY_PORT", str(free_port()))
     monkeypatch.setenv("METRICS_PORT", str(free_port()))
+    # `run` sets these for honcho; an empty one counts as not set, and is restored after the test.
+    for name in ("ALLOW_UNSIGNED", "GATEWAY_HOST", "PUBLIC_URL", "TWILIO_ACCOUNT_SID", "DRAIN_SECONDS"):
+        monkeypatch.setenv(name, "")
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_PORT", "METRICS_PORT"])
@@ -47,3 +50,64 @@ def test_honcho_starts_as_many_processes_as_the_settings_say_and_reads_no_settin
     assert "honcho start -e /dev/null" in str(started.value.code)
     assert "-c gateway=1,aibridge=2" in str(started.value.code)
     assert os.environ["DRAIN_SECONDS"] == "0"
+
+
+def started(monkeypatch, capsys) -> tuple[dict[str, str], str]:
+    """The environment of the pipeline, and what is printed before its start."""
+    found: dict[str, str] = {}
+
+    def stack(*, env, **_):
+        found.update(env)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "Stack", stack)
+    assert run.main([]) == 0
+    return found, capsys.readouterr().out
+
+
+def test_without_keys_only_this_machine_can_call_the_simulated_model(home, monkeypatch, capsys):
+    (home / ".env").write_text("PUBLIC_URL=https://voice.example.com\n")
+    env, text = started(monkeypatch, capsys)
+    port = os.environ["GATEWAY_PORT"]
+    assert env["GATEWAY_HOST"] == "127.0.0.1"
+    assert env["PUBLIC_URL"] == f"http://localhost:{port}"
+    assert env["ALLOW_UNSIGNED"] == "on"
+    for line in (f"phone page  http://localhost:{port}/\n", "from this machine only", "simulated, follows a script"):
+        assert line in text
+
+
+def test_with_twilio_and_without_a_model_key_the_simulated_model_answers_the_number(home, monkeypatch, capsys):
+    (home / ".env").write_text(
+        "TWILIO_ACCOUNT_SID=AC1\nTWILIO_AUTH_TOKEN=token\nPUBLIC_URL=https://voice.example.com\n"
+    )
+    env, text = started(monkeypatch, capsys)
+    assert env["PUBLIC_URL"] == "https://voice.example.com"
+    assert (env["TWILIO_ACCOUNT_SID"], env["TWILIO_AUTH_TOKEN"]) == ("AC1", "token")
+    assert env["ALLOW_UNSIGNED"] == "off"
+    assert "https://voice.example.com/twilio/voice" in text
+    assert "with Twilio's signature" in text
+    assert "simulated, follows a script and calls" in text
+    assert "token" not in text
+
+
+def test_twilio_without_an_address_is_refused_before_anything_starts(home, monkeypatch):
+    (home / ".env").write_text("TWILIO_AUTH_TOKEN=token\n")
+    with pytest.raises(ConfigError, match="PUBLIC_URL is not set"):
+        run.main([])
+
+
+def test_with_a_model_key_alone_only_this_machine_can_call(home, monkeypatch):
+    (home / ".env").write_text("OPENAI_API_KEY=sk-x\n")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.setattr(os, "execv", lambda *_: sys.exit(0))
+    with pytest.raises(SystemExit):
+        run.main([])
+    assert (os.environ["ALLOW_UNSIGNED"], os.environ["GATEWAY_HOST"]) == ("on", "127.0.0.1")
+
+
+def test_the_block_names_agent_and_settings(home, monkeypatch, capsys):
+    (home / ".env").write_text("AGENT_FILE=agent.toml\nSIMULATED_MODEL=parrot\n")
+    text = started(monkeypatch, capsys)[1]
+    assert "  agent       agent.toml\n" in text
+    assert f"  settings    {home}/.env\n" in text
+    assert "repeats what you say" in text

@@ -21,8 +21,19 @@ CALL = {
         {**TURN, "role": "ai", "began_at": AT(10), "ended_at": None},
         {**TURN, "role": "ai", "began_at": None, "ended_at": None},
     ],
-    "interruptions": [{"at": AT(7.9), "silent_ms": 120}],
+    "interruptions": [
+        {"at": AT(7.9), "silent_ms": 120, "onset_at": None, "paused_at": None, "stopped_ms": None},
+        {"at": AT(8.4), "silent_ms": 0, "onset_at": AT(8.0), "paused_at": AT(8.1), "stopped_ms": 190},
+    ],
+    "hesitations": [
+        {"at": AT(3.1), "kind": "unconfirmed", "lasted_ms": 240},
+        {"at": AT(4.1), "kind": "echo", "lasted_ms": 0},
+    ],
     "streams": [{"first_frame_at": AT(5.3), "ended_at": AT(20), "end_reason": "lost", "ear_gaps": 1}],
+    "dials": [
+        {"to": "+15550123", "began_at": AT(12), "ended_at": AT(13), "outcome": "failed", "caller_left": False},
+        {"to": "+15550123", "began_at": AT(13), "ended_at": None, "outcome": "", "caller_left": False},
+    ],
     "path": [],
 }
 

@@ -30,9 +30,11 @@ Settled = tuple[Cut, deque[Playing]]
 class Clear:
     """`ear` and `spurt` as they were when the utterances up to `through` were withdrawn, before frame `end_seq`."""
 
-    __slots__ = ("_asked_ns", "_through", "ear", "end_seq", "mark_seq", "sent_ns", "spurt")
+    __slots__ = ("_asked_ns", "_through", "_was_paused", "ear", "end_seq", "mark_seq", "sent_ns", "spurt")
 
-    def __init__(self, ear: Ear, spurt: Talkspurt, *, end_seq: int, mark_seq: int, through: int, asked_ns: int) -> None:
+    def __init__(
+        self, ear: Ear, spurt: Talkspurt, was_paused: bool, *, end_seq: int, mark_seq: int, through: int, asked_ns: int
+    ) -> None:
         self.ear = ear
         self.spurt = spurt
         self.end_seq = end_seq
@@ -42,6 +44,8 @@ class Clear:
         self.sent_ns = 0
         self._through = through
         self._asked_ns = asked_ns
+        # The ear may have been silent for a while.
+        self._was_paused = was_paused
 
     def settle(self, stopped_ns: int | None = None) -> Settled:
         """The ear stopped at `stopped_ns`, unless it had played everything before. None: nobody knows."""
@@ -51,7 +55,9 @@ class Clear:
         end_ns = self.ear.end_ns(self.end_seq)
         self.ear.cut(self.end_seq, stopped_ns)
         heard = tuple((p.number, p.paced_bytes) for p in self.ear.playing if p.number <= self._through)
-        silent_ns = max(self._asked_ns, min(stopped_ns, end_ns))
+        silent_ns = min(stopped_ns, end_ns)
+        if not (self._was_paused and heard):
+            silent_ns = max(self._asked_ns, silent_ns)
         return Cut(self._through, heard, silent_ns, is_estimate and bool(heard)), self.ear.playing
 
 

@@ -29,6 +29,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from shared.audio import FRAME_NS
+
 _MS: Final = 1_000_000
 # What Twilio's own lateness with an echo may amount to. Not documented; no bridge that measured it reports more.
 DOUBT_NS: Final = 100 * _MS
@@ -38,6 +40,10 @@ NOISE_NS: Final = 10 * _MS
 # answered at the same time, and the next one is quick. A wrong guess costs little: the first quick ping corrects it.
 LONGER_NS: Final = 30 * _MS
 LONGER_AFTER_NS: Final = 2_000 * _MS
+# A ping leaves this much later than the frames before it were paced, at most. The tick before was earlier.
+HOP_NS: Final = 9 * _MS
+# Instants that `Held` remembers: pings in flight are younger.
+HELD_MAX: Final = 64
 # Marks without an echo, at most: half a minute of speech. Twilio echoes in order, so an echo settles all before it.
 PENDING_MAX: Final = 64
 # Twilio echoes all marks that a `clear` throws away at once. Echoes this close together may be those.
@@ -55,6 +61,36 @@ class Lag:
     lag_ns: int
     audible: bool
     continued: bool
+
+
+class Held:
+    """How much the ear held at any instant lately: the longest delay of a frame sent then that nobody hears.
+
+    That is the lead, unless speech came more slowly than the ear plays, as it does at the beginning of an answer.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # From when on the ear would have run dry at which instant. 0: it held the lead.
+        self._known: deque[tuple[int, int]] = deque(maxlen=HELD_MAX)
+
+    def note(self, now_ns: int, end_ns: int, lead_ns: int) -> None:
+        """From now on, the ear holds what it plays until `end_ns`."""
+        dry_ns = 0 if end_ns - now_ns >= lead_ns - FRAME_NS else end_ns
+        if not self._known or self._known[-1][1] != dry_ns:
+            self._known.append((now_ns, dry_ns))
+
+    def moved(self, by_ns: int) -> None:
+        """The ear is believed to play later by this."""
+        self._known = deque(((at, dry + by_ns if dry else 0) for at, dry in self._known), HELD_MAX)
+
+    def at(self, then_ns: int, lead_ns: int, *, grace_ns: int = 0) -> int:
+        """What the ear held at that instant, by what was noted up to `grace_ns` before it."""
+        for at_ns, dry_ns in reversed(self._known):
+            if at_ns <= then_ns - grace_ns:
+                return min(max(0, dry_ns - then_ns), lead_ns) if dry_ns else lead_ns
+        return lead_ns
 
 
 class Talkspurt:
@@ -97,18 +133,21 @@ class Talkspurt:
         # By how much the way to the ear had got longer in it when it was cut.
         self.towards_ns = 0
 
-    def explain(self, excess_ns: int, unseen_ns: int, lead_ns: int, now_ns: int) -> None:
+    def explain(self, excess_ns: int, unseen_ns: int, held_ns: int, held_before_ns: int, now_ns: int) -> None:
         """A ping took `excess_ns` longer than the least. Frames of the time before, `unseen_ns`, may have taken longer.
 
-        The lead hides a delay, unless the first frames had it.
+        What the ear held hides a delay, unless the first frames had it: `held_ns` when this ping was sent,
+        `held_before_ns` when the one before it was.
         """
-        hidden_ns = lead_ns if self.is_pinged else 0
+        if not self.is_pinged:
+            held_ns = held_before_ns = 0
         self.is_pinged = True
         self.blind_ns = max(self.blind_ns, unseen_ns)
+        least_ns, most_ns = excess_ns - held_ns, excess_ns + unseen_ns - held_before_ns
         if excess_ns >= NOISE_NS:
-            self.cause_ns = max(self.cause_ns, excess_ns + unseen_ns - hidden_ns)
-        if excess_ns > hidden_ns:
-            self.late_ns = max(self.late_ns, excess_ns + min(unseen_ns, DOUBT_NS) // 2 - hidden_ns)
+            self.cause_ns = max(self.cause_ns, most_ns)
+        if least_ns > 0:
+            self.late_ns = max(self.late_ns, least_ns + min(max(0, most_ns - least_ns), DOUBT_NS) // 2)
             self.late_since_ns = now_ns
 
     def believable_ns(self, lag_ns: int, habit_ns: int, blind_ns: int) -> int:
@@ -128,6 +167,7 @@ class FarEar:
         "_echoed_ns",
         "_former",
         "_habit_ns",
+        "_held",
         "_late_pings_ns",
         "_late_since_ns",
         "_least_ping_ns",
@@ -154,6 +194,7 @@ class FarEar:
         self._habit_ns = 0
         # When the last echo came.
         self._echoed_ns = 0
+        self._held = Held()
         # When the last ping that was answered had been sent.
         self._pinged_ns = 0
         # The talkspurt that is paced, or was last; and the one before, whose echoes may still come.
@@ -190,6 +231,11 @@ class FarEar:
     def moved(self, from_seq: int, by_ns: int) -> None:
         """The line believes now that frames from `from_seq` on are played later by `by_ns`."""
         self._marks = deque((seq, played + by_ns if seq > from_seq else played) for seq, played in self._marks)
+        self._held.moved(by_ns)
+
+    def paced(self, now_ns: int, end_ns: int, lead_ns: int) -> None:
+        """The line has paced what it could, and the ear plays until `end_ns`."""
+        self._held.note(now_ns, end_ns, lead_ns)
 
     @property
     def has_pinged(self) -> bool:
@@ -212,7 +258,10 @@ class FarEar:
                 excess_ns -= self._late_pings_ns
                 self._settle_path()
                 spurt.cause_ns = spurt.late_ns = 0
-        spurt.explain(excess_ns, max(0, sent_ns - max(self._pinged_ns, spurt.began_ns)), lead_ns, now_ns)
+        unseen_ns = max(0, sent_ns - max(self._pinged_ns, spurt.began_ns))
+        # Frames that were sent with this ping were as late as the ping.
+        held_ns = self._held.at(sent_ns, lead_ns, grace_ns=HOP_NS)
+        spurt.explain(excess_ns, unseen_ns, held_ns, self._held.at(self._pinged_ns, lead_ns), now_ns)
         self._pinged_ns = sent_ns
         return excess_ns
 

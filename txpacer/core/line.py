@@ -38,6 +38,7 @@ class Line:
         "_far",
         "_mark_seq",
         "_marks",
+        "_pause_ends_ns",
         "_paused",
         "_queue",
         "_resumed",
@@ -80,6 +81,8 @@ class Line:
         # `pause` holds the line. `resume` released it, and nothing was paced since: the silence was meant.
         self._paused = False
         self._resumed = False
+        # When a pause ends by itself; 0: never.
+        self._pause_ends_ns = 0
         # Utterances up to this one take no more speech: they are withdrawn, or paced to their end.
         self._closed_through = 0
 
@@ -156,15 +159,18 @@ class Line:
                 self._marks.append(gone.number)
                 self._far.mark(self.seq, self.ear_ns)
         self.steady = None
+        was_paused = self._paused
         self._starved = self._waiting = self._paused = self._resumed = False
         if clear:
-            self._clear(through, now_ns)
+            self._clear(through, now_ns, was_paused=was_paused)
         else:
             self.settle()
             heard = tuple((p.number, p.paced_bytes) for p in self._ear.playing if p.number <= through)
-            self.reports.append(Cut(through, heard, max(self.ear_ns, now_ns)))
+            # The ear of a paused line may have been silent for a while.
+            silent_ns = self.ear_ns if was_paused and heard else max(self.ear_ns, now_ns)
+            self.reports.append(Cut(through, heard, silent_ns))
 
-    def _clear(self, through: int, now_ns: int) -> None:
+    def _clear(self, through: int, now_ns: int, *, was_paused: bool) -> None:
         """Send `clear`, with a mark before it. What the ear holds is kept apart until the echo comes."""
         cut, end_seq, is_waiting = self._ear, self.seq, bool(self._clears)
         if CLEAR not in self._marks:
@@ -174,7 +180,9 @@ class Line:
         self._ear = Ear(lead_ns=cut.lead_ns, grid_ns=cut.grid_ns)
         self._ear.restore(self.seq, min(cut.end_ns(end_seq), now_ns))
         spurt = self._far.cleared(self.seq, now_ns)
-        self._clears.add(Clear(cut, spurt, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns))
+        self._clears.add(
+            Clear(cut, spurt, was_paused, end_seq=end_seq, mark_seq=self.seq, through=through, asked_ns=now_ns)
+        )
         if self._far.way_ns is None or not (is_waiting or cut.playing):
             self.settle()
 
@@ -190,10 +198,14 @@ class Line:
             self._ear.playing.extendleft(reversed(heard))
         self.steady = None
 
-    def pause(self) -> None:
-        """Pace nothing until `resume` or a withdrawal. The caller hears what was paced; no speech is lost."""
+    def pause(self, until_ns: int = 0) -> None:
+        """Pace nothing until `resume` or a withdrawal. The caller hears what was paced; no speech is lost.
+
+        `until_ns`: then the line resumes by itself; 0: it does not.
+        """
         self.steady = None
         self._paused = True
+        self._pause_ends_ns = until_ns
 
     def resume(self) -> None:
         """Continue with the next frame; harmless when the line is not paused."""
@@ -285,6 +297,8 @@ class Line:
         self.steady = None
         queue, ear = self._queue, self._ear
         self._follow_lead()
+        if self._paused and 0 < self._pause_ends_ns <= now_ns:
+            self.resume()
         while queue and not self._paused:
             head = queue[0]
             available = head.size
@@ -332,6 +346,7 @@ class Line:
             else:
                 self.steady = head
                 entries.append((self.call, seq, audio, self._progress()))
+        self._far.paced(now_ns, self.ear_ns, ear.lead_ns)
         self.reports += ear.finish(now_ns)
         if ear.playing or self._starved or self._clears or ear.lead_ns != self.lead.target_ns:
             self.steady = None
@@ -376,6 +391,8 @@ class Line:
         due_ns: int | None = None
         if self._queue and not (self._waiting or self._paused):
             due_ns = self._ear.due_ns(self.seq)
+        if self._paused and self._pause_ends_ns:
+            due_ns = self._pause_ends_ns
         playing = self._ear.playing
         if playing and (due_ns is None or playing[0].ear_ns < due_ns):
             due_ns = playing[0].ear_ns

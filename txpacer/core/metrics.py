@@ -23,7 +23,7 @@ DELAY_BUCKETS: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.16, 0.25, 0.4, 0.6
 LEADS: Final = ("least", "median", "most")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
-    counter("pacer_frames", "Frames emitted"),
+    counter("pacer_frames", "20 ms frames of speech that txpacer emitted to gateways"),
     histogram("pacer_lateness_seconds", "How long after its deadline a frame was emitted", LATENESS_BUCKETS),
     histogram(
         "pacer_ear_gap_seconds",
@@ -35,7 +35,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("pacer_starved", "Deadlines that passed because the model had not produced the speech yet"),
     counter("pacer_caught_up", "Times a line emitted overdue frames before the ear ran dry"),
     counter("pacer_reanchored", "Times a line restored its lead after the ear had run dry inside an utterance"),
-    counter("pacer_withdrawn", "Withdrawals"),
+    counter("pacer_withdrawn", "Utterances whose unheard rest was withdrawn by an interruption"),
     counter("pacer_clears_unanswered", "`clear`s without an echo of Twilio: what was heard of them is an estimate"),
     counter("pacer_restored", "Lines that continued in mid-speech: after a restart, or on another media socket"),
     counter("pacer_held", "Times a due line waited because its gateway did not acknowledge"),
@@ -52,7 +52,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
         "The lead that would have hidden every delay of a call, or of five minutes of a long one",
         LEAD_BUCKETS,
     ),
-    counter("pacer_lead_short", "Of those calls and five minutes, the ones that needed more than TX_LEAD_MAX_MS"),
+    counter("pacer_lead_short", "Calls, or five minutes of long ones, that needed more than TX_LEAD_MAX_MS"),
     counter("pacer_marks_unechoed", "Marks that Twilio never echoed"),
     counter("pacer_echoes_strange", "Echoes of no pending mark, and echoes sooner than the path allows"),
     counter("pacer_refused_bytes", "Speech bytes not taken: withdrawn, unknown call, or reservoir full"),

@@ -118,8 +118,8 @@ class Pacer:
                 self.end(call, utterance, now_ns)
             case Withdraw(call, through, clear):
                 self.withdraw(call, through, clear, now_ns)
-            case PauseLine(call):
-                self.pause(call)
+            case PauseLine(call, at_most_ms):
+                self.pause(call, now_ns + at_most_ms * 1_000_000 if at_most_ms else 0, now_ns)
             case ResumeLine(call):
                 self.resume(call, now_ns)
             case OpenLine(call, gateway, handover, ask, lead_ms):
@@ -246,10 +246,11 @@ class Pacer:
             self._metrics.withdrawn.inc()
             known.outlet.place(known.line, now_ns)
 
-    def pause(self, call: int) -> None:
+    def pause(self, call: int, until_ns: int = 0, now_ns: int = 0) -> None:
         known = self._calls.get(call)
         if known is not None:
-            known.line.pause()
+            known.line.pause(until_ns)
+            known.outlet.place(known.line, now_ns)
 
     def resume(self, call: int, now_ns: int) -> None:
         known = self._calls.get(call)
@@ -301,13 +302,15 @@ class Pacer:
                 known.outlet.place(known.line, now_ns)
         outlet.release(now_ns)
 
-    def path_seen(self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int]], now_ns: int) -> None:
+    def path_seen(
+        self, echoes: Sequence[tuple[int, int, int]], pings: Sequence[tuple[int, int, int]], now_ns: int
+    ) -> None:
         """What the path of some calls showed; see PathSeen."""
-        for call, round_trip_ns in pings:
+        for call, round_trip_ns, at_ns in pings:
             known = self._calls.get(call)
             if known is not None:
                 lead_ns = known.line.lead_ns
-                delay_ns = known.line.pinged(round_trip_ns, now_ns)
+                delay_ns = known.line.pinged(round_trip_ns, at_ns)
                 self._metrics.path_delay.observe(delay_ns / 1e9)
                 if known.path.pinged(round_trip_ns, delay_ns, lead_ns):
                     self._metrics.gaps_avoided.inc()

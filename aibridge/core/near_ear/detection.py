@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from shared.audio import MULAW_TO_LINEAR
+
+_LOW: Final = bytes(value & 0xFF for value in MULAW_TO_LINEAR)
+_HIGH: Final = bytes(value >> 8 & 0xFF for value in MULAW_TO_LINEAR)
+_FIRST, _SECOND = (_LOW, _HIGH) if sys.byteorder == "little" else (_HIGH, _LOW)
+
+
+def linear(audio: bytes | bytearray) -> bytes:
+    """mu-law as linear 16-bit audio, native byte order. (`audioop` has left Python.)"""
+    pcm = bytearray(2 * len(audio))
+    pcm[::2] = audio.translate(_FIRST)
+    pcm[1::2] = audio.translate(_SECOND)
+    return bytes(pcm)
 
 
 class Gate(Protocol):
-    """Cheap: a few microseconds a frame. Noise may open it."""
+    """Cheap: a few microseconds a frame. Noise may open it. It remembers the noise of its call."""
 
     def is_open(self, pcm: bytes) -> bool:
         """Judge 20 ms of linear 16-bit audio, 8 kHz, native byte order."""
@@ -22,9 +38,9 @@ class Detector(Protocol):
 
 @dataclass(frozen=True)
 class Detectors:
-    """Shared by the calls of a worker."""
+    """A gate for each call, and the detector that the calls of a worker share."""
 
-    gate: Gate
+    gate: Callable[[], Gate]
     detector: Detector
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openai.types.realtime import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
-
 from .. import port
 from ..port import ModelCommand, Purpose
+from .event_types import RealtimeClientEventParam, RealtimeResponseCreateParamsParam
 
 # The connection to the model broke in the middle of its words, and a new session has to continue.
 CONTINUE: Final = (
@@ -60,6 +59,7 @@ def client_event(command: ModelCommand, phrases: Mapping[Purpose, str]) -> Realt
             return _told(command)
         case port.TellCall(number, name, arguments):
             told = _told_id(number)
+            name = name.replace(".", "_")  # of a tool that ran at the model's server: a function's name has no dot
             return {
                 "type": "conversation.item.create",
                 "item": {"type": "function_call", "id": told, "call_id": told, "name": name, "arguments": arguments},
@@ -87,6 +87,8 @@ def client_event_about(command: ModelCommand, about: Any) -> RealtimeClientEvent
             }
         case port.Forget():
             return {"type": "conversation.item.delete", "item_id": about[0]}
+        case port.ForgetTurn():
+            return {"type": "conversation.item.delete", "item_id": about}
         case port.AnswerTool(_, output):
             return _tool_output(about, output)
         case _:

@@ -1,16 +1,13 @@
-"""One Realtime session: the SDK's connection, read at full speed, written without waiting."""
+"""One Realtime session: a WebSocket connection, read at full speed, written without waiting."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from openai import AsyncOpenAI, OpenAIError
-from openai.types.realtime import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
@@ -19,6 +16,8 @@ from shared.gather import Gather
 from shared.websocket import DirectConnection
 
 from ..port import HearAudio, ModelCommand, ModelEvent, Numbers, Purpose, SessionReady
+from .event_types import RealtimeClientEventParam, RealtimeSessionCreateRequestParam
+from .servers import Server
 from .translator import Translator
 from .wire import (
     FATAL_CODES,
@@ -56,11 +55,18 @@ class ModelRefusedError(Exception):
 
 
 class ModelConnection(DirectConnection, ClientConnection):
-    """The WebSocket connection that the SDK makes."""
+    """The WebSocket connection of a session."""
 
     def pause_writing(self) -> None:
         """More than WRITE_MAX_BYTES wait to be written: the server is gone."""
         self.transport.abort()
+
+
+class _Dial(connect):
+    """The library's dial, which goes nowhere else with our key: a redirect is refused like any other answer."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class Session:
@@ -72,7 +78,7 @@ class Session:
 
     def __init__(
         self,
-        client: AsyncOpenAI,
+        server: Server,
         *,
         model: str,
         config: RealtimeSessionCreateRequestParam,
@@ -81,10 +87,9 @@ class Session:
         request_id: str,
         on_event: Callable[[ModelEvent | SessionReady], None],
         on_malformed: Callable[[], None],
-        tls: ssl.SSLContext | None,
         gather: Gather | None = None,
     ) -> None:
-        self._client = client
+        self._server = server
         self._model = model
         self._config = config
         # Other settings than those it was dialled with; None: there are none.
@@ -94,7 +99,6 @@ class Session:
         self._request_id = request_id
         self._on_event = on_event
         self._on_malformed = on_malformed
-        self._tls = tls
         self._gather = gather
         self._websocket: ModelConnection | None = None
         # session.created has come.
@@ -140,38 +144,32 @@ class Session:
             self._on_event(each)
 
     async def _dial(self) -> ModelConnection:
-        """Dial through the SDK, and keep only the WebSocket connection, without the SDK's queues and locks."""
-
         def create(*args: Any, **kwargs: Any) -> ModelConnection:
             self._websocket = ModelConnection(*args, **kwargs)
             self._websocket.gather = self._gather
             return self._websocket
 
-        options: Any = {
-            "create_connection": create,
-            "max_queue": 64,
-            "max_size": MESSAGE_MAX_BYTES,
-            "compression": None,
-            "close_timeout": 1,
-            "open_timeout": OPEN_TIMEOUT_S,
-            "ping_interval": liveness.MODEL_PING_S,
-            "ping_timeout": liveness.MODEL_PONG_S,
-            "write_limit": WRITE_MAX_BYTES,
-        }
-        if self._tls is not None:
-            options["ssl"] = self._tls
+        server = self._server
+        options: Any = {"create_connection": create} | ({} if server.tls is None else {"ssl": server.tls})
         try:
-            await self._client.realtime.connect(
-                model=self._model,
-                extra_headers={"X-Client-Request-Id": self._request_id},
-                websocket_connection_options=options,
-            ).enter()
+            await _Dial(
+                server.url(self._model),
+                additional_headers={**server.headers(), "X-Client-Request-Id": self._request_id},
+                user_agent_header="twentyms",
+                max_queue=64,
+                max_size=MESSAGE_MAX_BYTES,
+                compression=None,
+                close_timeout=1,
+                open_timeout=OPEN_TIMEOUT_S,
+                ping_interval=liveness.MODEL_PING_S,
+                ping_timeout=liveness.MODEL_PONG_S,
+                write_limit=WRITE_MAX_BYTES,
+                **options,
+            )
         except InvalidStatus as exc:
             if exc.response.status_code in REFUSED_STATUS:
                 raise ModelRefusedError(f"HTTP {exc.response.status_code}") from None
             raise
-        except OpenAIError as exc:
-            raise ModelRefusedError(type(exc).__name__, str(exc)) from None
         assert self._websocket is not None
         return self._websocket
 
@@ -230,13 +228,11 @@ def _ignore(_event: ModelEvent | SessionReady) -> None:
     pass
 
 
-async def probe(
-    client: AsyncOpenAI, *, model: str, config: RealtimeSessionCreateRequestParam, tls: ssl.SSLContext | None
-) -> None:
+async def probe(server: Server, *, model: str, config: RealtimeSessionCreateRequestParam) -> None:
     """Open a session, wait until the server accepts the settings, close it. Raises as `Session.run` does."""
     ready = asyncio.Event()
     session = Session(
-        client,
+        server,
         model=model,
         config=config,
         phrases={},
@@ -244,7 +240,6 @@ async def probe(
         request_id="probe",
         on_event=lambda event: ready.set() if isinstance(event, SessionReady) else None,
         on_malformed=lambda: None,
-        tls=tls,
     )
     running = asyncio.ensure_future(session.run())
     waiting = asyncio.ensure_future(ready.wait())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from openai.types.realtime import RealtimeSessionCreateRequestParam
 
 from shared.agents.agent_file import TurnDetection
 
+from ...core import built_in
 from ...core.agent import Agent
-from ..port import HANG_UP_TOOL, Purpose
+from ..port import Purpose
 from .client_events import CONTINUE, FAREWELL, FILLER, NUDGE, REPEAT, say_exactly
+from .event_types import RealtimeSessionCreateRequestParam
 
 # The fields that the schema of each type of turn detection has; it refuses all others.
 _DETECTION_FIELDS: Final = {
@@ -27,9 +28,24 @@ def function(name: str, description: str, parameters: dict[str, Any]) -> dict[st
     return {"type": "function", "name": name, "description": description, "parameters": schema}
 
 
-_HANG_UP: Final = function(
-    HANG_UP_TOOL, "End the phone call. Call it after the goodbye was said; the caller hears all of that first.", {}
-)
+def model_servers(agent: Agent, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The MCP servers whose tools run at the model's server. `keys`: the values of the variables that agents name."""
+    servers = []
+    for each in agent.mcp:
+        server: dict[str, Any] = {
+            "type": "mcp",
+            "server_label": each.name,
+            "server_url": each.url,
+            "allowed_tools": list(each.only),
+            # The agent's file lists what may be called, and nobody could be asked during a call.
+            "require_approval": "never",
+        }
+        if each.description:
+            server["server_description"] = each.description
+        if each.token_env:
+            server["authorization"] = keys.get(each.token_env, "")
+        servers.append(server)
+    return servers
 
 
 def session_config(
@@ -51,7 +67,7 @@ def session_config(
     # Only reasoning models take it.
     if agent.reasoning_effort and model.startswith("gpt-realtime-2"):
         session["reasoning"] = {"effort": agent.reasoning_effort}
-    tools = [*functions, *([_HANG_UP] if agent.hang_up else [])]
+    tools = [*functions, *(function(*each) for each in built_in.functions(agent))]
     if tools:
         session["tools"] = tools
         session["tool_choice"] = "auto"

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Container, Sequence
 from typing import Any, Final
 
-from openai import AsyncOpenAI
 from websockets.exceptions import WebSocketException
 
 from shared.gather import Gather
@@ -30,15 +29,15 @@ PROBE_RETRY_S: Final = 5.0
 class Sessions:
     """Dials, holds and counts sessions. `gather` is told of all their reads.
 
-    `client` has the settings' key and address; agents may have others.
+    `servers` have the settings' key and address; agents may have others.
     """
 
-    def __init__(self, agents: Agents, client: AsyncOpenAI, page: Page) -> None:
+    def __init__(self, agents: Agents, servers: Servers, page: Page) -> None:
         self.abilities = ABILITIES
         self.gather = Gather()
         # The model has accepted our key, model name and session.
         self.is_ready = False
-        self._servers = Servers(client)
+        self._servers = servers
         self._page = page
         self.use(agents)
         # The readers of all sessions, dialled ahead or in use.
@@ -52,7 +51,7 @@ class Sessions:
             try:
                 await self._probe(agent)
             except (OSError, TimeoutError, WebSocketException) as exc:
-                address = self._servers.of(agent, self._agents.keys).client.base_url.netloc.decode()
+                address = self._servers.of(agent, self._agents.keys).address
                 log.warning("the model at %s cannot be reached (%s); trying again, no calls until then", address, exc)
                 await asyncio.sleep(PROBE_RETRY_S)
             else:
@@ -85,7 +84,7 @@ class Sessions:
         server = self._servers.of(agent, self._agents.keys)
         try:
             config = session_config(agent, agent.model)
-            await probe(server.client, model=agent.model, config=config, tls=server.tls)
+            await probe(server, model=agent.model, config=config)
         except ModelRefusedError as exc:
             key = agent.api_key_env or "OPENAI_API_KEY"
             about = f"{key}, OPENAI_REALTIME_MODEL and OPENAI_BASE_URL"
@@ -109,7 +108,7 @@ class Sessions:
         """Open a session of an agent with these tools; `receiver` gets its events."""
         server = self._servers.of(agent, self._agents.keys)
         session = Session(
-            server.client,
+            server,
             model=agent.model,
             config=session_config(agent, agent.model, functions),
             phrases=phrases(agent),
@@ -117,7 +116,6 @@ class Sessions:
             request_id=call_sid,
             on_event=receiver.event,
             on_malformed=self._page.counter("bridge_malformed_events").inc,
-            tls=server.tls,
             gather=self.gather,
         )
         session.task = asyncio.create_task(self._hold(session, receiver, call_sid, agent.name))

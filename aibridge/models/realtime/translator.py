@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, get_args
 
-from openai.types.realtime import RealtimeClientEventParam
+import msgspec
 
 from .. import port
 from ..port import ModelCommand, Numbers
 from . import client_events, wire
+from .event_types import RealtimeClientEventParam
 from .wire import ServerEvent
 
 # Ids of each kind that stay known: the last few minutes of a session.
@@ -68,6 +69,8 @@ class Translator:
         self._utterances: Ids[tuple[str, int]] = Ids()
         # The message items of the active response. At its end, those without audio are reported as unspoken.
         self._items: list[str] = []
+        # SERVER.TOOL of each item whose arguments have not come.
+        self._mcp_names: dict[str, str] = {}
         # Words that came before their audio, by item.
         self._early: dict[str, str] = {}
 
@@ -104,6 +107,18 @@ class Translator:
                 return (self._ended(made),)
             case wire.OutputItemAdded(_, item):
                 self._add_item(item)
+                if item.type == "mcp_call":
+                    self._mcp_names[item.id] = f"{item.server_label}.{item.name}"
+            case wire.McpArgumentsDone(response_id, item_id, arguments):
+                call = self._tool_calls.number(item_id, self._numbers.next_tool_call)
+                name = self._mcp_names.pop(item_id, "mcp.unknown")
+                return (port.ModelToolCalled(self._responses.get(response_id, 0), call, name, arguments),)
+            case wire.OutputItemDone(_, item) if item.type == "mcp_call":
+                self._mcp_names.pop(item.id, None)
+                if number := self._tool_calls.get(item.id):
+                    is_error = item.error is not None
+                    output = msgspec.json.encode(item.error).decode() if is_error else item.output or ""
+                    return (port.ModelToolAnswered(number, output, is_error),)
             case wire.OutputItemDone(response_id, item):
                 # The server also sends this for calls that were cut short, which must not be carried out.
                 if item.type == "function_call" and item.status == "completed":
@@ -194,6 +209,8 @@ class Translator:
                     command = port.Truncate(number, 0)
             case port.Truncate(number):
                 about = self._utterances.key(number)
+            case port.ForgetTurn(number):
+                about = self._turns.key(number)
             case port.AnswerTool(number):
                 about = self._tool_calls.key(number)
             case _:

@@ -1,17 +1,18 @@
 """The events of the Realtime API that aibridge reads and writes.
 
 Inbound, only the fields in use are decoded: 2 us an event, instead of 50 with the SDK's own parser. Unknown types,
-fields and enum values do no harm. Outbound, events are the SDK's typed dictionaries, encoded once. Source:
+fields and enum values do no harm. Outbound, events are dictionaries of the SDK's types, encoded once. Source:
 openai.types.realtime of openai 3.54.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
-from openai.types.realtime import RealtimeClientEventParam
+
+from .event_types import RealtimeClientEventParam
 
 
 class MalformedEventError(ValueError):
@@ -35,6 +36,10 @@ class Item(msgspec.Struct):
     name: str = ""
     call_id: str = ""
     arguments: str = ""
+    # Of a tool that ran at an MCP server.
+    server_label: str = ""
+    output: str | None = None
+    error: Any = None
 
 
 class TokenDetails(msgspec.Struct, frozen=True):
@@ -143,6 +148,14 @@ class OutputItemDone(msgspec.Struct, tag="response.output_item.done"):
     item: Item
 
 
+class McpArgumentsDone(msgspec.Struct, tag="response.mcp_call_arguments.done"):
+    """The model calls a tool of an MCP server. Its name came with the item."""
+
+    response_id: str
+    item_id: str
+    arguments: str = ""
+
+
 class AudioDelta(msgspec.Struct, tag="response.output_audio.delta"):
     """`delta` is already mu-law (msgspec decodes the base64)."""
 
@@ -190,6 +203,7 @@ ServerEvent = (
     | ResponseDone
     | OutputItemAdded
     | OutputItemDone
+    | McpArgumentsDone
     | AudioDelta
     | AudioDone
     | TranscriptDelta

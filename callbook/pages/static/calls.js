@@ -1,80 +1,11 @@
-// The list of calls, and one call, from /api/calls.
+// One call, from /api/calls/CALL. list.js has the list, live.js the live calls.
 
+import { list } from "/calls/static/list.js";
+import { live } from "/calls/static/live.js";
+import { $, SPEAKERS, clock, element, get, ms, problem, seconds } from "/calls/static/page.js";
 import { Timeline } from "/calls/static/timeline.js";
 
-const $ = (id) => document.getElementById(id);
-const REFRESH_MS = 5000;
-
-function problem(text) {
-  $("problem").textContent = text;
-  $("problem").hidden = !text;
-}
-
-async function get(url) {
-  const response = await fetch(url);
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error || `HTTP ${response.status}`);
-  return body;
-}
-
-const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 const length = (call) => (call.ended_at ? clock(seconds(call.began_at, call.ended_at)) : "live");
-const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
-const ms = (value) => (value === null ? "–" : `${value.toFixed(0)} ms`);
-
-function element(name, text, className = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-// --- the list ---
-
-async function list() {
-  $("list").hidden = false;
-  let shown = 0;
-  const row = (call) => {
-    const { transmission } = call;
-    const tr = document.createElement("tr");
-    const link = element("a", new Date(call.began_at).toLocaleString());
-    link.href = `/calls/${call.call_sid}`;
-    const first = document.createElement("td");
-    first.append(link);
-    const gaps = transmission.ear_gaps ? `${transmission.ear_gaps} (${ms(transmission.ear_gap_ms)})` : (transmission.ear_gaps ?? "–");
-    tr.append(
-      first,
-      element("td", call.from_number || "–"),
-      element("td", call.to_number || "–"),
-      element("td", length(call), "n"),
-      element("td", call.turns, "n"),
-      element("td", gaps, transmission.ear_gaps ? "n bad" : "n"),
-      element("td", ms(transmission.wire_gap_max_ms), transmission.stalls ? "n bad" : "n"),
-      element("td", call.end_reason || "–", call.end_reason === "lost" ? "bad" : ""),
-      element("td", call.recording ? call.recording.state : "–"),
-    );
-    return tr;
-  };
-  const more = async (before) => {
-    const page = await get(`/api/calls?limit=50${before ? `&before=${encodeURIComponent(before)}` : ""}`);
-    if (!before) $("rows").replaceChildren();
-    $("rows").append(...page.calls.map(row));
-    shown = $("rows").children.length;
-    $("summary").textContent = `${shown} newest`;
-    $("empty").hidden = shown > 0;
-    $("older").hidden = !page.next;
-    $("older").onclick = () => more(page.next).catch((error) => problem(error.message));
-    problem("");
-  };
-  const refresh = () => {
-    // A user who has paged back is reading: leave the list as it is.
-    if (!document.hidden && shown <= 50) more("").catch((error) => problem(`No records: ${error.message}`));
-  };
-  refresh();
-  setInterval(refresh, REFRESH_MS);
-}
-
-// --- one call ---
 
 async function one(callSid) {
   $("call").hidden = false;
@@ -92,7 +23,9 @@ async function one(callSid) {
 
 function figures(call) {
   const { transmission: line } = call;
-  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.silent_ms);
+  const stops = call.interruptions.filter((each) => !each.protected).map((each) => each.stopped_ms ?? each.silent_ms);
+  const early = call.interruptions.filter((each) => each.paused_at).length;
+  const [resumed, echoes] = ["unconfirmed", "echo"].map((kind) => call.hesitations.filter((each) => each.kind === kind).length);
   const answers = [];
   for (const [n, turn] of call.turns.entries()) {
     const next = call.turns[n + 1];
@@ -109,6 +42,8 @@ function figures(call) {
     ["Longest wire gap", ms(line.wire_gap_max_ms), line.stalls > 0],
     ["First frame after", ms(pick)],
     ["Interruptions", String(call.interruptions.length)],
+    ["Early pauses, resumed", `${early + resumed}, ${resumed}`],
+    ["Echoes ignored", String(echoes)],
     ["Silent after, at most", stops.length ? ms(Math.max(...stops)) : "–"],
     ["Answered after, median", answers.length ? ms(answers.sort((a, b) => a - b)[answers.length >> 1]) : "–"],
     ["Ended", call.end_reason || "live", call.end_reason === "lost"],
@@ -137,7 +72,7 @@ function turns(call, timeline) {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       const cut = took || (turn.interrupted ? heard : "");
       const at = turn.began_at ? clock(seconds(call.began_at, turn.began_at)) : "not heard";
-      button.append(element("time", at), element("b", { ai: "AI", caller: "Caller", keys: "Keys", tool: "Tool" }[turn.role]), words, element("small", cut));
+      button.append(element("time", at), element("b", SPEAKERS[turn.role]), words, element("small", cut));
       button.onclick = () => turn.began_at && timeline.show(turn);
       item.append(button);
       return item;
@@ -159,5 +94,10 @@ async function recording(callSid, timeline) {
   audio.onpause = () => ($("play").textContent = "Play");
 }
 
-const callSid = location.pathname.split("/")[2];
-(callSid ? one(callSid) : list()).catch((error) => problem(`No record: ${error.message}`));
+for (const each of document.querySelectorAll("nav a")) {
+  if (each.pathname === location.pathname) each.setAttribute("aria-current", "page");
+}
+const callSid = location.pathname.startsWith("/calls/") ? location.pathname.split("/")[2] : "";
+if (callSid) one(callSid).catch((error) => problem(`No record: ${error.message}`));
+else if (location.pathname === "/live") live();
+else list();

@@ -14,7 +14,7 @@ export class Timeline {
     this.call = call;
     this.position = position;
     this.origin = Date.parse(call.began_at);
-    const ends = [call.ended_at, ...call.turns.map((turn) => turn.ended_at)].filter(Boolean).map((text) => this.at(text));
+    const ends = [call.ended_at, ...[...call.turns, ...call.dials].map((each) => each.ended_at)].filter(Boolean).map((text) => this.at(text));
     this.length = Math.max(1, ...ends) + 0.5;
     canvas.classList.toggle("with-path", call.path.length > 0);
     this.from = 0;
@@ -157,6 +157,7 @@ export class Timeline {
     pen.clip();
     this.grid(pen, height);
     for (const each of call.interruptions) this.interruption(pen, each);
+    for (const each of call.hesitations) this.hesitation(pen, each);
     call.turns.forEach((turn, n) => turn.began_at && this.turn(pen, turn, call.turns[n - 1], this.nextOf(n)));
     if (this.peaks) this.voices(pen);
     this.events(pen);
@@ -193,6 +194,14 @@ export class Timeline {
     return next ? this.at(next.began_at) : this.length;
   }
 
+  // From `x` to the next turn in the lane of `turn`.
+  roomUntilNext(turn, x) {
+    const lane = ({ role }) => ({ ai: "ai", tones: "ai", tool: "tool" })[role] || "caller";
+    const { turns } = this.call;
+    const next = turns.slice(turns.indexOf(turn) + 1).find((each) => lane(each) === lane(turn) && each.began_at);
+    return next ? this.x(this.at(next.began_at)) - x : Infinity;
+  }
+
   // A bar below the events: from the model's call to the answer.
   tool(pen, turn) {
     const began = this.at(turn.began_at);
@@ -200,13 +209,14 @@ export class Timeline {
     const width = Math.max(3, this.x(turn.ended_at ? this.at(turn.ended_at) : this.length) - x);
     pen.fillStyle = this.colour(turn.outcome === "done" ? "soft" : "bad");
     pen.fillRect(x, LANES.tools, width, 4);
-    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, 240);
+    this.words(pen, `${turn.tool}: ${turn.outcome || "not answered"}`, x, LANES.tools + 17, Math.min(240, this.roomUntilNext(turn, x) - 8));
   }
 
   turn(pen, turn, before, next) {
     if (turn.role === "tool") return this.tool(pen, turn);
-    const y = LANES[turn.role === "ai" ? "ai" : "caller"];
-    const colour = this.colour(turn.role === "ai" ? "ai" : "caller");
+    const lane = turn.role === "ai" || turn.role === "tones" ? "ai" : "caller";
+    const y = LANES[lane];
+    const colour = this.colour(lane);
     const began = this.at(turn.began_at);
     const ended = turn.ended_at ? this.at(turn.ended_at) : began + turn.heard_ms / 1000;
     const [x, to] = [this.x(began), this.x(ended)];
@@ -228,8 +238,8 @@ export class Timeline {
       pen.globalAlpha = 1;
     }
     if (turn.role === "ai" && before && before.role === "caller" && before.ended_at) this.answer(pen, this.at(before.ended_at), began);
-    const text = turn.role === "keys" ? `keys: ${turn.text}` : turn.heard_text || turn.text;
-    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, 60) - 6);
+    const text = ["keys", "tones"].includes(turn.role) ? `${turn.role}: ${turn.text}` : turn.heard_text || turn.text;
+    this.words(pen, text, x + 6, y - HALF - 6, Math.max(to - x, Math.min(60, this.roomUntilNext(turn, x) - 6)) - 6);
     if (unheard > 0.02 && turn.role === "ai") {
       const heard = `${(turn.heard_ms / 1000).toFixed(1)} of ${(turn.spoken_ms / 1000).toFixed(1)} s heard`;
       this.words(pen, heard, x + 6, y + HALF - 5, to - x - 10);
@@ -262,6 +272,25 @@ export class Timeline {
     pen.fillRect(x, LANES.caller - HALF, Math.max(2, this.x(at + each.silent_ms / 1000) - x), LANES.ai - LANES.caller + 2 * HALF);
     pen.globalAlpha = 1;
     pen.fillRect(x, LANES.caller - HALF, 1.5, LANES.ai - LANES.caller + 2 * HALF);
+    if (!each.onset_at) return;
+    // The caller's first sound, and from the pause on until the model noticed.
+    const onset = this.at(each.onset_at);
+    pen.fillRect(this.x(onset), LANES.caller - HALF, 1.5, 2 * HALF);
+    if (each.paused_at) {
+      const paused = this.x(this.at(each.paused_at));
+      pen.globalAlpha = 0.15;
+      pen.fillRect(paused, LANES.ai - HALF, x - paused, 2 * HALF);
+      pen.globalAlpha = 1;
+      pen.fillRect(paused, LANES.ai - HALF, 1.5, 2 * HALF);
+    }
+  }
+
+  hesitation(pen, each) {
+    const at = this.at(each.at);
+    pen.fillStyle = this.colour("soft");
+    pen.globalAlpha = 0.3;
+    pen.fillRect(this.x(at), LANES.ai - HALF, Math.max(2, this.x(at + each.lasted_ms / 1000) - this.x(at)), 2 * HALF);
+    pen.globalAlpha = 1;
   }
 
   voices(pen) {
@@ -291,7 +320,16 @@ export class Timeline {
     });
     for (const each of call.interruptions) {
       const how = each.protected ? "after the protected greeting" : each.cancelled ? "response cancelled" : "speech withdrawn";
-      notes.push([this.at(each.at), `interrupted: silent after ${each.silent_ms} ms, ${how}`, "warn"]);
+      const when = each.onset_at ? `silent ${each.stopped_ms} ms after the first sound` : `silent after ${each.silent_ms} ms`;
+      notes.push([this.at(each.at), `interrupted: ${when}, ${how}`, "warn"]);
+    }
+    for (const each of call.hesitations) {
+      notes.push([this.at(each.at), each.kind === "echo" ? "echo ignored" : `hesitated for ${each.lasted_ms} ms`, "soft"]);
+    }
+    for (const each of call.dials) {
+      notes.push([this.at(each.began_at), `dialled ${each.to}`, "soft"]);
+      const left = each.caller_left ? ", the caller hung up" : "";
+      if (each.ended_at) notes.push([this.at(each.ended_at), `${each.to}: ${each.outcome}${left}`, "soft"]);
     }
     for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
     const ends = [-Infinity, -Infinity, -Infinity];
@@ -301,12 +339,15 @@ export class Timeline {
       // A flag near the right edge extends to the left.
       const left = x + wide > this.canvas.clientWidth ? x - wide : x;
       let row = ends.findIndex((end) => end <= left);
-      if (row < 0) row = ends.indexOf(Math.min(...ends));
-      ends[row] = left + wide;
+      // Without room, the flag stands alone: zooming in makes room for its words.
+      const fits = row >= 0;
+      if (fits) ends[row] = left + wide;
+      else row = ends.indexOf(Math.min(...ends));
       const y = LANES.events - 30 + 22 * row;
       pen.fillStyle = this.colour(colour);
       pen.fillRect(x, y - 9, 2, 13);
-      pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
+      pen.fillStyle = this.colour(colour === "warn" ? "warn-ink" : colour);
+      if (fits) pen.fillText(text, left + (left < x ? 0 : 7), y + 2);
     }
   }
 

@@ -19,6 +19,16 @@ const network = new Network($("network"), (behaviour) => {
   if (call && call.line) call.line.postMessage({ network: { behaviour } });
 });
 
+const GONE = "The gateway does not answer. Start twentyms on its machine (twentyms run), then call again.";
+const SILENT = "The AI said nothing: its model did not answer. On the machine of the gateway, twentyms doctor says why.";
+const LOST = "The connection to the gateway was lost.";
+// A caller wonders after this long without a word.
+const WAIT_MS = 4000;
+const ABNORMAL = 1006; // the close code of a WebSocket that was cut off
+
+// Where the pages of calls are; "" where this browser cannot reach them.
+let records = "";
+
 // The state of one call. `measures` holds the page's own measurements, for the browser's console.
 let call = null;
 const measures = (window.twentyms = { state: "idle", gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
@@ -31,6 +41,7 @@ function state(name, text) {
   $("call").classList.toggle("live", busy);
   $("call").querySelector(".label").textContent = busy ? "Hang up" : "Call";
   $("mute").disabled = $("keys").disabled = name !== "live";
+  $("agents").querySelector("select").disabled = busy;
 }
 
 function problem(text) {
@@ -75,6 +86,7 @@ function started(context) {
 
 async function dial() {
   problem("");
+  $("record").hidden = true;
   state("calling", "Calling …");
   Object.assign(measures, { gaps: [], stops: [], answers: [], wire: { frames: 0, worst: 0 }, heard: new Heard() });
   transcript.clear();
@@ -86,13 +98,19 @@ async function dial() {
   try {
     mine.context = new AudioContext({ latencyHint: "interactive" });
     mine.stream = await microphone();
-    await mine.context.audioWorklet.addModule("/phone/telephone.js");
+    await mine.context.audioWorklet.addModule("/phone/telephone.js").catch(() => {
+      throw new Error(GONE);
+    });
     await started(mine.context);
     mine.telephone = new AudioWorkletNode(mine.context, "telephone", { outputChannelCount: [1] });
     mine.source = mine.context.createMediaStreamSource(mine.stream);
     mine.source.connect(mine.telephone).connect(mine.context.destination);
     mine.telephone.port.onmessage = ({ data }) => call === mine && measured(mine, data);
-    const response = await fetch("/phone/call", { method: "POST" });
+    const agent = $("agents").querySelector("select").value;
+    const query = agent ? `?agent=${encodeURIComponent(agent)}` : "";
+    const response = await fetch(`/phone/call${query}`, { method: "POST" }).catch(() => {
+      throw new Error(GONE);
+    });
     const offer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(offer.error || `The gateway refused the call (${response.status}).`);
     if (call !== mine) return;
@@ -100,6 +118,23 @@ async function dial() {
   } catch (error) {
     if (call === mine) end("failed", "No call", error.message);
   }
+}
+
+// Who can be called, and whether a model answers at all.
+const SIMULATED = {
+  talk: "A script answers, not a model: it does not understand you. It knows when you speak, stop or interrupt it, and it calls the agent's tools for real.",
+  parrot: "No model answers: you hear your own words again.",
+};
+
+async function about() {
+  const response = await fetch("/phone/about");
+  if (!response.ok) return;
+  const { agents, simulated, records: where } = await response.json();
+  records = where;
+  $("simulated").textContent = SIMULATED[simulated] || "";
+  $("simulated").hidden = !simulated;
+  $("agents").hidden = agents.length < 2;
+  $("agents").querySelector("select").replaceChildren(...agents.map((name) => new Option(name)));
 }
 
 function connect(mine, offer) {
@@ -122,7 +157,10 @@ function onLine(mine, message) {
     mine.timer = setInterval(roundTrip, ROUND_TRIP_EVERY_MS);
     roundTrip();
     mine.since = Date.now();
-    mine.clock = setInterval(() => state("live", `Connected  ${clock(Date.now() - mine.since)}`), 1000);
+    mine.clock = setInterval(() => {
+      const ms = Date.now() - mine.since;
+      state("live", `Connected  ${clock(ms)}${mine.heardAi || ms < WAIT_MS ? "" : ", the model has said nothing yet"}`);
+    }, 1000);
   } else if (message.wire !== undefined) {
     measures.wire.frames += 1;
     measures.wire.worst = Math.max(measures.wire.worst, message.wire);
@@ -135,7 +173,8 @@ function onLine(mine, message) {
   } else if (message.closed !== undefined) {
     const refused = measures.state === "calling";
     if (refused) end("failed", "No call", "The gateway refused the media socket. Reload the page and call again.");
-    else end("over", "Call ended", "");
+    else if (message.closed === ABNORMAL) end("failed", "Call lost", LOST);
+    else end("over", "Call ended by the other side", mine.heardAi ? "" : SILENT);
   }
 }
 
@@ -159,10 +198,16 @@ function end(name, text, why) {
   speaking("caller", false);
   speaking("ai", false);
   mute(false);
-  $("keypad").hidden = true;
-  $("keys").setAttribute("aria-expanded", "false");
+  keypad(false);
+  record(mine);
   state(name, text);
   problem(why);
+}
+
+function record(mine) {
+  const callSid = mine && mine.since && records ? mine.callSid : "";
+  $("record").hidden = !callSid;
+  if (callSid) $("record").querySelector("a").href = records + callSid;
 }
 
 const clock = (ms) => `${Math.floor(ms / 60000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, "0")}`;
@@ -202,6 +247,7 @@ function measured(mine, event) {
     else mine.paused = event.voice.at;
   } else if (event.ai) {
     mine.aiOn = event.ai.on;
+    mine.heardAi = true;
     speaking("ai", event.ai.on);
     if (event.ai.on) answered(mine, event.ai.at);
     else {
@@ -221,17 +267,21 @@ function answered(mine, at) {
   }
 }
 
-// An interruption is complete when the bridge has reported it and the ear is silent; either may come first.
+// An interruption is complete when the bridge has reported it and the ear is silent; either may come first. The ear may
+// be silent before the model has noticed the caller: it counts from the caller's first sound.
 function stopped(mine) {
   const { noticed, interrupted, lastHeard } = mine;
-  if (!interrupted || !noticed || !(lastHeard > noticed)) return;
+  const onset = mine.onset && noticed > mine.onset && noticed - mine.onset < 1 ? mine.onset : null;
+  const from = onset ?? noticed;
+  if (!interrupted || !noticed || mine.aiOn || !(lastHeard > from)) return;
   mine.interrupted = null;
   if (interrupted.protected || lastHeard - noticed > STOP_WITHIN_S) return;
-  const ms = (lastHeard - noticed) * 1000;
-  const fromVoice = mine.onset && noticed - mine.onset < 1 ? (lastHeard - mine.onset) * 1000 : null;
-  measures.stops.push({ ms, fromVoice, bridge: interrupted.silentMs });
-  figure("f-stop", `${ms.toFixed(0)} ms`, fromVoice ? `${fromVoice.toFixed(0)} ms since your first sound` : "since you were noticed");
-  waves.mark("barge", noticed, ms / 1000);
+  const ms = (lastHeard - from) * 1000;
+  const fromVoice = onset === null ? null : ms;
+  measures.stops.push({ ms: (lastHeard - noticed) * 1000, fromVoice, bridge: interrupted.silentMs, early: interrupted.early });
+  const since = onset === null ? "since the model noticed you" : "since your first sound";
+  figure("f-stop", `${ms.toFixed(0)} ms`, interrupted.early ? `${since}; the model noticed after ${((noticed - from) * 1000).toFixed(0)} ms` : since);
+  waves.mark("barge", from, ms / 1000);
 }
 
 function speaking(who, on) {
@@ -259,6 +309,12 @@ function mute(on) {
   if (call && call.telephone) call.telephone.port.postMessage({ muted: on });
 }
 
+function keypad(on) {
+  if (!on && $("keypad").contains(document.activeElement)) $("keys").focus();
+  $("keypad").hidden = !on;
+  $("keys").setAttribute("aria-expanded", String(on));
+}
+
 function press(digit) {
   if (call && call.line && measures.state === "live") call.line.postMessage({ digit });
 }
@@ -274,17 +330,16 @@ for (const digit of "123456789*0#") {
 
 $("call").addEventListener("click", () => (call ? hangUp() : dial()));
 $("mute").addEventListener("click", () => mute($("mute").getAttribute("aria-pressed") !== "true"));
-$("keys").addEventListener("click", () => {
-  $("keypad").hidden = !$("keypad").hidden;
-  $("keys").setAttribute("aria-expanded", String(!$("keypad").hidden));
-});
+$("keys").addEventListener("click", () => keypad($("keypad").hidden));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  const types = event.target instanceof HTMLInputElement; // into the seed
+  const types = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
   if (types && event.key !== "Escape") return;
   if (event.key.toLowerCase() === "m" && !$("mute").disabled) $("mute").click();
   else if (event.key.toLowerCase() === "k" && !$("keys").disabled) $("keys").click();
   else if (/^[0-9*#]$/.test(event.key)) press(event.key);
+  else if (event.key === "Escape" && !$("keypad").hidden) keypad(false);
   else if (event.key === "Escape" && call) hangUp();
 });
 addEventListener("pagehide", () => call && hangUp());
+about();

@@ -1,6 +1,8 @@
 // The running transcript: words that the AI is going to say are faint, words that were never heard are struck out.
 
 const FOLLOW_MS = 100;
+// Words of a caller that have not come by then do not come: there is no transcription model, or it failed.
+const WRITTEN_MS = 8000;
 
 export class Transcript {
   constructor(list, hint) {
@@ -13,6 +15,7 @@ export class Transcript {
   clear() {
     this.list.replaceChildren();
     this.turns.clear();
+    this.isOver = false;
     this.hint.hidden = false;
     clearInterval(this.timer);
     this.timer = setInterval(() => this.follow(), FOLLOW_MS);
@@ -20,13 +23,15 @@ export class Transcript {
 
   stop() {
     clearInterval(this.timer);
+    this.isOver = true;
+    for (const entry of this.turns.values()) this.show(entry);
   }
 
   turn(turn) {
     this.hint.hidden = true;
     let entry = this.turns.get(turn.number);
     if (!entry) {
-      entry = { item: document.createElement("li"), shown: "" };
+      entry = { item: document.createElement("li"), shown: "", since: performance.now() };
       entry.item.className = turn.role;
       this.turns.set(turn.number, entry);
       this.place(turn.number, entry.item);
@@ -44,7 +49,7 @@ export class Transcript {
 
   follow() {
     for (const entry of this.turns.values()) {
-      if (entry.turn.role === "ai" && entry.turn.heardMs === null) this.show(entry);
+      if ((entry.turn.role === "ai" && entry.turn.heardMs === null) || !entry.turn.text) this.show(entry);
     }
   }
 
@@ -57,15 +62,22 @@ export class Transcript {
     return Math.max(0, Math.min(turn.text.length, Math.round(turn.text.length * share)));
   }
 
+  // What stands in place of words that have not come.
+  missing({ turn, since }) {
+    const late = turn.role !== "tool" && performance.now() - since > WRITTEN_MS;
+    return this.isOver || late ? "(not written down)" : "…";
+  }
+
   show(entry) {
     const { turn, item } = entry;
     const heard = this.heardLetters(entry);
-    const state = `${heard}/${turn.text}/${turn.heardMs}/${turn.interrupted}`;
+    const missing = turn.text ? "" : this.missing(entry);
+    const state = `${missing}/${heard}/${turn.text}/${turn.heardMs}/${turn.interrupted}`;
     if (state === entry.shown) return;
     entry.shown = state;
     const who = document.createElement("b");
-    who.textContent = { ai: "AI", tool: "Tool", keys: "Keys" }[turn.role] ?? "You";
-    const parts = [who, document.createTextNode(turn.text.slice(0, heard) || (turn.text ? "" : "…"))];
+    who.textContent = { ai: "AI", tones: "AI", tool: "Tool", keys: "Keys" }[turn.role] ?? "You";
+    const parts = [who, document.createTextNode(turn.text.slice(0, heard) || missing)];
     const rest = turn.text.slice(heard);
     if (rest && turn.role === "ai") {
       const unheard = document.createElement(turn.heardMs === null ? "span" : "del");

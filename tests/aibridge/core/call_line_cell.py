@@ -16,6 +16,7 @@ from txpacer.core.metrics import DEFINITIONS as PACER_DEFINITIONS
 from txpacer.core.metrics import PacerMetrics
 from txpacer.core.pacer import Pacer
 
+from ..bench import ScriptedEar
 from .fake_shell import MS, FakeModel, FakeShell, make_call
 
 # 10 s.
@@ -38,6 +39,7 @@ class Cell(FakeShell):
         self.marks: list[tuple[int, int]] = []
         self.frames = self.seq = 0
         self.model = FakeModel()
+        self.near_ear = ScriptedEar()
         self.call = self.worker()
         self.call.start(self.model)
         self.sent = 0
@@ -45,7 +47,9 @@ class Cell(FakeShell):
         self.gaps_ns = 0
 
     def worker(self) -> Call:
-        return make_call(self, call=self.number, rules=self.rules)
+        call = make_call(self, call=self.number, rules=self.rules)
+        call.conversation.near_ear = self.near_ear
+        return call
 
     def to_gateway(self, gateway: str, message: Message) -> None:
         if isinstance(message, CallMemory):
@@ -107,6 +111,8 @@ class Cell(FakeShell):
             self.report()
             self.now_ns += 10 * MS
             self.call.caller_audio(SILENCE * 80, self.now_ns)
+            if self.call.due_ns is not None and self.call.due_ns <= self.now_ns:
+                self.call.advance()
             if self.now_ns % (100 * MS) == 0:
                 self.call.forget_heard(self.now_ns)
 

@@ -8,13 +8,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from aibridge.core.agent import Agent
 from aibridge.core.barge_in import Floor
+from aibridge.core.built_in import END_CALL, HAND_OFF, TRANSFER_CALL, BuiltIn
 from aibridge.core.cancel_once import Making
-from aibridge.core.commands import CallTool, EndCall, Speak, WithdrawSpeech
+from aibridge.core.commands import CallTool, DialModel, EndCall, Speak, WithdrawSpeech
+from aibridge.core.early_pause import Near
 from aibridge.core.greeting_protection import Opening
+from aibridge.core.hand_off import Part
 from aibridge.core.keypad import KeypadRules
+from aibridge.core.near_ear.events import Sound
 from aibridge.core.owed_and_retry import Owed
 from aibridge.core.rules import Line, Rules, Script
+from aibridge.core.timers import Due
+from aibridge.core.tones import SEND_DTMF
 from aibridge.core.tools import Reply, ToolRule
 from aibridge.models.port import (
     AnswerTaken,
@@ -31,12 +38,18 @@ from aibridge.models.port import (
     Truncated,
     TurnTaken,
 )
+from shared.agents.destinations import Destination
 from shared.audio import ms_of
 from shared.messages import MarkHeard, PlayoutShifted
+from shared.plan import CallPlan
 from tests.aibridge.bench import MS, Bench
 
 NUMBERS = st.integers(1, 4)
 TOOLS = {"goes_on": ToolRule(3_000 * MS, filler_after_ns=500 * MS), "ends": ToolRule(9_000 * MS, ends_at_speech=True)}
+FUNCTIONS = ["other", *TOOLS, SEND_DTMF, END_CALL, TRANSFER_CALL, HAND_OFF]
+ARGUMENTS = '{"digits": "12w3", "destination": "desk", "agent": "office"}'
+BUILT_IN = BuiltIn({"desk": Destination("+15550123")}, ("office",))
+OFFICE = Part(Agent(instructions="I am the office.", name="office"), Script(), Rules(), TOOLS, BUILT_IN)
 LENGTHS = st.sampled_from([0, 1, 20, 100, 700, 3_000])
 
 
@@ -50,6 +63,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         mode=st.sampled_from(["withdraw", "drain", "clear"]),
         confirm_ms=st.sampled_from([0, 200]),
+        early_ms=st.sampled_from([0, 500]),
         protect_ms=st.sampled_from([0, 500]),
         keys_interrupt=st.booleans(),
         script=st.sampled_from(
@@ -63,15 +77,18 @@ class AnyOrder(RuleBasedStateMachine):
             ]
         ),
     )
-    def begin(self, mode, confirm_ms, protect_ms, keys_interrupt, script) -> None:
+    def begin(self, mode, confirm_ms, early_ms, protect_ms, keys_interrupt, script) -> None:
         rules = Rules(
             barge_in=mode,
             confirm_ns=confirm_ms * MS,
+            early_ns=early_ms * MS,
             protect_ns=protect_ms * MS,
             renew_ns=60_000 * MS,
             keypad=KeypadRules(interrupts=keys_interrupt),
+            sends_dtmf=True,
         )
-        self.bench = Bench(rules=rules, script=script, tools=TOOLS)
+        self.bench = Bench(rules=rules, script=script, tools=TOOLS, built_in=BUILT_IN)
+        self.bench.talk.plan = CallPlan(from_number="+15550006", to_number="+15550100")
         self.tools: set[int] = set()
         self.mode = mode
         # By response: its two utterances, numbered when they are first spoken.
@@ -97,6 +114,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.mode != "drain"
                 assert command.through > self.closed_through
                 assert self.bench.talk.notice.state is Opening.OVER, "the recording notice was cut"
+                assert not self.bench.talk.tones.is_playing, "tones were cut"
                 self.closed_through = command.through
                 self.withdrawing.append(command.through)
             elif isinstance(command, Cancel):
@@ -104,6 +122,8 @@ class AnyOrder(RuleBasedStateMachine):
                 assert self.cancelled[command.response] == 1, "a second cancel of one response"
             elif isinstance(command, Truncate):
                 assert 0 < command.heard_ms <= ms_of(self.sent[command.utterance]), "more than the model sent"
+            elif isinstance(command, DialModel):
+                self.bench.talk.coming = OFFICE if command.agent else None
             elif isinstance(command, EndCall):
                 self.is_over = True
         self.seen = len(self.bench.done)
@@ -147,11 +167,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.bench.ended(number, outcome, cut=() if outcome == "completed" else spoken, silent=silent)
         self.look()
 
-    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(["hang_up", "other", "goes_on", "ends"]))
+    @rule(number=NUMBERS, tool_call=NUMBERS, name=st.sampled_from(FUNCTIONS))
     def tool(self, number, tool_call, name) -> None:
         if tool_call not in self.tools:  # a model draws each number once
             self.tools.add(tool_call)
-            self.bench.calls(name, number, tool_call)
+            self.bench.calls(name, number, tool_call, ARGUMENTS)
             self.look()
 
     @rule(tool_call=NUMBERS)
@@ -203,6 +223,16 @@ class AnyOrder(RuleBasedStateMachine):
     def words(self, number, words) -> None:
         self.bench.event(TurnTaken(number))
         self.bench.event(CallerWords(number, words))
+        self.look()
+
+    @rule(happens=st.sampled_from(["begins", "ends", "echoes"]), sound=st.sampled_from(list(Sound)))
+    def near_ear(self, happens, sound) -> None:
+        if happens == "begins":
+            self.bench.first_sound()
+        elif happens == "ends":
+            self.bench.sound_ends(sound)
+        else:
+            self.bench.near_ear.last = sound
         self.look()
 
     # --- the line ---
@@ -281,7 +311,12 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_line_pauses_only_for_an_interruption_to_be_confirmed(self) -> None:
         if hasattr(self, "bench") and not self.bench.talk.ended:
-            assert self.bench.talk.playout.is_paused == (self.bench.talk.floor.state is Floor.CONFIRMING)
+            talk = self.bench.talk
+            confirms, is_early = talk.floor.state is Floor.CONFIRMING, talk.near.state in (Near.PAUSED, Near.ENDED)
+            assert talk.playout.is_paused == (confirms or is_early)
+            assert not (confirms and is_early)
+            assert not is_early or talk.timers.is_set(Due.REPORT)
+            assert not confirms or talk.timers.is_set(Due.CONFIRM)
 
     def teardown(self) -> None:
         """Without further events the conversation comes to rest: no timer is set for ever."""

@@ -100,13 +100,13 @@ def test_a_line_that_was_paused_when_its_worker_died_is_resumed_by_the_next_one(
     desk.call.start(desk.model)
     desk.call.line_state(LineState(1, (), 1))
     desk.say(ResponseBegan(1), Speech(1, 1, bytes(40_000)), ResponseEnded(1), CallerSpeaks(1))
-    assert PauseLine(1) in desk.said
+    assert PauseLine(1, 550) in desk.said
     after = succeed(desk, (1, 40_000, 8_000, True, T0))
     assert [type(each) for each in after.said] == [OpenLine, ResumeLine]
 
 
 def test_a_goodbye_that_a_worker_died_with_is_said_and_carried_out_by_the_next_one(desk: Desk) -> None:
-    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"))
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "end_call"))
     after = succeed(desk, (1, 8_000, 800, True, T0))
     assert not after.of(EndCall)
     after.call.playout(PlayoutFinished(1, 1, T0))
@@ -114,7 +114,7 @@ def test_a_goodbye_that_a_worker_died_with_is_said_and_carried_out_by_the_next_o
 
 
 def test_an_end_that_a_worker_had_ordered_is_ordered_again_by_the_next_one(desk: Desk) -> None:
-    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "hang_up"), ResponseEnded(1))
+    desk.say(ResponseBegan(1), Speech(1, 1, bytes(8_000)), ToolCalled(1, 1, "end_call"), ResponseEnded(1))
     desk.call.playout(PlayoutFinished(1, 1, T0))
     after = succeed(desk)
     assert [each.order for each in after.of(EndCall)] == [HangUp()]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aibridge.core.near_ear.events import SpeechBegan, SpeechEnded
 from aibridge.core.rules import Rules
 from aibridge.core.utterances import UNHEARD_MAX_BYTES
 from aibridge.models.port import (
@@ -15,7 +16,7 @@ from aibridge.models.port import (
     Words,
 )
 from aibridge.models.port import Speech as ModelSpeech
-from shared.audio import SILENCE
+from shared.audio import FRAME_BYTES, SILENCE
 from tests.aibridge.core.call_line_cell import MS, SPEECH, Cell, padded, talking
 
 # Where the speech of `talking` continues after the loss of its socket at 3 s: what the ear may have missed is repeated.
@@ -239,6 +240,44 @@ def test_a_pause_that_ends_during_the_request_of_a_line_does_not_last(is_new: bo
     assert cell.wire == SPEECH
 
 
+@pytest.mark.parametrize("paused_ms", [100, 480])
+def test_a_socket_that_is_lost_in_a_pause_loses_no_speech(paused_ms: int) -> None:
+    cell = Cell(Rules(early_ns=500 * MS))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(1_000)
+    cell.near_ear.next.append(SpeechBegan(cell.now_ns))
+    before = cell.wire
+    cell.run(paused_ms)
+    assert cell.call.conversation.playout.is_paused
+    assert len(cell.wire) - len(before) <= 2 * FRAME_BYTES
+    heard = cell.wire
+    cell.socket_dies()
+    cell.run(11_000)
+    assert not cell.call.conversation.playout.is_paused
+    again = len(heard) - SPEECH.index(cell.wire[:FRAME_BYTES])
+    assert 0 <= again <= 100 * 8  # the ear's clock may be up to the lead slow
+    assert cell.wire == padded(SPEECH)[len(heard) - again :]
+
+
+@pytest.mark.parametrize("loss", ["txpacer", "worker"])
+def test_a_line_that_is_lost_in_a_pause_continues_with_the_next_byte(loss: str) -> None:
+    cell = Cell(Rules(early_ns=500 * MS))
+    cell.says(len(SPEECH))
+    cell.ends()
+    cell.run(1_000)
+    cell.near_ear.next.append(SpeechBegan(cell.now_ns))
+    cell.run(300)
+    assert cell.call.conversation.playout.is_paused
+    if loss == "txpacer":
+        cell.pacer_dies()
+    else:
+        cell.worker_dies(remembers=False)  # it did when it paused the line
+    cell.run(11_000)
+    assert not cell.call.conversation.playout.is_paused
+    assert cell.wire == padded(SPEECH)
+
+
 def test_speech_that_exceeds_a_line_is_not_sent_and_does_not_count_as_heard() -> None:
     cell = Cell()
     cell.event(ResponseBegan(1))
@@ -278,6 +317,8 @@ acts = st.one_of(
     st.tuples(st.just("pacer dies"), st.just(0)),
     st.tuples(st.just("pacer dies unnoticed"), st.integers(0, 300)),
     st.tuples(st.just("socket dies"), st.just(0)),
+    st.tuples(st.just("first sound"), st.just(0)),
+    st.tuples(st.just("sound ends"), st.just(0)),
 )
 
 
@@ -287,7 +328,7 @@ acts = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(acts, max_size=25))
 def test_after_any_loss_each_socket_continues_the_speech_where_the_ear_was(script: list[tuple[str, int]]) -> None:
-    cell = Cell()
+    cell = Cell(Rules(early_ns=500 * MS))
     begin = 0
     for what, amount in script:
         if what == "says":
@@ -306,6 +347,10 @@ def test_after_any_loss_each_socket_continues_the_speech_where_the_ear_was(scrip
             cell.pacer_dies(is_noticed=False)
             cell.run(amount)
             cell.gateway_notices()
+        elif what == "first sound":
+            cell.near_ear.next.append(SpeechBegan(cell.now_ns))
+        elif what == "sound ends":
+            cell.near_ear.next.append(SpeechEnded(cell.now_ns, 100 * MS))
         elif what == "socket dies":
             assert padded(SPEECH[begin : cell.sent]).startswith(cell.wire)
             cell.socket_dies()

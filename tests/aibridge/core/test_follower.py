@@ -55,7 +55,16 @@ def test_an_interruption_is_noted_once_with_its_times() -> None:
     history.interruptions.append(Interruption(1_000 * MS, 1_120 * MS, False, True))
     follower.look(1_030 * MS)
     follower.look(1_040 * MS)
-    assert notes == [{"interruption": {"agoMs": 30, "silentMs": 120, "protected": False, "cancelled": True}}]
+    times = {"agoMs": 30, "silentMs": 120, "onsetMs": None, "early": False}
+    assert notes == [{"interruption": {**times, "protected": False, "cancelled": True}}]
+
+
+def test_an_early_pause_is_noted_with_the_time_since_the_first_sound() -> None:
+    history, follower, notes = follow()
+    history.interruptions.append(Interruption(1_000 * MS, 820 * MS, False, True, 640 * MS, 700 * MS))
+    follower.look(1_030 * MS)
+    times = {"agoMs": 30, "silentMs": 0, "onsetMs": 180, "early": True}
+    assert notes == [{"interruption": {**times, "protected": False, "cancelled": True}}]
 
 
 def test_late_words_of_an_old_turn_are_noted_and_complete_turns_are_not_repeated() -> None:

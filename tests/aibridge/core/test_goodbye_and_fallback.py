@@ -36,7 +36,7 @@ def test_hang_up_waits_until_the_goodbye_was_heard() -> None:
     assert bench.all(AnswerTool) == [AnswerTool(1, '{"ok": true}')]
     assert bench.all(EndCall) == []
     bench.heard()
-    assert bench.all(EndCall) == [EndCall(HangUp(), 1, "hang_up")]
+    assert bench.all(EndCall) == [EndCall(HangUp(), 1, "end_call")]
 
 
 def test_a_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
@@ -52,11 +52,11 @@ def test_a_caller_who_speaks_into_the_goodbye_is_not_hung_up_on() -> None:
 
 
 def goodbye(rules: Rules | None = None) -> Bench:
-    """The model has said goodbye and called hang_up; the caller hears it."""
+    """The model has said goodbye and called end_call; the caller hears it."""
     bench = Bench(rules=rules)
     bench.began()
     bench.speech(3_000)
-    bench.calls("hang_up")
+    bench.calls("end_call")
     bench.ended()
     bench.ear()
     return bench

@@ -125,6 +125,15 @@ def test_an_entry_that_the_model_has_before_its_own_response_is_answered_by_that
     assert asked(own) == []
 
 
+def test_an_entry_during_a_request_that_the_model_refuses_as_busy_is_answered_though_no_response_shows() -> None:
+    own = bench()
+    press(own, "1#")
+    assert asked(own) == ["answer"]
+    press(own, "2#")
+    own.fault("busy", own.all(Ask)[0].request)
+    assert asked(own) == ["answer", "answer"]
+
+
 def test_a_key_interrupts_once_and_the_model_learns_what_was_heard() -> None:
     own = bench(interrupts=True)
     own.speaks()
@@ -177,6 +186,15 @@ def test_secret_keys_go_to_tools_alone() -> None:
     (call,) = own.all(CallTool)
     assert call.digits == "4071"
     assert "4071" not in repr((own.done, own.talk.history))
+
+
+def test_an_entry_that_began_as_secret_stays_so_with_an_agent_who_asks_for_none() -> None:
+    own = bench(secret=True)
+    press(own, "40")
+    own.talk.keypad.rules = KeypadRules()
+    press(own, "71#")
+    press(own, "5#")
+    assert told(own) == ["4 secret keys", "5"]
 
 
 def test_pressing_keys_is_not_silence() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aibridge.core.history import History, Interruption
+from aibridge.core.history import Hesitation, History, Interruption
 from aibridge.core.reporter import Reporter
 from aibridge.core.tools import ToolRule, Tools
 from aibridge.core.utterances import Utterance
@@ -79,6 +79,21 @@ def test_a_turn_cut_off_by_the_end_of_the_call_holds_the_words_that_there_was_ti
     assert (turn.spoken_ms, turn.heard_ms, turn.heard_text) == (2_000, 1_000, "one two")
     assert (usage.responses, usage.conversation) == (3, 7)
     assert (last.ear_gaps, last.ear_gap_us) == (1, 4_000)
+
+
+def test_an_early_pause_is_noted_from_the_first_sound_on_and_a_hesitation_with_its_length():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    ms = S // 1_000
+    history.interruptions.append(Interruption(1_900 * ms, 1_680 * ms, False, True, 1_500 * ms, 1_560 * ms))
+    history.hesitations.append(Hesitation("unconfirmed", 2_000 * ms, 2_060 * ms, 2_300 * ms))
+    one.sweep()
+    one.sweep()
+    interruption, hesitation = noted[1:]
+    assert (interruption.silent_ms, interruption.stopped_ms) == (0, 180)
+    assert interruption.at_ms - interruption.onset_ms == 400
+    assert interruption.at_ms - interruption.paused_ms == 340
+    assert (hesitation.kind, hesitation.lasted_ms) == ("unconfirmed", 240)
 
 
 def test_a_gap_at_the_ear_shortens_what_was_heard_by_the_end_of_the_call():

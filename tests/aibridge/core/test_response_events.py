@@ -66,7 +66,7 @@ def test_a_tool_of_an_interrupted_response_is_not_carried_out() -> None:
     bench.began()
     bench.speech(1_000)
     bench.speaks()
-    bench.calls("hang_up")
+    bench.calls("end_call")
     assert bench.all(AnswerTool) == [AnswerTool(1, '{"error":"the caller interrupted; it was not done"}')]
 
 

@@ -12,6 +12,7 @@ from aibridge.core.barge_in import Floor
 from aibridge.core.cancel_once import Making
 from aibridge.core.commands import EndCall, ResumeSpeech, Speak, WithdrawSpeech
 from aibridge.core.conversation import Conversation
+from aibridge.core.early_pause import Near
 from aibridge.core.goodbye_and_fallback import Goodbye
 from aibridge.core.greeting_protection import Opening
 from aibridge.core.keypad import Keys
@@ -20,6 +21,7 @@ from aibridge.core.playout import LineState
 from aibridge.core.rules import Line, Rules, Script
 from aibridge.core.story import LineMemory, Said, Story
 from aibridge.core.successor import REGIONS, InLine, tell
+from aibridge.core.tones import SEND_DTMF, Tones
 from aibridge.core.tools import Reply
 from aibridge.models.port import Ask, CallerWords, Tell
 from shared.plan import CallPlan, Conference
@@ -116,6 +118,8 @@ def test_without_a_story_the_successor_begins_the_call_again() -> None:
 AFTER_THE_LOSS: dict[Enum, Enum] = {
     **dict.fromkeys(Making, Making.IDLE),
     **dict.fromkeys(Floor, Floor.QUIET),
+    # Its near ear has heard nothing yet.
+    **dict.fromkeys(Near, Near.QUIET),
     # The session that would have answered is gone; one of the caller's turns is owed an answer.
     Owed.EXPECTED: Owed.ANSWER,
     Opening.ASKED: Opening.DUE,
@@ -123,6 +127,8 @@ AFTER_THE_LOSS: dict[Enum, Enum] = {
     Owed.FILLER: Owed.NOTHING,
     Owed.NUDGE: Owed.NOTHING,
     Reply.WAITS: Reply.NONE,
+    # The line does not hold them any more: they were heard.
+    Tones.PLAYING: Tones.NONE,
     # Nothing is protected any more.
     Keys.WAITING: Keys.PRESSING,
     # txpacer's answer went to the predecessor, and the pause ends with the loss.
@@ -146,6 +152,11 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     REGIONS[region](bench.talk).state = state
     if state in (Keys.PRESSING, Keys.WAITING):
         bench.talk.keypad.pressed = "1"
+    if state in (Tones.WAITING, Tones.PLAYING):
+        rule = bench.talk.tool_rule(SEND_DTMF)
+        call = bench.talk.tools.begin(1, SEND_DTMF, '{"digits": "1"}', rule, bench.ns, response=1)
+        assert call is not None
+        bench.talk.history.tool_called(call, bench.ns)
     if region == "line":
         bench.talk.floor.state = Floor.CONFIRMING
     story, line = tell(bench.talk, EPOCH_NS)
@@ -154,7 +165,7 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     after = Bench(start=False)
     successor.successor(after.talk, story, line, [in_line(1, 8_000, 800)], after.ns, EPOCH_NS)
     expected = AFTER_THE_LOSS.get(state, state)
-    if region == "floor" and state is not Floor.QUIET:
+    if region == "floor" and state not in (Floor.QUIET, Floor.ECHOING):
         assert after.talk.asking.chart.state is Owed.REPEAT  # what was said meanwhile is lost
     if state is Reply.WAITS:
         assert after.talk.asking.chart.state is Owed.ANSWER  # the next session speaks about the answers
@@ -163,14 +174,14 @@ def test_a_successor_restores_each_state_of_each_region_and_then_loses_the_sessi
     assert REGIONS[region](after.talk).state is expected
 
 
-def test_every_region_of_a_conversation_but_the_session_is_in_the_story() -> None:
+def test_every_region_of_a_conversation_but_hand_off_and_session_which_begin_again_is_in_the_story() -> None:
     charts = {id(region(talk)) for talk in [Bench().talk] for region in REGIONS.values()}
     talk = Bench().talk
-    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad)
+    parts = (talk, talk.playout, talk.asking, talk.sessions, talk.tools, talk.keypad, talk.tones)
     regions = [each for part in parts for each in vars(part).values() if type(each).__name__ == "Chart"]
     told = [region(talk) for region in REGIONS.values()]
     assert len(charts) == len(REGIONS)
-    assert [each for each in regions if not any(each is one for one in told)] == [talk.sessions.chart]
+    assert [each for each in regions if not any(each is one for one in told)] == [talk.hand_off, talk.sessions.chart]
 
 
 def test_a_successor_knows_who_said_what_and_how_much_of_it_was_heard() -> None:
@@ -205,20 +216,20 @@ def test_a_successor_ends_the_call_after_a_goodbye_that_waits_to_be_heard() -> N
     bench = Bench()
     bench.began()
     bench.speech(1_000)
-    bench.calls("hang_up")
+    bench.calls("end_call")
     bench.ended()
     bench.talk.order = Conference("room")
     after = taken_over(bench, in_line(1, 8_000, 800, ear_ns=T0))
     assert after.all(EndCall) == []
     after.heard()
-    assert after.all(EndCall) == [EndCall(Conference("room"), 1, "hang_up")]
+    assert after.all(EndCall) == [EndCall(Conference("room"), 1, "transfer_call")]
 
 
 def test_a_successor_repeats_the_order_of_a_call_that_was_handed_on() -> None:
     bench = Bench()
     bench.began()
     bench.speech(1_000)
-    bench.calls("hang_up")
+    bench.calls("end_call")
     bench.ended()
     bench.ear()
     bench.heard()

@@ -12,8 +12,10 @@ from typing import Any, Final
 from aibridge.core.barge_in import FLOOR_TABLE
 from aibridge.core.cancel_once import MAKING_TABLE
 from aibridge.core.chart import Table, as_markdown
+from aibridge.core.early_pause import EARLY_PAUSE_TABLE
 from aibridge.core.goodbye_and_fallback import GOODBYE_TABLE
 from aibridge.core.greeting_protection import GREETING_TABLE
+from aibridge.core.hand_off import HAND_OFF_TABLE
 from aibridge.core.keypad import KEYS_TABLE
 from aibridge.core.owed_and_retry import OWED_TABLE
 from aibridge.core.playout import LINE_TABLE
@@ -21,6 +23,7 @@ from aibridge.core.reconnect_and_renewal import SESSION_TABLE
 from aibridge.core.recording_notice import NOTICE_TABLE
 from aibridge.core.responses import TRUTH_TABLE
 from aibridge.core.silence import SILENCE_TABLE
+from aibridge.core.tones import TONES_TABLE
 from aibridge.core.tools import REPLY_TABLE, TOOL_TABLE
 
 DOC: Final = Path(__file__).parents[3] / "docs" / "conversation.md"
@@ -29,13 +32,16 @@ TABLES: Final[dict[str, Table[Any, Any, Any]]] = {
     "truth": TRUTH_TABLE,
     "line": LINE_TABLE,
     "floor": FLOOR_TABLE,
+    "near": EARLY_PAUSE_TABLE,
     "notice": NOTICE_TABLE,
     "greeting": GREETING_TABLE,
     "owed": OWED_TABLE,
     "session": SESSION_TABLE,
     "goodbye": GOODBYE_TABLE,
+    "handoff": HAND_OFF_TABLE,
     "silence": SILENCE_TABLE,
     "keys": KEYS_TABLE,
+    "tones": TONES_TABLE,
     "tool": TOOL_TABLE,
     "reply": REPLY_TABLE,
 }

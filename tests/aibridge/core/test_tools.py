@@ -7,8 +7,18 @@ import pytest
 from aibridge.core.commands import CallTool, CancelTool, EndCall
 from aibridge.core.story import LineMemory
 from aibridge.core.successor import successor, tell
+from aibridge.core.tool_events import MODEL_TOOL_LOST
 from aibridge.core.tools import TOOLBOX_LATE_NS, ToolRule
-from aibridge.models.port import AnswerTaken, AnswerTool, Ask, CallerWords, TellAnswer, TellCall
+from aibridge.models.port import (
+    AnswerTaken,
+    AnswerTool,
+    Ask,
+    CallerWords,
+    ModelToolAnswered,
+    ModelToolCalled,
+    TellAnswer,
+    TellCall,
+)
 from tests.aibridge.bench import MS, Bench
 
 RULES = {
@@ -185,7 +195,7 @@ def test_a_call_does_not_end_while_a_tool_runs() -> None:
     own = bench()
     own.began()
     own.calls("look", tool_call=1)
-    own.calls("hang_up", tool_call=2)
+    own.calls("end_call", tool_call=2)
     own.ended()
     own.wait(5_000)
     assert own.all(EndCall) == []
@@ -251,6 +261,57 @@ def test_a_successor_repeats_no_tool_that_was_answered() -> None:
     after = succeed(own)
     assert after.all(CallTool) == []
     assert [each.output for each in after.all(TellAnswer)] == ["sunny"]
+
+
+def calling_at_the_model() -> Bench:
+    """The model has called a tool that its own server carries out, and ends its response."""
+    own = bench()
+    own.speaks()
+    own.stops()
+    own.began()
+    own.event(ModelToolCalled(1, 1, "notes.find", "{}"))
+    own.ended()
+    return own
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+def test_a_tool_of_the_models_server_is_spoken_about_once_and_neither_called_nor_answered_here(is_error: bool) -> None:
+    own = calling_at_the_model()
+    assert asked(own) == []
+    own.event(ModelToolAnswered(1, "found", is_error))
+    assert asked(own) == ["answer"]
+    assert own.all(CallTool) == own.all(AnswerTool) == []
+    (turn,) = (turn for turn in own.talk.history.turns if turn.role == "tool")
+    assert turn.tool is not None
+    assert (turn.shown_text, turn.tool.outcome) == ("notes.find: found", "failed" if is_error else "done")
+
+
+def test_an_answer_of_the_models_server_within_the_response_waits_for_its_end() -> None:
+    own = bench()
+    own.speaks()
+    own.stops()
+    own.began()
+    own.event(ModelToolCalled(1, 1, "notes.find", "{}"))
+    own.event(ModelToolAnswered(1, "found"))
+    assert asked(own) == []
+    own.ended()
+    assert asked(own) == ["answer"]
+
+
+def test_a_tool_of_the_models_server_that_is_lost_with_its_session_is_told_as_unknown() -> None:
+    own = calling_at_the_model()
+    own.lost()
+    own.wait(100)
+    own.ready()
+    assert [each.name for each in own.all(TellCall)] == ["notes.find"]
+    assert [MODEL_TOOL_LOST in each.output for each in own.all(TellAnswer)] == [True]
+    assert asked(own) == ["answer"]
+
+
+def test_a_successor_asks_nobody_for_a_tool_of_the_models_server() -> None:
+    after = succeed(calling_at_the_model())
+    assert after.all(CallTool) == []
+    assert [MODEL_TOOL_LOST in each.output for each in after.all(TellAnswer)] == [True]
 
 
 def test_a_successor_numbers_its_calls_beyond_those_of_its_predecessor() -> None:

@@ -10,6 +10,7 @@ from aibridge.core.commands import (
 )
 from aibridge.core.utterances import UNHEARD_MAX_BYTES
 from aibridge.models.port import Forget, Tell, Truncate, Untell
+from shared.liveness import WITHDRAWN_S
 from tests.aibridge.bench import Bench
 
 
@@ -62,7 +63,7 @@ def test_an_unanswered_withdrawal_is_estimated_from_the_ears_clock() -> None:
     bench = Bench()
     bench.answers()
     bench.speaks()
-    bench.wait(2_100)
+    bench.wait(WITHDRAWN_S * 1_000 + 100)
     assert bench.count("bridge_unanswered_withdrawals") == 1
     (cut,) = bench.all(Truncate)
     assert 1_000 <= cut.heard_ms <= 5_000

@@ -7,8 +7,8 @@ from msgspec import structs
 
 from gateway.core.commands import AnswerWebhook, ToWorker
 from gateway.core.rules import Rules
-from shared.messages import CallConfigured, CallOffered, CallStarted, CallTaken, WorkerState
-from shared.plan import CallPlan, Fallback, Reject
+from shared.messages import CallConfigured, CallOffered, CallOver, CallStarted, CallTaken, WorkerState
+from shared.plan import CallPlan, Dial, Fallback, HangUp, Reject
 
 from .bench import ACCOUNT_SID, RULES, Bench
 
@@ -149,3 +149,29 @@ def test_an_answer_for_a_call_that_nobody_asked_about_is_dropped():
     bench = Bench()
     bench.says(0, CallConfigured("CA1", CallPlan(agent="sales")))
     assert not bench.calls.offers.is_configured("CA1")
+
+
+def returned(bench: Bench, outcome: str, **how: bool) -> object:
+    plan = CallPlan("inbound", ACCOUNT_SID, "+1", "+2")
+    return bench.calls.offers.take("CA1", plan, bench.now_ns, resumed=True, returned=outcome, **how).order
+
+
+def test_a_dial_that_failed_is_carried_out_once_more_with_the_other_number_and_then_the_agent_goes_on():
+    bench = Bench()
+    bench.says(0, CallOver("CA1", Dial("+15550123", "+1", 20, "+2")))
+    assert returned(bench, "failed") == Dial("+15550123", "+2", 20)
+    assert returned(bench, "failed") is None
+
+
+@pytest.mark.parametrize("outcome", ["busy", "no-answer", "completed"])
+def test_a_dial_that_reached_a_telephone_is_not_carried_out_again(outcome):
+    bench = Bench()
+    bench.says(0, CallOver("CA1", Dial("+15550123", "+1", 20, "+2")))
+    assert returned(bench, outcome) is None
+
+
+def test_nobody_is_connected_to_a_caller_who_has_hung_up():
+    bench = Bench()
+    bench.says(0, CallOver("CA1", Dial("+15550123", "+1", 20, "+2")))
+    assert returned(bench, "failed", is_over=True) == HangUp()
+    assert bench.taken(CallOffered) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.core.path import (
     CALM_NS,
+    EXACT_NS,
     KEPT_NS,
+    LONGER_NS,
     PENDING_MAX,
     SAMPLES_MAX,
     SECOND_NS,
@@ -48,6 +50,24 @@ def test_a_delayed_answer_makes_the_probe_watchful_for_a_while():
     later_ns = now_ns + WATCH_NS
     probe.ping(later_ns)
     assert probe.next_ns == later_ns + CALM_NS
+
+
+def test_a_path_that_became_longer_is_calm_again():
+    probe = PathProbe(metrics())
+    probe.answered(probe.ping(T0), T0 + 60 * MS)
+    for now_ns in range(T0 + UNKNOWN_NS, T0 + UNKNOWN_NS + LONGER_NS + WATCH_NS + 4 * WATCHFUL_NS, WATCHFUL_NS):
+        probe.answered(probe.ping(now_ns), now_ns + 160 * MS)
+    probe.ping(now_ns)
+    assert probe.next_ns == now_ns + CALM_NS
+
+
+def test_where_interruptions_send_clear_every_third_frame_is_pinged():
+    by_setting, by_agent = PathProbe(metrics(), exact=True), PathProbe(metrics())
+    by_agent.cleared()
+    for probe in (by_setting, by_agent):
+        for now_ns in (T0, T0 + UNKNOWN_NS, T0 + 2 * UNKNOWN_NS):
+            probe.ping(now_ns)
+            assert probe.next_ns == now_ns + EXACT_NS
 
 
 def test_what_answers_none_of_our_pings_is_ignored():

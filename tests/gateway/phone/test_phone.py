@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.core.phone_access import KEY_COOKIE, mint_key, phone_key
 from gateway.phone.phone import is_on
+from shared.agents.directory import read_directory
 from shared.audio import FRAME_BYTES
 from shared.messages import CallEnded, CallNote, CallOffered, CallStarted, FollowCall, PathSeen
 
@@ -176,7 +177,7 @@ def test_a_phone_is_asked_for_its_delay_by_marks_in_place_of_pings(run):
             await asyncio.sleep(0.05)
             for echo in ("probe.1", name):
                 await socket.send(cell.twilio.text("mark", mark={"name": echo}))
-            ((call, delay_ns),) = (await cell.pacer.next(PathSeen)).pings
+            ((call, delay_ns, _),) = (await cell.pacer.next(PathSeen)).pings
             assert call == started.call
             assert delay_ns >= 50_000_000
             assert cell.gateway.metrics.marks_unknown.value == 0
@@ -205,3 +206,21 @@ def test_a_page_gets_the_fallback_sentence_when_the_gateway_is_full(run):
         assert (status, json.loads(body)) == (503, {"error": "All busy."})
 
     run(scenario, max_calls=1, fallback_say="All busy.", **PUBLIC)
+
+
+def test_a_page_chooses_its_agent_and_is_told_of_a_script_in_place_of_a_model(run, tmp_path):
+    for name, more in (("sales", ""), ("office", "default = true\n")):
+        (tmp_path / f"{name}.toml").write_text(f'instructions = "Talk."\n{more}')
+
+    async def scenario(cell):
+        cell.gateway.calls.offers.agents = read_directory(tmp_path)
+        assert (await request(cell, "GET", "/phone/about", headers()))[0] == 403
+        _, _, body = await request(cell, "GET", "/phone/about", headers(key=a_key()))
+        assert json.loads(body) == {"agents": ["office", "sales"], "simulated": "talk", "records": ""}
+        for target, agent in (("/phone/call?agent=sales", "sales"), ("/phone/call", "office")):
+            assert (await request(cell, "POST", target, headers(key=a_key())))[0] == 200
+            assert (await cell.bridge.next(CallOffered)).plan.agent == agent
+        status, _, body = await request(cell, "POST", "/phone/call?agent=gone", headers(key=a_key()))
+        assert (status, "Reload" in body) == (404, True)
+
+    run(scenario, openai_realtime_model="gpt-realtime-2.1-simulated", **PUBLIC)

@@ -133,7 +133,7 @@ def test_callers_get_the_fallback_when_txpacer_is_gone_for_good() -> None:
 
 def test_a_goodbye_is_heard_to_its_end_before_the_call_is_hung_up() -> None:
     cell = Cell(agent=default_agent({}))
-    goodbye = Behaviour(preamble=True, tool_call="hang_up")
+    goodbye = Behaviour(preamble=True, tool_call="end_call")
     phone = cell.call(
         (Say("hello", AiSilent(ms=400)), HangUp(AfterAnswer(ms=60_000))),
         (Behaviour(responses=(Behaviour(), goodbye)),),
@@ -147,7 +147,7 @@ def test_a_goodbye_is_heard_to_its_end_before_the_call_is_hung_up() -> None:
 
 def test_a_call_ends_with_its_order_at_another_gateway_although_the_worker_died_after_it_gave_the_order() -> None:
     cell = Cell(gateways=2, workers=2, agent=default_agent({}))
-    goodbye = Behaviour(preamble=True, tool_call="hang_up")
+    goodbye = Behaviour(preamble=True, tool_call="end_call")
     phone = cell.call(
         (Say("hello", AiSilent(ms=400)), HangUp(AfterAnswer(ms=60_000))),
         (Behaviour(responses=(Behaviour(), goodbye)),),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proofs.cell.nemesis import carry
+from proofs.matrix import near_ear
 from proofs.nemesis_check import check_run
 
 
@@ -22,7 +23,13 @@ def _quiet() -> Iterator[None]:
 def test_no_act_costs_more_than_its_bound_and_nobody_but_its_victims(seed: int) -> None:
     run = carry(seed)
     assert len(run.deeds) >= 5
-    assert check_run(run.calls, run.deeds, run.left) == []
+    assert check_run(run.calls, run.deeds, run.left, run.effects) == []
+
+
+@pytest.mark.parametrize("seed", [19, 20])
+def test_early_pauses_cost_no_more_than_the_bound_of_an_act(seed: int) -> None:
+    run = carry(seed, detectors=near_ear())
+    assert check_run(run.calls, run.deeds, run.left, run.effects, early=True) == []
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

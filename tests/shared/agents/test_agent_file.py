@@ -18,7 +18,7 @@ GOOD = 'instructions = "x"\n'
         (GOOD + "quux_zzz = 1", "quux_zzz: there is no such key; take it out"),
         (GOOD + "[rules]\nprotect_greeting_ms = 1", "rules.protect_greeting_ms: there is no such key; did you mean "),
         (GOOD + "voice = 1", "voice: Expected `str`, got `int`; write a text in quotes"),
-        (GOOD + 'hang_up = "yes"', "hang_up: Expected `bool`, got `str`; write true or false"),
+        (GOOD + 'end_call = "yes"', "end_call: Expected `bool`, got `str`; write true or false"),
         (GOOD + 'recording = "yes"', 'recording: Invalid enum value \'yes\'; write one of "default", "on", "off"'),
         (GOOD + "[rules]\nlead_ms = 45", "rules.lead_ms: Expected `int` that's a multiple of 10; write a whole number"),
         (GOOD + '[rules]\nbarge_in = "stop"', "rules.barge_in: Invalid enum value 'stop'; write one of \"withdraw\", "),
@@ -40,6 +40,23 @@ GOOD = 'instructions = "x"\n'
             "greeting_file: a recording says the same",
         ),
         (GOOD + 'fallback = "{{date}}"', "fallback: variables have no effect here; take them out"),
+        (GOOD + "[transfer.desk]", "transfer.desk.to: missing; write a number with its country"),
+        (GOOD + '[transfer.desk]\nto = "0123"', 'transfer.desk.to: "0123" is not a whole number; write it with'),
+        (GOOD + '[transfer.desk]\nto = "+15550123"\ntimeout = 9', "transfer.desk.timeout: there is no such key; did"),
+        (GOOD + '[transfer."a b"]\nto = "+15550123"', 'transfer: "a b" is not a name; write letters'),
+        (GOOD + 'transfer = "+15550123"', "transfer: Expected `object`, got `str`; write"),
+        (GOOD + '[[mcp]]\nname = "a"\nurl = "https://h/"', "mcp: Object missing required field `only`"),
+        (GOOD + '[[mcp]]\nname = "a b"\nurl = "https://h/"\nonly = ["x"]', 'mcp: "a b" is not a name; write letters'),
+        (GOOD + '[[mcp]]\nname = "a"\nurl = "h"\nonly = ["x"]', "mcp: the url of a is not a URL; write it as"),
+        (
+            GOOD + 2 * '[[mcp]]\nname = "a"\nurl = "https://h/"\nonly = ["x"]\n',
+            "mcp: a name stands there twice; give each",
+        ),
+        (GOOD + '[hand_off]\n"a b" = ""', 'hand_off: "a b" is not the name of an agent; write'),
+        (
+            GOOD + 'voicemail = "end"\ntranscription_model = ""',
+            "voicemail: greetings are recognised by their words",
+        ),
         ("[[[", "it is not TOML ("),
     ],
 )
@@ -62,7 +79,7 @@ def test_all_mistakes_of_a_file_are_found_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("key", ["transfer", "name", "version", "greeting_audio"])
+@pytest.mark.parametrize("key", ["name", "version", "greeting_audio"])
 def test_a_key_without_an_effect_is_refused(key: str) -> None:
     assert read(f"{GOOD}[{key}]".encode())[1]
 

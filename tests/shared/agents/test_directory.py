@@ -19,6 +19,17 @@ def problems(directory: Path) -> list[str]:
     return list(caught.value.problems)
 
 
+def test_an_agent_hands_off_to_agents_of_the_directory_only(tmp_path: Path) -> None:
+    write(tmp_path, "sales", 'default = true\n[hand_off]\noffice = ""\nofice = ""\nsales = ""\nzzz = ""')
+    write(tmp_path, "office", "")
+    label = f"{tmp_path}/sales.toml: hand_off: "
+    assert problems(tmp_path) == [
+        f"{label}there is no agent ofice; did you mean office?",
+        f"{label}sales is this agent itself; take it out",
+        f"{label}there is no agent zzz; put its file into AGENTS_DIR, or take it out",
+    ]
+
+
 @pytest.mark.parametrize(
     ("called", "agent"),
     [
@@ -63,7 +74,7 @@ def test_there_is_one_default(tmp_path: Path) -> None:
 
 
 def test_every_mistake_of_every_file_is_a_line(tmp_path: Path) -> None:
-    write(tmp_path, "a", "voise = 1\nhang_up = 1")
+    write(tmp_path, "a", "voise = 1\nend_call = 1")
     write(tmp_path, "b c", 'numbers = ["+15550100"]')
     write(tmp_path, "d", 'numbers = ["+15550100"]')
     lines = problems(tmp_path)

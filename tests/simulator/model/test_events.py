@@ -64,14 +64,15 @@ def test_an_invalid_item_is_refused(item: dict[str, Any]) -> None:
 
 def test_every_event_of_the_server_was_checked_against_the_sdk() -> None:
     """One session with every event that the core can emit; Client validates each on arrival."""
-    tool = Behaviour(tool_call="look_up", preamble=True)
+    tool = Behaviour(tool_call="look_up notes.find", preamble=True)
     script = (tool, Behaviour(no_audio="text"), Behaviour(answer_ms=500))
     client = Client(
         Behaviour(responses=script, expire_after_ms=120_000),
         transcription={"model": "gpt-transcribe"},
         turn_detection={"idle_timeout_ms": 5_000},
     )
-    client.update(tools=[TOOL])
+    server = {"type": "mcp", "server_label": "notes", "server_url": "https://h/", "allowed_tools": ["find"]}
+    client.update(tools=[TOOL, server])
     for _ in range(3):
         client.send("response.create")
         client.run(5_000)

@@ -98,3 +98,16 @@ def test_the_socket_may_die_without_a_close_frame(behaviour: Behaviour) -> None:
     assert client.session.close_code == model.ABNORMAL
     assert client.session.record()["items"][0]["sent_bytes"] == 8_000
     assert not client.of("response.done")
+
+
+def test_a_tool_of_an_mcp_server_is_carried_out_by_the_session_itself() -> None:
+    client = Client(Behaviour(tool_call="notes.find"))
+    server = {"type": "mcp", "server_label": "notes", "server_url": "https://h/", "allowed_tools": ["find"]}
+    client.update(tools=[server])
+    client.send("response.create")
+    client.run(2_000)
+    item = client.last("response.output_item.done")["item"]
+    assert (item["type"], item["name"], item["output"]) == ("mcp_call", "find", "find has answered")
+    client.send("response.create")
+    client.run(2_000)
+    assert client.of("response.output_audio.delta")

@@ -90,3 +90,10 @@ def test_after_a_clear_speech_begins_again() -> None:
     vad.forget_speech()
     assert not vad.speaking
     assert [edge.kind for edge in vad.feed(voice[1_600:3_200])] == ["started"]
+
+
+def test_a_model_that_needs_more_speech_notices_it_later_and_over_the_holes_between_words() -> None:
+    loud, quiet = b"\x00\x80" * 80, b"\xff" * 160
+    assert Vad(needed_ms=300).feed(loud * 14) == []
+    assert Vad(needed_ms=300).feed(loud * 15) == [Edge("started", 0)]
+    assert Vad(needed_ms=300).feed(quiet * 3 + (loud * 8 + quiet * 2) * 2 + loud * 3) == [Edge("started", 60)]

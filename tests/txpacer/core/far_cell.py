@@ -24,7 +24,7 @@ class FarCell:
     """`run` moves the clock. Twilio's echoes are punctual, unless they are late by `echo_late_ms`, missing
     (`drop_echoes`), doubled (`double_echoes`) or held back until the next multiple of `burst_ms`.
 
-    `answers_pings`: the peer answers WebSocket pings, which go out with frames, `ping_ms` apart.
+    `answers_pings`: the peer answers WebSocket pings, which go out with bursts, and with frames `ping_ms` apart.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class FarCell:
                     self.stream.send(b"C", now_ns)
                 elif mark:
                     self.stream.send(b"M%d" % (seq + len(audio) // FRAME_BYTES), now_ns)
-                if audio and now_ns - self._pinged_ns >= self.ping_ms * MS:
+                if len(audio) > FRAME_BYTES or (audio and now_ns - self._pinged_ns >= self.ping_ms * MS):
                     self._pinged_ns = now_ns
                     self.stream.send(b"P%d" % now_ns, now_ns)
             self.pacer.acknowledge("gateway", frames.batch, now_ns, (), now_ns)
@@ -92,7 +92,7 @@ class FarCell:
         self._echo(self.ear.advance(now_ns))
         echoes = tuple((CALL, seq, at) for seq, at in self._echoes if at <= now_ns)
         self._echoes = [each for each in self._echoes if each[1] > now_ns]
-        pings = tuple((CALL, at - sent) for sent, at in self._pongs if at <= now_ns)
+        pings = tuple((CALL, at - sent, at) for sent, at in self._pongs if at <= now_ns)
         self._pongs = [each for each in self._pongs if each[1] > now_ns]
         if echoes or pings:
             self.pacer.path_seen(echoes, pings, now_ns)

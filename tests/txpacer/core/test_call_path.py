@@ -63,7 +63,7 @@ def test_the_end_of_a_delay_makes_a_sample_although_no_ping_follows():
     cell = FarCell()
     told = []
     for pings in ([40], [200], [], []):
-        cell.pacer.path_seen((), [(CALL, ms * MS) for ms in pings], cell.now_ns)
+        cell.pacer.path_seen((), [(CALL, ms * MS, cell.now_ns) for ms in pings], cell.now_ns)
         told += [message.samples for _, message in cell.pacer.measure(cell.now_ns)]
     assert [[sample[2:] for sample in samples] for samples in told] == [[(40, 0, 0)], [(40, 160, 0)], [(40, 0, 0)]]
 

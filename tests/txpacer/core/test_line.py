@@ -203,6 +203,35 @@ def test_a_withdrawal_ends_a_pause() -> None:
     assert tick(line, T0 + 120 * MS)
 
 
+def test_a_pause_that_nobody_ends_ends_by_itself() -> None:
+    line = make()
+    line.push(1, speech(2_000))
+    line.end(1)
+    before = run(line, T0 + 500 * MS)
+    line.pause(T0 + 1_250 * MS)
+    after = run(line, T0 + 5_000 * MS, start_ns=T0 + 500 * MS)
+    assert after[0][0] == T0 + 1_250 * MS
+    assert b"".join(audio for _, _, audio, _ in before + after) == speech(2_000)
+    assert [report.audible for report in line.reports if isinstance(report, Shifted)] == [False]
+
+
+def test_a_withdrawal_in_a_pause_tells_when_the_ear_fell_silent() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    run(line, T0 + 100 * MS)
+    line.pause()
+    paced_ms = line.seq * 20
+    assert withdraw(line, 1, T0 + 600 * MS).silent_ns == T0 + paced_ms * MS
+
+
+def test_a_withdrawal_in_a_pause_before_the_first_frame_is_silent_now() -> None:
+    line = make()
+    line.push(1, speech(1_000))
+    line.pause()
+    tick(line, T0)
+    assert withdraw(line, 1, T0 + 600 * MS).silent_ns == T0 + 600 * MS
+
+
 steps = st.one_of(
     st.tuples(st.just("push"), st.integers(0, 2), st.integers(1, 3_000)),
     st.tuples(st.just("end"), st.integers(0, 2), st.just(0)),

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from aibridge.core.agent import Agent
 from aibridge.models.port import Numbers, SessionReady
-from aibridge.models.realtime.servers import Servers
+from aibridge.models.realtime.servers import Server, Servers
 from aibridge.models.realtime.session import WRITE_MAX_BYTES, ModelRefusedError, Session, probe
 from shared import liveness
 from tests.on_a_loop import on_a_loop
@@ -45,7 +44,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @on_a_loop
-async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
+async def test_all_sessions_of_a_worker_share_certificates_that_are_read_once(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -54,8 +53,7 @@ async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
     server_side.load_cert_chain(certificate, certificate.with_suffix(".key"))
     async with serve(accept, "127.0.0.1", 0, ssl=server_side) as server:
         port = server.sockets[0].getsockname()[1]
-        client = AsyncOpenAI(api_key="sk-test", base_url=f"https://127.0.0.1:{port}/v1")
-        servers = Servers(client)
+        servers = Servers(f"https://127.0.0.1:{port}/v1", "sk-test")
 
         def read_again(*_: Any, **__: Any) -> ssl.SSLContext:
             raise AssertionError("the certificates were read again")
@@ -64,12 +62,11 @@ async def test_all_sessions_of_a_client_share_certificates_that_are_read_once(
         async with asyncio.timeout(10):
             for key in ("", "key", ""):
                 of = servers.of(Agent(instructions="x", api_key_env="KEY" if key else ""), {"KEY": key})
-                await probe(of.client, model="m", config={"type": "realtime"}, tls=of.tls)
-        await client.close()
+                await probe(of, model="m", config={"type": "realtime"})
 
 
 def test_plain_http_needs_no_certificates() -> None:
-    servers = Servers(AsyncOpenAI(api_key="sk-test", base_url="http://127.0.0.1:9/v1"))
+    servers = Servers("http://127.0.0.1:9/v1", "sk-test")
     assert servers.of(Agent(instructions="x"), {}).tls is None
 
 
@@ -87,30 +84,29 @@ def test_a_session_that_the_server_closes_is_over_although_its_socket_stays_open
         nothing: Any = lambda *_: None  # noqa: E731
         async with serve(close_halfway, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
-                session = Session(
-                    client,
-                    model="m",
-                    config={"type": "realtime"},
-                    phrases={},
-                    numbers=Numbers(),
-                    request_id="CA1",
-                    on_event=nothing,
-                    on_malformed=nothing,
-                    tls=None,
-                )
-                try:
-                    # The closing handshake may take a second.
-                    await asyncio.wait_for(session.run(), 0.5)
-                finally:
-                    ended.set()
+            model = Server(f"http://127.0.0.1:{port}/v1", "sk-test")
+            session = Session(
+                model,
+                model="m",
+                config={"type": "realtime"},
+                phrases={},
+                numbers=Numbers(),
+                request_id="CA1",
+                on_event=nothing,
+                on_malformed=nothing,
+            )
+            try:
+                # The closing handshake may take a second.
+                await asyncio.wait_for(session.run(), 0.5)
+            finally:
+                ended.set()
 
     asyncio.run(scenario())
 
 
-def session_at(client: AsyncOpenAI, on_event: Any = lambda *_: None) -> Session:
+def session_at(model: Server, on_event: Any = lambda *_: None) -> Session:
     return Session(
-        client,
+        model,
         model="m",
         config={"type": "realtime"},
         phrases={},
@@ -118,7 +114,6 @@ def session_at(client: AsyncOpenAI, on_event: Any = lambda *_: None) -> Session:
         request_id="CA1",
         on_event=on_event,
         on_malformed=lambda: None,
-        tls=None,
     )
 
 
@@ -141,9 +136,9 @@ async def test_a_path_that_goes_dark_while_nobody_speaks_is_noticed_by_its_pings
     monkeypatch.setattr(liveness, "MODEL_PONG_S", 0.05)
     async with serve(go_dark, "127.0.0.1", 0, close_timeout=0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
-            with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(session_at(client).run(), 5)
+        model = Server(f"http://127.0.0.1:{port}/v1", "sk-test")
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(session_at(model).run(), 5)
         for connection in server.connections:
             connection.transport.abort()
 
@@ -155,19 +150,19 @@ async def test_a_server_that_takes_no_audio_any_more_is_given_up_before_much_of_
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     async with serve(go_dark, "127.0.0.1", 0, close_timeout=0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
-            ready = asyncio.Event()
-            session = session_at(client, lambda _: ready.set())
-            running = asyncio.create_task(session.run())
-            await ready.wait()
-            assert session.ready == SessionReady("the-model")
-            # The kernel accepts some of it; the rest is bounded.
-            for _ in range(10_000):
-                session.hear(bytes(8_000))
-            assert session._websocket is not None
-            assert session._websocket.transport.get_write_buffer_size() < 2 * WRITE_MAX_BYTES
-            with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(running, 5)
+        model = Server(f"http://127.0.0.1:{port}/v1", "sk-test")
+        ready = asyncio.Event()
+        session = session_at(model, lambda _: ready.set())
+        running = asyncio.create_task(session.run())
+        await ready.wait()
+        assert session.ready == SessionReady("the-model")
+        # The kernel accepts some of it; the rest is bounded.
+        for _ in range(10_000):
+            session.hear(bytes(8_000))
+        assert session._websocket is not None
+        assert session._websocket.transport.get_write_buffer_size() < 2 * WRITE_MAX_BYTES
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(running, 5)
         for connection in server.connections:
             connection.transport.abort()
 
@@ -187,10 +182,10 @@ async def test_settings_that_the_server_refuses_are_told_from_a_key_that_it_refu
 
     async with serve(refuse, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with AsyncOpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{port}/v1") as client:
-            for code, is_settings in (("unknown_parameter", True), ("invalid_api_key", False)):
-                session = session_at(client)
-                session._request_id = code
-                with pytest.raises(ModelRefusedError) as caught:
-                    await asyncio.wait_for(session.run(), 5)
-                assert caught.value.is_settings is is_settings
+        model = Server(f"http://127.0.0.1:{port}/v1", "sk-test")
+        for code, is_settings in (("unknown_parameter", True), ("invalid_api_key", False)):
+            session = session_at(model)
+            session._request_id = code
+            with pytest.raises(ModelRefusedError) as caught:
+                await asyncio.wait_for(session.run(), 5)
+            assert caught.value.is_settings is is_settings

@@ -8,8 +8,8 @@ import pytest
 
 from aibridge import agents
 from aibridge.core.agent import Agent
-from aibridge.models.realtime.session_config import phrases, session_config
-from shared.agents.agent_file import TurnDetection
+from aibridge.models.realtime.session_config import model_servers, phrases, session_config
+from shared.agents.agent_file import ModelServer, TurnDetection
 from shared.settings import Settings
 
 
@@ -47,6 +47,32 @@ def test_server_vad_is_sent_no_eagerness() -> None:
 @pytest.mark.parametrize(("model", "has_effort"), [("gpt-realtime-2.1", True), ("gpt-realtime-mini", False)])
 def test_only_a_reasoning_model_is_sent_the_reasoning_effort(model: str, has_effort: bool) -> None:
     assert ("reasoning" in session_config(Agent(instructions="x"), model)) is has_effort
+
+
+def test_an_mcp_server_is_passed_on_with_its_token_and_the_tools_that_the_file_names() -> None:
+    servers = (
+        ModelServer("notes", "https://notes.example.com/mcp", ("find",), "The caller's notes.", "NOTES_TOKEN"),
+        ModelServer("open", "https://open.example.com/mcp", ("look",)),
+    )
+    sent = model_servers(Agent(instructions="x", mcp=servers), {"NOTES_TOKEN": "secret"})
+    assert sent == [
+        {
+            "type": "mcp",
+            "server_label": "notes",
+            "server_url": "https://notes.example.com/mcp",
+            "allowed_tools": ["find"],
+            "require_approval": "never",
+            "server_description": "The caller's notes.",
+            "authorization": "secret",
+        },
+        {
+            "type": "mcp",
+            "server_label": "open",
+            "server_url": "https://open.example.com/mcp",
+            "allowed_tools": ["look"],
+            "require_approval": "never",
+        },
+    ]
 
 
 def test_the_model_is_asked_for_the_exact_words_of_a_greeting() -> None:

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
 
 from aibridge import agents
 from aibridge.metrics import DEFINITIONS
 from aibridge.models.realtime import sessions
+from aibridge.models.realtime.servers import Servers
 from aibridge.models.realtime.sessions import Sessions
 from shared.metrics import Page
 from shared.process import ConfigError
@@ -34,9 +34,8 @@ async def test_a_start_that_the_model_refuses_names_what_to_change(
     monkeypatch.setattr(sessions, "session_config", lambda *_: config)
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     async with ModelServer(behaviour_for=lambda _: Behaviour()) as model:
-        client = AsyncOpenAI(api_key=key, base_url=f"http://127.0.0.1:{model.port}/v1")
-        starting = Sessions(agents.load(settings), client, Page.in_memory(DEFINITIONS))
+        servers = Servers(f"http://127.0.0.1:{model.port}/v1", key)
+        starting = Sessions(agents.load(settings), servers, Page.in_memory(DEFINITIONS))
         with pytest.raises(ConfigError, match=advice):
             await asyncio.wait_for(starting.probe(), 10)
         assert not starting.is_ready
-        await client.close()

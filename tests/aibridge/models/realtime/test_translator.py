@@ -154,15 +154,41 @@ def test_tokens_are_counted_with_their_response(session: Translator) -> None:
 
 
 def test_a_tool_is_called_when_its_call_is_complete(session: Translator) -> None:
-    call = {"id": "item_f", "type": "function_call", "name": "hang_up", "call_id": "call_a", "arguments": "{}"}
+    call = {"id": "item_f", "type": "function_call", "name": "end_call", "call_id": "call_a", "arguments": "{}"}
     event = {"type": "response.output_item.done", "response_id": "resp_a"}
     assert said(session, CREATED, event | {"item": call | {"status": "incomplete"}}) == []
     called = said(session, event | {"item": call | {"status": "completed"}})
-    assert called == [port.ToolCalled(1, 1, "hang_up", "{}")]
+    assert called == [port.ToolCalled(1, 1, "end_call", "{}")]
     assert session.client_event(port.AnswerTool(1, "ok")) == {
         "type": "conversation.item.create",
         "item": {"type": "function_call_output", "call_id": "call_a", "output": "ok"},
     }
+
+
+def test_a_tool_of_an_mcp_server_is_named_when_it_is_called_and_answers_when_it_is_done(session: Translator) -> None:
+    said(session, CREATED)
+    for item_id, result, answer in (
+        ("item_m", {"output": "found"}, port.ModelToolAnswered(1, "found")),
+        (
+            "item_n",
+            {"error": {"type": "http_error", "code": 500}},
+            port.ModelToolAnswered(2, '{"type":"http_error","code":500}', True),
+        ),
+    ):
+        item = {"id": item_id, "type": "mcp_call", "server_label": "notes", "name": "find", "arguments": ""}
+        where = {"response_id": "resp_a", "item_id": item_id}
+        added = {"type": "response.output_item.added", "response_id": "resp_a", "item": item}
+        called = {"type": "response.mcp_call_arguments.done", **where, "arguments": "{}"}
+        done_item = {"type": "response.output_item.done", "response_id": "resp_a", "item": item | result}
+        said(session, added)
+        assert said(session, called) == [port.ModelToolCalled(1, answer.tool_call, "notes.find", "{}")]
+        assert said(session, done_item) == [answer]
+
+
+def test_a_tool_of_an_mcp_server_is_told_under_a_name_that_a_function_may_have(session: Translator) -> None:
+    told = session.client_event(port.TellCall(3, "notes.find", "{}"))
+    assert told is not None
+    assert told["item"]["name"] == "notes_find"  # type: ignore[typeddict-item, index]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+from openai.types.realtime import RealtimeClientEventParam as RealtimeClientEventParam
+from openai.types.realtime import RealtimeResponseCreateParamsParam as RealtimeResponseCreateParamsParam
+from openai.types.realtime import RealtimeSessionCreateRequestParam as RealtimeSessionCreateRequestParam
