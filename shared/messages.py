@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from .plan import CallOrder, CallPlan
+from .plan import CallOrder, CallPlan, HangUp
 
 # Raise it when a field changes its place or meaning; a receiver drops and counts messages of another version.
 VERSION: Final = 2
@@ -490,6 +490,28 @@ TOOL_OUTCOMES: Final = (
 )  # fmt: skip
 
 
+# --- gateway and callbook: stories that leave the machine -----------------------------------------------------------
+
+
+class RecallCall(Message, frozen=True, array_like=True, tag=112):
+    """Sent by gateway to callbook when a call returns that this cell does not know: was it in another cell?"""
+
+    call_id: str
+
+
+class CallRecalled(Message, frozen=True, array_like=True, tag=114):
+    """Sent by callbook to gateway as the answer to RecallCall, in time or never.
+
+    Sent by gateway to the worker that dials for the call, unless the call has ended.
+    """
+
+    call_id: str
+    # The call ended on purpose, with `order`: carry that out, and connect nothing.
+    ended: bool
+    story: bytes  # b"": there is none
+    order: CallOrder = HangUp()
+
+
 GatewayToBridge = (
     GatewayHello
     | CallOffered
@@ -503,6 +525,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
     | CallOver
+    | CallRecalled
 )
 BridgeToGateway = (
     WorkerState | CallConfigured | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote

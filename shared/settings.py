@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     tool_processes: int = Field(default=4, ge=1, le=64)
     tool_memory_mb: int = Field(default=512, ge=64)
 
+    # Stands in paths, queries and tokens, and is the name of a Kubernetes pod where cells are pods.
+    cell: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)?$")
+    fleet: Literal["on", "off"] = "off"
+    # 0: no such port.
+    agent_check_port: int = Field(default=0, ge=0, le=65_535)
+
     aibridge_workers: int = Field(default=1, ge=1, le=64)
     gateways: int = Field(default=1, ge=1, le=64)
     run_dir: Path = Field(default_factory=_default_run_dir)
@@ -129,6 +135,12 @@ class Settings(BaseSettings):
     def _one_source_of_agents(self) -> Self:
         if self.agent_file and self.agents_dir:
             raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+        return self
+
+    @model_validator(mode="after")
+    def _a_fleet_has_names(self) -> Self:
+        if self.fleet == "on" and not self.cell:
+            raise ValueError("FLEET is on and CELL is not set; give each cell of the fleet a name of its own")
         return self
 
     @model_validator(mode="after")
