@@ -19,6 +19,7 @@ from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
 
+from .agent_port import AgentPort
 from .core.calls import Calls
 from .core.fallback import SWEEP_S
 from .core.metrics import Metrics
@@ -39,14 +40,17 @@ logger = logging.getLogger("gateway")
 
 # ZeroMQ's thread hands over the last messages within this; linger is 0.
 LAST_WORDS_S: Final = 0.05
+# At the end of a drain, calls go to another cell one by one, in this interval: each costs a dial of the model there.
+NEXT_CALL_S: Final = 0.05
 # A draining gateway looks this often whether it is done, and whether another one takes new calls.
 LOOK_S: Final = 0.05
 
 
 class Gateway:
-    """All parts of one gateway process. It needs a running loop, and owns `listener`.
+    """All parts of one gateway process. It needs a running loop, and owns its listeners.
 
-    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
+    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler. `agent_listener`: of
+    AGENT_CHECK_PORT.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Gateway:
         index: int = 0,
         io_priority: int | None = None,
         agents: Directory | None = None,
+        agent_listener: socket.socket | None = None,
     ) -> None:
         # The high bits of call numbers, drawn at every start: 31 bits keep the numbers below 2**63.
         epoch = secrets.randbits(31)
@@ -70,6 +75,8 @@ class Gateway:
             late_ns=settings.lead_ms * 1_000_000 // 2,
             unserved_s=settings.model_reconnect_seconds,
             clears=settings.barge_in == "clear",
+            cell=settings.cell,
+            fleet=settings.fleet == "on",
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
         self.use(agents)
@@ -109,11 +116,15 @@ class Gateway:
         self._port = PublicPort(
             listener,
             web.app(),
-            check_media=Handshakes(self.calls, signatures, access, metrics).check,
+            check_media=Handshakes(self.calls, signatures, access, metrics, settings.cell).check,
             serve_media=self.media.serve,
             metrics=metrics,
             gather=self._links.gather,
         )
+        self._agent_port = None
+        if agent_listener is not None:
+            self._agent_port = AgentPort(agent_listener, lambda: self.calls.agent_line(monotonic_ns()))
+        self._is_fleet = rules.fleet
         self._loop = asyncio.get_running_loop()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
@@ -130,6 +141,8 @@ class Gateway:
                 break
             await asyncio.sleep(0.01)
         await self._port.start()
+        if self._agent_port is not None:
+            await self._agent_port.start()
 
     def use(self, agents: Directory | None) -> None:
         """Let these agents answer new calls; None: aibridge has one agent."""
@@ -162,11 +175,17 @@ class Gateway:
             logger.warning("draining: %d calls were still live after %g s", len(self.calls.by_number), seconds)
 
     async def close(self, *, at_once: bool = False) -> None:
-        """End the remaining calls and release everything; `at_once`: without a closing handshake."""
+        """End the remaining calls and release everything; `at_once`: without a closing handshake.
+
+        In a fleet, Twilio's redirects take the calls to another cell.
+        """
         self.calls.offers.draining = True
-        if self.calls.by_number:
-            self.media.carry_out(self.calls.drained(monotonic_ns()))
-            await asyncio.sleep(LAST_WORDS_S)
+        self.calls.offers.leaving = self._is_fleet
+        while self.calls.by_number:
+            self.media.carry_out(self.calls.drained(monotonic_ns(), at_most=None if at_once else 1))
+            await asyncio.sleep(NEXT_CALL_S if self.calls.by_number else LAST_WORDS_S)
+        if self._agent_port is not None:
+            self._agent_port.close()
         self._feeds.close()
         await self._port.close(at_once=at_once)
         if self._sweep_timer is not None:

@@ -27,6 +27,7 @@ from .core.commands import (
     Log,
     MoveAudio,
     Note,
+    Recall,
     Release,
     ShowNote,
     ToPacer,
@@ -103,7 +104,10 @@ class MediaSocket:
 
 
 class MediaSockets:
-    """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
+    """Every media socket of this gateway. Carries out the core's commands.
+
+    `note` takes facts for callbook. `recall` asks callbook for a call; None: without STATE_URL, it knows none.
+    """
 
     def __init__(
         self,
@@ -113,12 +117,14 @@ class MediaSockets:
         feeds: Feeds,
         webhooks: WaitingWebhooks,
         metrics: Metrics,
+        recall: Callable[[str], None] | None = None,
     ) -> None:
         # By the call's number: live calls only.
         self.sockets: dict[int, MediaSocket] = {}
         self._calls = calls
         self._links = links
         self._note = note
+        self._recall = recall
         self._feeds = feeds
         self._webhooks = webhooks
         self._metrics = metrics
@@ -255,6 +261,9 @@ class MediaSockets:
                     self._feeds.note(call, note)
                 case AnswerWebhook(call_sid):
                     self._webhooks.answer(call_sid)
+                case Recall(call_sid):
+                    assert self._recall is not None  # Rules.recalls says so
+                    self._recall(call_sid)
                 case Log(text):
                     logger.info(text)
 

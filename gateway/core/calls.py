@@ -22,6 +22,7 @@ from shared.messages import (
     CallMemory,
     CallNote,
     CallOver,
+    CallRecalled,
     CallTaken,
     CloseLine,
     EndCall,
@@ -36,6 +37,7 @@ from shared.messages import (
 from shared.plan import Fallback, HangUp
 
 from . import handover
+from .agent_check import AgentCheck
 from .call import KEYS_MAX, Call
 from .chronicle import Chronicle
 from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
@@ -71,7 +73,9 @@ class Calls:
         self.by_number: dict[int, Call] = {}
         self.neighbours = Neighbours(rules.workers)
         self.chronicle = Chronicle()
-        self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics)
+        self._agent_check = AgentCheck(rules.max_calls)
+        self._is_fleet = rules.fleet
+        self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics, unix_ms)
         self._name = name
         self._last_number = epoch << 32
         self._max_unstarted = rules.max_calls
@@ -224,6 +228,9 @@ class Calls:
                 return [ShowNote(call.number, note)]
         return []
 
+    def from_callbook(self, message: CallRecalled) -> list[Command]:
+        return self.offers.recall_came(message)
+
     def _worker_answered(self, worker: int, state: WorkerState, now_ns: int) -> list[Command]:
         restarted = self.neighbours.worker_answered(
             worker,
@@ -292,15 +299,31 @@ class Calls:
         if call.frames.is_unread(now_ns):
             yield Event.SOCKET_UNREAD
 
-    def drained(self, now_ns: int) -> list[Command]:
-        """The time for draining is over: end the live calls, or leave them to another gateway."""
-        to_another = self.neighbours.another_gateway_takes_calls(now_ns)
+    def agent_line(self, now_ns: int) -> str:
+        """The cell's answer to HAProxy's agent check."""
+        neighbours, offers = self.neighbours, self.offers
+        return self._agent_check.line(
+            now_ns,
+            calls=max(neighbours.calls(now_ns), len(self.by_number)),
+            pressure=offers.lateness.pressure(now_ns),
+            takes_calls=not neighbours.missing(now_ns),
+            drains=offers.draining and not neighbours.another_gateway_takes_calls(now_ns),
+        )
+
+    def drained(self, now_ns: int, *, at_most: int | None = None) -> list[Command]:
+        """The time for draining is over: end the live calls, or leave them to another gateway or cell.
+
+        `at_most` so many go to another cell; call this again until none is left.
+        """
+        to_gateway = self.neighbours.another_gateway_takes_calls(now_ns)
+        to_another = to_gateway or self._is_fleet
+        calls = list(self.by_number.values())[: None if to_gateway or not self._is_fleet else at_most]
         event = Event.DRAINED_TO_ANOTHER if to_another else Event.DRAINED
-        for call in self.by_number.values():
+        for call in calls:
             if not to_another and call.order is None:
                 # Twilio follows the redirect while this gateway still answers: the call must not begin again here.
                 self.offers.admission.ordered(call.call_sid, HangUp())
-        return [command for call in list(self.by_number.values()) for command in self.happened(call, event, now_ns)]
+        return [command for call in calls for command in self.happened(call, event, now_ns)]
 
     # --- what an event does ---
 

@@ -68,7 +68,13 @@ class ShowNote(NamedTuple):
 
 
 class AnswerWebhook(NamedTuple):
-    """The webhook of this call has waited long enough."""
+    """What the webhook of this call waits for has come."""
+
+    call_sid: str
+
+
+class Recall(NamedTuple):
+    """Ask callbook what other cells know of a call: RecallCall."""
 
     call_sid: str
 
@@ -80,6 +86,6 @@ class Log(NamedTuple):
 
 
 Command: TypeAlias = (
-    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | AnswerWebhook | Log
+    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | AnswerWebhook | Recall | Log
 )
 Commands: TypeAlias = Sequence[Command]

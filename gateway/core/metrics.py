@@ -44,6 +44,10 @@ ANSWERS: Final[Mapping[type, str]] = {
     Conference: "conference",
     Fallback: "fallback",
 }
+# The webhook: the call lost its media socket there. The media socket: the other cell died after its webhook.
+FROM_OTHER_CELLS: Final = ("webhook", "socket")
+# "late": no answer within RECALL_S.
+RECALLS: Final = ("ended", "story", "unknown", "late")
 STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
@@ -71,6 +75,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter(
         "gateway_config_unanswered", "Calls whose worker did not answer in time for CALL_CONFIG_URL; the agent stayed"
     ),
+    counter(
+        "gateway_from_other_cells", "Calls that came from another cell, by what came first here", "by", FROM_OTHER_CELLS
+    ),
+    counter("gateway_recalls", "Returning calls for which callbook was asked, by what it knew", "outcome", RECALLS),
     counter("gateway_callbacks", "Signed callbacks that were accepted", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
@@ -144,6 +152,8 @@ class Metrics:
         self.voice_answers = {kind: page.counter("gateway_voice_answers", answer) for kind, answer in ANSWERS.items()}
         self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
         self.config_unanswered = page.counter("gateway_config_unanswered")
+        self.from_other_cells = _family(page, "gateway_from_other_cells", FROM_OTHER_CELLS)
+        self.recalls = _family(page, "gateway_recalls", RECALLS)
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
         self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Violation}
