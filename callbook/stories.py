@@ -67,6 +67,8 @@ class Stories:
         self._queue = StoryQueue()
         self._epoch = bus.draw_epoch()
         self._wake = asyncio.Event()
+        # A call was closed: Twilio may ask another cell within milliseconds, so nothing gathers.
+        self._closed = asyncio.Event()
         self._recalls: set[asyncio.Task[None]] = set()
         # When a gateway was last heard of; milliseconds of the Unix epoch. A cell whose gateway is gone plays nothing.
         self._alive_ms = 0
@@ -87,9 +89,10 @@ class Stories:
                 try:
                     async with asyncio.timeout(BEAT_S):
                         await self._wake.wait()
+                    async with asyncio.timeout(GATHER_S):
+                        await self._closed.wait()
                 except TimeoutError:
                     continue
-                await asyncio.sleep(GATHER_S)
         finally:
             self._link.close()
             for task in self._recalls:
@@ -110,6 +113,8 @@ class Stories:
                 self._queue.put(message)
                 self._metrics.stories_dropped.inc(self._queue.dropped - dropped)
                 self._wake.set()
+                if isinstance(message, CallClosed):
+                    self._closed.set()
 
     # --- to the store ---
 
@@ -117,6 +122,7 @@ class Stories:
         taken = self._queue.take()
         if not len(self._queue):
             self._wake.clear()
+            self._closed.clear()
         now_ms = _now_ms()
         beat = self._seals.name("cell", self._cell)
         puts = [Put(beat, self._seals.seal(beat, b"%d" % self._alive_ms), STORY_LIFE_S)]

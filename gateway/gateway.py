@@ -10,11 +10,11 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.agents.choice import Directory
-from shared.bus import callbook_url
+from shared.bus import callbook_url, stories_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
-from shared.messages import Frames, Message, PacerState, PathSamples
+from shared.messages import CallRecalled, Frames, Message, PacerState, PathSamples
 from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -32,6 +32,7 @@ from .media import MediaSockets
 from .phone import phone
 from .phone.feeds import Feeds
 from .port import PublicPort, is_private
+from .story_link import StoryLink
 from .waiting import WaitingWebhooks
 from .web import Web
 from .wire import Wire
@@ -77,6 +78,7 @@ class Gateway:
             clears=settings.barge_in == "clear",
             cell=settings.cell,
             fleet=settings.fleet == "on",
+            recalls=bool(settings.state_url),
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
         self.use(agents)
@@ -86,7 +88,20 @@ class Gateway:
         self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
         self._feeds = Feeds(metrics.phone_notes_lost)
         webhooks = WaitingWebhooks()
-        self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, webhooks, metrics)
+        self._stories: StoryLink | None = None
+        if rules.recalls:
+            self._stories = StoryLink(
+                self._links.context,
+                stories_url(settings.bus),
+                name=self.name,
+                stories=self.calls.stories,
+                on_recalled=self._recalled,
+                refused=metrics.bus_refused["callbook"],
+                undecodable=metrics.bus_undecodable["callbook"],
+            )
+        self.media = MediaSockets(
+            self.calls, self._links, self._courier.note, self._feeds, webhooks, metrics, self._stories
+        )
         self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
         signatures = None
@@ -131,6 +146,8 @@ class Gateway:
     async def start(self) -> None:
         self._links.start()
         self._courier.start()
+        if self._stories is not None:
+            self._stories.start()
         self._sweep()
         self._lag.start()
         # Until then connections wait in the kernel. A gateway that knows no worker would answer with the fallback, and
@@ -196,6 +213,8 @@ class Gateway:
         if left:
             logger.warning("callbook did not take the last %d facts about calls; they are lost", left)
         self._courier.close()
+        if self._stories is not None:
+            self._stories.close()
         self._links.close()
 
     def _sweep(self) -> None:
@@ -209,6 +228,9 @@ class Gateway:
             self.calls.path_seen(message, monotonic_ns())
         else:
             self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
+
+    def _recalled(self, message: CallRecalled) -> None:
+        self.media.carry_out(self.calls.from_callbook(message))
 
     def _from_worker(self, worker: int, message: Message) -> None:
         self.media.carry_out(self.calls.from_worker(worker, message, monotonic_ns()))

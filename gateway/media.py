@@ -22,8 +22,10 @@ from .core.calls import Calls, SocketState
 from .core.commands import (
     AnswerWebhook,
     CloseSocket,
+    CloseStory,
     Commands,
     EarEcho,
+    KeepStory,
     Log,
     MoveAudio,
     Note,
@@ -48,6 +50,7 @@ from .core.media_streams import (
 from .core.metrics import Metrics
 from .links import Links
 from .phone.feeds import Feeds
+from .story_link import StoryLink
 from .waiting import WaitingWebhooks
 
 logger = logging.getLogger("gateway")
@@ -106,7 +109,7 @@ class MediaSocket:
 class MediaSockets:
     """Every media socket of this gateway. Carries out the core's commands.
 
-    `note` takes facts for callbook. `recall` asks callbook for a call; None: without STATE_URL, it knows none.
+    `note` takes facts for callbook. `stories` leave the machine over callbook; None: there is no STATE_URL.
     """
 
     def __init__(
@@ -117,14 +120,14 @@ class MediaSockets:
         feeds: Feeds,
         webhooks: WaitingWebhooks,
         metrics: Metrics,
-        recall: Callable[[str], None] | None = None,
+        stories: StoryLink | None = None,
     ) -> None:
         # By the call's number: live calls only.
         self.sockets: dict[int, MediaSocket] = {}
         self._calls = calls
         self._links = links
         self._note = note
-        self._recall = recall
+        self._stories = stories
         self._feeds = feeds
         self._webhooks = webhooks
         self._metrics = metrics
@@ -261,11 +264,20 @@ class MediaSockets:
                     self._feeds.note(call, note)
                 case AnswerWebhook(call_sid):
                     self._webhooks.answer(call_sid)
-                case Recall(call_sid):
-                    assert self._recall is not None  # Rules.recalls says so
-                    self._recall(call_sid)
+                case Recall() | KeepStory() | CloseStory():
+                    self._tell_callbook(command)
                 case Log(text):
                     logger.info(text)
+
+    def _tell_callbook(self, command: Recall | KeepStory | CloseStory) -> None:
+        assert self._stories is not None  # Rules.recalls says so
+        match command:
+            case Recall(call_sid):
+                self._stories.recall(call_sid)
+            case KeepStory(call_sid, story):
+                self._stories.changed(call_sid, story)
+            case CloseStory(call_sid, order, story):
+                self._stories.closed(call_sid, order, story)
 
     def _move_audio(self, call: int, before: int, after: int) -> None:
         missed = self._links.bridges[before].take(call)

@@ -40,7 +40,20 @@ from . import handover
 from .agent_check import AgentCheck
 from .call import KEYS_MAX, Call
 from .chronicle import Chronicle
-from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .commands import (
+    AnswerWebhook,
+    CloseSocket,
+    CloseStory,
+    Command,
+    EarEcho,
+    KeepStory,
+    Log,
+    Note,
+    Release,
+    ShowNote,
+    ToPacer,
+    ToWorker,
+)
 from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
@@ -53,6 +66,8 @@ from .rules import Rules
 from .stalls import FrameLog
 
 IDLE_NS: Final = ns(IDLE_S)
+# Stories that nothing changes are given to callbook again after this: the store forgets them after 5 minutes.
+STORY_REFRESH_NS: Final = ns(60.0)
 
 
 class SocketState(NamedTuple):
@@ -75,6 +90,7 @@ class Calls:
         self.chronicle = Chronicle()
         self._agent_check = AgentCheck(rules.max_calls)
         self._is_fleet = rules.fleet
+        self._keeps_stories = rules.recalls
         self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics, unix_ms)
         self._name = name
         self._last_number = epoch << 32
@@ -224,9 +240,27 @@ class Calls:
                 return self.happened(call, Event.TOKEN_REFUSED, now_ns)
             case CallMemory(_, memory):
                 handover.remember(call, memory)
+                return self._keep_story(call, now_ns)
             case CallNote(_, note):
                 return [ShowNote(call.number, note)]
-        return []
+
+    # --- callbook, with STATE_URL ---
+
+    def stories(self) -> Iterator[tuple[str, bytes]]:
+        """The CallSid and the last memory of each live call."""
+        return ((call.call_sid, call.memory) for call in self.by_number.values())
+
+    def _keep_story(self, call: Call, now_ns: int) -> list[Command]:
+        if not self._keeps_stories or not call.memory:
+            return []
+        call.kept_ns = now_ns
+        return [KeepStory(call.call_sid, call.memory)]
+
+    def _close_story(self, call: Call, event: Event, reason: str) -> list[Command]:
+        """Nothing for a call that may go on: its media socket is lost, or another socket has it."""
+        if not self._keeps_stories or reason == "lost" or event is Event.TOKEN_REFUSED:
+            return []
+        return [CloseStory(call.call_sid, self.offers.admission.order(call.call_sid) or HangUp(), call.memory)]
 
     def from_callbook(self, message: CallRecalled) -> list[Command]:
         return self.offers.recall_came(message)
@@ -278,6 +312,8 @@ class Calls:
         for call in list(self.by_number.values()):
             if call.path_log.is_due(now_ns):
                 commands += map(Note, call.path_log.take(self._unix_ms))
+            if now_ns - call.kept_ns > STORY_REFRESH_NS:
+                commands += self._keep_story(call, now_ns)
             for event in self._due(call, sockets[call.number], now_ns, unserved=unserved, silent=silent):
                 commands += self.happened(call, event, now_ns)
         return commands
@@ -381,6 +417,8 @@ class Calls:
         seconds = (now_ns - call.started_ns) / 1e9
         metrics.call_length.observe(seconds)
         return [
+            # First: Twilio may ask another cell as soon as the socket closes.
+            *self._close_story(call, event, reason),
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.
             ToWorker(call.worker, CallEnded(call.number, reason)),

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from shared.facts import Fact
 from shared.messages import Message
+from shared.plan import CallOrder
 
 from .hangup import Close
 
@@ -79,6 +80,21 @@ class Recall(NamedTuple):
     call_sid: str
 
 
+class KeepStory(NamedTuple):
+    """Give the newest story of a live call to callbook, for another cell."""
+
+    call_sid: str
+    story: bytes
+
+
+class CloseStory(NamedTuple):
+    """Tell callbook that a call ended on purpose, with this order; `story` is its last one."""
+
+    call_sid: str
+    order: CallOrder
+    story: bytes
+
+
 class Log(NamedTuple):
     """Write a line to the log."""
 
@@ -86,6 +102,18 @@ class Log(NamedTuple):
 
 
 Command: TypeAlias = (
-    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | AnswerWebhook | Recall | Log
+    ToWorker
+    | ToPacer
+    | EarEcho
+    | MoveAudio
+    | CloseSocket
+    | Release
+    | Note
+    | ShowNote
+    | AnswerWebhook
+    | Recall
+    | KeepStory
+    | CloseStory
+    | Log
 )
 Commands: TypeAlias = Sequence[Command]

@@ -33,6 +33,8 @@ _CALL_LENGTH = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 ENDS: Final = ("stop", "lost", "hung-up")
 CUTS: Final = ("idle", "unread")
 PEERS: Final = ("txpacer", "aibridge")
+# callbook: with STATE_URL, for stories.
+LINKED: Final = (*PEERS, "callbook")
 HOOKS: Final = ("voice", "status", "recording")
 HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
 # By the type of the order that the voice webhook answers with; None connects the call.
@@ -118,9 +120,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("gateway_ping_seconds", "Round trips of WebSocket pings to the carrier, seconds", _ROUND_TRIP),
     counter("gateway_pings_unanswered", "Pings that a media socket never answered"),
     counter("gateway_slow_sends", "TX_SEND_SLOW: writes to a socket that had not taken an earlier one for 50 ms"),
-    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
+    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", LINKED),
     counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
-    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", PEERS),
+    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", LINKED),
     counter("gateway_bus_foreign", "Messages about a call from a worker that has lost the call, dropped"),
     counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
     counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
@@ -173,9 +175,9 @@ class Metrics:
         self.ping = page.histogram("gateway_ping_seconds")
         self.pings_unanswered = page.counter("gateway_pings_unanswered")
         self.slow_sends = page.counter("gateway_slow_sends")
-        self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
+        self.bus_refused = _family(page, "gateway_bus_refused", LINKED)
         self.bus_lost = _family(page, "gateway_bus_lost", PEERS)
-        self.bus_undecodable = _family(page, "gateway_bus_undecodable", PEERS)
+        self.bus_undecodable = _family(page, "gateway_bus_undecodable", LINKED)
         self.bus_foreign = page.counter("gateway_bus_foreign")
         self.phone_refused = page.counter("gateway_phone_refused")
         self.phone_notes_lost = page.counter("gateway_phone_notes_lost")

@@ -22,5 +22,5 @@ class Rules:
     cell: str = ""
     # FLEET: other cells take what this one does not.
     fleet: bool = False
-    # STATE_URL: callbook can be asked for calls of other cells.
+    # STATE_URL: callbook keeps the stories of calls, and can be asked for calls of other cells.
     recalls: bool = False
