@@ -51,6 +51,7 @@ from .database import open_engine, url_of
 from .deliveries import Deliveries
 from .exporter import metrics_route
 from .intake import Intake
+from .listening import Listening
 from .metrics import DEFINITIONS, Metrics
 from .models import Recording
 from .orphans import Orphans
@@ -124,12 +125,19 @@ class Callbook:
 
             words = settings.trace_words == "on"
             self._export_traces = Traces(engine, to=collector(settings, cell), words=words, metrics=metrics).run
-        routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
+        self._listening = Listening(self._context, bus.copies_url(settings.bus), metrics)
+        routes = [
+            metrics_route(settings.metrics_dir),
+            *Api(engine).routes(),
+            *Pages(engine, settings).routes(),
+            *self._listening.routes(),
+        ]
         self._port = PrivatePort(listener, routes, host=settings.metrics_host)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self._take_up(await asyncio.to_thread(self.spool.read, _ALL))
+        self._listening.start()
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
@@ -158,6 +166,7 @@ class Callbook:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._port.close()
+        self._listening.close()
         if self._rest is not None:
             await self._rest.close()
         self._context.destroy(linger=0)

@@ -46,6 +46,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     ),
     counter("callbook_stories_unreadable", "STATE_URL: values in the store that this version and key cannot use"),
     gauge("callbook_store_up", "STATE_URL: 1 while the store takes what is written"),
+    counter("callbook_listened", "Times that somebody began to listen to a live call"),
+    gauge("callbook_listeners", "Pages that listen to a live call now"),
+    counter("callbook_copies_dropped", "60 ms of a call that a page which listens did not read in time"),
     GC_PAUSE,
     LOOP_LAG,
     LOOP_TASKS,
@@ -79,3 +82,6 @@ class Metrics:
         self.store_failures = {state: page.counter("callbook_store_failures", state.value) for state in STORE_FAILURES}
         self.stories_unreadable = page.counter("callbook_stories_unreadable")
         self.store_up = page.gauge("callbook_store_up")
+        self.listened = page.counter("callbook_listened")
+        self.listeners = page.gauge("callbook_listeners")
+        self.copies_dropped = page.counter("callbook_copies_dropped")

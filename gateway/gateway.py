@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.agents.choice import Directory
-from shared.bus import callbook_url, stories_url
+from shared.bus import callbook_url, copies_url, stories_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
@@ -20,6 +20,7 @@ from shared.settings import Settings
 from shared.watch import LoopLag
 
 from .agent_port import AgentPort
+from .copies import Copies
 from .core.calls import Calls
 from .core.fallback import SWEEP_S
 from .core.metrics import Metrics
@@ -87,6 +88,7 @@ class Gateway:
         )
         self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
         self._feeds = Feeds(metrics.phone_notes_lost)
+        self._copies = Copies(self._links.context, copies_url(settings.bus), metrics)
         webhooks = WaitingWebhooks()
         self._stories: StoryLink | None = None
         if rules.recalls:
@@ -100,7 +102,7 @@ class Gateway:
                 undecodable=metrics.bus_undecodable["callbook"],
             )
         self.media = MediaSockets(
-            self.calls, self._links, self._courier.note, self._feeds, webhooks, metrics, self._stories
+            self.calls, self._links, self._courier.note, self._feeds, self._copies, webhooks, metrics, self._stories
         )
         self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
@@ -215,6 +217,7 @@ class Gateway:
         self._courier.close()
         if self._stories is not None:
             self._stories.close()
+        self._copies.close()
         self._links.close()
 
     def _sweep(self) -> None:

@@ -4,6 +4,8 @@ txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges), 
 gateways, callbook one for the facts of both and one for the stories of the gateways, and toolbox one for the workers;
 the others connect DEALER sockets that carry their names. A ROUTER reaches exactly the peer it means and says so when
 that peer is gone or full, which PUB and PUSH do not.
+Copies of calls that somebody listens to are published instead: callbook subscribes to a call, and whichever gateway has
+the call learns that from its socket.
 
 Nothing here waits: a send that would block is refused (`send` returns False), and the caller decides. Linger is 0, so
 no process hangs at its exit, and nothing stale is delivered to the next one.
@@ -39,6 +41,8 @@ CONTROL_HWM: Final = 2_000
 CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
+# Copies of calls that somebody listens to: 17 messages a second each, so 3 s of ten calls.
+COPIES_HWM: Final = 500
 # Calls of tools and their answers: a few a second, each of up to 64 kB.
 TOOLS_HWM: Final = 500
 # Stories to callbook: some kB each. What does not fit waits at its gateway, of each call the newest one.
@@ -48,7 +52,7 @@ SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
 # Offsets from the port of BUS_URL. The aibridge workers' ports follow.
-_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _STORIES, _CALLS = range(6)
+_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _COPIES, _STORIES, _CALLS = range(7)
 _secret_key = ""
 
 
@@ -93,6 +97,10 @@ def stories_url(base: Path | str) -> str:
     return _url(base, "callbook-stories", _STORIES)
 
 
+def copies_url(base: Path | str) -> str:
+    return _url(base, "callbook-copies", _COPIES)
+
+
 def toolbox_url(base: Path | str) -> str:
     return _url(base, "toolbox", _TOOLBOX)
 
@@ -117,7 +125,7 @@ def _socket(context: zmq.Context[Any], kind: int, url: str, *, hwm: int) -> zmq.
         public = zmq.curve_public(secret)
         sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
         sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
-        if kind == zmq.ROUTER:
+        if kind in (zmq.ROUTER, zmq.SUB):
             sock.setsockopt(zmq.CURVE_SERVER, 1)
         else:
             sock.setsockopt(zmq.CURVE_SERVERKEY, public)
@@ -146,6 +154,21 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
     # No back-off: callers wait for the restarted peer, which is on this machine or on the next one.
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
     sock.connect(url)
+    return sock
+
+
+def publisher(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """An XPUB that connects to `url`. It receives what is subscribed to, and refuses a send to a full subscriber."""
+    sock = _socket(context, zmq.XPUB, url, hwm=hwm)
+    sock.setsockopt(zmq.XPUB_NODROP, 1)
+    sock.connect(url)
+    return sock
+
+
+def subscriber(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """A bound SUB without subscriptions."""
+    sock = _socket(context, zmq.SUB, url, hwm=hwm)
+    sock.bind(url)
     return sock
 
 
