@@ -103,6 +103,22 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        self._stories: Any = None
+        if settings.state_url:
+            # They import the extra `fleet`, which a cell without STATE_URL does not need.
+            from .sealing import Seals
+            from .sealing import key_of as state_key
+            from .store import Store
+            from .stories import Stories
+
+            self._stories = Stories(
+                self._context,
+                bus.stories_url(settings.bus),
+                store=Store(settings.state_url),
+                seals=Seals(state_key(settings.state_key)),
+                cell=cell,
+                metrics=metrics,
+            )
         self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
         if settings.otel_exporter_otlp_endpoint:
             from .otlp import Traces, collector
@@ -125,6 +141,8 @@ class Callbook:
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
+        if self._stories is not None:
+            self._tasks.append(asyncio.create_task(self._stories.run()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises the exception of a task that failed."""
@@ -226,6 +244,8 @@ def check(settings: Settings) -> None:
         Prices(settings.model_prices)
     except ValueError as exc:
         raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
+    if settings.state_url:
+        _check_state(settings)
     if settings.webhook_url:
         if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
             raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
@@ -235,6 +255,19 @@ def check(settings: Settings) -> None:
             raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
     if settings.otel_exporter_otlp_endpoint:
         check_traces(settings)
+
+
+def _check_state(settings: Settings) -> None:
+    try:
+        import redis  # noqa: F401  # only whether it is there
+
+        from .sealing import key_of as state_key
+    except ImportError:
+        raise ConfigError("STATE_URL is set, which needs the extra: pip install 'twentyms[fleet]'") from None
+    try:
+        state_key(settings.state_key)
+    except ValueError as exc:
+        raise ConfigError(f"STATE_KEY {exc}; every cell of the fleet needs the same") from None
 
 
 @contextmanager
