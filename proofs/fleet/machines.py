@@ -62,6 +62,8 @@ def _network() -> Iterator[None]:
             cleaning.callback(_ip, "netns", "del", cell)
             cleaning.callback(_kill, cell)
             _ip("link", "add", cell, "type", "veth", "peer", "name", "eth0", "netns", cell)
+            # A namespace lives until its last process is gone, and its link with it.
+            cleaning.callback(_ip, "link", "del", cell)
             _ip("link", "set", cell, "master", _BRIDGE, "up")
             _ip("addr", "add", f"{address(number)}/24", "dev", "eth0", namespace=cell)
             for name in ("eth0", "lo"):
@@ -84,7 +86,7 @@ def address(number: int) -> str:
 class Fleet:
     """A context manager: inside the block three cells take calls at `webhook_url`.
 
-    `env` adds to the settings of every cell, `behaviour` is a file for the simulated model. What the machines print goes
+    `env` adds to the settings of every cell, `behaviour` is a file for the simulated model. What they print goes
     to `directory`. Raises ConfigError when something does not come up.
     """
 
@@ -110,7 +112,17 @@ class Fleet:
             self._database_url = database.new_database().render_as_string().replace("+psycopg", "")
             self._state_key = base64.b64encode(os.urandom(32)).decode()
             model = ["--behaviour", str(self._behaviour)] if self._behaviour else []
-            self._start("model", "-m", "simulator.model.server", "--host", HOST, "--port", str(self.model_port), *model)
+            self._start(
+                "model",
+                "-m",
+                "simulator.model.server",
+                "--host",
+                HOST,
+                "--port",
+                str(self.model_port),
+                "--keep-input",
+                *model,
+            )
             self._until("the model", lambda: get(self.model_port, "/healthz", HOST)[0] == 200)
             for number in range(len(CELLS)):
                 self.boot(number)
