@@ -49,7 +49,7 @@ def main() -> None:
             f"this is aibridge number {number + 1}, but AIBRIDGE_WORKERS is {config.aibridge_workers}; make them agree"
         )
     servers = Servers(config.openai_base_url, config.openai_api_key)
-    # Before this process goes first: loading takes a second of a core.
+    # Before this process goes before others: loading keeps a core busy.
     loaded = detectors.load() if agents.needs_near_ear(chosen, config) else None
     with process.sole(run_dir, f"aibridge-{number}"):
         page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
