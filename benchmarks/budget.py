@@ -1,7 +1,8 @@
 """`python -m benchmarks.budget`: what a second of a call is spent on, part by part, and whether that is in the budget.
 
 Each part's CPU time is split into what one more call adds and what a cell with calls takes anyway (wake-ups, ticks,
-messages between the processes), by the first and the last step. Exit status 1: something is above its budget.
+messages between the processes), by the first and the last step. "Calls a core" follows from that by arithmetic, for a
+machine with a core for each process, of which it may take 80 %. Exit status 1: something is above its budget.
 """
 
 from __future__ import annotations
@@ -39,8 +40,14 @@ REST_MB: Final = {
 CALL_KB: Final = 140.0
 # From the start of honcho to a gateway that takes calls.
 READY_S: Final = 1.0
+# The share of a core that a process may take.
+CORE_SHARE: Final = 0.8
 # What one more call may take, ms of CPU a second, as a multiple of the floor of its sockets.
 CALL_TIMES_FLOOR: Final = 10.0
+
+
+# The threads that limit how many calls a cell carries; the part is named as its process.
+_PACED: Final = ("aibridge", "gateway", "txpacer")
 
 
 def arguments() -> argparse.Namespace:
@@ -76,7 +83,7 @@ class Steps:
 
     def table(self) -> str:
         heads = [f"ms, {calls} calls" for calls in self.calls] + [f"wakes/s, {calls}" for calls in self.calls]
-        rows = [["CPU a second of each call", *heads, "one more call", "the cell anyway, ms/s"]]
+        rows = [["CPU a second of each call", *heads, "one more call", "the cell anyway, ms/s", "calls a core"]]
         for part in (*sorted(self._ms[-1]), None):
             ms = [
                 (sum(each.values()) if part is None else each.get(part, 0.0)) / calls
@@ -87,7 +94,8 @@ class Steps:
                 continue
             figures = [*(f"{value:.2f}" for value in ms), *(f"{value:.0f}" for value in wakes)]
             more, anyway = self.slope_ms(part)
-            rows.append([part or "all", *figures, f"{more:.2f}", f"{anyway:.0f}"])
+            carried = f"{(1_000 * CORE_SHARE - anyway) / more:.0f}" if part in _PACED and more > 0 else "-"
+            rows.append([part or "all", *figures, f"{more:.2f}", f"{anyway:.0f}", carried])
         return aligned(rows)
 
 

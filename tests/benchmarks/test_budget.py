@@ -15,7 +15,7 @@ def test_a_parts_time_is_split_into_what_a_call_adds_and_what_the_cell_takes_any
     assert steps.slope_ms("gateway") == pytest.approx((1.0, 40.0))
     assert steps.slope_ms() == pytest.approx((1.0, 60.0))
     (row,) = (line.split() for line in steps.table().splitlines() if line.startswith("gateway"))
-    assert row == ["gateway", "5.00", "1.40", "500", "500", "1.00", "40"]
+    assert row == ["gateway", "5.00", "1.40", "500", "500", "1.00", "40", "760"]
 
 
 def test_a_thread_that_began_between_two_looks_counts_from_its_beginning():
