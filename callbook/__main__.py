@@ -93,6 +93,7 @@ class Callbook:
         records = Records(
             prices=Prices(settings.model_prices),
             cell=cell,
+            name=settings.cell,
             deliveries=bool(settings.webhook_url),
             traces=bool(settings.otel_exporter_otlp_endpoint),
         )
@@ -289,7 +290,8 @@ def data_directory(settings: Settings) -> Iterator[str]:
         name = path / "cell"
         if not name.exists():
             name.write_text(secrets.token_hex(8))
-        yield name.read_text()
+        # A cell that has a name keeps its rows when its disk is new.
+        yield settings.cell or name.read_text()
 
 
 async def serve(settings: Settings, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:
