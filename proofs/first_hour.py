@@ -37,6 +37,9 @@ USER: Final = "1000:1000"
 CALL_S: Final = 120.0
 TOOL_S: Final = 600.0
 STEP_S: Final = 280.0
+# What the judge says when the simulated carrier was late itself: on a busy machine a run proves nothing, and is repeated.
+VOID: Final = "The carrier itself was"
+TRIES: Final = 3
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -78,8 +81,17 @@ class Walk:
 
     def do(self, command: str, *, expects: str = "") -> str:
         """Carry out one line. Raises RuntimeError when it fails, or does not print what it should."""
-        begun = time.monotonic()
-        printed = self._system.run("sh", "-c", command, env=self.env, cwd=self._cwd, user=USER, timeout_s=STEP_S)
+        for attempt in range(TRIES):
+            begun = time.monotonic()
+            try:
+                printed = self._system.run(
+                    "sh", "-c", command, env=self.env, cwd=self._cwd, user=USER, timeout_s=STEP_S
+                )
+                break
+            except RuntimeError as exc:
+                if VOID not in str(exc) or attempt == TRIES - 1:
+                    raise
+                self._note(f"{command}: void, {VOID.lower()} late", begun)
         if expects not in printed:
             raise RuntimeError(f"`{command}` did not print {expects!r}:\n{printed[-2_000:]}")
         self._note(command, begun)
