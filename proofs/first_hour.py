@@ -37,7 +37,7 @@ USER: Final = "1000:1000"
 CALL_S: Final = 120.0
 TOOL_S: Final = 600.0
 STEP_S: Final = 280.0
-# What the judge says when the simulated carrier was late itself: on a busy machine a run proves nothing, and is repeated.
+# What the judge says when the simulated carrier was late itself. Such a run proves nothing, and is repeated.
 VOID: Final = "The carrier itself was"
 TRIES: Final = 3
 
