@@ -203,18 +203,20 @@ def main() -> int:
     if why := missing():
         print(f"no chroot can be made: {why}", file=sys.stderr)
         return EX_CONFIG
-    with tempfile.TemporaryDirectory(prefix="first-hour-") as folder:
-        begun = time.monotonic()
-        with debian(Path(folder) / "debian", suite=suite, packages=PACKAGES) as system:
+    begun = time.monotonic()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="first-hour-") as folder,
+            debian(Path(folder) / "debian", suite=suite, packages=PACKAGES) as system,
+        ):
             print(
                 f"{time.monotonic() - begun:7.1f} s  Debian {suite} with {', '.join(PACKAGES)} (not counted)",
                 flush=True,
             )
-            try:
-                called_s, tool_s = walk_all(system)
-            except RuntimeError as exc:
-                print(exc, file=sys.stderr)
-                return 1
+            called_s, tool_s = walk_all(system)
+    except RuntimeError as exc:
+        print(exc, file=sys.stderr)
+        return 1
     print(f"\nFrom the clone to the first call {called_s:.0f} s, to the first own tool {tool_s:.0f} s.")
     return 0 if called_s <= CALL_S and tool_s <= TOOL_S else 1
 
