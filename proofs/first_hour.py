@@ -103,12 +103,12 @@ class Walk:
 
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
-        """Start a line that does not end, and wait for the phone page."""
+        """Start a line that does not end, and wait until the phone page is there and calls are taken."""
         begun = time.monotonic()
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             process = self._system.start("sh", "-c", command, env=self.env, cwd=self._cwd, user=USER, output=output)
             try:
-                while get(self._ports[0], "/")[0] != 200 or get(self._ports[1], "/api/calls")[0] != 200:
+                while not self._is_up():
                     if process.poll() is not None or time.monotonic() > begun + STEP_S:
                         output.seek(0)
                         raise RuntimeError(f"`{command}` did not come up:\n{output.read()[-2_000:]}")
@@ -118,6 +118,10 @@ class Walk:
             finally:
                 process.kill()
                 process.wait()
+
+    def _is_up(self) -> bool:
+        wanted = ((self._ports[0], "/"), (self._ports[0], "/readyz"), (self._ports[1], "/api/calls"))
+        return all(get(port, path)[0] == 200 for port, path in wanted)
 
     def tools_called(self) -> set[str]:
         """The tools of all calls so far, from the records."""
