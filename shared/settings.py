@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import pickle
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -54,6 +55,18 @@ def _origin_only(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
         raise ValueError("must be an origin such as https://voice.example.com, without path or query")
     return value.rstrip("/")
+
+
+def _by_cores(choose: Callable[[int], int]) -> Callable[[object], object]:
+    """For `auto`: the number that `choose` finds for the cores that this process may use, and at least 1."""
+
+    def chosen(value: object) -> object:
+        if value != "auto":
+            return value
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return max(1, choose(cores))
+
+    return chosen
 
 
 def setting(
@@ -146,8 +159,9 @@ class Settings:
     tool_processes: int = setting(4, ge=1, le=64)
     tool_memory_mb: int = setting(512, ge=64)
 
-    aibridge_workers: int = setting(1, ge=1, le=64)
-    gateways: int = setting(1, ge=1, le=64)
+    aibridge_workers: int = setting(1, before=_by_cores(lambda cores: cores // 2), ge=1, le=64)
+    # A call costs a gateway and a worker about the same (docs/pacing.md). One core is left to txpacer.
+    gateways: int = setting(1, before=_by_cores(lambda cores: (cores - 1) // 2), ge=1, le=64)
     run_dir: Path = field(default_factory=_default_run_dir)
     bus_url: str = setting("", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
     bus_secret_key: str = setting("", repr=False, pattern=r"^(.{40})?$")
