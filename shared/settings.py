@@ -10,6 +10,7 @@ import difflib
 import errno
 import os
 import pickle
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -65,6 +66,18 @@ def _url_of_server(value: str) -> str:
     if value and (parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname):
         raise ValueError("must be a URL such as https://host/v1")
     return value
+
+
+def _by_cores(choose: Callable[[int], int]) -> Callable[[object], object]:
+    """For `auto`: the number that `choose` finds for the cores that this process may use, and at least 1."""
+
+    def chosen(value: object) -> object:
+        if value != "auto":
+            return value
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return max(1, choose(cores))
+
+    return chosen
 
 
 def setting(
@@ -157,8 +170,9 @@ class Settings:
     tool_processes: int = setting(4, ge=1, le=64)
     tool_memory_mb: int = setting(512, ge=64)
 
-    aibridge_workers: int = setting(1, ge=1, le=64)
-    gateways: int = setting(1, ge=1, le=64)
+    aibridge_workers: int = setting(1, before=_by_cores(lambda cores: cores // 2), ge=1, le=64)
+    # A call costs a gateway and a worker about the same (docs/pacing.md). One core is left to txpacer.
+    gateways: int = setting(1, before=_by_cores(lambda cores: (cores - 1) // 2), ge=1, le=64)
     run_dir: Path = field(default_factory=_default_run_dir)
     bus_url: str = setting("", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
     bus_secret_key: str = setting("", repr=False, pattern=r"^(.{40})?$")

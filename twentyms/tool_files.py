@@ -40,9 +40,8 @@ def examine(agents: list[AgentSources], env: Mapping[str, str]) -> tuple[list[st
                 names = [name.removeprefix(prefix) for name in every if name.startswith(prefix)]
             for name in names:
                 if why := name_fault(name, found):
-                    problems.append(
-                        f"agent {agent.agent}: the tool {name} of {source.label}: its name is {why}; rename it"
-                    )
+                    whose = f"agent {agent.agent}: the tool {name} of {source.label}"
+                    problems.append(f"{whose}: its name is {why}; rename it")
                 found.add(name)
     return lines, problems
 
