@@ -59,8 +59,11 @@ def silence_ms(call: CallRecord, since_ns: int) -> float | None:
 def moved(fleet: Fleet, call: CallRecord, since_ns: int) -> Heard:
     """The judgement on a call that lost its cell."""
     sessions = json.loads(fleet.sessions(call.call_sid))
-    spoken, _ = listen(call, read_sessions(sessions))
     lost = {number for number, session in enumerate(sessions[:-1]) if session["opened_ns"] < since_ns}
+    for number in lost:
+        # The model was not told either that its session is over.
+        sessions[number]["closed_ns"] = min(since_ns, sessions[number]["closed_ns"] or since_ns)
+    spoken, _ = listen(call, read_sessions(sessions))
     return Heard(
         call,
         (call.streams[0].ended_ns - since_ns) / 1e6,

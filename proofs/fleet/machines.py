@@ -181,6 +181,8 @@ class Fleet:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise ConfigError(f"{CELLS[number]} did not come up; look at {self._directory / CELLS[number]}.log")
+        # callbook, which no call waits for, comes last.
+        self._until(f"callbook of {CELLS[number]}", lambda: get(9464, "/metrics", address(number))[0] == 200)
 
     def drain(self, number: int) -> None:
         """As an upgrade does it: the cell gives up its calls and ends. Returns when it has."""
