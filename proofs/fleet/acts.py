@@ -113,10 +113,15 @@ def _spread(values: Sequence[float]) -> str:
     return f"{median(values):.0f} ms p50, {max(values):.0f} at most" if values else "-"
 
 
+def _total(gaps: Sequence[float]) -> str:
+    return f"{len(gaps)}, {sum(gaps):.0f} ms, {max(gaps, default=0):.0f} at most"
+
+
 def cut(fleet: Fleet, count: int, times: int) -> Report:
     """The link of one cell after the other is cut, without a FIN, in mid-sentence."""
     report, detections, silences = Report([], []), list[float](), list[float]()
-    others = other_gaps = lost = untold = 0
+    other_gaps = list[float]()
+    others = lost = untold = 0
     for repetition in range(times):
         number = repetition % len(CELLS)
         at_ns = [0]
@@ -130,7 +135,7 @@ def cut(fleet: Fleet, count: int, times: int) -> Report:
         for call in records:
             if not is_moved(call) and call.outcome == "hung-up-by-caller":
                 others += 1
-                other_gaps += bool(gaps_ms(call))
+                other_gaps += gaps_ms(call)
                 continue
             if not is_moved(call):
                 lost += 1
@@ -153,7 +158,7 @@ def cut(fleet: Fleet, count: int, times: int) -> Report:
     report.lines.append(f"the media socket was closed after {_spread(detections)}")
     report.lines.append(f"silence at the ear {_spread(silences)}")
     report.bound(f"sessions that were not told all of the conversation: {untold}", not untold)
-    report.bound(f"calls of other cells with a gap: {other_gaps} of {others}", not other_gaps)
+    report.bound(f"gaps of the {others} calls of other cells: {_total(other_gaps)}", not other_gaps)
     return report
 
 
@@ -266,7 +271,7 @@ def store(fleet: Fleet, count: int, _: int) -> Report:
         for text in judge(call, json.loads(fleet.sessions(call.call_sid))).problems(tolerance_ms=100)
     ]
     report.bound(f"calls that went on {len(kept)} of {count}", len(kept) == count)
-    report.bound(f"gaps {len(gap)}, {sum(gap):.0f} ms", not gap)
+    report.bound(f"gaps: {_total(gap)}", not gap)
     report.bound(f"problems {sorted(set(problems))}", not problems)
     return report
 
