@@ -51,6 +51,7 @@ from .database import open_engine, url_of
 from .deliveries import Deliveries
 from .exporter import metrics_route
 from .intake import Intake
+from .listening import Listening
 from .metrics import DEFINITIONS, Metrics
 from .models import Recording
 from .orphans import Orphans
@@ -102,15 +103,25 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
-        self._export_traces = (
-            open_traces(settings, engine, cell, metrics) if settings.otel_exporter_otlp_endpoint else None
-        )
-        routes = [metrics_route(settings.metrics_dir), *Api(engine).routes(), *Pages(engine, settings).routes()]
+        self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
+        if settings.otel_exporter_otlp_endpoint:
+            from .otlp import Traces, collector
+
+            words = settings.trace_words == "on"
+            self._export_traces = Traces(engine, to=collector(settings, cell), words=words, metrics=metrics).run
+        self._listening = Listening(self._context, bus.copies_url(settings.bus), metrics)
+        routes = [
+            metrics_route(settings.metrics_dir),
+            *Api(engine).routes(),
+            *Pages(engine, settings).routes(),
+            *self._listening.routes(),
+        ]
         self._port = PrivatePort(listener, routes, host=settings.metrics_host)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self._take_up(await asyncio.to_thread(self.spool.read, _ALL))
+        self._listening.start()
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
@@ -137,6 +148,7 @@ class Callbook:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._port.close()
+        self._listening.close()
         if self._rest is not None:
             await self._rest.close()
         self._context.destroy(linger=0)
@@ -190,31 +202,17 @@ class Callbook:
             return list(session.scalars(query))
 
 
-def open_traces(
-    settings: Settings, engine: Engine, cell: str, metrics: Metrics
-) -> Callable[[], Coroutine[Any, Any, None]]:
-    """The export of traces, to be run. Raises ConfigError."""
+def check_traces(settings: Settings) -> None:
+    """Raises ConfigError for an export of traces that cannot begin."""
     try:
-        # Not at the top of the file: an extra, and only processes that export pay for its memory.
-        from .otlp import BadSettingError, Traces
+        # Not at the top of the file: an extra, and 6 MB that a callbook without a collector does not need.
+        from .otlp import collector
     except ImportError:
         raise ConfigError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and opentelemetry-proto is missing; "
-            "pip install 'twentyms[traces]', or leave the endpoint empty"
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry-proto is not installed; "
+            "pip install 'twentyms[traces]', or leave it empty"
         ) from None
-    try:
-        return Traces(
-            engine,
-            endpoint=settings.otel_exporter_otlp_endpoint,
-            headers=settings.otel_exporter_otlp_headers,
-            service=settings.otel_service_name,
-            resource=settings.otel_resource_attributes,
-            cell=cell,
-            words=settings.trace_words == "on",
-            metrics=metrics,
-        ).run
-    except BadSettingError as exc:
-        raise ConfigError(f"{exc}; correct it, or leave OTEL_EXPORTER_OTLP_ENDPOINT empty") from None
+    collector(settings, "")
 
 
 def check(settings: Settings) -> None:
@@ -235,6 +233,8 @@ def check(settings: Settings) -> None:
             key_of(settings.webhook_secret)
         except ValueError as exc:
             raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
+    if settings.otel_exporter_otlp_endpoint:
+        check_traces(settings)
 
 
 @contextmanager

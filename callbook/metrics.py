@@ -34,6 +34,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
+    counter("callbook_listened", "Times that somebody began to listen to a live call"),
+    gauge("callbook_listeners", "Pages that listen to a live call now"),
+    counter("callbook_copies_dropped", "60 ms of a call that a page which listens did not read in time"),
     GC_PAUSE,
     LOOP_LAG,
     LOOP_TASKS,
@@ -62,3 +65,6 @@ class Metrics:
         self.spool_bytes = page.gauge("callbook_spool_bytes")
         self.spool_torn = page.gauge("callbook_spool_torn")
         self.database_up = page.gauge("callbook_database_up")
+        self.listened = page.counter("callbook_listened")
+        self.listeners = page.gauge("callbook_listeners")
+        self.copies_dropped = page.counter("callbook_copies_dropped")

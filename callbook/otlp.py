@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import unquote
@@ -24,6 +25,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1 import trace_pb2
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+
+from shared.process import ConfigError
+from shared.settings import Settings
 
 from .core.spans import Span, Value, spans_of, trace_id
 from .due import FIRST_RETRY_S, Claimed, Due
@@ -42,6 +46,8 @@ ATTEMPTS_MAX: Final = 10
 # OTLP 1.x, "Failures": a request that was refused with any other status must not be repeated.
 RETRIED: Final = frozenset({429, 502, 503, 504})
 
+CONTENT: Final = {"content-type": "application/x-protobuf"}
+
 _KINDS: Final = {
     "server": trace_pb2.Span.SPAN_KIND_SERVER,
     "client": trace_pb2.Span.SPAN_KIND_CLIENT,
@@ -49,28 +55,47 @@ _KINDS: Final = {
 }
 
 
-class BadSettingError(ValueError):
-    """The text names the variable, and what is wrong with it."""
+@dataclass(frozen=True)
+class Collector:
+    url: str
+    headers: httpx2.Headers
+    # What its traces say about this service.
+    resource: Mapping[str, Value]
 
 
-def traces_url(endpoint: str) -> str:
-    """The URL for traces below OTEL_EXPORTER_OTLP_ENDPOINT. Raises BadSettingError."""
+def collector(settings: Settings, cell: str) -> Collector:
+    """The collector that the settings name. Raises ConfigError."""
+    headers = _pairs_of("OTEL_EXPORTER_OTLP_HEADERS", settings.otel_exporter_otlp_headers)
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise ConfigError("OTEL_EXPORTER_OTLP_HEADERS has a value that a header cannot hold; correct it")
+    resource = {
+        "service.version": version("twentyms"),
+        "service.instance.id": cell,
+        **_pairs_of("OTEL_RESOURCE_ATTRIBUTES", settings.otel_resource_attributes),
+        "service.name": settings.otel_service_name,
+    }
+    return Collector(_traces_url(settings.otel_exporter_otlp_endpoint), httpx2.Headers(headers | CONTENT), resource)
+
+
+def _traces_url(endpoint: str) -> str:
     try:
         url = httpx2.URL(endpoint.rstrip("/") + "/v1/traces")
     except httpx2.InvalidURL:
         url = httpx2.URL()
     if url.scheme not in ("http", "https") or not url.host:
-        raise BadSettingError("OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318")
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://localhost:4318; correct it, or leave it empty"
+        )
     return str(url)
 
 
-def pairs_of(variable: str, text: str) -> dict[str, str]:
-    """The pairs in `name=value,name=value`, whose values may be percent-encoded. Raises BadSettingError."""
+def _pairs_of(variable: str, text: str) -> dict[str, str]:
+    """The pairs in `name=value,name=value`, whose values may be percent-encoded. Raises ConfigError."""
     pairs = {}
     for pair in filter(None, (each.strip() for each in text.split(","))):
         name, separator, value = pair.partition("=")
         if not separator or not name.strip() or not name.isascii():
-            raise BadSettingError(f"{variable} must be name=value, several separated by commas")
+            raise ConfigError(f"{variable} must be name=value, several separated by commas; correct it")
         pairs[name.strip()] = unquote(value.strip())
     return pairs
 
@@ -122,30 +147,14 @@ class Traces:
         self,
         engine: Engine,
         *,
-        endpoint: str,
-        headers: str,
-        service: str,
-        resource: str,
-        cell: str,
+        to: Collector,
         words: bool,
         metrics: Metrics,
         first_retry_s: float = FIRST_RETRY_S,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Raises BadSettingError."""
-        self._url = traces_url(endpoint)
-        pairs = pairs_of("OTEL_EXPORTER_OTLP_HEADERS", headers)
-        if not all(value.isascii() and value.isprintable() for value in pairs.values()):
-            raise BadSettingError("OTEL_EXPORTER_OTLP_HEADERS has a value that a header cannot hold")
-        self._headers = httpx2.Headers(pairs)
-        self._headers["content-type"] = "application/x-protobuf"
+        self._collector = to
         self._due = Due(engine, TraceExport, attempts_max=ATTEMPTS_MAX, first_retry_s=first_retry_s)
-        self._resource = {
-            "service.version": version("twentyms"),
-            "service.instance.id": cell,
-            **pairs_of("OTEL_RESOURCE_ATTRIBUTES", resource),
-            "service.name": service,
-        }
         self._words = words
         self._metrics = metrics
         self._timeout_s = timeout_s
@@ -190,14 +199,15 @@ class Traces:
 
     def _encode(self, due: Claimed) -> bytes:
         try:
-            return encode(due.call_sid, spans_of(due.call, words=self._words), self._resource)
+            return encode(due.call_sid, spans_of(due.call, words=self._words), self._collector.resource)
         except (LookupError, TypeError, ValueError) as exc:
             # One odd record must not end callbook.
             raise _UnfitError from exc
 
     async def _post(self, client: httpx2.AsyncClient, data: bytes) -> tuple[str, bool, bool]:
         """The outcome in words, whether it was accepted, and whether another attempt would not help."""
-        async with client.stream("POST", self._url, content=data, headers=self._headers) as answer:
+        url, headers = self._collector.url, self._collector.headers
+        async with client.stream("POST", url, content=data, headers=headers) as answer:
             outcome = f"HTTP {answer.status_code}"
             if not answer.is_success:
                 return outcome, False, answer.status_code not in RETRIED

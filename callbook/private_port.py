@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -41,6 +42,13 @@ def listen(settings: Settings) -> socket.socket:
         ) from None
 
 
+def _upgrade(**arguments: Any) -> asyncio.Protocol:
+    """uvicorn's protocol for a WebSocket. Its library is loaded at the first one: most cells never have any."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**arguments)
+
+
 class PrivatePort:
     """Serves `routes` on `listener` until it is closed."""
 
@@ -63,7 +71,10 @@ class PrivatePort:
                 log_level="error",
                 access_log=False,
                 server_header=False,
-                ws="none",
+                ws=_upgrade,  # type: ignore[arg-type]  # annotated as a class, used as a callable
+                # Pages only listen, and browsers compress no mu-law.
+                ws_max_size=1_024,
+                ws_per_message_deflate=False,
                 timeout_graceful_shutdown=1,
             )
         )

@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.agents.choice import Directory
-from shared.bus import callbook_url
+from shared.bus import callbook_url, copies_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
@@ -19,6 +19,7 @@ from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
 
+from .copies import Copies
 from .core.calls import Calls
 from .core.fallback import SWEEP_S
 from .core.metrics import Metrics
@@ -78,8 +79,11 @@ class Gateway:
         )
         self._courier = Courier(self._links.context, callbook_url(settings.bus), name=self.name, page=page)
         self._feeds = Feeds(metrics.phone_notes_lost)
+        self._copies = Copies(self._links.context, copies_url(settings.bus), metrics)
         webhooks = WaitingWebhooks()
-        self.media = MediaSockets(self.calls, self._links, self._courier.note, self._feeds, webhooks, metrics)
+        self.media = MediaSockets(
+            self.calls, self._links, self._courier.note, self._feeds, self._copies, webhooks, metrics
+        )
         self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
         signatures = None
@@ -177,6 +181,7 @@ class Gateway:
         if left:
             logger.warning("callbook did not take the last %d facts about calls; they are lost", left)
         self._courier.close()
+        self._copies.close()
         self._links.close()
 
     def _sweep(self) -> None:

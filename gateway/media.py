@@ -17,6 +17,7 @@ from shared.isolation import QuietCollector
 from shared.liveness import REQUEST_S
 
 from .connections import MediaConnection
+from .copies import Copies, Copy
 from .core.call import Call
 from .core.calls import Calls, SocketState
 from .core.commands import (
@@ -70,6 +71,7 @@ class MediaSocket:
         "call",
         "closing",
         "connection",
+        "copy",
         "frames",
         "is_released",
         "outbound",
@@ -85,6 +87,8 @@ class MediaSocket:
         self.frames, self.audio_rate, self.path, self.way_back = call.frames, call.audio_rate, call.path, call.way_back
         # The link to the call's worker.
         self.bridge = links.bridges[call.worker]
+        # For those who listen to the call; None: nobody does.
+        self.copy: Copy | None = None
         # The closing handshake, once there is one.
         self.closing: asyncio.Task[None] | None = None
         # The call is over.
@@ -111,6 +115,7 @@ class MediaSockets:
         links: Links,
         note: Callable[[Fact], None],
         feeds: Feeds,
+        copies: Copies,
         webhooks: WaitingWebhooks,
         metrics: Metrics,
     ) -> None:
@@ -120,6 +125,7 @@ class MediaSockets:
         self._links = links
         self._note = note
         self._feeds = feeds
+        self._copies = copies
         self._webhooks = webhooks
         self._metrics = metrics
         self._collector = QuietCollector()
@@ -180,6 +186,7 @@ class MediaSockets:
             socket = self.sockets[call.number] = MediaSocket(call, connection, self._links)
             connection.on_pong = partial(self._answered, socket)
             self._feeds.follow(call.number, call_sid)
+            socket.copy = self._copies.of(call_sid)
         self.carry_out(commands)
         return socket
 
@@ -200,6 +207,8 @@ class MediaSockets:
                 socket.way_back.media, socket.way_back.media_ns = data, socket.connection.heard_ns
                 self._metrics.caller_audio_bytes.inc(len(message))
                 socket.bridge.audio(socket.call.number, message)
+                if socket.copy is not None:
+                    socket.copy.caller(message)
             return None
         assert isinstance(message, Mark | Dtmf | Stop)  # the table of MediaStream allows nothing else here
         if socket.call.followed and isinstance(message, Mark):
@@ -227,6 +236,9 @@ class MediaSockets:
             for number, socket in self.sockets.items()
         }
         self.carry_out(self._calls.sweep(monotonic_ns(), states))
+        if self._copies.look():
+            for socket in self.sockets.values():
+                socket.copy = self._copies.of(socket.call.call_sid)
         if not self.sockets:
             self._collector.quiet()
 

@@ -103,6 +103,8 @@ class Wire:
             each = (audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES))
             connection.send_all(map(socket.outbound.media, each))
         wire_ns = monotonic_ns()
+        if socket.copy is not None:
+            socket.copy.ai(audio)
         # A burst fills the ear: whether it arrived in time decides from when on a later delay is heard.
         if count > 1 or wire_ns >= socket.path.next_ns:
             socket.probe(wire_ns)
@@ -119,6 +121,8 @@ class Wire:
         if mark == CLEAR:
             socket.connection.send_now(socket.outbound.clear)
             heard.clear_sent()
+            if socket.copy is not None:
+                socket.copy.flushed()
             socket.path.cleared()
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))

@@ -3,6 +3,8 @@
 txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges), each aibridge worker binds one for the
 gateways, callbook one for both, and toolbox one for the workers; the others connect DEALER sockets that carry their
 names. A ROUTER reaches exactly the peer it means and says so when that peer is gone or full, which PUB and PUSH do not.
+Copies of calls that somebody listens to are published instead: callbook subscribes to a call, and whichever gateway has
+the call learns that from its socket.
 
 Nothing here waits: a send that would block is refused (`send` returns False), and the caller decides. Linger is 0, so
 no process hangs at its exit, and nothing stale is delivered to the next one.
@@ -38,6 +40,8 @@ CONTROL_HWM: Final = 2_000
 CALLER_HWM: Final = 500
 # Speech to txpacer: see aibridge/speech_link.py; what does not fit waits in the channel.
 SPEECH_HWM: Final = 2_000
+# Copies of calls that somebody listens to: 17 messages a second each, so 3 s of ten calls.
+COPIES_HWM: Final = 500
 # Calls of tools and their answers: a few a second, each of up to 64 kB.
 TOOLS_HWM: Final = 500
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
@@ -45,7 +49,7 @@ SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
 # Offsets from the port of BUS_URL. The aibridge workers' ports follow.
-_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _CALLS = range(5)
+_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _COPIES, _CALLS = range(6)
 _secret_key = ""
 
 
@@ -86,6 +90,10 @@ def callbook_url(base: Path | str) -> str:
     return _url(base, "callbook", _CALLBOOK)
 
 
+def copies_url(base: Path | str) -> str:
+    return _url(base, "callbook-copies", _COPIES)
+
+
 def toolbox_url(base: Path | str) -> str:
     return _url(base, "toolbox", _TOOLBOX)
 
@@ -110,7 +118,7 @@ def _socket(context: zmq.Context[Any], kind: int, url: str, *, hwm: int) -> zmq.
         public = zmq.curve_public(secret)
         sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
         sock.setsockopt(zmq.CURVE_PUBLICKEY, public)
-        if kind == zmq.ROUTER:
+        if kind in (zmq.ROUTER, zmq.SUB):
             sock.setsockopt(zmq.CURVE_SERVER, 1)
         else:
             sock.setsockopt(zmq.CURVE_SERVERKEY, public)
@@ -139,6 +147,21 @@ def dealer(context: zmq.Context[Any], url: str, *, name: str, hwm: int) -> zmq.S
     # No back-off: callers wait for the restarted peer, which is on this machine or on the next one.
     sock.setsockopt(zmq.RECONNECT_IVL, 50)
     sock.connect(url)
+    return sock
+
+
+def publisher(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """An XPUB that connects to `url`. It receives what is subscribed to, and refuses a send to a full subscriber."""
+    sock = _socket(context, zmq.XPUB, url, hwm=hwm)
+    sock.setsockopt(zmq.XPUB_NODROP, 1)
+    sock.connect(url)
+    return sock
+
+
+def subscriber(context: zmq.Context[Any], url: str, *, hwm: int) -> zmq.Socket[Any]:
+    """A bound SUB without subscriptions."""
+    sock = _socket(context, zmq.SUB, url, hwm=hwm)
+    sock.bind(url)
     return sock
 
 

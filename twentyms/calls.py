@@ -48,8 +48,8 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def latency(parts: dict[str, int | None]) -> str:
-    """How long the caller waited for an answer, and for what."""
-    known = {name.removesuffix("_ms"): value for name, value in parts.items() if value is not None}
+    """How long the caller waited for an answer, and for what: parts that are unknown or 0 are left out."""
+    known = {name.removesuffix("_ms"): value for name, value in parts.items() if value}
     split = ", ".join(f"{name} {value}" for name, value in known.items())
     return f"answered after {sum(known.values())} ms: {split}"
 

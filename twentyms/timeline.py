@@ -91,11 +91,13 @@ def draw(call: dict[str, Any], path: Path) -> None:
             axes.axvspan(start, start + each["lasted_ms"] / 1000, color=_COLOURS["soft"], alpha=0.3, linewidth=0)
             text = "echo ignored" if each["kind"] == "echo" else f"hesitated {each['lasted_ms']} ms"
             _note(axes, start, text, "soft", row=0)
-        next_s = length_s
+        next_s = wait_s = length_s
         for turn in reversed(call["turns"]):
             if turn["began_at"]:
                 _turn(axes, turn, at, next_s=next_s, letters_per_s=letters_per_s)
                 next_s = at(turn["began_at"]) if turn["role"] == "ai" else next_s
+                if turn["latency"] is not None:
+                    wait_s = _latency(axes, turn["latency"], next_s, (wait_s, letters_per_s))
         for dial in call["dials"]:
             _dial(axes, dial, at, length_s)
         for stream in call["streams"]:
@@ -172,8 +174,6 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
         )
         heard = f"{turn['heard_ms'] / 1000:.1f} of {turn['spoken_ms'] / 1000:.1f} s heard"
         axes.text(start, y - _HALF - 0.02, f" {heard}", va="top", fontsize=7.5, color=colour)
-    if turn["latency"] is not None:
-        _latency(axes, turn["latency"], start)
     is_spoken = turn["role"] in ("ai", "caller")
     text = turn["heard_text"] or turn["text"] if is_spoken else f"{turn['role']}: {turn['text']}"
     room = int(max(stop - start, 1.0) * letters_per_s)
@@ -181,15 +181,24 @@ def _turn(axes: Axes, turn: dict[str, Any], at: Any, *, next_s: float, letters_p
     axes.text(start, y + _HALF + 0.02, f" {text}", va="bottom", clip_on=True)
 
 
-def _latency(axes: Axes, parts: dict[str, int | None], answered_s: float) -> None:
-    """Above the AI's lane, a strip from the caller's last sound to the answer: a piece for each part."""
-    left = answered_s - sum(value or 0 for value in parts.values()) / 1000
+def _latency(axes: Axes, parts: dict[str, int | None], answered_s: float, room: tuple[float, float]) -> float:
+    """Above the AI's lane, a strip from the caller's last sound to the answer: a piece for each part.
+
+    `room`: where the next strip begins, and the letters that a second holds. Returns where this strip begins.
+    """
+    whole_ms = sum(value or 0 for value in parts.values())
+    began_s = left = answered_s - whole_ms / 1000
     y = _LANES["ai"] + _HALF + 0.2
-    axes.text(left, y + 0.03, latency(parts), va="bottom", fontsize=7.5, color=_COLOURS["soft"], clip_on=True)
+    text, (end_s, letters_per_s) = latency(parts), room
+    # Its letters are smaller than those of the lanes.
+    if len(text) > (end_s - began_s) * letters_per_s * 1.25:
+        text = f"{whole_ms} ms"
+    axes.text(left, y + 0.03, text, va="bottom", fontsize=7.5, color=_COLOURS["soft"], clip_on=True)
     for name, colour in _PARTS.items():
         width = (parts[f"{name}_ms"] or 0) / 1000
         axes.barh(y, width, left=left, height=0.05, color=_COLOURS[colour], linewidth=0)
         left += width
+    return began_s
 
 
 def _dial(axes: Axes, dial: dict[str, Any], at: Any, length_s: float) -> None:

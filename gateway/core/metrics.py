@@ -116,6 +116,8 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("gateway_bus_foreign", "Messages about a call from a worker that has lost the call, dropped"),
     counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
     counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
+    gauge("gateway_calls_listened", "Calls to which somebody listens on the page of live calls, in the whole cell"),
+    counter("gateway_copies_dropped", "60 ms of a call that callbook was too busy to take for somebody who listens"),
     gauge("gateway_workers_ready", "aibridge workers that can take a call"),
     gauge("gateway_pacer_up", "1 while txpacer answers"),
     counter("gateway_pacer_restarts", "Times that another incarnation of txpacer answered"),
@@ -169,6 +171,8 @@ class Metrics:
         self.bus_foreign = page.counter("gateway_bus_foreign")
         self.phone_refused = page.counter("gateway_phone_refused")
         self.phone_notes_lost = page.counter("gateway_phone_notes_lost")
+        self.calls_listened = page.gauge("gateway_calls_listened")
+        self.copies_dropped = page.counter("gateway_copies_dropped")
         self.workers_ready = page.gauge("gateway_workers_ready")
         self.pacer_up = page.gauge("gateway_pacer_up")
         self.worker_restarts = page.counter("gateway_worker_restarts")

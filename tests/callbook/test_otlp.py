@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import suppress
 
 import pytest
@@ -14,14 +15,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from sqlalchemy.orm import Session
 
+from callbook.__main__ import check
 from callbook.core.prices import Prices
 from callbook.core.spans import trace_id
 from callbook.metrics import DEFINITIONS, Metrics
 from callbook.models import TraceExport
-from callbook.otlp import BadSettingError, Traces, pairs_of, traces_url
+from callbook.otlp import Traces, collector
 from callbook.records import Records
 from shared.facts import Noted, StreamBegan, StreamEnded, Turn
 from shared.metrics import Page
+from shared.process import ConfigError
+from shared.settings import read_settings
 
 SID = "CA" + "1" * 32
 REJECTED = ExportTraceServiceResponse(partial_success={"rejected_spans": 2}).SerializeToString()
@@ -72,12 +76,15 @@ def export(engine, answers, **options):
         if not answers:
             server.close()
         metrics = Metrics(Page.in_memory(DEFINITIONS))
-        settings = {"headers": "Authorization=Basic%20a2V5", "service": "voice", "resource": "team=phones"}
+        settings = read_settings(
+            otel_exporter_otlp_endpoint=f"http://127.0.0.1:{port}/otel/",
+            otel_exporter_otlp_headers="Authorization=Basic%20a2V5,Content-Type=nonsense",
+            otel_service_name="voice",
+            otel_resource_attributes=" team = phones%20and%20doors ,",
+        )
         traces = Traces(
             engine,
-            **settings,
-            endpoint=f"http://127.0.0.1:{port}/otel/",
-            cell="cell-1",
+            to=collector(settings, "cell-1"),
             words=False,
             metrics=metrics,
             first_retry_s=0.001,
@@ -115,7 +122,7 @@ def test_a_collector_gets_each_call_that_ended_as_one_trace(engine):
     (whole,) = request.resource_spans
     resource = {each.key: each.value.string_value for each in whole.resource.attributes}
     assert resource.pop("service.version")
-    assert resource == {"service.name": "voice", "service.instance.id": "cell-1", "team": "phones"}
+    assert resource == {"service.name": "voice", "service.instance.id": "cell-1", "team": "phones and doors"}
     spans = {span.name: span for span in whole.scope_spans[0].spans}
     assert set(spans) == {"invoke_agent", "media stream", "caller speaks", "execute_tool book"}
     assert {span.trace_id for span in spans.values()} == {trace_id(SID)}
@@ -178,14 +185,27 @@ def test_a_record_that_no_trace_can_be_made_of_is_given_up_and_the_others_are_ex
     assert (got, exported.state) == ([], "given-up")
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:4318", "grpc://localhost:4317", "http://", "http://[::"])
-def test_an_endpoint_that_is_no_url_is_refused_by_the_name_of_its_variable(endpoint):
-    with pytest.raises(BadSettingError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
-        traces_url(endpoint)
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://localhost:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer abc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=a%0Ab"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=%C3%A9"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,=c"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_by_its_name(variable, value):
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", variable: value}
+    with pytest.raises(ConfigError, match=variable) as refused:
+        check(read_settings(**{name.lower(): each for name, each in settings.items()}))
+    assert "Bearer" not in str(refused.value)
 
 
-def test_headers_may_be_percent_encoded_and_must_be_pairs():
-    assert pairs_of("X", " a=b%20c , d=e=f,") == {"a": "b c", "d": "e=f"}
-    for text in ("a", "=b", "a=b,c"):
-        with pytest.raises(BadSettingError, match="OTEL_RESOURCE_ATTRIBUTES"):
-            pairs_of("OTEL_RESOURCE_ATTRIBUTES", text)
+def test_an_export_without_its_extra_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "callbook.otlp", None)
+    with pytest.raises(ConfigError, match=r"twentyms\[traces\]"):
+        check(read_settings(otel_exporter_otlp_endpoint="http://localhost:4318"))

@@ -193,8 +193,11 @@ CONNECTED = json.dumps({"event": "connected", "protocol": "Call", "version": "1.
 class Cell:
     """One gateway and the peers that the test plays."""
 
-    def __init__(self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer]) -> None:
+    def __init__(
+        self, gateway: Any, twilio: FakeTwilio, pacer: FakePeer, bridges: list[FakePeer], run_dir: Path
+    ) -> None:
         self.gateway = gateway
+        self.run_dir = run_dir
         self.twilio = twilio
         self.pacer = pacer
         self.bridges = bridges
@@ -303,7 +306,7 @@ async def cell(
                 command = ["sh", "-c", f"{shlex.join(command)} & wait"]
             process = await asyncio.create_subprocess_exec(*command, env=env, cwd=directory, start_new_session=True)
             try:
-                under_test = Cell(process, twilio, pacer, bridges)
+                under_test = Cell(process, twilio, pacer, bridges, run_dir)
                 await under_test.ready()
                 yield under_test
             finally:
@@ -314,7 +317,7 @@ async def cell(
             gateway = Gateway(settings, listener, Page.in_memory(DEFINITIONS))
             await gateway.start()
             try:
-                under_test = Cell(gateway, twilio, pacer, bridges)
+                under_test = Cell(gateway, twilio, pacer, bridges, run_dir)
                 await under_test.ready()
                 yield under_test
             finally:

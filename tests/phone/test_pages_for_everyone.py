@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,14 @@ def test_axe_finds_nothing_serious_on_any_page_before_during_and_after_a_call(
         expect(watching.locator("#live-rows tr")).to_have_count(1, timeout=5_000)
         expect(watching.locator("#live-rows")).to_contain_text("browser")
         look(watching, "live calls")
+        watching.get_by_role("button", name="Listen").click()
+        heard = watching.locator("#heard")
+        expect(heard).to_have_text(re.compile("speaks?$"), timeout=10_000)
+        expect(watching.get_by_role("button", name="Stop")).to_be_focused()
+        look(watching, "listening in")
+        watching.keyboard.press("Enter")
+        expect(heard).to_have_text("")
+        expect(watching.get_by_role("button", name="Listen")).to_be_focused()
         look(talking, "phone in a call")
         talking.keyboard.press("Escape")
         expect(talking.locator("#keypad")).to_be_hidden()

@@ -191,3 +191,23 @@ def test_over_tcp_only_a_peer_with_the_cells_key_is_heard(context: zmq.Context[A
     assert not server.poll(300)
     for sock in (server, member, *strangers):
         sock.close(linger=0)
+
+
+@pytest.mark.usefixtures("_no_key_afterwards")
+def test_over_tcp_only_a_subscriber_with_the_cells_key_gets_copies_of_calls(context: zmq.Context[Any]) -> None:
+    base = free_ports()
+    keys = [zmq.curve_keypair()[1].decode() for _ in range(2)]
+    bus.secure(keys[0])
+    subscriber = bus.subscriber(context, bus.copies_url(base), hwm=10)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    member = bus.publisher(context, bus.copies_url(base), hwm=10)
+    bus.secure(keys[1])
+    stranger = bus.publisher(context, bus.copies_url(base), hwm=10)
+    for _ in range(100):
+        subscriber.poll(10)
+        if member.poll(10):
+            break
+    assert member.recv() == b"\x01"
+    assert not stranger.poll(300)
+    for sock in (subscriber, member, stranger):
+        sock.close(linger=0)

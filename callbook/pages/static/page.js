@@ -23,7 +23,7 @@ export const SPEAKERS = { ai: "AI", caller: "Caller", keys: "Keys", tones: "AI",
 
 // How long a caller waited for an answer, from their last sound on, and for what.
 const PARTS = ["carrier", "detection", "model", "line", "network"];
-export const parts = (wait) => PARTS.map((name) => [name, wait[`${name}_ms`]]).filter(([, value]) => value !== null);
+export const parts = (wait) => PARTS.map((name) => [name, wait[`${name}_ms`]]).filter(([, value]) => value);
 export const waited = (wait) => parts(wait).reduce((sum, [, value]) => sum + value, 0);
 export const latency = (wait) => `answered after ${waited(wait)} ms: ${parts(wait).map((each) => each.join(" ")).join(", ")}`;
 
