@@ -93,6 +93,7 @@ class Callbook:
         records = Records(
             prices=Prices(settings.model_prices),
             cell=cell,
+            name=settings.cell,
             deliveries=bool(settings.webhook_url),
             traces=bool(settings.otel_exporter_otlp_endpoint),
         )
@@ -103,6 +104,22 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        self._stories: Any = None
+        if settings.state_url:
+            # They import the extra `fleet`, which a cell without STATE_URL does not need.
+            from .sealing import Seals
+            from .sealing import key_of as state_key
+            from .store import Store
+            from .stories import Stories
+
+            self._stories = Stories(
+                self._context,
+                bus.stories_url(settings.bus),
+                store=Store(settings.state_url),
+                seals=Seals(state_key(settings.state_key)),
+                cell=cell,
+                metrics=metrics,
+            )
         self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
         if settings.otel_exporter_otlp_endpoint:
             from .otlp import Traces, collector
@@ -125,6 +142,8 @@ class Callbook:
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
+        if self._stories is not None:
+            self._tasks.append(asyncio.create_task(self._stories.run()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises the exception of a task that failed."""
@@ -226,6 +245,8 @@ def check(settings: Settings) -> None:
         Prices(settings.model_prices)
     except ValueError as exc:
         raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
+    if settings.state_url:
+        _check_state(settings)
     if settings.webhook_url:
         if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
             raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
@@ -235,6 +256,19 @@ def check(settings: Settings) -> None:
             raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
     if settings.otel_exporter_otlp_endpoint:
         check_traces(settings)
+
+
+def _check_state(settings: Settings) -> None:
+    try:
+        import redis  # noqa: F401  # only whether it is there
+
+        from .sealing import key_of as state_key
+    except ImportError:
+        raise ConfigError("STATE_URL is set, which needs the extra: pip install 'twentyms[fleet]'") from None
+    try:
+        state_key(settings.state_key)
+    except ValueError as exc:
+        raise ConfigError(f"STATE_KEY {exc}; every cell of the fleet needs the same") from None
 
 
 @contextmanager
@@ -256,7 +290,8 @@ def data_directory(settings: Settings) -> Iterator[str]:
         name = path / "cell"
         if not name.exists():
             name.write_text(secrets.token_hex(8))
-        yield name.read_text()
+        # A cell that has a name keeps its rows when its disk is new.
+        yield settings.cell or name.read_text()
 
 
 async def serve(settings: Settings, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:
