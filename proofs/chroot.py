@@ -68,23 +68,25 @@ class Chroot:
         cwd: str = "/",
         user: str = "0:0",
         writable: Sequence[str] | None = None,
+        may_be_realtime: bool = False,
         output: IO[str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a command as `user` (uid:gid). What it prints goes to the file `output`, or where this process prints.
 
         `writable` names the folders that it may write to; None: all. It gets PATH, HOME, how this machine reaches the
-        registries, and `env`: nothing else of the environment. A signal reaches `unshare` alone; SIGKILL ends everything
-        that the command has started.
+        registries, and `env`: nothing else of the environment. A signal reaches `unshare` alone; SIGKILL ends all that
+        the command has started. `may_be_realtime`: as a container engine's --ulimit rtprio=40 --ulimit memlock=-1.
         """
         network = {name: os.environ[name] for name in _NETWORK_SETTINGS if name in os.environ}
         settings = {"PATH": PATH, "HOME": "/root" if user.startswith("0:") else "/", "LANG": "C.UTF-8"}
         settings |= network | dict(env or {})
         entering = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
+        limits = ("prlimit", "--rtprio=40", "--memlock=unlimited", "--") if may_be_realtime else ()
         chrooted = (f"--userspec={user}", "--groups=", str(self.root), "env", "--ignore-environment", f"--chdir={cwd}")
         given = (f"{name}={value}" for name, value in settings.items())
         kept = "-" if writable is None else " ".join(writable)
         return subprocess.Popen(
-            (*entering, "sh", "-c", _ENTER, "sh", str(self.root), kept, *chrooted, *given, *command),
+            (*limits, *entering, "sh", "-c", _ENTER, "sh", str(self.root), kept, *chrooted, *given, *command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
@@ -98,11 +100,22 @@ class Chroot:
         cwd: str = "/",
         user: str = "0:0",
         writable: Sequence[str] | None = None,
+        may_be_realtime: bool = False,
         timeout_s: float = 280,
     ) -> str:
         """Carry out a command, and return what it printed. Raises RuntimeError with the output when it fails."""
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            process = self.start(*command, env=env, cwd=cwd, user=user, writable=writable, output=output)
+            # As container engines do: the command may open /dev/stdout.
+            os.fchown(output.fileno(), *map(int, user.split(":")))
+            process = self.start(
+                *command,
+                env=env,
+                cwd=cwd,
+                user=user,
+                writable=writable,
+                may_be_realtime=may_be_realtime,
+                output=output,
+            )
             try:
                 status: int | None = process.wait(timeout_s)
             except subprocess.TimeoutExpired:
@@ -121,10 +134,10 @@ class Chroot:
         """Copy the files that git knows in a checkout, as they are now, committed or not."""
         listed = subprocess.run(("git", "ls-files", "-z"), cwd=checkout, check=True, capture_output=True, text=True)
         for name in filter(None, listed.stdout.split("\0")):
-            if (source := checkout / name).is_file():
+            if (source := checkout / name).is_symlink() or source.is_file():
                 target = self.path(to) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
+                shutil.copy(source, target, follow_symlinks=False)
 
 
 @contextmanager

@@ -57,7 +57,13 @@ def image(tmp_path_factory):
 def run(image: Image, *command: str, **settings: str) -> str:
     """Carry out a command as a container would: as the image's user, its root read-only."""
     return image.system.run(
-        *command, env={**image.env, **settings}, cwd=image.cwd, user=image.user, writable=WRITABLE, timeout_s=150
+        *command,
+        env={**image.env, **settings},
+        cwd=image.cwd,
+        user=image.user,
+        writable=WRITABLE,
+        may_be_realtime=True,
+        timeout_s=150,
     )
 
 

@@ -41,3 +41,10 @@ def test_what_git_knows_of_a_checkout_is_copied_with_its_changes(tmp_path):
     copied.copy_checkout(Path(__file__).parents[2], "/source")
     assert copied.path("/source/proofs/chroot.py").read_text() == Path("proofs/chroot.py").read_text()
     assert not copied.path("/source/.git").exists()
+    assert copied.path("/source/twentyms/examples").is_symlink()
+    assert copied.path("/source/twentyms/examples/restaurant").is_dir()
+
+
+def test_a_command_that_may_be_realtime_has_the_limits_for_it():
+    asked = ("bash", "-c", "ulimit -r; ulimit -l")
+    assert HERE.run(*asked, user="7:7", may_be_realtime=True).split() == ["40", "unlimited"]
