@@ -75,18 +75,22 @@ class Chroot:
 
         `writable` names the folders that it may write to; None: all. It gets PATH, HOME, how this machine reaches the
         registries, and `env`: nothing else of the environment. A signal reaches `unshare` alone; SIGKILL ends all that
-        the command has started. `may_be_realtime`: as a container engine's --ulimit rtprio=40 --ulimit memlock=-1.
+        the command has started. `may_be_realtime` gives the rights that an engine's --ulimit rtprio=40 --ulimit
+        memlock=-1 would: this machine's root may be too weak to raise those limits.
         """
         network = {name: os.environ[name] for name in _NETWORK_SETTINGS if name in os.environ}
         settings = {"PATH": PATH, "HOME": "/root" if user.startswith("0:") else "/", "LANG": "C.UTF-8"}
         settings |= network | dict(env or {})
         entering = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
-        limits = ("prlimit", "--rtprio=40", "--memlock=unlimited", "--") if may_be_realtime else ()
-        chrooted = (f"--userspec={user}", "--groups=", str(self.root), "env", "--ignore-environment", f"--chdir={cwd}")
+        rights = "+sys_nice,+ipc_lock" if may_be_realtime else "-all"
+        who = ("--reuid={}", "--regid={}")
+        acting = ("setpriv", *(each.format(number) for each, number in zip(who, user.split(":"), strict=True)))
+        acting += ("--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}")
+        chrooted = (str(self.root), *acting, "env", "--ignore-environment", f"--chdir={cwd}")
         given = (f"{name}={value}" for name, value in settings.items())
         kept = "-" if writable is None else " ".join(writable)
         return subprocess.Popen(
-            (*limits, *entering, "sh", "-c", _ENTER, "sh", str(self.root), kept, *chrooted, *given, *command),
+            (*entering, "sh", "-c", _ENTER, "sh", str(self.root), kept, *chrooted, *given, *command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,

@@ -45,6 +45,8 @@ def test_what_git_knows_of_a_checkout_is_copied_with_its_changes(tmp_path):
     assert copied.path("/source/twentyms/examples/restaurant").is_dir()
 
 
-def test_a_command_that_may_be_realtime_has_the_limits_for_it():
-    asked = ("bash", "-c", "ulimit -r; ulimit -l")
-    assert HERE.run(*asked, user="7:7", may_be_realtime=True).split() == ["40", "unlimited"]
+def test_a_command_that_may_be_realtime_gets_a_real_time_priority_though_it_is_not_root():
+    asked = ("chrt", "--fifo", "40", "id", "-u")
+    assert HERE.run(*asked, user="7:7", may_be_realtime=True).split() == ["7"]
+    with pytest.raises(RuntimeError, match="not permitted"):
+        HERE.run(*asked, user="7:7")
