@@ -94,6 +94,7 @@ class Callbook:
         records = Records(
             prices=Prices(settings.model_prices),
             cell=cell,
+            name=settings.cell,
             deliveries=bool(settings.webhook_url),
             traces=bool(settings.otel_exporter_otlp_endpoint),
         )
@@ -104,6 +105,22 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        self._stories: Any = None
+        if settings.state_url:
+            # They import the extra `fleet`, which a cell without STATE_URL does not need.
+            from .sealing import Seals
+            from .sealing import key_of as state_key
+            from .store import Store
+            from .stories import Stories
+
+            self._stories = Stories(
+                self._context,
+                bus.stories_url(settings.bus),
+                store=Store(settings.state_url),
+                seals=Seals(state_key(settings.state_key)),
+                cell=cell,
+                metrics=metrics,
+            )
         self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
         if settings.otel_exporter_otlp_endpoint:
             from .otlp import Traces, collector
@@ -126,6 +143,8 @@ class Callbook:
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
+        if self._stories is not None:
+            self._tasks.append(asyncio.create_task(self._stories.run()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises the exception of a task that failed."""
@@ -210,6 +229,8 @@ def check(settings: Settings) -> None:
         checks.append(_check_webhook)
     if settings.otel_exporter_otlp_endpoint:
         checks.append(_check_traces)
+    if settings.state_url:
+        checks.append(_check_state)
     process.check_all(*(partial(each, settings) for each in checks))
 
 
@@ -258,6 +279,19 @@ def _check_traces(settings: Settings) -> None:
     collector(settings, "")
 
 
+def _check_state(settings: Settings) -> None:
+    try:
+        import redis  # noqa: F401  # only whether it is there
+
+        from .sealing import key_of as state_key
+    except ImportError:
+        raise ConfigError("STATE_URL is set, which needs the extra: pip install 'twentyms[fleet]'") from None
+    try:
+        state_key(settings.state_key)
+    except ValueError as exc:
+        raise ConfigError(f"STATE_KEY {exc}; every cell of the fleet needs the same") from None
+
+
 @contextmanager
 def data_directory(settings: Settings) -> Iterator[str]:
     """Make DATA_DIR, be the only callbook in it, and give the name of its cell. Raises ConfigError."""
@@ -275,7 +309,8 @@ def data_directory(settings: Settings) -> Iterator[str]:
         name = path / "cell"
         if not name.exists():
             name.write_text(secrets.token_hex(8))
-        yield name.read_text()
+        # A cell that has a name keeps its rows when its disk is new.
+        yield settings.cell or name.read_text()
 
 
 async def serve(settings: Settings, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:

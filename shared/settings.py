@@ -167,8 +167,18 @@ class Settings:
     otel_resource_attributes: str = ""
     trace_words: Literal["on", "off"] = "off"
 
+    # Redis protocol; may hold a password.
+    state_url: str = setting("", repr=False, pattern=r"^(rediss?://.+)?$")
+    state_key: str = setting("", repr=False)
+
     tool_processes: int = setting(4, ge=1, le=64)
     tool_memory_mb: int = setting(512, ge=64)
+
+    # Stands in paths, queries and tokens, and is the name of a Kubernetes pod where cells are pods.
+    cell: str = setting("", pattern=r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)?$")
+    fleet: Literal["on", "off"] = "off"
+    # 0: no such port.
+    agent_check_port: int = setting(0, ge=0, le=65_535)
 
     aibridge_workers: int = setting(1, before=_by_cores(lambda cores: cores // 2), ge=1, le=64)
     # A call costs a gateway and a worker about the same (docs/pacing.md). One core is left to txpacer.
@@ -180,12 +190,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._need_one_source_of_agents()
+        self._need_names_in_a_fleet()
         self._need_leads_in_order()
         self._need_two_ports()
 
     def _need_one_source_of_agents(self) -> None:
         if self.agent_file and self.agents_dir:
             raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+
+    def _need_names_in_a_fleet(self) -> None:
+        if self.fleet == "on" and not self.cell:
+            raise ValueError("FLEET is on and CELL is not set; give each cell of the fleet a name of its own")
 
     def _need_leads_in_order(self) -> None:
         start, (least, most) = self.lead_ms, self.lead_bounds_ms
