@@ -23,6 +23,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load_in_child, prepare_run_dir
+from shared.settings import Settings, load_in_child, obstacle, prepare_run_dir
 from shared.signing import key_of
 from shared.watch import LoopLag
 
@@ -221,8 +222,52 @@ class Callbook:
             return list(session.scalars(query))
 
 
-def check_traces(settings: Settings) -> None:
-    """Raises ConfigError for an export of traces that cannot begin."""
+def check(settings: Settings) -> None:
+    """Raises ConfigError for settings with which recordings or records would fail, silently or at the start."""
+    checks = [_check_recording, _check_prices, _check_data_dir]
+    if settings.webhook_url:
+        checks.append(_check_webhook)
+    if settings.otel_exporter_otlp_endpoint:
+        checks.append(_check_traces)
+    if settings.state_url:
+        checks.append(_check_state)
+    process.check_all(*(partial(each, settings) for each in checks))
+
+
+def _check_recording(settings: Settings) -> None:
+    if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
+        raise ConfigError(
+            "RECORDING is on, but there is no account to record with; "
+            "set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or RECORDING=off"
+        )
+
+
+def _check_prices(settings: Settings) -> None:
+    try:
+        Prices(settings.model_prices)
+    except ValueError as exc:
+        raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
+
+
+def _check_data_dir(settings: Settings) -> None:
+    if reason := obstacle(settings.data_dir):
+        raise _unusable(settings.data_dir, reason)
+
+
+def _unusable(data_dir: Path, reason: str) -> ConfigError:
+    return ConfigError(f"DATA_DIR {data_dir} cannot be used ({reason}); set it to a directory of its own")
+
+
+def _check_webhook(settings: Settings) -> None:
+    if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
+        raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
+    try:
+        key_of(settings.webhook_secret)
+    except ValueError as exc:
+        raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
+
+
+def _check_traces(settings: Settings) -> None:
     try:
         # Not at the top of the file: an extra, and 6 MB that a callbook without a collector does not need.
         from .otlp import collector
@@ -232,30 +277,6 @@ def check_traces(settings: Settings) -> None:
             "pip install 'twentyms[traces]', or leave it empty"
         ) from None
     collector(settings, "")
-
-
-def check(settings: Settings) -> None:
-    """Raises ConfigError for settings with which recordings or records would fail silently."""
-    if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
-        raise ConfigError(
-            "RECORDING is on, but there is no account to record with; "
-            "set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or RECORDING=off"
-        )
-    try:
-        Prices(settings.model_prices)
-    except ValueError as exc:
-        raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
-    if settings.state_url:
-        _check_state(settings)
-    if settings.webhook_url:
-        if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
-            raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
-        try:
-            key_of(settings.webhook_secret)
-        except ValueError as exc:
-            raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
-    if settings.otel_exporter_otlp_endpoint:
-        check_traces(settings)
 
 
 def _check_state(settings: Settings) -> None:
@@ -279,9 +300,7 @@ def data_directory(settings: Settings) -> Iterator[str]:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (path / "callbook.lock").open("w")
     except OSError as exc:
-        raise ConfigError(
-            f"DATA_DIR {path} cannot be used ({exc.strerror}); set it to a directory of its own"
-        ) from None
+        raise _unusable(path, exc.strerror or type(exc).__name__) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,7 +27,8 @@ _NETWORK_SETTINGS: Final = (
 )
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # $1 is the root folder, $2 what stays writable, or "-" for all of it; the rest is chroot's. The mounts are seen by this
-# command alone.
+# command alone. The shell stays, as the first process of its namespace: the kernel forgets to end a process with its
+# parent when that process changes its user.
 _ENTER: Final = """
 set -e
 root=$1 writable=$2
@@ -39,7 +40,9 @@ if [ "$writable" != - ]; then
 fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-exec chroot "$@"
+status=0
+chroot "$@" || status=$?
+exit $status
 """
 
 
