@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shared.liveness import IDLE_S
-from shared.settings import NAMES
+from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
