@@ -53,6 +53,9 @@ _KNOWN_NS: Final = 240_000_000
 _BURST_FRAMES: Final = 10
 # What the ear hears is read in pieces of so many frames, or when a sound is judged.
 _READ_FRAMES: Final = 4
+# It is read so much later than it was heard. No echo returns sooner, and txpacer's reports of what began, paused or ended
+# come later than the caller's audio when a worker is busy.
+_READ_LATE_NS: Final = 2 * FRAME_NS
 # Echo is expected for so long after the AI was audible.
 _TAIL_FRAMES: Final = 40
 # What counts as the caller's last second, for an event of the model: its detection and the path take some 500 ms.
@@ -182,9 +185,9 @@ class NearEar:
                 self._end_speech(events)
 
     def _read(self, begin_ns: int) -> None:
-        """Tell the guard what the ear heard, up to the end of the frame that begins at `begin_ns`."""
+        """Tell the guard what the ear heard, up to 40 ms before the end of the frame that begins at `begin_ns`."""
         if self.guard is not None:
-            from_ns = begin_ns - (self._unread - 1) * FRAME_NS
+            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - _READ_LATE_NS
             self.guard.heard(self._heard(from_ns, self._unread * FRAME_BYTES))
         self._unread = 0
 
