@@ -26,8 +26,11 @@ _NETWORK_SETTINGS: Final = (
     *("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "UV_DEFAULT_INDEX"),
 )
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# $1 is the root folder, the rest is chroot's. The mounts are seen by this command alone.
-_ENTER: Final = 'root=$1; shift; mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && exec chroot "$@"'
+# $1 is the root folder, the rest is chroot's. The mounts are seen by this command alone. The shell stays, as the first
+# process of its namespace: the kernel forgets to end a process with its parent when that process changes its user.
+_ENTER: Final = (
+    'root=$1; shift; mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && chroot "$@"; exit $?'
+)
 
 
 def missing() -> str:

@@ -104,6 +104,8 @@ class Stack:
         self._log: IO[bytes] | None = None
         # The files that the stopped pipeline left in its run directory, without callbook's data.
         self.left: tuple[str, ...] = ()
+        # From the start of the supervisor until the gateway was ready.
+        self.ready_s = 0.0
         self._model: subprocess.Popen[bytes] | None = None
         self._honcho: subprocess.Popen[bytes] | None = None
 
@@ -133,12 +135,14 @@ class Stack:
                 "-m", "simulator.model.server", "--port", str(self.model_port), *self._model_arguments
             )
             self._wait_for(self.model_port, "/healthz", self._model)
+            begun = time.monotonic()
             if self._supervised:
                 self._honcho = self._start("-m", "supervisor.supervisord", "-c", f"{ROOT}/deploy/supervisord.conf")
             else:
                 where = ("-f", str(PROCFILE), "-d", str(self._directory))
                 self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *where, *self._processes)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
+            self.ready_s = time.monotonic() - begun
         except BaseException:
             self.stop()
             raise

@@ -274,8 +274,9 @@ class Call:
         if isinstance(report, PlayoutShifted) and report.audible:
             self.reporter.gap(report.gap_ns, continued=report.continued)
         self._carry_out(self.conversation.report(report, self._shell.now_ns))
-        if isinstance(report, Withdrawn):
-            self.tell_memory()  # else a successor takes for heard what was made
+        if isinstance(report, Withdrawn | PlayoutStarted):
+            # Else a successor takes for heard what was made, or another cell for unheard what has begun.
+            self.tell_memory()
 
     def _report_all(self, reports: Sequence[PlayoutFinished | Withdrawn]) -> None:
         for report in reports:

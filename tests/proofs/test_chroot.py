@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,21 @@ def test_nothing_of_a_command_stays_mounted_or_running(tmp_path):
     with pytest.raises(RuntimeError, match=r"took more than 0\.1 s"):
         HERE.run("sh", "-c", "sleep 30", timeout_s=0.1)
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_another_users_command_goes_on_when_it_is_killed():
+    def runs() -> bool:
+        return subprocess.run(("pgrep", "-fx", r"sleep 31\.25"), capture_output=True).returncode == 0
+
+    process = HERE.start("sleep", "31.25", user="7:7")
+    until = time.monotonic() + 5
+    while not runs() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while runs() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not runs()
 
 
 def test_a_failed_command_tells_its_status_and_what_it_printed():
