@@ -234,6 +234,8 @@ class NearEar:
 
     def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
+        if self._sensitivity.only_guards and self.guard is not None and self.guard.known is Known.NONE:
+            return
         if self._onset_ns and begin_ns <= self._judged_ns + _UNJUDGED_FRAMES * FRAME_NS:
             self._spoke_ns = begin_ns + FRAME_NS
             return
