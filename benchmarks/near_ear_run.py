@@ -37,12 +37,8 @@ def run(
     sensitivity: Sensitivity,
     echo: Samples | None = None,
     seed: int = 1,
-    speaks_ms: float = 0,
 ) -> Heard:
-    """Play `caller` against `ai`, which is repeated as long as needed. The ear of a paused line plays the lead out.
-
-    The model reports nothing before `speaks_ms`.
-    """
+    """Play `caller` against `ai`, which is repeated as long as needed. The ear of a paused line plays the lead out."""
     rng = np.random.default_rng(seed)
     n_frames = caller.size // FRAME_BYTES
     caller = caller + rng.standard_normal(caller.size) * 10 ** (LINE_DBFS / 20)
@@ -82,8 +78,6 @@ def run(
                 case SpeechEnded():
                     result.paused_ms.append(now_ms - result.began_ms[-1])
                     is_paused = False
-                    if now_ms < speaks_ms:
-                        near_ear.unconfirmed()
                 case EchoIgnored():
                     result.echoes += 1
     if len(result.paused_ms) < len(result.began_ms):

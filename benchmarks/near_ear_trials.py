@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -118,16 +117,8 @@ class Trials:
             caller = over(clip.samples[: seconds(2)], at + seconds(1.5), at)
             if noise:
                 caller = caller + np.roll(made, -number * RATE)[: caller.size] * 10 ** (-snr_db / 20)
+            heard = run(caller, ai, self._detectors, sensitivity=self._sensitivity, echo=echo, seed=number)
             onset_ms = at / 8
-            heard = run(
-                caller,
-                ai,
-                self._detectors,
-                sensitivity=self._sensitivity,
-                echo=echo,
-                seed=number,
-                speaks_ms=onset_ms if noise else 0,
-            )
             after = [began - onset_ms for began in heard.began_ms if began >= onset_ms]
             false += len(heard.began_ms) - len(after)
             delays_ms.append(after[0] if after and after[0] <= MISSED_MS else None)
@@ -136,9 +127,7 @@ class Trials:
     def noise(self, name: str, snr_db: int, *, minutes: float) -> Noise:
         """Nothing but noise, so many dB below the level of a caller, while the AI speaks."""
         made = corpus.NOISES[name](seconds(60 * minutes), np.random.default_rng(self._seed))
-        heard = run(
-            made * 10 ** (-snr_db / 20), self._ai, self._detectors, sensitivity=self._sensitivity, speaks_ms=math.inf
-        )
+        heard = run(made * 10 ** (-snr_db / 20), self._ai, self._detectors, sensitivity=self._sensitivity)
         return Noise(name, snr_db, minutes, heard.paused_ms)
 
     def _path(self, delay_ms: int, loss_db: int) -> Samples:

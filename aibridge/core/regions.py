@@ -252,8 +252,6 @@ class Regions:
                     self._rest_ns = 0
                 case NearAct.COUNT_RESUMED:
                     self._metrics.early_resumed.inc()
-                    if self.near_ear is not None and event is NearEvent.OVERDUE:
-                        self.near_ear.unconfirmed()
                     self._no_pause_before_ns = now_ns + self._rest_ns
                     self._rest_ns = min(2 * self._rest_ns or REST_NS, REST_MOST_NS)
                     hesitation = Hesitation("unconfirmed", self._onset_ns, self._paused_ns, now_ns)

@@ -52,7 +52,6 @@ class ScriptedEar(NearEar):
         self.next: list[NearEarEvent] = []
         self.last = Sound.NOTHING
         self.listened = False
-        self.n_unconfirmed = 0
 
     def hear(self, audio: bytes, at_ns: int, *, is_ai_audible: bool) -> list[NearEarEvent]:
         self.listened = is_ai_audible
@@ -61,9 +60,6 @@ class ScriptedEar(NearEar):
 
     def sound(self, now_ns: int) -> Sound:
         return self.last
-
-    def unconfirmed(self) -> None:
-        self.n_unconfirmed += 1
 
 
 class Bench:

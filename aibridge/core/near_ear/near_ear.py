@@ -106,8 +106,6 @@ class NearEar:
         # the detector took for speech last.
         self._onset_ns = 0
         self._judged_ns = 0
-        # The loudest that the last speech was.
-        self._speech_peak = 0.0
         self._spoke_ns = 0
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
@@ -141,10 +139,6 @@ class NearEar:
         if self._last_echo_ns > since_ns and self._last_own_ns <= since_ns:
             return Sound.ECHO
         return Sound.NOTHING
-
-    def unconfirmed(self) -> None:
-        """The model did not report the last speech: others talk near the caller. Speech must be louder for a while."""
-        self._floor.was_noise(self._speech_peak)
 
     def _place(self, n_bytes: int, at_ns: int) -> None:
         """Find when this audio was spoken."""
@@ -257,7 +251,6 @@ class NearEar:
         if self._onset_ns:
             if likelihood >= threshold - _HYSTERESIS:
                 self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
-                self._speech_peak = max(self._speech_peak, self._peak)
             return
         if likelihood < threshold:
             self._denied += 1
@@ -269,7 +262,6 @@ class NearEar:
         if is_ai_audible and is_certain:
             self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
             self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
-            self._speech_peak = self._peak
             events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:

@@ -75,16 +75,6 @@ def test_noise_that_comes_and_goes_is_shown_to_the_detector_less_and_less_often(
     assert line.detector.asked - first < first
 
 
-def test_after_speech_that_the_model_did_not_report_only_louder_speech_counts() -> None:
-    line = Line()
-    murmur = mixed(caller_speech(300), gains=(0.15,))
-    assert SpeechBegan in kinds(line.hear(quiet(500) + murmur + quiet(400)))
-    line.ear.unconfirmed()
-
-    assert line.hear(murmur + quiet(400)) == []
-    assert SpeechBegan in kinds(line.hear(caller_speech(300)))
-
-
 def test_speech_is_over_some_200_ms_after_its_last_sound() -> None:
     line = Line()
     line.hear(quiet(500) + caller_speech(300))
