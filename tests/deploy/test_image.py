@@ -87,7 +87,8 @@ def test_the_image_starts_is_healthy_and_drains_on_sigterm(image):
         kill -TERM $cell && wait $cell
         echo ended with $?
     """
-    printed = run(image, "sh", "-c", script, OPENAI_API_KEY="none", TWILIO_AUTH_TOKEN="none", **ports)
+    settings = {"OPENAI_API_KEY": "none", "TWILIO_AUTH_TOKEN": "none", "PUBLIC_URL": "https://voice.example.com"}
+    printed = run(image, "sh", "-c", script, **settings, **ports)
     for expected in ("\nhealthy\n", "\nread-only\n", "\nended with 0"):
         assert expected in printed, printed[-3_000:]
 
