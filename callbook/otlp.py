@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
@@ -166,12 +167,10 @@ class Traces:
     async def run(self) -> None:
         async with httpx2.AsyncClient(timeout=self._timeout_s, follow_redirects=False) as client:
             while True:
-                due = await self._due.claim()
-                try:
-                    await self._export(client, due)
-                except SQLAlchemyError:
-                    due = []  # the writer reports that the database is down
-                if not due:
+                if due := await self._due.claim():
+                    with suppress(SQLAlchemyError):  # the writer reports that the database is down
+                        await self._export(client, due)
+                else:
                     await asyncio.sleep(self.poll_s)
 
     async def _export(self, client: httpx2.AsyncClient, due: Sequence[Claimed]) -> None:

@@ -58,3 +58,12 @@ def test_what_git_knows_of_a_checkout_is_copied_with_its_changes(tmp_path):
     copied.copy_checkout(Path(__file__).parents[2], "/source")
     assert copied.path("/source/proofs/chroot.py").read_text() == Path("proofs/chroot.py").read_text()
     assert not copied.path("/source/.git").exists()
+    assert copied.path("/source/twentyms/examples").is_symlink()
+    assert copied.path("/source/twentyms/examples/restaurant").is_dir()
+
+
+def test_a_command_that_may_be_realtime_gets_a_real_time_priority_though_it_is_not_root():
+    asked = ("chrt", "--fifo", "40", "id", "-u")
+    assert HERE.run(*asked, user="7:7", may_be_realtime=True).split() == ["7"]
+    with pytest.raises(RuntimeError, match="not permitted"):
+        HERE.run(*asked, user="7:7")
