@@ -57,8 +57,8 @@ class Stack:
     `env` adds to (and overrides) the environment of all processes. They read the `.env` of `directory`; without a
     `directory` they read none, because a simulated call must not use the settings of the real ones. `model` are
     arguments of simulator.model.server; None: `env` names another model. `supervised`: under supervisord as in
-    production, two processes of each kind, and a process that dies is started again. `log`
-    takes what the processes print; None: this terminal.
+    production, two processes of each kind, and a process that dies is started again. `log` takes what the processes
+    print; None: this terminal.
 
     Raises ConfigError when a process does not come up; the text ends with the last lines of `log`.
     """

@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("act", nargs="*", help=f"{', '.join(ACTS)} (default: all, one after the other)")
     parser.add_argument("--calls", type=int, default=12, metavar="N", help="calls at the same time (default 12)")
-    parser.add_argument("--times", type=int, default=3, metavar="N", help="how often a link is cut (default 3)")
+    parser.add_argument("--times", type=int, default=3, metavar="N", help="how often a cell is lost (default 3)")
     options = parser.parse_args()
     if unknown := set(options.act) - set(ACTS):
         parser.error(f"no such act: {', '.join(sorted(unknown))}; there are {', '.join(ACTS)}")

@@ -119,6 +119,23 @@ def _total(gaps: Sequence[float]) -> str:
 
 def cut(fleet: Fleet, count: int, times: int) -> Report:
     """The link of one cell after the other is cut, without a FIN, in mid-sentence."""
+    return lose_cells(fleet, count, times, fleet.cut, fleet.mend)
+
+
+def frozen(fleet: Fleet, count: int, times: int) -> Report:
+    """All processes of one cell after the other are stopped in mid-sentence, and go on when the calls are over."""
+    return lose_cells(fleet, count, times, fleet.freeze, fleet.thaw)
+
+
+def killed(fleet: Fleet, count: int, times: int) -> Report:
+    """All processes of one cell after the other are killed in mid-sentence."""
+    return lose_cells(fleet, count, times, fleet.kill, fleet.boot_again)
+
+
+def lose_cells(
+    fleet: Fleet, count: int, times: int, lose: Callable[[int], None], mend: Callable[[int], None]
+) -> Report:
+    """`lose` one cell after the other, and `mend` it after the calls."""
     report, detections, silences = Report([], []), list[float](), list[float]()
     other_gaps = list[float]()
     others = lost = untold = 0
@@ -128,10 +145,10 @@ def cut(fleet: Fleet, count: int, times: int) -> Report:
 
         async def act(number: int = number, at_ns: list[int] = at_ns) -> None:
             at_ns[0] = time.monotonic_ns()
-            fleet.cut(number)
+            lose(number)
 
         records = asyncio.run(during(fleet, count, SPEAKS_S + count * 0.1 + 9, act))
-        fleet.mend(number)
+        mend(number)
         for call in records:
             if not is_moved(call) and call.outcome == "hung-up-by-caller":
                 others += 1
@@ -154,7 +171,7 @@ def cut(fleet: Fleet, count: int, times: int) -> Report:
                         f"silent for {heard.silence_ms:.0f} ms, given up after {heard.detection_ms:.0f} ms"
                     )
         fleet.wait_until_up(number)
-    report.lines.append(f"cuts {times}, calls {times * count}, of the cut cells {len(detections)}, lost {lost}")
+    report.lines.append(f"times {times}, calls {times * count}, of the lost cells {len(detections)}, lost {lost}")
     report.lines.append(f"the media socket was closed after {_spread(detections)}")
     report.lines.append(f"silence at the ear {_spread(silences)}")
     report.bound(f"sessions that were not told all of the conversation: {untold}", not untold)
@@ -305,6 +322,8 @@ def edge(fleet: Fleet, count: int, _: int) -> Report:
 
 ACTS: Final = {
     "cut": cut,
+    "frozen": frozen,
+    "killed": killed,
     "upgrade": upgrade,
     "full": full,
     "goodbye": goodbye,

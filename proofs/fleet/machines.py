@@ -60,7 +60,7 @@ def _network() -> Iterator[None]:
         for number, cell in enumerate(CELLS):
             _ip("netns", "add", cell)
             cleaning.callback(_ip, "netns", "del", cell)
-            cleaning.callback(_kill, cell)
+            cleaning.callback(_signal, cell, signal.SIGKILL)
             _ip("link", "add", cell, "type", "veth", "peer", "name", "eth0", "netns", cell)
             # A namespace lives until its last process is gone, and its link with it.
             cleaning.callback(_ip, "link", "del", cell)
@@ -71,12 +71,12 @@ def _network() -> Iterator[None]:
         yield
 
 
-def _kill(cell: str) -> None:
-    """Every process of a namespace, also those that supervisord started."""
+def _signal(cell: str, number: signal.Signals) -> None:
+    """To every process of a namespace, also those that supervisord started."""
     found = subprocess.run(["ip", "netns", "pids", cell], check=True, capture_output=True, text=True)
     for pid in found.stdout.split():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(int(pid), number)
 
 
 def address(number: int) -> str:
@@ -197,6 +197,22 @@ class Fleet:
 
     def mend(self, number: int) -> None:
         _ip("link", "set", CELLS[number], "up")
+
+    def freeze(self, number: int) -> None:
+        """Every process of the cell stands still. Its kernel goes on, and takes what is sent."""
+        _signal(CELLS[number], signal.SIGSTOP)
+
+    def thaw(self, number: int) -> None:
+        _signal(CELLS[number], signal.SIGCONT)
+
+    def kill(self, number: int) -> None:
+        """Every process of the cell at once, also its supervisor. Its kernel ends the connections."""
+        _signal(CELLS[number], signal.SIGKILL)
+
+    def boot_again(self, number: int) -> None:
+        """After `kill`. Returns when the cell takes calls."""
+        self.boot(number)
+        self.wait_for(number)
 
     def metric(self, number: int, series: str) -> float:
         """The sum of the series that begin with this name."""
