@@ -30,10 +30,12 @@ def main() -> None:
     parser.add_argument("--dials-per-s", type=float, default=Parameters().dials_per_s, help="the model's limit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out"), help="bench-fleet.md, .json and .svg")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="figures of real cells as JSON; nothing else is run")
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE", help="what `python -m proofs.fleet cut` printed; nothing else is run"
+    )
     chosen = parser.parse_args()
     if chosen.check is not None:
-        lines, agrees = compared(chosen.check.read_bytes(), chosen.seed)
+        lines, agrees = compared(chosen.check.read_text(), chosen.seed)
         print("\n".join(lines))
         sys.exit(0 if agrees else 1)
     parameters = replace(

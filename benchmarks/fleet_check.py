@@ -1,19 +1,13 @@
 """Whether the simulation tells of a small fleet what real cells showed: the loss of one of them.
 
-Real cells behind HAProxy write what they measured as JSON:
-
-    {"cells": 3, "calls": 60, "edges": 1, "max_calls": 60, "lost": [20, 19, ...], "silences_s": [1.9, 2.1, ...],
-     "refused": 0, "without_memory": 0}
-
-`lost` is the number of calls of the lost cell in each repetition, `silences_s` each of their silences in all.
+python -m proofs.fleet cut --calls 60 --times 20 > cut.txt; python -m benchmarks.fleet --check cut.txt
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import Final
-
-import msgspec
 
 from .fleet_model import Counts, Fleet
 from .fleet_parameters import Parameters
@@ -26,32 +20,47 @@ SPREAD: Final = 3.0
 LONG_CALL_S: Final = 3_600.0
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """What real cells showed when one of them was lost, over all repetitions."""
+@dataclass(frozen=True)
+class Measured:
+    """What real cells behind one HAProxy showed when one of them was cut off, over all repetitions."""
 
-    cells: int
+    cuts: int
+    # At the same time.
     calls: int
-    lost: list[int]
-    silences_s: list[float]
+    # Calls of the cut cells, and those that ended.
+    touched: int
+    ended: int
+    silence_p50_s: float
+    silence_most_s: float
+    without_memory: int
+    cells: int = 3
     max_calls: int = 150
     edges: int = 1
-    refused: int = 0
-    without_memory: int = 0
 
 
-def compared(text: bytes, seed: int) -> tuple[list[str], bool]:
-    """A line for each figure, and whether all agree. Raises ValueError for a text that is not `Measured`."""
-    measured = msgspec.json.decode(text, type=Measured)
-    if not measured.lost or not measured.silences_s:
-        raise ValueError("nothing was measured: `lost` or `silences_s` is empty")
+def read(text: str) -> Measured:
+    """What `python -m proofs.fleet cut` printed. Raises ValueError for anything else."""
+    counted = re.search(r"cuts (\d+), calls (\d+), of the cut cells (\d+), lost (\d+)", text)
+    silent = re.search(r"silence at the ear (\d+) ms p50, (\d+) at most", text)
+    untold = re.search(r"not told all of the conversation: (\d+)", text)
+    if counted is None or silent is None or untold is None:
+        raise ValueError("this is not what `python -m proofs.fleet cut` prints")
+    cuts, calls, touched, ended = map(int, counted.groups())
+    p50_s, most_s = (int(each) / 1_000 for each in silent.groups())
+    return Measured(cuts, calls // cuts, touched, ended, p50_s, most_s, int(untold[1]))
+
+
+def compared(text: str, seed: int) -> tuple[list[str], bool]:
+    """A line for each figure, and whether all agree."""
+    measured = read(text)
     counts, lost = simulated(measured, seed)
     mean = measured.calls / measured.cells
-    margin = SPREAD * max(1.0, (mean * (1 - 1 / measured.cells) / len(measured.lost)) ** 0.5)
+    margin = SPREAD * max(1.0, (mean * (1 - 1 / measured.cells) / measured.cuts) ** 0.5)
     figures = (
-        ("calls of the lost cell, mean", _mean(measured.lost), _mean(lost), margin),
-        ("silence, p50, s", quantile(measured.silences_s, 0.5), quantile(counts.silences, 0.5), SILENCE_S),
-        ("silence, longest, s", max(measured.silences_s), max(counts.silences), 2 * SILENCE_S),
-        ("callers refused", measured.refused, counts.refused, 0),
+        ("calls of the lost cell, mean", measured.touched / measured.cuts, sum(lost) / len(lost), margin),
+        ("silence, p50, s", measured.silence_p50_s, quantile(counts.silences, 0.5), SILENCE_S),
+        ("silence, longest, s", measured.silence_most_s, max(counts.silences), 2 * SILENCE_S),
+        ("calls that ended", measured.ended, counts.refused, 0),
         ("conversations without their memory", measured.without_memory, counts.without_story, 0),
     )
     lines, agrees = [], True
@@ -73,7 +82,7 @@ def simulated(measured: Measured, seed: int) -> tuple[Counts, list[int]]:
         max_calls=measured.max_calls,
         mean_call_s=LONG_CALL_S,
     )
-    for repetition in range(max(20, len(measured.lost))):
+    for repetition in range(max(20, measured.cuts)):
         fleet = Fleet(parameters, seed + repetition)
         for number in range(measured.calls):
             fleet.after(0.5 * number, fleet.arrive, LONG_CALL_S)
@@ -86,7 +95,3 @@ def simulated(measured: Measured, seed: int) -> tuple[Counts, list[int]]:
         whole.without_story += fleet.counts.without_story
         whole.silences += fleet.counts.silences
     return whole, lost
-
-
-def _mean(numbers: list[int]) -> float:
-    return sum(numbers) / len(numbers)

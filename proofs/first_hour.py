@@ -29,8 +29,8 @@ from shared.process import EX_CONFIG
 from twentyms.stack import free_port, get
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-# "Python 3.11 or newer, `git` and `make`", and what Debian puts into packages of its own.
-PACKAGES: Final = ("python3", "python3-venv", "git", "make")
+# "Python 3.11 or newer, `git` and `make`", and flite for `twentyms rehearse`. Debian has venv in a package of its own.
+PACKAGES: Final = ("python3", "python3-venv", "git", "make", "flite")
 HOME: Final = "/home/new"
 USER: Final = "1000:1000"
 # The mission: from the clone to the first call, and to the first own tool.
