@@ -1,4 +1,4 @@
-"""A real redis-server on a free port of the loopback, as the store of STATE_URL: to be stopped, frozen and filled."""
+"""A real redis-server on a free port, as the store of STATE_URL: to be stopped, frozen and filled."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ START_S: Final = 5.0
 class RedisServer:
     """Keeps everything in memory: after `kill` and `start` it is empty. `options` are redis-server's."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._directory, self._options = directory, options
+    def __init__(self, directory: Path, *options: str, host: str = "127.0.0.1") -> None:
+        self._directory, self._options, self._host = directory, options, host
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{host}:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -30,12 +30,12 @@ class RedisServer:
         """Returns when the server takes connections. Raises RuntimeError when it does not."""
         if PROGRAM is None:
             raise RuntimeError("redis-server is not installed: apt-get install redis-server")
-        where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._directory)]
+        where = ["--bind", self._host, "--port", str(self.port), "--dir", str(self._directory)]
         self._process = subprocess.Popen([PROGRAM, *where, "--save", "", *self._options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection((self._host, self.port), 1).close()
             except OSError:
                 time.sleep(0.01)
             else:
