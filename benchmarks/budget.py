@@ -37,13 +37,13 @@ REST_MB: Final = {
     "toolbox.idle": 6.0,
 }
 # At the last step, kB (PSS).
-CALL_KB: Final = 140.0
+CALL_KB: Final = 160.0
 # From the start of honcho to a gateway that takes calls.
 READY_S: Final = 1.0
 # The share of a core that a process may take.
 CORE_SHARE: Final = 0.8
 # What one more call may take, ms of CPU a second, as a multiple of the floor of its sockets.
-CALL_TIMES_FLOOR: Final = 10.0
+CALL_TIMES_FLOOR: Final = 12.0
 
 
 # The threads that limit how many calls a cell carries; the part is named as its process.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 
 class _Answer(asyncio.Protocol):
@@ -14,9 +15,10 @@ class _Answer(asyncio.Protocol):
         self._line = line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._line().encode() + b"\n")
-        transport.close()
+        # uvloop's transports are no subclasses of asyncio's.
+        writer = cast(asyncio.WriteTransport, transport)
+        writer.write(self._line().encode() + b"\n")
+        writer.close()
 
 
 class AgentPort:

@@ -29,8 +29,8 @@ from shared.process import EX_CONFIG
 from twentyms.stack import free_port, get
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-# "Python 3.11 or newer, `git` and `make`", and what Debian puts into packages of its own.
-PACKAGES: Final = ("python3", "python3-venv", "git", "make")
+# "Python 3.11 or newer, `git` and `make`", and flite for `twentyms rehearse`. Debian has venv in a package of its own.
+PACKAGES: Final = ("python3", "python3-venv", "git", "make", "flite")
 HOME: Final = "/home/new"
 USER: Final = "1000:1000"
 # The mission: from the clone to the first call, and to the first own tool.
@@ -104,6 +104,8 @@ class Walk:
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
         """Start a line that does not end, and wait until the phone page is there and calls are taken."""
+        if self._is_up():
+            raise RuntimeError(f"`{command}` would not be what answers: something is there already")
         begun = time.monotonic()
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             process = self._system.start("sh", "-c", command, env=self.env, cwd=self._cwd, user=USER, output=output)
@@ -118,6 +120,8 @@ class Walk:
             finally:
                 process.kill()
                 process.wait()
+                while self._is_up():
+                    time.sleep(0.05)
 
     def _is_up(self) -> bool:
         wanted = ((self._ports[0], "/"), (self._ports[0], "/readyz"), (self._ports[1], "/api/calls"))
@@ -165,7 +169,7 @@ def wheel(walk: Walk) -> None:
     """Install a wheel where there is no clone, and do the same with it."""
     walk.do(".venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w ../wheel .")
     walk.do("mv ../twentyms ../gone && mkdir ../elsewhere")
-    walk.cd("../elsewhere")
+    walk.cd(f"{HOME}/elsewhere")
     walk.do("python3 -m venv .venv && .venv/bin/python -m pip install --quiet ../wheel/*.whl")
     walk.use(f"{HOME}/elsewhere/.venv/bin")
     walk.do("twentyms new my-agent")

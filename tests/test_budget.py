@@ -12,6 +12,8 @@ import pytest
 ROOT: Final = Path(__file__).parents[1]
 # pydantic reads the settings, in a child; Alembic migrates, in a child; the others are loaded by what first needs them.
 HEAVY: Final = {
+    "google.protobuf",
+    "redis",
     "aiohttp",
     "alembic",
     "httpx2",

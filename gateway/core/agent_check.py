@@ -12,10 +12,10 @@ from typing import Final
 
 from shared.liveness import ns
 
-# A new cell has no calls, so `balance leastconn` sends it every new call of the fleet, and each costs a dial of the
-# model. Calls last minutes: within one, a new cell gets its share without a burst.
+# A new cell has no calls, so a proxy that looks at calls sends it more than its share of the new ones, and each costs a
+# dial of the model. Calls last minutes: within one, a new cell gets its share without a burst.
 RAMP_NS: Final = ns(60.0)
-# From this share of MAX_CALLS on the weight falls. Below, leastconn alone evens the cells out.
+# From this share of MAX_CALLS on the weight falls. Below, the proxies' own counts even the cells out.
 BUSY: Final = 0.5
 # 0 % means `drain`, after which a proxy that sees no other cell answers by itself. A full cell refuses by its 503.
 LEAST: Final = 1

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+import uvloop
+
 from gateway.agent_port import AgentPort
 from gateway.port import listen
 
 
-def test_each_connection_gets_one_line_of_its_moment_and_is_closed():
+# The gateway runs on uvloop, whose transports are not asyncio's.
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_each_connection_gets_one_line_of_its_moment_and_is_closed(run):
     async def scenario():
         lines = iter(("ready up 75%", "drain"))
         listener = listen("127.0.0.1", 0)
@@ -22,7 +27,7 @@ def test_each_connection_gets_one_line_of_its_moment_and_is_closed():
         port.close()
         assert answers == [b"ready up 75%\n", b"drain\n"]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_two_gateways_of_a_cell_serve_one_port_and_the_one_that_lives_answers():
