@@ -62,6 +62,8 @@ from .shell import Shell
 STATECHARTS: Final = {"half_duplex": Conversation}
 # Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
+# A cell notes a turn within a second of its end, and callbook has it on its disk at once.
+NOTED_MS: Final = 1_500
 
 
 @dataclass(frozen=True)
@@ -406,7 +408,8 @@ class Calls:
             self._tell_gateways(CallAdopted(call_sid))
             reporter.first_frame(self._shell.now_ns)
         if started.handover or is_back or recalled is not None:
-            call.resume(dialled.session, memory, started.handover)
+            noted_ms = recalled.left_ms - NOTED_MS if recalled is not None else None
+            call.resume(dialled.session, memory, started.handover, noted_ms=noted_ms)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:
