@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo run recording docs test prove lint types bench-pacing bench bench-peers bench-network bench-near-ear lock clean
+.PHONY: install demo run recording docs test prove lint types bench-pacing bench bench-peers bench-network bench-near-ear bench-fleet lock clean
 
 install: .venv/installed
 
@@ -57,6 +57,9 @@ bench-network: install  ## the same over bad networks: writes out/bench-network.
 
 bench-near-ear: install  ## what the near ear misses, how late it is, what it takes for speech: out/bench-near-ear.md, .svg
 	@$(BIN)/python -m benchmarks.near_ear
+
+bench-fleet: install  ## 10,000 calls on 60 cells in simulated time: out/bench-fleet.md, .json, .svg
+	@$(BIN)/python -m benchmarks.fleet
 
 lock: install  ## write constraints.txt again, with the newest versions
 	$(BIN)/python -m pip install --quiet uv

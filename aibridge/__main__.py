@@ -49,6 +49,8 @@ def main() -> None:
             f"this is aibridge number {number + 1}, but AIBRIDGE_WORKERS is {config.aibridge_workers}; make them agree"
         )
     servers = Servers(config.openai_base_url, config.openai_api_key)
+    # Before this process goes before others: loading keeps a core busy.
+    loaded = detectors.load() if agents.needs_near_ear(chosen, config) else None
     with process.sole(run_dir, f"aibridge-{number}"):
         page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
         # Its notice, where this is not permitted, is txpacer's.
@@ -62,7 +64,7 @@ def main() -> None:
                 sessions=Sessions(chosen, servers, page),
                 page=page,
                 context=context(None if refused else BRIDGE_PRIORITY),
-                detectors=detectors.load() if agents.needs_near_ear(chosen, config) else None,
+                detectors=loaded,
             )
         except zmq.ZMQError as exc:
             raise process.ConfigError(f"cannot bind a socket in RUN_DIR {run_dir} ({exc}); set RUN_DIR") from None

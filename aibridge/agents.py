@@ -101,6 +101,7 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     """The rules of a conversation: the agent's own, and the settings where the agent has none."""
     own, silence, keypad = agent.rules, agent.silence, agent.keypad
     start, least, most = lead_ms(own, settings)
+    short_ms = _or(own.barge_in_short_ms, settings.barge_in_short_ms)
     is_early = (own.barge_in_early or settings.barge_in_early) == "on"
     has_lead = not own.lead_ms is own.lead_min_ms is own.lead_max_ms is None
     return Rules(
@@ -110,8 +111,9 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
         early_ns=_or(own.barge_in_early_ms, settings.barge_in_early_ms) * 1_000_000 if is_early else 0,
         sensitivity=Sensitivity(
             threshold=_or(own.barge_in_threshold, settings.barge_in_threshold),
-            short_ns=_or(own.barge_in_short_ms, settings.barge_in_short_ms) * 1_000_000,
+            short_ns=short_ms * 1_000_000,
             guards_echo=(own.echo_guard or settings.echo_guard) == "on",
+            only_guards=not is_early and not short_ms,
         ),
         lead_ns=start * 1_000_000,
         own_lead_ms=(start, least, most) if has_lead else None,

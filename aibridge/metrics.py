@@ -80,6 +80,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("aibridge_caller_bytes_dropped", "Caller audio that waited for a session and exceeded the bound"),
     counter("aibridge_pacer_restarts", "New epochs of txpacer seen"),
     counter("aibridge_calls_back", "Calls that lost their media socket and went on at another one"),
+    counter("aibridge_calls_from_other_cells", "Calls that went on here with the story that another cell had left"),
     counter("aibridge_agents_unknown", "Calls of an agent that this worker does not have; the default answered"),
     counter("aibridge_call_configs", "Questions to CALL_CONFIG_URL", "outcome", ("used", *FAILURES)),
     counter("aibridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,45 +48,61 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
-    """Run every step until one breaks. The pipeline writes its files to `directory`."""
+@contextlib.contextmanager
+def bench_of(
+    steps: Sequence[int],
+    directory: Path,
+    out: Path,
+    *,
+    gateways: int = 1,
+    aibridges: int = 1,
+    tls: str | None = None,
+) -> Iterator[tuple[Stack, Bench]]:
+    """A pipeline that is ready for `steps`, and its bench. It writes its files to `directory` and its log to `out`."""
     behaviour = directory / "behaviour.json"
     behaviour.write_text(json.dumps({"answer_ms": ANSWER_MS}))
     env = {
-        "GATEWAYS": str(chosen.gateways),
-        "AIBRIDGE_WORKERS": str(chosen.aibridges),
-        "MAX_CALLS": str(max(chosen.calls) + 10),
+        "GATEWAYS": str(gateways),
+        "AIBRIDGE_WORKERS": str(aibridges),
+        "MAX_CALLS": str(max(steps) + 10),
         "DATA_DIR": str(directory / "data"),
     }
-    during = profiler(chosen.out, chosen.seconds) if chosen.profile else None
     processes: tuple[str, ...] = ()
-    if (chosen.gateways, chosen.aibridges) != (1, 1):
-        processes = ("-c", f"all=1,gateway={chosen.gateways},aibridge={chosen.aibridges}")
-    done: list[Figures] = []
+    if (gateways, aibridges) != (1, 1):
+        processes = ("-c", f"all=1,gateway={gateways},aibridge={aibridges}")
     with contextlib.ExitStack() as up:
-        if chosen.tls:
+        if tls:
             public_port, gateway_port = free_port(), free_port()
             env |= {"PUBLIC_URL": f"http://127.0.0.1:{public_port}", "GATEWAY_PORT": str(gateway_port)}
-            up.enter_context(tls_in_front(directory, public_port, gateway_port, realtime=chosen.tls == "realtime"))
+            up.enter_context(tls_in_front(directory, public_port, gateway_port, realtime=tls == "realtime"))
         model = ("--behaviour", str(behaviour))
-        stack = up.enter_context(
-            Stack(env=env, model=model, processes=processes, log=chosen.out / "processes.log"),
-        )
-        bench = Bench(
-            "twentyms",
-            Callee(stack.webhook_url, stack.auth_token),
-            stack.pipeline_pid,
-            stack.model_pid,
-            stack.model_port,
-            os.getpid(),
-            hear_exactly,
-            stack.run_dir / "metrics",
-            int(stack.env["METRICS_PORT"]),
-        )
+        stack = up.enter_context(Stack(env=env, model=model, processes=processes, log=out / "processes.log"))
         # Carrier and model stand for other machines. At an ordinary priority they would wait for the system's
         # processes.
         go_before(stack.model_pid)
         go_before()
+        yield (
+            stack,
+            Bench(
+                "twentyms",
+                Callee(stack.webhook_url, stack.auth_token),
+                stack.pipeline_pid,
+                stack.model_pid,
+                stack.model_port,
+                os.getpid(),
+                hear_exactly,
+                stack.run_dir / "metrics",
+                int(stack.env["METRICS_PORT"]),
+            ),
+        )
+
+
+def measure(chosen: argparse.Namespace, directory: Path) -> list[Figures]:
+    """Run every step until one breaks. The pipeline writes its files to `directory`."""
+    during = profiler(chosen.out, chosen.seconds) if chosen.profile else None
+    workers = {"gateways": chosen.gateways, "aibridges": chosen.aibridges}
+    done: list[Figures] = []
+    with bench_of(chosen.calls, directory, chosen.out, tls=chosen.tls, **workers) as (_, bench):
         rest_kb = bench.warm_up(seed=chosen.seed)
         for calls in chosen.calls:
             figures = bench.step(calls, chosen.seconds, rest_kb=rest_kb, seed=chosen.seed + calls, during=during)

@@ -10,7 +10,7 @@ import numpy as np
 from aibridge.core.near_ear.detection import Detectors, Sensitivity
 from aibridge.core.near_ear.events import EchoIgnored, SpeechBegan, SpeechEnded
 from aibridge.core.near_ear.near_ear import NearEar
-from shared.audio import FRAME_BYTES, FRAME_MS, FRAME_NS
+from shared.audio import FRAME_BYTES, FRAME_MS, FRAME_NS, SILENCE
 
 from .near_ear_corpus import RATE, Samples, decode, encode
 
@@ -54,8 +54,7 @@ def run(
     result = Heard()
 
     def heard(from_ns: int, n_bytes: int) -> bytes:
-        first = reach + round(from_ns / 125_000)
-        return codes[first : first + n_bytes].tobytes()
+        return between(codes.data, reach + round(from_ns / 125_000), n_bytes)
 
     near_ear = NearEar(detectors, sensitivity, heard)
     for frame in range(n_frames):
@@ -84,6 +83,12 @@ def run(
     if len(result.paused_ms) < len(result.began_ms):
         result.paused_ms.append(n_frames * FRAME_MS - result.began_ms[-1])
     return result
+
+
+def between(codes: memoryview, first: int, n_bytes: int) -> bytes:
+    """The `n_bytes` of mu-law from `first` on; silence before the beginning."""
+    silence = SILENCE * min(n_bytes, max(0, -first))
+    return silence + bytes(codes[max(0, first) : max(0, first + n_bytes)])
 
 
 def over(clip: Samples, n: int, at: int) -> Samples:

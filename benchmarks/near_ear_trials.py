@@ -17,7 +17,7 @@ from shared.audio import FRAME_BYTES, FRAME_NS
 
 from . import near_ear_corpus as corpus
 from .near_ear_corpus import RATE, Clip, Samples, encode
-from .near_ear_run import over, run, seconds
+from .near_ear_run import between, over, run, seconds
 
 # The AI speaks for so long before the caller does, and up to a second longer.
 BEFORE_S: Final = 3.0
@@ -173,8 +173,8 @@ class Trials:
 
     def _cost(self, name: str, sound: Samples, ai: Samples, *, is_audible: bool) -> Cost:
         counted = _Counted(self._detectors)
-        codes = encode(ai)
-        heard: Callable[[int, int], bytes] = lambda from_ns, n: codes[from_ns // 125_000 :][:n]  # noqa: E731
+        codes = memoryview(encode(ai))
+        heard: Callable[[int, int], bytes] = lambda from_ns, n: between(codes, from_ns // 125_000, n)  # noqa: E731
         near_ear = NearEar(Detectors(counted.gate, counted), self._sensitivity, heard)
         audio = encode(sound)
         frames = [audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES)]

@@ -23,6 +23,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -41,7 +42,7 @@ from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
 from shared.messages import UndecodableError, decode
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load_in_child, prepare_run_dir
+from shared.settings import Settings, load_in_child, obstacle, prepare_run_dir
 from shared.signing import key_of
 from shared.watch import LoopLag
 
@@ -93,6 +94,7 @@ class Callbook:
         records = Records(
             prices=Prices(settings.model_prices),
             cell=cell,
+            name=settings.cell,
             deliveries=bool(settings.webhook_url),
             traces=bool(settings.otel_exporter_otlp_endpoint),
         )
@@ -103,6 +105,22 @@ class Callbook:
         if settings.webhook_url:
             key = key_of(settings.webhook_secret)
             self._deliveries = Deliveries(engine, url=settings.webhook_url, key=key, metrics=metrics)
+        self._stories: Any = None
+        if settings.state_url:
+            # They import the extra `fleet`, which a cell without STATE_URL does not need.
+            from .sealing import Seals
+            from .sealing import key_of as state_key
+            from .store import Store
+            from .stories import Stories
+
+            self._stories = Stories(
+                self._context,
+                bus.stories_url(settings.bus),
+                store=Store(settings.state_url),
+                seals=Seals(state_key(settings.state_key)),
+                cell=cell,
+                metrics=metrics,
+            )
         self._export_traces: Callable[[], Coroutine[Any, Any, None]] | None = None
         if settings.otel_exporter_otlp_endpoint:
             from .otlp import Traces, collector
@@ -125,6 +143,8 @@ class Callbook:
         self._port.start()
         for work in (self.intake.run(), self._writer.run(), self._look_for_senders(), self._when_caught_up()):
             self._tasks.append(asyncio.create_task(work))
+        if self._stories is not None:
+            self._tasks.append(asyncio.create_task(self._stories.run()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises the exception of a task that failed."""
@@ -202,8 +222,52 @@ class Callbook:
             return list(session.scalars(query))
 
 
-def check_traces(settings: Settings) -> None:
-    """Raises ConfigError for an export of traces that cannot begin."""
+def check(settings: Settings) -> None:
+    """Raises ConfigError for settings with which recordings or records would fail, silently or at the start."""
+    checks = [_check_recording, _check_prices, _check_data_dir]
+    if settings.webhook_url:
+        checks.append(_check_webhook)
+    if settings.otel_exporter_otlp_endpoint:
+        checks.append(_check_traces)
+    if settings.state_url:
+        checks.append(_check_state)
+    process.check_all(*(partial(each, settings) for each in checks))
+
+
+def _check_recording(settings: Settings) -> None:
+    if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
+        raise ConfigError(
+            "RECORDING is on, but there is no account to record with; "
+            "set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or RECORDING=off"
+        )
+
+
+def _check_prices(settings: Settings) -> None:
+    try:
+        Prices(settings.model_prices)
+    except ValueError as exc:
+        raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
+
+
+def _check_data_dir(settings: Settings) -> None:
+    if reason := obstacle(settings.data_dir):
+        raise _unusable(settings.data_dir, reason)
+
+
+def _unusable(data_dir: Path, reason: str) -> ConfigError:
+    return ConfigError(f"DATA_DIR {data_dir} cannot be used ({reason}); set it to a directory of its own")
+
+
+def _check_webhook(settings: Settings) -> None:
+    if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
+        raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
+    try:
+        key_of(settings.webhook_secret)
+    except ValueError as exc:
+        raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
+
+
+def _check_traces(settings: Settings) -> None:
     try:
         # Not at the top of the file: an extra, and 6 MB that a callbook without a collector does not need.
         from .otlp import collector
@@ -215,26 +279,17 @@ def check_traces(settings: Settings) -> None:
     collector(settings, "")
 
 
-def check(settings: Settings) -> None:
-    """Raises ConfigError for settings with which recordings or records would fail silently."""
-    if settings.recording == "on" and not (settings.twilio_account_sid and settings.twilio_auth_token):
-        raise ConfigError(
-            "RECORDING is on, but there is no account to record with; "
-            "set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or RECORDING=off"
-        )
+def _check_state(settings: Settings) -> None:
     try:
-        Prices(settings.model_prices)
+        import redis  # noqa: F401  # only whether it is there
+
+        from .sealing import key_of as state_key
+    except ImportError:
+        raise ConfigError("STATE_URL is set, which needs the extra: pip install 'twentyms[fleet]'") from None
+    try:
+        state_key(settings.state_key)
     except ValueError as exc:
-        raise ConfigError(f"MODEL_PRICES cannot be used: {exc}; see docs/records.md, or leave it empty") from None
-    if settings.webhook_url:
-        if urlsplit(settings.webhook_url).scheme not in ("http", "https"):
-            raise ConfigError("WEBHOOK_URL is not an http:// or https:// URL; correct it, or leave it empty")
-        try:
-            key_of(settings.webhook_secret)
-        except ValueError as exc:
-            raise ConfigError(f"WEBHOOK_SECRET {exc}; the receiver checks signatures with it") from None
-    if settings.otel_exporter_otlp_endpoint:
-        check_traces(settings)
+        raise ConfigError(f"STATE_KEY {exc}; every cell of the fleet needs the same") from None
 
 
 @contextmanager
@@ -245,9 +300,7 @@ def data_directory(settings: Settings) -> Iterator[str]:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (path / "callbook.lock").open("w")
     except OSError as exc:
-        raise ConfigError(
-            f"DATA_DIR {path} cannot be used ({exc.strerror}); set it to a directory of its own"
-        ) from None
+        raise _unusable(path, exc.strerror or type(exc).__name__) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,7 +309,8 @@ def data_directory(settings: Settings) -> Iterator[str]:
         name = path / "cell"
         if not name.exists():
             name.write_text(secrets.token_hex(8))
-        yield name.read_text()
+        # A cell that has a name keeps its rows when its disk is new.
+        yield settings.cell or name.read_text()
 
 
 async def serve(settings: Settings, engine: Engine, listener: socket.socket, page: Page, cell: str) -> None:

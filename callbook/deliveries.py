@@ -75,5 +75,5 @@ class Deliveries:
         if not delivered:
             attempt = due.attempts + 1
             logger.warning("call %s: the webhook was not accepted (%s), attempt %d", call_sid, outcome, attempt)
-        state = await self._due.settle(due, outcome, accepted=delivered, final=gone)
+        (state,) = await self._due.settle([due], outcome, accepted=delivered, final=gone)
         self._metrics.webhooks["failed" if state == "due" else state.replace("-", "_")].inc()

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import CursorResult, Engine, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .core.delays import backoff_s
 from .models import Delivery, TraceExport
-from .queries import whole
+from .queries import wholes
 
 # Rows that are claimed together.
 BATCH: Final = 20
@@ -60,27 +60,28 @@ class Due:
 
     def _claim(self, session: Session) -> list[Claimed]:
         now, table = datetime.now(UTC), self._table
-        claimed = []
-        query = select(table).where(table.state == "due", table.due_at <= now).limit(BATCH)
-        for row in session.scalars(query).all():
-            mine = (table.call_sid == row.call_sid, table.due_at == row.due_at, table.state == "due")
-            taken = session.execute(update(table).where(*mine).values(due_at=now + timedelta(seconds=CLAIM_S)))
-            call = whole(session, row.call_sid)
-            if cast("CursorResult[Any]", taken).rowcount == 1 and call is not None:
-                claimed.append(Claimed(row.call_sid, row.attempts, call))
-        return claimed
+        is_due = (table.state == "due", table.due_at <= now)
+        some = select(table.call_sid).where(*is_due).limit(BATCH).scalar_subquery()
+        # The condition stands twice: another cell may have claimed a row in between.
+        claim = update(table).where(table.call_sid.in_(some), *is_due).values(due_at=now + timedelta(seconds=CLAIM_S))
+        rows = session.execute(claim.returning(table.call_sid, table.attempts)).all()
+        calls = wholes(session, [call_sid for call_sid, _ in rows])
+        return [Claimed(call_sid, attempts, calls[call_sid]) for call_sid, attempts in rows]
 
-    async def settle(self, claimed: Claimed, outcome: str, *, accepted: bool, final: bool) -> str:
-        """Book one attempt. `final`: another one would not help. Returns "delivered", "due" or "given-up"."""
+    async def settle(self, claimed: Sequence[Claimed], outcome: str, *, accepted: bool, final: bool) -> list[str]:
+        """Book one attempt for each. `final`: another one would not help. Returns "delivered", "due" or "given-up"."""
+        rows = [self._settled(each, outcome, accepted=accepted, final=final) for each in claimed]
+        await asyncio.to_thread(self._in_session, lambda session: session.execute(update(self._table), rows))
+        return [row["state"] for row in rows]
+
+    def _settled(self, claimed: Claimed, outcome: str, *, accepted: bool, final: bool) -> dict[str, Any]:
         attempts = claimed.attempts + 1
         given_up = final or attempts >= self._attempts_max
         state = "delivered" if accepted else "given-up" if given_up else "due"
         delay_s = backoff_s(attempts, first_s=self._first_retry_s, limit_s=LAST_RETRY_S, spread=random.random())
         due_at = datetime.now(UTC) + timedelta(seconds=delay_s)
         values = {"state": state, "attempts": attempts, "outcome": outcome, "due_at": due_at}
-        change = update(self._table).where(self._table.call_sid == claimed.call_sid).values(**values)
-        await asyncio.to_thread(self._in_session, lambda session: session.execute(change))
-        return state
+        return {"call_sid": claimed.call_sid, **values}
 
     def _in_session(self, work: Callable[[Session], _T]) -> _T:
         with Session(self._engine) as session, session.begin():

@@ -7,10 +7,12 @@ from typing import Final
 from shared.metrics import GC_PAUSE, LOOP_LAG, LOOP_TASKS, Definition, Page, counter, gauge
 
 from .core.prices import KINDS
+from .core.story_queue import StoreState
 
 OUTCOMES: Final = ("started", "found", "given_up")
 POSTED: Final = ("delivered", "failed", "given_up")
 FAILURES: Final = ("timeout", "refused", "busy", "error")
+STORE_FAILURES: Final[tuple[StoreState, ...]] = tuple(state for state in StoreState if state is not StoreState.UP)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("callbook_facts_kept", "Facts that were put on the disk and acknowledged"),
@@ -34,6 +36,16 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_bytes", "Bytes on disk that are not in the database yet"),
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
+    counter("callbook_stories_written", "STATE_URL: stories and ends of calls that the store took"),
+    counter("callbook_stories_dropped", "STATE_URL: stories given up because too many calls waited"),
+    counter(
+        "callbook_store_failures",
+        "STATE_URL: stories and requests that the store did not take or answer",
+        "why",
+        tuple(state.value for state in STORE_FAILURES),
+    ),
+    counter("callbook_stories_unreadable", "STATE_URL: values in the store that this version and key cannot use"),
+    gauge("callbook_store_up", "STATE_URL: 1 while the store takes what is written"),
     counter("callbook_listened", "Times that somebody began to listen to a live call"),
     gauge("callbook_listeners", "Pages that listen to a live call now"),
     counter("callbook_copies_dropped", "60 ms of a call that a page which listens did not read in time"),
@@ -65,6 +77,11 @@ class Metrics:
         self.spool_bytes = page.gauge("callbook_spool_bytes")
         self.spool_torn = page.gauge("callbook_spool_torn")
         self.database_up = page.gauge("callbook_database_up")
+        self.stories_written = page.counter("callbook_stories_written")
+        self.stories_dropped = page.counter("callbook_stories_dropped")
+        self.store_failures = {state: page.counter("callbook_store_failures", state.value) for state in STORE_FAILURES}
+        self.stories_unreadable = page.counter("callbook_stories_unreadable")
+        self.store_up = page.gauge("callbook_store_up")
         self.listened = page.counter("callbook_listened")
         self.listeners = page.gauge("callbook_listeners")
         self.copies_dropped = page.counter("callbook_copies_dropped")

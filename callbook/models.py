@@ -74,6 +74,8 @@ class Call(Base):
     model: Mapped[str] = mapped_column(default="")
     # The name of its agent's file.
     agent: Mapped[str] = mapped_column(default="", server_default="")
+    # CELL of its last media stream's cell.
+    cell: Mapped[str] = mapped_column(default="", server_default="")
 
     streams: Mapped[list[Stream]] = relationship(order_by="Stream.started_at", passive_deletes=True)
     turns: Mapped[list[Turn]] = relationship(order_by="(Turn.number, Turn.item_id)", passive_deletes=True)
@@ -100,6 +102,8 @@ class Stream(Base):
     call_sid: Mapped[str] = _of_call(index=True)
     # The gateway that holds the socket; empty in rows of earlier versions.
     source: Mapped[int | None]
+    # CELL of that gateway.
+    cell: Mapped[str] = mapped_column(default="", server_default="")
     started_at: Mapped[datetime | None]
     first_frame_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
@@ -100,13 +101,17 @@ def _pairs_of(variable: str, text: str) -> dict[str, str]:
     return pairs
 
 
-def encode(call_sid: str, spans: Sequence[Span], resource: Mapping[str, Value]) -> bytes:
-    trace = trace_id(call_sid)
+def request(spans: Sequence[trace_pb2.Span], resource: Mapping[str, Value]) -> bytes:
     scope = InstrumentationScope(name="twentyms", version=version("twentyms"))
-    scoped = trace_pb2.ScopeSpans(scope=scope, spans=[_span(trace, span) for span in spans])
+    scoped = trace_pb2.ScopeSpans(scope=scope, spans=spans)
     whole = trace_pb2.ResourceSpans(resource=Resource(attributes=_pairs(resource)), scope_spans=[scoped])
     data: bytes = ExportTraceServiceRequest(resource_spans=[whole]).SerializeToString()
     return data
+
+
+def encode(call_sid: str, spans: Sequence[Span]) -> list[trace_pb2.Span]:
+    trace = trace_id(call_sid)
+    return [_span(trace, span) for span in spans]
 
 
 def _span(trace: bytes, span: Span) -> trace_pb2.Span:
@@ -136,10 +141,6 @@ def _value(value: Value) -> AnyValue:
     return AnyValue(double_value=value) if isinstance(value, float) else AnyValue(string_value=value)
 
 
-class _UnfitError(Exception):
-    """A call's record that no trace can be made of."""
-
-
 class Traces:
     """`run` exports each ended call until it is cancelled. A retry repeats the same ids."""
 
@@ -166,43 +167,55 @@ class Traces:
     async def run(self) -> None:
         async with httpx2.AsyncClient(timeout=self._timeout_s, follow_redirects=False) as client:
             while True:
-                due = await self._due.claim()
-                try:
-                    await asyncio.gather(*(self._export(client, each) for each in due))
-                except SQLAlchemyError:
-                    due = []  # the writer reports that the database is down
-                if not due:
+                if due := await self._due.claim():
+                    with suppress(SQLAlchemyError):  # the writer reports that the database is down
+                        await self._export(client, due)
+                else:
                     await asyncio.sleep(self.poll_s)
 
-    async def _export(self, client: httpx2.AsyncClient, due: Claimed) -> None:
+    async def _export(self, client: httpx2.AsyncClient, due: Sequence[Claimed]) -> None:
+        """Send these calls in one request. One that is refused for good is repeated for each call alone."""
+        data, fit = await asyncio.to_thread(self._encode, due)
+        if unfit := [each for each in due if each not in fit]:
+            await self._settle(unfit, "no trace can be made of its record", accepted=False, final=True)
+        if not fit:
+            return
         accepted = final = False
         try:
-            data = await asyncio.to_thread(self._encode, due)
             async with asyncio.timeout(self._timeout_s):
                 outcome, accepted, final = await self._post(client, data)
-        except _UnfitError:
-            outcome, final = "no trace can be made of its record", True
         except (httpx2.HTTPError, OSError, TimeoutError, DecodeError) as exc:
             outcome = type(exc).__name__
-        state = await self._due.settle(due, outcome, accepted=accepted, final=final)
-        self._metrics.traces["failed" if state == "due" else state.replace("-", "_")].inc()
+        if final and len(fit) > 1:
+            for each in fit:
+                await self._export(client, [each])
+            return
+        await self._settle(fit, outcome, accepted=accepted, final=final)
+
+    async def _settle(self, due: Sequence[Claimed], outcome: str, *, accepted: bool, final: bool) -> None:
+        for state in await self._due.settle(due, outcome, accepted=accepted, final=final):
+            self._metrics.traces["failed" if state == "due" else state.replace("-", "_")].inc()
         if accepted and self._is_failing:
             logger.info("traces are accepted again")
         elif not accepted and not self._is_failing:
             logger.warning(
                 "call %s: its trace was not accepted (%s); see OTEL_EXPORTER_OTLP_ENDPOINT. "
                 "Further failures are only counted: twentyms_callbook_traces_total",
-                due.call_sid,
+                due[0].call_sid,
                 outcome,
             )
         self._is_failing = not accepted
 
-    def _encode(self, due: Claimed) -> bytes:
-        try:
-            return encode(due.call_sid, spans_of(due.call, words=self._words), self._collector.resource)
-        except (LookupError, TypeError, ValueError) as exc:
-            # One odd record must not end callbook.
-            raise _UnfitError from exc
+    def _encode(self, due: Sequence[Claimed]) -> tuple[bytes, list[Claimed]]:
+        """The request, and the calls that are in it."""
+        spans, fit = [], []
+        for each in due:
+            try:
+                spans += encode(each.call_sid, spans_of(each.call, words=self._words))
+            except (LookupError, TypeError, ValueError):
+                continue  # one odd record must not end callbook
+            fit.append(each)
+        return request(spans, self._collector.resource), fit
 
     async def _post(self, client: httpx2.AsyncClient, data: bytes) -> tuple[str, bool, bool]:
         """The outcome in words, whether it was accepted, and whether another attempt would not help."""

@@ -55,13 +55,18 @@ DIALLED_DELAY_S: Final = 3_600
 
 
 class Records:
-    """Writes facts through a session. `deliveries`: each call that ends gets a due webhook; `traces`: a due trace."""
+    """Writes facts through a session. `deliveries`: each call that ends gets a due webhook; `traces`: a due trace.
 
-    def __init__(self, *, prices: Prices, cell: str, deliveries: bool = False, traces: bool = False) -> None:
+    `cell` is what tells this callbook's rows from those of other cells, `name` what people call the cell: CELL.
+    """
+
+    def __init__(
+        self, *, prices: Prices, cell: str, name: str = "", deliveries: bool = False, traces: bool = False
+    ) -> None:
         self._prices = prices
         # The tokens in the batch that was last written, and their cost: to be counted once that is committed.
         self.used: list[tuple[ModelUsage, float | None]] = []
-        self._cell = cell
+        self._cell, self._name = cell, name
         posts = ((models.Delivery, deliveries), (models.TraceExport, traces))
         self._posts = [table for table, is_wanted in posts if is_wanted]
 
@@ -101,8 +106,11 @@ class Records:
 
     def stream_lost(self, session: Session, stream: models.Stream, at: datetime) -> None:
         """End a stream whose gateway is gone. The call goes on while another stream of it is open."""
-        stream.ended_at, stream.end_reason = at, "lost"
         call = session.get_one(models.Call, stream.call_sid)
+        following = _next_stream(session, stream)
+        if following is not None and following.started_at is not None:
+            at = min(at, following.started_at)
+        stream.ended_at, stream.end_reason = at, "lost"
         if all(other.ended_at is not None for other in call.streams):
             self._ended(session, call, at, "lost")
 
@@ -147,10 +155,14 @@ class Records:
         call.from_number = _clean(fact.from_number) or call.from_number
         call.to_number = _clean(fact.to_number) or call.to_number
         stream = _stream(session, fact.call_sid, fact.stream_sid, fact.started_ms)
-        stream.source, stream.started_at = source, _time(fact.started_ms)
+        stream.source, stream.started_at, stream.cell = source, _time(fact.started_ms), self._name
         stream.first_frame_at = _time(fact.first_frame_ms) if fact.first_frame_ms else None
-        if call.ended_at is not None and call.ended_at < stream.started_at:
-            # The end that was noted was a lost socket's.
+        is_newest = _next_stream(session, stream) is None
+        if is_newest:
+            call.cell = self._name
+        goes_on = is_newest and stream.ended_at is None and call.end_reason == "lost"
+        if call.ended_at is not None and (goes_on or call.ended_at < stream.started_at):
+            # The end that was noted was a lost socket's. Another cell may have noticed the loss after this beginning.
             call.ended_at, call.end_reason = None, ""
             for post in _due(call):
                 session.delete(post)
@@ -161,6 +173,8 @@ class Records:
         stream.ended_at, stream.end_reason = _time(fact.ended_ms), fact.reason
         stream.frames, stream.wire_gap_max_us = fact.frames, fact.wire_gap_max_us
         stream.stalls, stream.late_frames = fact.stalls, fact.late_frames
+        if fact.reason == "lost" and _next_stream(session, stream) is not None:
+            return  # the call has gone on, perhaps in another cell, whose facts may come first
         self._ended(session, call, _time(fact.ended_ms), fact.reason)
 
     def _stream_path(self, session: Session, rows: _Rows, fact: StreamPath) -> None:
@@ -372,6 +386,15 @@ def _stream(session: Session, call_sid: str, stream_sid: str, at_ms: int) -> mod
         session.add(stream)
         session.flush()
     return stream
+
+
+def _next_stream(session: Session, stream: models.Stream) -> models.Stream | None:
+    """The media stream in which the call went on after this one."""
+    table = models.Stream
+    found = select(table).where(table.call_sid == stream.call_sid, table.stream_sid != stream.stream_sid)
+    if stream.started_at is not None:
+        found = found.where(table.started_at > stream.started_at)
+    return session.scalars(found.where(table.started_at.is_not(None)).order_by(table.started_at).limit(1)).first()
 
 
 def _dial(call_sid: str, at_ms: int, to: str, caller_id: str) -> models.Dial:

@@ -86,7 +86,8 @@ class TwilioRest:
 
     async def _ask(self, request: Callable[[Any], Awaitable[_T]]) -> _T:
         """Raises RestError or RestRefusedError."""
-        await asyncio.to_thread(_load)
+        if self._client is None:
+            await asyncio.to_thread(_load)
         import aiohttp
         from twilio.base.exceptions import TwilioRestException
 

@@ -48,6 +48,11 @@ def check(settings: Settings) -> None:
             f"GATEWAYS is {settings.gateways} and TWILIO_AUTH_TOKEN is not set, so the gateways have no key in common "
             "for their calls; set it (with ALLOW_UNSIGNED=on, to anything), or GATEWAYS=1"
         )
+    if settings.fleet == "on" and not settings.twilio_auth_token:
+        raise ConfigError(
+            "FLEET is on and TWILIO_AUTH_TOKEN is not set, so the cells have no key in common for their calls; set it "
+            "(with ALLOW_UNSIGNED=on, to anything), or FLEET=off"
+        )
     if settings.twilio_account_sid or settings.twilio_auth_token:
         if not settings.public_url:
             raise ConfigError(
@@ -64,7 +69,14 @@ def read_agents(settings: Settings) -> Directory | None:
     return read_directory(settings.agents_dir) if settings.agents_dir is not None else None
 
 
-async def serve(settings: Settings, listener: socket.socket, page: Page, index: int, agents: Directory | None) -> None:
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    page: Page,
+    index: int,
+    agents: Directory | None,
+    agent_listener: socket.socket | None,
+) -> None:
     """Run until SIGTERM or SIGINT. The first signal drains the gateway, the second one ends it at once."""
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
@@ -83,7 +95,7 @@ async def serve(settings: Settings, listener: socket.socket, page: Page, index: 
     exact_timers()
     # Its notice, where this is not permitted, is txpacer's.
     refused = realtime(settings.tx_realtime, GATEWAY_PRIORITY)
-    gateway = Gateway(settings, listener, page, index, None if refused else GATEWAY_PRIORITY, agents)
+    gateway = Gateway(settings, listener, page, index, None if refused else GATEWAY_PRIORITY, agents, agent_listener)
     reload = Reload(partial(read_agents, settings), gateway.use, logger)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
     gateway.metrics.realtime.set(not refused)
@@ -119,9 +131,13 @@ def main() -> None:
     index = process.instance()
     name = f"gateway-{index}"
     with process.sole(run_dir, name):
-        listener = listen(listen_host(settings), settings.gateway_port, shared=settings.gateways > 1)
+        host, shared = listen_host(settings), settings.gateways > 1
+        listener = listen(host, settings.gateway_port, shared=shared)
+        agent_listener = None
+        if settings.agent_check_port:
+            agent_listener = listen(host, settings.agent_check_port, shared=shared, setting="AGENT_CHECK_PORT")
         page = pages.create(settings.metrics_dir, name, DEFINITIONS)
-        uvloop.run(serve(settings, listener, page, index, agents))
+        uvloop.run(serve(settings, listener, page, index, agents, agent_listener))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,16 @@ from time import monotonic_ns
 from typing import Final
 
 from shared.agents.choice import Directory
-from shared.bus import callbook_url, copies_url
+from shared.bus import callbook_url, copies_url, stories_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
-from shared.messages import Frames, Message, PacerState, PathSamples
+from shared.messages import CallRecalled, Frames, Message, PacerState, PathSamples
 from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
 
+from .agent_port import AgentPort
 from .copies import Copies
 from .core.calls import Calls
 from .core.fallback import SWEEP_S
@@ -32,6 +33,7 @@ from .media import MediaSockets
 from .phone import phone
 from .phone.feeds import Feeds
 from .port import PublicPort, is_private
+from .story_link import StoryLink
 from .waiting import WaitingWebhooks
 from .web import Web
 from .wire import Wire
@@ -40,14 +42,17 @@ logger = logging.getLogger("gateway")
 
 # ZeroMQ's thread hands over the last messages within this; linger is 0.
 LAST_WORDS_S: Final = 0.05
+# At the end of a drain, calls go to another cell one by one, in this interval: each costs a dial of the model there.
+NEXT_CALL_S: Final = 0.05
 # A draining gateway looks this often whether it is done, and whether another one takes new calls.
 LOOK_S: Final = 0.05
 
 
 class Gateway:
-    """All parts of one gateway process. It needs a running loop, and owns `listener`.
+    """All parts of one gateway process. It needs a running loop, and owns its listeners.
 
-    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler.
+    `io_priority`: SCHED_FIFO priority of ZeroMQ's thread; None: the ordinary scheduler. `agent_listener`: of
+    AGENT_CHECK_PORT.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Gateway:
         index: int = 0,
         io_priority: int | None = None,
         agents: Directory | None = None,
+        agent_listener: socket.socket | None = None,
     ) -> None:
         # The high bits of call numbers, drawn at every start: 31 bits keep the numbers below 2**63.
         epoch = secrets.randbits(31)
@@ -71,6 +77,9 @@ class Gateway:
             late_ns=settings.lead_ms * 1_000_000 // 2,
             unserved_s=settings.model_reconnect_seconds,
             clears=settings.barge_in == "clear",
+            cell=settings.cell,
+            fleet=settings.fleet == "on",
+            recalls=bool(settings.state_url),
         )
         self.calls = Calls(self.name, epoch, shared_key(settings.twilio_auth_token), rules, metrics, unix_ms)
         self.use(agents)
@@ -81,8 +90,19 @@ class Gateway:
         self._feeds = Feeds(metrics.phone_notes_lost)
         self._copies = Copies(self._links.context, copies_url(settings.bus), metrics)
         webhooks = WaitingWebhooks()
+        self._stories: StoryLink | None = None
+        if rules.recalls:
+            self._stories = StoryLink(
+                self._links.context,
+                stories_url(settings.bus),
+                name=self.name,
+                stories=self.calls.stories,
+                on_recalled=self._recalled,
+                refused=metrics.bus_refused["callbook"],
+                undecodable=metrics.bus_undecodable["callbook"],
+            )
         self.media = MediaSockets(
-            self.calls, self._links, self._courier.note, self._feeds, self._copies, webhooks, metrics
+            self.calls, self._links, self._courier.note, self._feeds, self._copies, webhooks, metrics, self._stories
         )
         self._wire = Wire(self.calls, self.media, self._links, metrics)
         self._lag = LoopLag(page)
@@ -113,17 +133,23 @@ class Gateway:
         self._port = PublicPort(
             listener,
             web.app(),
-            check_media=Handshakes(self.calls, signatures, access, metrics).check,
+            check_media=Handshakes(self.calls, signatures, access, metrics, settings.cell).check,
             serve_media=self.media.serve,
             metrics=metrics,
             gather=self._links.gather,
         )
+        self._agent_port = None
+        if agent_listener is not None:
+            self._agent_port = AgentPort(agent_listener, lambda: self.calls.agent_line(monotonic_ns()))
+        self._is_fleet = rules.fleet
         self._loop = asyncio.get_running_loop()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         self._links.start()
         self._courier.start()
+        if self._stories is not None:
+            self._stories.start()
         self._sweep()
         self._lag.start()
         # Until then connections wait in the kernel. A gateway that knows no worker would answer with the fallback, and
@@ -134,6 +160,8 @@ class Gateway:
                 break
             await asyncio.sleep(0.01)
         await self._port.start()
+        if self._agent_port is not None:
+            await self._agent_port.start()
 
     def use(self, agents: Directory | None) -> None:
         """Let these agents answer new calls; None: aibridge has one agent."""
@@ -166,11 +194,17 @@ class Gateway:
             logger.warning("draining: %d calls were still live after %g s", len(self.calls.by_number), seconds)
 
     async def close(self, *, at_once: bool = False) -> None:
-        """End the remaining calls and release everything; `at_once`: without a closing handshake."""
+        """End the remaining calls and release everything; `at_once`: without a closing handshake.
+
+        In a fleet, Twilio's redirects take the calls to another cell.
+        """
         self.calls.offers.draining = True
-        if self.calls.by_number:
-            self.media.carry_out(self.calls.drained(monotonic_ns()))
-            await asyncio.sleep(LAST_WORDS_S)
+        self.calls.offers.leaving = self._is_fleet
+        while self.calls.by_number:
+            self.media.carry_out(self.calls.drained(monotonic_ns(), at_most=None if at_once else 1))
+            await asyncio.sleep(NEXT_CALL_S if self.calls.by_number else LAST_WORDS_S)
+        if self._agent_port is not None:
+            self._agent_port.close()
         self._feeds.close()
         await self._port.close(at_once=at_once)
         if self._sweep_timer is not None:
@@ -181,6 +215,8 @@ class Gateway:
         if left:
             logger.warning("callbook did not take the last %d facts about calls; they are lost", left)
         self._courier.close()
+        if self._stories is not None:
+            self._stories.close()
         self._copies.close()
         self._links.close()
 
@@ -195,6 +231,9 @@ class Gateway:
             self.calls.path_seen(message, monotonic_ns())
         else:
             self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
+
+    def _recalled(self, message: CallRecalled) -> None:
+        self.media.carry_out(self.calls.from_callbook(message))
 
     def _from_worker(self, worker: int, message: Message) -> None:
         self.media.carry_out(self.calls.from_worker(worker, message, monotonic_ns()))

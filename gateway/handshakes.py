@@ -12,16 +12,17 @@ from .core.calls import Calls
 from .core.metrics import Metrics
 from .core.phone_access import PhoneAccess
 from .core.signatures import ALGORITHM_HEADER, SIGNATURE_HEADER, Signatures
-from .core.twiml import MEDIA_PATH
+from .core.twiml import media_paths
 
 
 class Handshakes:
     """`signatures` None: signatures are not checked. `phone` None: there is no browser phone."""
 
     def __init__(
-        self, calls: Calls, signatures: Signatures | None, phone: PhoneAccess | None, metrics: Metrics
+        self, calls: Calls, signatures: Signatures | None, phone: PhoneAccess | None, metrics: Metrics, cell: str = ""
     ) -> None:
         self._calls = calls
+        self._cell = cell
         self._signatures = signatures
         self._phone = phone
         self._refused = metrics.handshakes
@@ -29,20 +30,19 @@ class Handshakes:
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse a handshake before anything is allocated for it; None accepts it."""
         path, question_mark, _ = request.path.partition("?")
-        # Twilio may sign the URL with a trailing slash, so it may also request it so.
-        if path not in (MEDIA_PATH, MEDIA_PATH + "/"):
+        if not media_paths(path, self._cell):
             return self._refuse(connection, "path", HTTPStatus.NOT_FOUND)
         if question_mark:
             return self._refuse(connection, "query", HTTPStatus.BAD_REQUEST)
-        if not self._is_signed(request) and not self._has_ticket(request):
+        if not self._is_signed(path, request) and not self._has_ticket(request):
             return self._refuse(connection, "signature", HTTPStatus.FORBIDDEN)
         if not self._calls.is_accepting:
             return self._refuse(connection, "not_accepting", HTTPStatus.SERVICE_UNAVAILABLE)
         return None
 
-    def _is_signed(self, request: Request) -> bool:
+    def _is_signed(self, path: str, request: Request) -> bool:
         return self._signatures is None or self._signatures.media(
-            _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
+            path, _single(request, SIGNATURE_HEADER), _single(request, ALGORITHM_HEADER)
         )
 
     def _has_ticket(self, request: Request) -> bool:

@@ -23,11 +23,14 @@ from .core.calls import Calls, SocketState
 from .core.commands import (
     AnswerWebhook,
     CloseSocket,
+    CloseStory,
     Commands,
     EarEcho,
+    KeepStory,
     Log,
     MoveAudio,
     Note,
+    Recall,
     Release,
     ShowNote,
     ToPacer,
@@ -48,6 +51,7 @@ from .core.media_streams import (
 from .core.metrics import Metrics
 from .links import Links
 from .phone.feeds import Feeds
+from .story_link import StoryLink
 from .waiting import WaitingWebhooks
 
 logger = logging.getLogger("gateway")
@@ -107,7 +111,10 @@ class MediaSocket:
 
 
 class MediaSockets:
-    """Every media socket of this gateway. Carries out the core's commands. `note` takes facts for callbook."""
+    """Every media socket of this gateway. Carries out the core's commands.
+
+    `note` takes facts for callbook. `stories` leave the machine over callbook; None: there is no STATE_URL.
+    """
 
     def __init__(
         self,
@@ -118,12 +125,14 @@ class MediaSockets:
         copies: Copies,
         webhooks: WaitingWebhooks,
         metrics: Metrics,
+        stories: StoryLink | None = None,
     ) -> None:
         # By the call's number: live calls only.
         self.sockets: dict[int, MediaSocket] = {}
         self._calls = calls
         self._links = links
         self._note = note
+        self._stories = stories
         self._feeds = feeds
         self._copies = copies
         self._webhooks = webhooks
@@ -267,8 +276,20 @@ class MediaSockets:
                     self._feeds.note(call, note)
                 case AnswerWebhook(call_sid):
                     self._webhooks.answer(call_sid)
+                case Recall() | KeepStory() | CloseStory():
+                    self._tell_callbook(command)
                 case Log(text):
                     logger.info(text)
+
+    def _tell_callbook(self, command: Recall | KeepStory | CloseStory) -> None:
+        assert self._stories is not None  # Rules.recalls says so
+        match command:
+            case Recall(call_sid):
+                self._stories.recall(call_sid)
+            case KeepStory(call_sid, story):
+                self._stories.changed(call_sid, story)
+            case CloseStory(call_sid, order, story):
+                self._stories.closed(call_sid, order, story)
 
     def _move_audio(self, call: int, before: int, after: int) -> None:
         missed = self._links.bridges[before].take(call)

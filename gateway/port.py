@@ -48,19 +48,19 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False, setting: str = "GATEWAY_PORT") -> socket.socket:
     """The listening socket. With `shared`, the kernel spreads connections over all gateways of the cell.
 
-    Raises ConfigError when the port cannot be used.
+    Raises ConfigError when the port, the one of `setting`, cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc
+        also = " (and PUBLIC_URL)" if setting == "GATEWAY_PORT" else ""
         raise ConfigError(
-            f"cannot listen on {host} port {port} ({reason}); "
-            "stop what uses it, or set GATEWAY_PORT (and PUBLIC_URL) to another one"
+            f"cannot listen on {host} port {port} ({reason}); stop what uses it, or set {setting}{also} to another one"
         ) from None
 
 

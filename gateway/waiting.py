@@ -1,4 +1,4 @@
-"""Webhooks whose answer waits for CALL_CONFIG_URL."""
+"""Webhooks whose answer waits for CALL_CONFIG_URL, or for what other cells know of the call."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.clock import unix_ms
-from shared.liveness import CONFIG_WAIT_S, REQUEST_S
+from shared.liveness import CONFIG_WAIT_S, RECALL_S, REQUEST_S
 from shared.plan import Dial
 from shared.settings import Settings
 
@@ -47,7 +47,8 @@ _CALL_SID: Final = re.compile(r"[A-Za-z0-9]{2,64}", re.ASCII)
 class Web:
     """The routes. Each handler answers from memory, without disk, database or requests of its own.
 
-    With CALL_CONFIG_URL, the webhook of a new call waits for the worker that asks it.
+    With CALL_CONFIG_URL, the webhook of a new call waits for the worker that asks it; with STATE_URL, the webhook of a
+    call that returns from another cell waits for callbook.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Web:
         # Without signatures, any page in a browser that reaches this port can post a form for a call's token. To read
         # the answer, the page would need a DNS name of its own for this port (DNS rebinding): refuse unknown names.
         self._hosts = hosts(origins(settings, loopback=True)) if signatures is None else None
-        self._orders = Orders(settings.origin, settings.fallback_say, settings.fallback_dial)
+        self._orders = Orders(settings.origin, settings.fallback_say, settings.fallback_dial, settings.cell)
 
     def app(self) -> Starlette:
         app = Starlette(
@@ -115,6 +116,7 @@ class Web:
             resumed=query.get("resume") == "1",
             returned=returned,
             worker=_WORKERS.get(query.get("worker", "")),
+            cell=query.get("cell", ""),
             asks=bool(self._settings.call_config_url),
             is_over=is_over,
         )
@@ -125,13 +127,18 @@ class Web:
                 await self._webhooks.wait(call_sid, CONFIG_WAIT_S)
             answer = self._calls.offers.configured(call_sid, answer, monotonic_ns())
             self._carry_out(answer.commands)
+        elif answer.is_recalled:
+            if self._calls.offers.is_recalling(call_sid):
+                await self._webhooks.wait(call_sid, RECALL_S)
+            answer = self._calls.offers.recalled(call_sid, answer)
         if isinstance(answer.order, Dial):
             self._carry_out([Note(fact) for fact in chronicle.dial_began(call_sid, answer.order, at_ms)])
         if answer.order is not None:
             text = self._orders.twiml(answer.order, answer.worker, is_new=is_new)
         else:
-            text = twiml.connect(self._settings.origin, answer.parameters, answer.worker)
-        return Response(text, media_type="text/xml")
+            text = twiml.connect(self._settings.origin, answer.parameters, answer.worker, self._settings.cell)
+        # A proxy in front tries another cell; when all refuse, the body of the last one is the answer.
+        return Response(text, 503 if answer.is_for_another_cell else 200, media_type="text/xml")
 
     async def _status(self, request: Request) -> Response:
         return await self._callback(request, "status")

@@ -25,9 +25,25 @@ _NETWORK_SETTINGS: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "UV_DEFAULT_INDEX"),
 )
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# $1 is the root folder, the rest is chroot's. The mounts are seen by this command alone.
-_ENTER: Final = 'root=$1; shift; mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && exec chroot "$@"'
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# $1 is the root folder, $2 what stays writable, or "-" for all of it; the rest is chroot's. The mounts are seen by this
+# command alone. The shell stays, as the first process of its namespace: the kernel forgets to end a process with its
+# parent when that process changes its user.
+_ENTER: Final = """
+set -e
+root=$1 writable=$2
+shift 2
+if [ "$writable" != - ]; then
+    mount --bind "$root" "$root"
+    for each in $writable; do mount --bind "$root$each" "$root$each"; done
+    mount -o remount,bind,ro "$root"
+fi
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+status=0
+chroot "$@" || status=$?
+exit $status
+"""
 
 
 def missing() -> str:
@@ -54,21 +70,30 @@ class Chroot:
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
         user: str = "0:0",
+        writable: Sequence[str] | None = None,
+        may_be_realtime: bool = False,
         output: IO[str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a command as `user` (uid:gid). What it prints goes to the file `output`, or where this process prints.
 
-        It gets PATH, HOME, how this machine reaches the registries, and `env`: nothing else of the environment. A
-        signal reaches `unshare` alone; SIGKILL ends everything that the command has started.
+        `writable` names the folders that it may write to; None: all. It gets PATH, HOME, how this machine reaches the
+        registries, and `env`: nothing else of the environment. A signal reaches `unshare` alone; SIGKILL ends all that
+        the command has started. `may_be_realtime` gives the rights that an engine's --ulimit rtprio=40 --ulimit
+        memlock=-1 would: this machine's root may be too weak to raise those limits.
         """
         network = {name: os.environ[name] for name in _NETWORK_SETTINGS if name in os.environ}
-        settings = {"PATH": _PATH, "HOME": "/root" if user.startswith("0:") else "/", "LANG": "C.UTF-8"}
+        settings = {"PATH": PATH, "HOME": "/root" if user.startswith("0:") else "/", "LANG": "C.UTF-8"}
         settings |= network | dict(env or {})
         entering = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
-        chrooted = (f"--userspec={user}", "--groups=", str(self.root), "env", "--ignore-environment", f"--chdir={cwd}")
+        rights = "+sys_nice,+ipc_lock" if may_be_realtime else "-all"
+        who = ("--reuid={}", "--regid={}")
+        acting = ("setpriv", *(each.format(number) for each, number in zip(who, user.split(":"), strict=True)))
+        acting += ("--clear-groups", f"--inh-caps={rights}", f"--ambient-caps={rights}")
+        chrooted = (str(self.root), *acting, "env", "--ignore-environment", f"--chdir={cwd}")
         given = (f"{name}={value}" for name, value in settings.items())
+        kept = "-" if writable is None else " ".join(writable)
         return subprocess.Popen(
-            (*entering, "sh", "-c", _ENTER, "sh", str(self.root), *chrooted, *given, *command),
+            (*entering, "sh", "-c", _ENTER, "sh", str(self.root), kept, *chrooted, *given, *command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
@@ -81,11 +106,23 @@ class Chroot:
         env: Mapping[str, str] | None = None,
         cwd: str = "/",
         user: str = "0:0",
+        writable: Sequence[str] | None = None,
+        may_be_realtime: bool = False,
         timeout_s: float = 280,
     ) -> str:
         """Carry out a command, and return what it printed. Raises RuntimeError with the output when it fails."""
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            process = self.start(*command, env=env, cwd=cwd, user=user, output=output)
+            # As container engines do: the command may open /dev/stdout.
+            os.fchown(output.fileno(), *map(int, user.split(":")))
+            process = self.start(
+                *command,
+                env=env,
+                cwd=cwd,
+                user=user,
+                writable=writable,
+                may_be_realtime=may_be_realtime,
+                output=output,
+            )
             try:
                 status: int | None = process.wait(timeout_s)
             except subprocess.TimeoutExpired:
@@ -104,10 +141,10 @@ class Chroot:
         """Copy the files that git knows in a checkout, as they are now, committed or not."""
         listed = subprocess.run(("git", "ls-files", "-z"), cwd=checkout, check=True, capture_output=True, text=True)
         for name in filter(None, listed.stdout.split("\0")):
-            if (source := checkout / name).is_file():
+            if (source := checkout / name).is_symlink() or source.is_file():
                 target = self.path(to) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
+                shutil.copy(source, target, follow_symlinks=False)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Hostile:
     async def forged_token(self) -> None:
         async with self._socket() as peer:
             await peer.send(_CONNECTED)
-            token = f"{secrets.token_urlsafe(12)}.0.9999999999.0.{secrets.token_hex(8)}.{secrets.token_hex(32)}"
+            token = f"{secrets.token_urlsafe(12)}.0.9999999999.0.{secrets.token_hex(8)}..{secrets.token_hex(32)}"
             await peer.send(_start("CA" + secrets.token_hex(16), {"token": token}))
             await self._until_ended(peer)
 

@@ -1,8 +1,9 @@
 """The ZeroMQ sockets between the processes of a cell.
 
 txpacer binds two ROUTER sockets (one for the gateways, one for the aibridges), each aibridge worker binds one for the
-gateways, callbook one for both, and toolbox one for the workers; the others connect DEALER sockets that carry their
-names. A ROUTER reaches exactly the peer it means and says so when that peer is gone or full, which PUB and PUSH do not.
+gateways, callbook one for the facts of both and one for the stories of the gateways, and toolbox one for the workers;
+the others connect DEALER sockets that carry their names. A ROUTER reaches exactly the peer it means and says so when
+that peer is gone or full, which PUB and PUSH do not.
 Copies of calls that somebody listens to are published instead: callbook subscribes to a call, and whichever gateway has
 the call learns that from its socket.
 
@@ -44,12 +45,14 @@ SPEECH_HWM: Final = 2_000
 COPIES_HWM: Final = 500
 # Calls of tools and their answers: a few a second, each of up to 64 kB.
 TOOLS_HWM: Final = 500
+# Stories to callbook: some kB each. What does not fit waits at its gateway, of each call the newest one.
+STORIES_HWM: Final = 64
 # Speech that waits in aibridge for a txpacer that does not read: one reservoir of 10 minutes.
 SPEECH_KEEP_BYTES: Final = 4_800_000
 
 
 # Offsets from the port of BUS_URL. The aibridge workers' ports follow.
-_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _COPIES, _CALLS = range(6)
+_SPEECH, _FRAMES, _CALLBOOK, _TOOLBOX, _COPIES, _STORIES, _CALLS = range(7)
 _secret_key = ""
 
 
@@ -88,6 +91,10 @@ def calls_url(base: Path | str, worker: int) -> str:
 
 def callbook_url(base: Path | str) -> str:
     return _url(base, "callbook", _CALLBOOK)
+
+
+def stories_url(base: Path | str) -> str:
+    return _url(base, "callbook-stories", _STORIES)
 
 
 def copies_url(base: Path | str) -> str:

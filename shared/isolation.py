@@ -80,6 +80,14 @@ def pin(cpus: frozenset[int]) -> None:
         raise ConfigError(f"TX_CPU names a CPU that this process may not use; it may use {there}") from None
 
 
+def check_cpus(cpus: frozenset[int]) -> None:
+    """Raises ConfigError where `pin` would."""
+    if cpus:
+        before = os.sched_getaffinity(0)
+        pin(cpus)
+        os.sched_setaffinity(0, before)
+
+
 def exact_timers() -> None:
     """Wake at the requested instant. By default, Linux delays a wake-up by up to 50 us to gather several."""
     if sys.platform == "linux":

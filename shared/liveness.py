@@ -79,6 +79,9 @@ TOKEN_S: Final = 60.0
 # little longer, for the worker that asks.
 CONFIG_S: Final = 2.0
 CONFIG_WAIT_S: Final = 2.2
+# A webhook waits this long for what other cells know of a returning call. The caller listens to silence meanwhile, so
+# a slower store is treated as one that knows nothing.
+RECALL_S: Final = 0.25
 # An offered call whose media socket has not come by now belongs to a caller who hung up: its place is free again.
 PROMPT_S: Final = 3.0
 # A conversation waits for a caller whose media socket was lost. Twilio returns at once through the <Redirect>; a caller

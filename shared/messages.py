@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from .plan import CallOrder, CallPlan
+from .plan import CallOrder, CallPlan, HangUp
 
 # Raise it when a field changes its place or meaning; a receiver drops and counts messages of another version.
 VERSION: Final = 2
@@ -492,6 +492,61 @@ TOOL_OUTCOMES: Final = (
 )  # fmt: skip
 
 
+# --- gateway and callbook: stories that leave the machine -----------------------------------------------------------
+
+
+class KeepStory(Message, frozen=True, array_like=True, tag=110):
+    """Sent by gateway to callbook when a conversation has changed, and again to a callbook that was restarted.
+
+    Only the newest story of a call waits, at either end. With STATE_URL only, as are all messages of this part.
+    """
+
+    call_id: str  # the CallSid
+    story: bytes  # CallMemory's
+
+
+class CallClosed(Message, frozen=True, array_like=True, tag=111):
+    """Sent by gateway to callbook when a call ended on purpose: the caller hung up, or an order ended it.
+
+    A call whose media socket was only lost may go on elsewhere, so nothing is sent for it.
+    """
+
+    call_id: str
+    order: CallOrder
+    # Of a call that may come back from its order; b"": it does not.
+    story: bytes = b""
+
+
+class RecallCall(Message, frozen=True, array_like=True, tag=112):
+    """Sent by gateway to callbook when a call returns that this cell does not know: was it in another cell?"""
+
+    call_id: str
+
+
+class StoreHello(Message, frozen=True, array_like=True, tag=113):
+    """Sent by gateway to callbook four times a second, and by callbook as the answer.
+
+    A new `epoch` of callbook means that it has lost the stories.
+    """
+
+    epoch: int
+
+
+class CallRecalled(Message, frozen=True, array_like=True, tag=114):
+    """Sent by callbook to gateway as the answer to RecallCall, in time or never.
+
+    Sent by gateway to the worker that dials for the call, unless the call has ended.
+    """
+
+    call_id: str
+    # The call ended on purpose, with `order`: carry that out and connect nothing, unless it comes back from the order.
+    ended: bool
+    story: bytes  # b"": there is none
+    order: CallOrder = HangUp()
+    cell: str = ""  # that had the call
+    left_ms: int = 0  # when that cell was last known to live; milliseconds of the Unix epoch, 0: unknown
+
+
 GatewayToBridge = (
     GatewayHello
     | CallOffered
@@ -505,6 +560,7 @@ GatewayToBridge = (
     | FollowCall
     | LineLost
     | CallOver
+    | CallRecalled
 )
 BridgeToGateway = (
     WorkerState | CallConfigured | CallMemory | CallAdopted | CallTaken | CallOver | EndCall | RefuseCall | CallNote
@@ -517,6 +573,8 @@ PacerToGateway = PacerState | Frames | PathSamples
 GatewayToPacer = GatewayHello | WireAck | PathSeen | CloseLine
 BridgeToToolbox = ToolboxHello | CallTool | CancelTool
 ToolboxToBridge = AgentTools | ToolAnswered
+GatewayToStore = StoreHello | KeepStory | CallClosed | RecallCall
+StoreToGateway = StoreHello | CallRecalled
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

@@ -40,6 +40,18 @@ class BusyError(ConfigError):
     """Another process has what this one needs, and may yet end."""
 
 
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run all checks. Raises one ConfigError with the lines of all that raised one."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            problems.append(str(exc))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def run(name: str, main: Callable[[], None]) -> NoReturn:
     """Run `main` as the process `name` and exit: 0, or with lines on stderr 78 (ConfigError) or 75 (BusyError)."""
     die_with_parent()

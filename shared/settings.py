@@ -7,8 +7,10 @@ pydantic-settings reads and checks them. A process lets a child do that (`load_i
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import pickle
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -28,6 +30,9 @@ WITHDRAW_LEAD_MAX_MS: Final = 180
 # holds variables of other programs: TWILIO_API_KEY and TWILIO_API_URL are 0.79 alike.
 ALIKE_IN_FILE: Final = 0.7
 ALIKE_IN_ENVIRONMENT: Final = 0.85
+
+EVERY_HOST: Final = frozenset({"0.0.0.0", "::"})
+PRIVATE: Final = "set RUN_DIR to a directory that only this user can enter"
 
 # The end of the simulated model's name.
 SIMULATED: Final = "-simulated"
@@ -54,6 +59,25 @@ def _origin_only(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") or parts.query:
         raise ValueError("must be an origin such as https://voice.example.com, without path or query")
     return value.rstrip("/")
+
+
+def _url_of_server(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname):
+        raise ValueError("must be a URL such as https://host/v1")
+    return value
+
+
+def _by_cores(choose: Callable[[int], int]) -> Callable[[object], object]:
+    """For `auto`: the number that `choose` finds for the cores that this process may use, and at least 1."""
+
+    def chosen(value: object) -> object:
+        if value != "auto":
+            return value
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return max(1, choose(cores))
+
+    return chosen
 
 
 def setting(
@@ -85,13 +109,13 @@ class Settings:
     twilio_account_sid: str = ""
     twilio_auth_token: str = setting("", repr=False)
     twilio_shared_key: str = setting("", repr=False)
-    twilio_api_url: str = ""
+    twilio_api_url: str = setting("", after=_url_of_server)
     allow_unsigned: Literal["on", "off"] = "off"
 
     phone_page: Literal["", "on", "off"] = ""
 
     openai_api_key: str = setting("", repr=False)
-    openai_base_url: str = ""
+    openai_base_url: str = setting("", after=_url_of_server)
     openai_realtime_model: str = "gpt-realtime-2.1"
     simulated_model: Literal["talk", "parrot"] = "talk"
     agent_file: Path | None = None
@@ -143,11 +167,22 @@ class Settings:
     otel_resource_attributes: str = ""
     trace_words: Literal["on", "off"] = "off"
 
+    # Redis protocol; may hold a password.
+    state_url: str = setting("", repr=False, pattern=r"^(rediss?://.+)?$")
+    state_key: str = setting("", repr=False)
+
     tool_processes: int = setting(4, ge=1, le=64)
     tool_memory_mb: int = setting(512, ge=64)
 
-    aibridge_workers: int = setting(1, ge=1, le=64)
-    gateways: int = setting(1, ge=1, le=64)
+    # Stands in paths, queries and tokens, and is the name of a Kubernetes pod where cells are pods.
+    cell: str = setting("", pattern=r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)?$")
+    fleet: Literal["on", "off"] = "off"
+    # 0: no such port.
+    agent_check_port: int = setting(0, ge=0, le=65_535)
+
+    aibridge_workers: int = setting(1, before=_by_cores(lambda cores: cores // 2), ge=1, le=64)
+    # A call costs a gateway and a worker about the same (docs/pacing.md). One core is left to txpacer.
+    gateways: int = setting(1, before=_by_cores(lambda cores: (cores - 1) // 2), ge=1, le=64)
     run_dir: Path = field(default_factory=_default_run_dir)
     bus_url: str = setting("", pattern=r"^(tcp://[\w.:\[\]-]+:\d{1,5})?$")
     bus_secret_key: str = setting("", repr=False, pattern=r"^(.{40})?$")
@@ -155,11 +190,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._need_one_source_of_agents()
+        self._need_names_in_a_fleet()
         self._need_leads_in_order()
+        self._need_two_ports()
 
     def _need_one_source_of_agents(self) -> None:
         if self.agent_file and self.agents_dir:
             raise ValueError("AGENT_FILE and AGENTS_DIR are both set; move the file into the directory, and set one")
+
+    def _need_names_in_a_fleet(self) -> None:
+        if self.fleet == "on" and not self.cell:
+            raise ValueError("FLEET is on and CELL is not set; give each cell of the fleet a name of its own")
 
     def _need_leads_in_order(self) -> None:
         start, (least, most) = self.lead_ms, self.lead_bounds_ms
@@ -170,6 +211,11 @@ class Settings:
                 f"TX_LEAD_MAX_MS {most} is too long for BARGE_IN=withdraw, which stops the AI within the lead; use "
                 f"{WITHDRAW_LEAD_MAX_MS} at most, or BARGE_IN=clear"
             )
+
+    def _need_two_ports(self) -> None:
+        hosts = {self.gateway_host, self.metrics_host}
+        if self.gateway_port == self.metrics_port and (len(hosts) == 1 or hosts & EVERY_HOST):
+            raise ValueError(f"GATEWAY_PORT and METRICS_PORT are both {self.gateway_port}; each needs its own")
 
     @property
     def lead_ms(self) -> int:
@@ -235,6 +281,8 @@ def read_settings(env_file: Path | None = None, /, **given: Any) -> Settings:
             f"{str(error['loc'][0]).upper()} {error['msg'].removeprefix('Value error, ')}"
             for error in exc.errors(include_url=False, include_input=False)
         ]
+    except UnicodeDecodeError:
+        raise ConfigError(f"{env_file} is not UTF-8 text; save it as that") from None
     except ValueError as exc:
         reasons = [str(exc)]
     raise ConfigError("\n".join(f"{reason}; set it in .env or the environment" for reason in reasons))
@@ -323,13 +371,15 @@ def secret(name: str, directory: Path = Path()) -> str:
 
 
 def misspelt(directory: Path = Path()) -> list[str]:
-    """A line for each name in the `.env` of `directory` or the environment that is nearly a setting's name."""
+    """A line for each name in the `.env` of `directory` or the environment that is nearly a setting's name.
+
+    A setting's name that stands in `.env` alone is a line, too.
+    """
     known = [name.upper() for name in NAMES]
-    sources = (
-        (".env", dotenv_values(directory / ".env"), ALIKE_IN_FILE),
-        ("the environment", os.environ, ALIKE_IN_ENVIRONMENT),
-    )
-    return [
+    file = dotenv_values(directory / ".env")
+    sources = ((".env", file, ALIKE_IN_FILE), ("the environment", os.environ, ALIKE_IN_ENVIRONMENT))
+    alone = [name for name, value in file.items() if value is None and name.upper() in known]
+    return [f"{name} in .env has no value; write {name}= before it, or take it out" for name in alone] + [
         f"{name} in {source} is not a setting and is not used; did you mean {nearest[0]}?"
         for source, names, alike in sources
         for name in names
@@ -337,15 +387,33 @@ def misspelt(directory: Path = Path()) -> list[str]:
     ]
 
 
-def prepare_run_dir(settings: Settings) -> Path:
-    """Make RUN_DIR, mode 0700, or raise ConfigError when it cannot be private to this user."""
+def obstacle(path: Path) -> str:
+    """What keeps this user from making or using a directory at `path`; empty: nothing is seen."""
+    try:
+        nearest = next(place for place in (path, *path.parents) if place.exists())
+    except OSError as exc:
+        return exc.strerror or type(exc).__name__
+    if not nearest.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+
+
+def check_run_dir(settings: Settings) -> None:
+    """Use the key of the bus, and raise ConfigError for what can be told of RUN_DIR without making it."""
     if settings.bus_url and not settings.bus_secret_key:
         raise ConfigError("BUS_SECRET_KEY is not set, and the bus is not used over TCP without it; see .env.example")
     bus.secure(settings.bus_secret_key)
     path = settings.run_dir
-    advice = "set RUN_DIR to a directory that only this user can enter"
     if len(str(path)) > 70:
-        raise ConfigError(f"RUN_DIR {path} is too long for socket files (70 characters at most); {advice}")
+        raise ConfigError(f"RUN_DIR {path} is too long for socket files (70 characters at most); {PRIVATE}")
+    if reason := obstacle(path):
+        raise ConfigError(f"RUN_DIR {path} cannot be used ({reason}); {PRIVATE}")
+
+
+def prepare_run_dir(settings: Settings) -> Path:
+    """Make RUN_DIR, mode 0700, or raise ConfigError when it cannot be private to this user."""
+    check_run_dir(settings)
+    path, advice = settings.run_dir, PRIVATE
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()

@@ -42,6 +42,8 @@ ROWS: Final = {
     "gateway to txpacer": "GatewayToPacer",
     "aibridge to toolbox": "BridgeToToolbox",
     "toolbox to aibridge": "ToolboxToBridge",
+    "gateway to callbook, with `STATE_URL`": "GatewayToStore",
+    "callbook to gateway, with `STATE_URL`": "StoreToGateway",
 }
 
 

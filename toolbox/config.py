@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -108,6 +108,13 @@ class AgentSources(msgspec.Struct, frozen=True):
 
     agent: str
     sources: tuple[tuple[Source, str], ...]
+
+
+def name_fault(name: str, others: Container[str]) -> str:
+    """Why an agent that has the tools `others` cannot have one with this name, too; empty: it can."""
+    if name in others or name in RESERVED:
+        return "taken"
+    return "" if NAME.fullmatch(name) else "not one of letters, digits, _ and -"
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from shared.channel_link import ChannelLink
 from shared.messages import AgentTools, BridgeToToolbox, CallTool, CancelTool, ToolboxHello, ToolSpec
 from shared.settings import Settings
 
-from .config import NAME, RESERVED, AgentSources
+from .config import AgentSources, name_fault
 from .core.answers import TEXTS, TOO_LONG
 from .core.calls import Calls, Tool
 from .core.commands import CallCommand, Enqueue, Note, Reply, Withdraw
@@ -114,8 +114,7 @@ class Toolbox:
                 if not offer.name.startswith(prefix):
                     continue
                 name = offer.name.removeprefix(prefix)
-                if name in found or name in RESERVED or not NAME.fullmatch(name):
-                    why = "taken" if name in found or name in RESERVED else "not one of letters, digits, _ and -"
+                if why := name_fault(name, found):
                     logger.error(
                         "agent %s lacks the tool %s of %s: its name is %s", agent.agent, name, source.label, why
                     )

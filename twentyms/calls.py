@@ -36,10 +36,19 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps(call, indent=2) if options.json else "\n".join(_whole(call)))
             return 0
         calls, _ = page(session, limit=max(1, options.limit))
-    print(json.dumps(calls, indent=2) if options.json else "\n".join(table([HEAD, *map(_row, calls)])))
+    print(json.dumps(calls, indent=2) if options.json else "\n".join(listed(calls)))
     if not calls:
         print("There are no calls yet. `twentyms call` places one to a running twentyms.", file=sys.stderr)
     return 0
+
+
+def listed(calls: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of these calls, with their cells where cells have names."""
+    rows = [HEAD, *map(_row, calls)]
+    if any(call["cell"] for call in calls):
+        cells = ("cell", *(call["cell"] or "-" for call in calls))
+        rows = [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
+    return table(rows)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -80,7 +89,7 @@ def _seconds(call: dict[str, Any]) -> str:
 
 
 def _whole(call: dict[str, Any]) -> list[str]:
-    lines = table([HEAD, _row(call | {"turns": len(call["turns"])})])
+    lines = listed([call | {"turns": len(call["turns"])}])
     lines.append("")
     for turn in call["turns"]:
         cut = " [interrupted]" if turn["interrupted"] else ""

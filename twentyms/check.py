@@ -15,8 +15,9 @@ from callbook import __main__ as callbook
 from callbook.database import url_of
 from gateway import __main__ as gateway
 from shared.agents.directory import AgentsError
+from shared.isolation import check_cpus
 from shared.process import EX_CONFIG, ConfigError
-from shared.settings import misspelt
+from shared.settings import check_run_dir, misspelt
 from toolbox import config as tools
 
 from . import here, run, tool_files
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         lambda: run.check(settings),
         lambda: callbook.check(settings),
         lambda: url_of(settings),
+        lambda: check_run_dir(settings),
+        lambda: check_cpus(settings.tx_cpus),
     ]
     if settings.openai_api_key:
         checks.append(lambda: gateway.check(settings))
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         except AgentsError as exc:
             problems += exc.problems
         except ConfigError as exc:
-            problems.append(str(exc))
+            problems += str(exc).splitlines()
     try:
         offered, broken = tool_files.examine(
             tools.load(settings, here.directory()), tools.environment(here.directory())

@@ -38,9 +38,9 @@ def free_port() -> int:
         return port
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
-    """GET from loopback; status 0 when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
+    """GET in plain text; status 0 when nobody answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -56,8 +56,9 @@ class Stack:
 
     `env` adds to (and overrides) the environment of all processes. They read the `.env` of `directory`; without a
     `directory` they read none, because a simulated call must not use the settings of the real ones. `model` are
-    arguments of simulator.model.server. `supervised`: under supervisord as in production, two processes of each kind,
-    and a process that dies is started again. `log` takes what the processes print; None: this terminal.
+    arguments of simulator.model.server; None: `env` names another model. `supervised`: under supervisord as in
+    production, two processes of each kind, and a process that dies is started again. `log` takes what the processes
+    print; None: this terminal.
 
     Raises ConfigError when a process does not come up; the text ends with the last lines of `log`.
     """
@@ -66,7 +67,7 @@ class Stack:
         self,
         *,
         env: Mapping[str, str] | None = None,
-        model: tuple[str, ...] = (),
+        model: tuple[str, ...] | None = (),
         processes: tuple[str, ...] = (),
         supervised: bool = False,
         log: Path | None = None,
@@ -104,6 +105,8 @@ class Stack:
         self._log: IO[bytes] | None = None
         # The files that the stopped pipeline left in its run directory, without callbook's data.
         self.left: tuple[str, ...] = ()
+        # From the start of the supervisor until the gateway was ready.
+        self.ready_s = 0.0
         self._model: subprocess.Popen[bytes] | None = None
         self._honcho: subprocess.Popen[bytes] | None = None
 
@@ -129,16 +132,19 @@ class Stack:
             self._log_path.unlink(missing_ok=True)
             self._log = self._log_path.open("ab")
         try:
-            self._model = self._start(
-                "-m", "simulator.model.server", "--port", str(self.model_port), *self._model_arguments
-            )
-            self._wait_for(self.model_port, "/healthz", self._model)
+            if self._model_arguments is not None:
+                self._model = self._start(
+                    "-m", "simulator.model.server", "--port", str(self.model_port), *self._model_arguments
+                )
+                self._wait_for(self.model_port, "/healthz", self._model)
+            begun = time.monotonic()
             if self._supervised:
                 self._honcho = self._start("-m", "supervisor.supervisord", "-c", f"{ROOT}/deploy/supervisord.conf")
             else:
                 where = ("-f", str(PROCFILE), "-d", str(self._directory))
                 self._honcho = self._start("-m", "honcho", "start", "-e", os.devnull, *where, *self._processes)
             self._wait_for(self.gateway_port, "/readyz", self._honcho)
+            self.ready_s = time.monotonic() - begun
         except BaseException:
             self.stop()
             raise

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from toolbox.config import AgentSources
+from toolbox.config import AgentSources, name_fault
 from toolbox.runners import python_tools
 
 # Files import their libraries: seconds on a slow disk.
@@ -25,16 +25,24 @@ def examine(agents: list[AgentSources], env: Mapping[str, str]) -> tuple[list[st
     lines: list[str] = []
     problems: list[str] = []
     for agent in agents:
-        for source, _ in agent.sources:
-            if source.kind != "python":
-                lines.append(f"{agent.agent}: {source.label}, not asked")
-                continue
-            files: list[str] = json.loads(source.config)
-            names, problem = _load(files, env)
-            if problem:
-                problems.append(f"{Path(files[0]).parent}/{problem}; correct it")
+        found: set[str] = set()
+        for source, prefix in agent.sources:
+            if source.kind == "python":
+                files: list[str] = json.loads(source.config)
+                names, problem = _load(files, env)
+                if problem:
+                    problems.append(f"{Path(files[0]).parent}/{problem}; correct it")
+                else:
+                    lines.append(f"{agent.agent}: {', '.join(names)}")
             else:
-                lines.append(f"{agent.agent}: {', '.join(names)}")
+                lines.append(f"{agent.agent}: {source.label}, not asked")
+                every = json.loads(source.config) if source.kind == "http" else ()
+                names = [name.removeprefix(prefix) for name in every if name.startswith(prefix)]
+            for name in names:
+                if why := name_fault(name, found):
+                    whose = f"agent {agent.agent}: the tool {name} of {source.label}"
+                    problems.append(f"{whose}: its name is {why}; rename it")
+                found.add(name)
     return lines, problems
 
 

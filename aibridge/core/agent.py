@@ -48,10 +48,10 @@ class Agent(AgentFile, frozen=True):
         own: dict[str, Any] = {key: value for key, value in plan.overrides.items() if key in OVERRIDABLE}
         if "greeting" in own:
             own["greeting_audio"] = b""
-        agent = msgspec.structs.replace(self, **own)
         known = variables.values(plan, self.name, self.timezone, self.variables)
-        instructions, greeting = variables.fill(agent.instructions, known), variables.fill(agent.greeting, known)
-        return msgspec.structs.replace(agent, instructions=instructions, greeting=greeting)
+        for name in ("instructions", "greeting"):
+            own[name] = variables.fill(own.get(name, getattr(self, name)), known)
+        return msgspec.structs.replace(self, **own)
 
     def told(self) -> bytes:
         """The agent for the story: without its recordings, which a successor may have."""

@@ -118,6 +118,8 @@ class Call:
         self._logged_error = False
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
+        # See `resume`.
+        self._noted_ms: int | None = None
         # Keys that were pressed meanwhile, with their times.
         self._early_keys: list[tuple[str, int]] = []
         # The hash of the memory that the gateway has.
@@ -145,9 +147,13 @@ class Call:
         self._carry_out(self.conversation.start(self._shell.now_ns))
         self._meet_session()
 
-    def resume(self, coming: Model, memory: bytes, handover: int) -> None:
-        """Begin a call of a failed worker, in place of `start`. txpacer says what the call's line holds."""
+    def resume(self, coming: Model, memory: bytes, handover: int, *, noted_ms: int | None = None) -> None:
+        """Begin a call of a failed worker, in place of `start`. txpacer says what the call's line holds.
+
+        `noted_ms`: the call comes from another cell, whose record may lack the turns since then (of the Unix epoch).
+        """
         self._memory = memory
+        self._noted_ms = noted_ms
         self.line.handover = handover
         self._coming = coming
         self.line.ask()
@@ -163,6 +169,8 @@ class Call:
         in_line = list(zip(state.unheard, speech, strict=False))
         now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
+        if self._noted_ms is not None:
+            self.conversation.history.note_again(self._noted_ms * 1_000_000 - self._epoch_ns)
         self._meet_session()
         for key, at_ns in self._early_keys:
             self.key(key, at_ns)
@@ -274,8 +282,9 @@ class Call:
         if isinstance(report, PlayoutShifted) and report.audible:
             self.reporter.gap(report.gap_ns, continued=report.continued)
         self._carry_out(self.conversation.report(report, self._shell.now_ns))
-        if isinstance(report, Withdrawn):
-            self.tell_memory()  # else a successor takes for heard what was made
+        if isinstance(report, Withdrawn | PlayoutStarted):
+            # Else a successor takes for heard what was made, or another cell for unheard what has begun.
+            self.tell_memory()
 
     def _report_all(self, reports: Sequence[PlayoutFinished | Withdrawn]) -> None:
         for report in reports:

@@ -25,6 +25,7 @@ from shared.messages import (
     CallerDtmf,
     CallOffered,
     CallOver,
+    CallRecalled,
     CallStarted,
     CallTaken,
     CloseLine,
@@ -44,7 +45,7 @@ from shared.metrics import Page
 from shared.plan import CallPlan
 
 from ..models.port import Abilities, Numbers
-from . import built_in, call_config, story
+from . import built_in, call_config, other_cell, story
 from .agent import Agent, Agents
 from .call import Call, Dialled
 from .call_config import CallConfigError
@@ -61,6 +62,8 @@ from .shell import Shell
 STATECHARTS: Final = {"half_duplex": Conversation}
 # Of this many hellos, one tells a call's story and forgets what the ear has passed: of a part of the calls each time.
 CALLS_ROUND: Final = 10
+# A cell notes a turn within a second of its end, and callbook has it on its disk at once.
+NOTED_MS: Final = 1_500
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class _Offer:
     # What CALL_CONFIG_URL says of the call, and the gateways that want to know.
     config: CallConfigured | None = None
     asked_by: set[str] = field(default_factory=set)
+    # What another cell left of the conversation; None: nothing.
+    recalled: CallRecalled | None = None
 
 
 class Calls:
@@ -148,6 +153,8 @@ class Calls:
                 self._offered(gateway, message)
             case CallTaken(call_sid):
                 self._withdraw_offer(call_sid)
+            case CallRecalled():
+                self._recalled(message)
             case CallStarted():
                 self._started(message)
             case CallOver(call_sid, order):
@@ -279,6 +286,17 @@ class Calls:
             offer.dialled.session.close()
             offer.dialled = Dialled(self._shell, call_sid, agent, Numbers(), resumed=False)
 
+    def _recalled(self, recalled: CallRecalled) -> None:
+        """A call that is dialled for was in another cell, whose story is here. Another agent may have had it last."""
+        offer = self._offers.get(recalled.call_id)
+        if offer is None:
+            return  # the media socket was faster, or the caller is gone
+        offer.recalled = recalled
+        told = self.agents.of_story(story.decode(recalled.story)[0].agent)
+        if told is not None and told != offer.dialled.agent:
+            offer.dialled.session.close()
+            offer.dialled = Dialled(self._shell, recalled.call_id, told, Numbers(), resumed=True)
+
     def _withdraw_offer(self, call_sid: str) -> None:
         """The call does not come, or came to another worker."""
         offer = self._offers.pop(call_sid, None)
@@ -334,8 +352,15 @@ class Calls:
         setup, call_sid = self._setup, started.call_sid
         plan, told, memory = started.plan, None, started.memory
         is_back = bool(started.returned) and not started.handover
+        offer = self._offers.get(call_sid)
+        recalled = offer.recalled if offer is not None and not started.handover else None
         if is_back:
-            memory = self._handed_on.take_back(call_sid, plan, started.returned)
+            kept = recalled.story if recalled is not None else b""
+            memory = self._handed_on.take_back(call_sid, plan, started.returned, kept)
+        elif recalled is not None:
+            memory = other_cell.continued(recalled.story, recalled.left_ms)
+            self._page.counter("aibridge_calls_from_other_cells").inc()
+            self._shell.log.info("call %s: goes on here; cell %s had it", call_sid, recalled.cell or "(unnamed)")
         if memory:
             predecessor, _ = story.decode(memory)
             told = self.agents.of_story(predecessor.agent)
@@ -382,8 +407,9 @@ class Calls:
             self._adopted.add(call_sid)
             self._tell_gateways(CallAdopted(call_sid))
             reporter.first_frame(self._shell.now_ns)
-        if started.handover or is_back:
-            call.resume(dialled.session, memory, started.handover)
+        if started.handover or is_back or recalled is not None:
+            noted_ms = recalled.left_ms - NOTED_MS if recalled is not None else None
+            call.resume(dialled.session, memory, started.handover, noted_ms=noted_ms)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:

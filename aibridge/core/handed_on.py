@@ -75,10 +75,10 @@ class HandedOn:
         """The story with which the call goes on if the caller comes back."""
         return story.decode(self._stories.get(call_sid, b""))[0]
 
-    def take_back(self, call_sid: str, plan: CallPlan, outcome: str) -> bytes:
-        """The caller is back: the memory with which the conversation continues."""
+    def take_back(self, call_sid: str, plan: CallPlan, outcome: str, recalled: bytes = b"") -> bytes:
+        """The caller is back: the memory with which the conversation continues. `recalled`: another cell's."""
         self._orders.pop(call_sid, None)
-        told, line = story.decode(self._stories.pop(call_sid, b""))
+        told, line = story.decode(self._stories.pop(call_sid, recalled))
         told = structs.replace(
             told,
             plan=plan,

@@ -199,6 +199,12 @@ class History:
         self._by_utterance = {turn.speech.number: turn for turn in turns if turn.speech is not None}
         self._by_turn = {turn.turn: turn for turn in turns if turn.role == "caller"}
 
+    def note_again(self, since_ns: int) -> None:
+        """Count the turns that ended since then, or not at all, as changed: another cell may not have noted them."""
+        for turn in self.turns:
+            if turn.ended_ns is None or turn.ended_ns >= since_ns:
+                self._changes(turn)
+
     def of_utterance(self, number: int) -> Turn | None:
         """The AI's turn of this utterance. It counts as changed."""
         turn = self._by_utterance.get(number)

@@ -221,6 +221,7 @@ class Playout:
         self.withdrawing_through, self._withdrawn_ns = self.utterances.last_open(), now_ns
         self._timers.set(Due.WITHDRAWN, now_ns + liveness.ns(liveness.WITHDRAWN_S))
         for utterance in self.utterances.open():
+            self._played.withdrawn(utterance, now_ns + self._lead_ns)
             utterance.kept.clear()
         return self.step(LineEvent.WITHDRAW, now_ns)
 
@@ -328,6 +329,7 @@ class Playout:
         return last.number
 
     def _settle(self, utterance: Utterance, heard_bytes: int, end_ns: int) -> None:
+        self._played.settled(utterance, heard_bytes)
         if self.utterances.settle(utterance.number, heard_bytes, end_ns) is None:
             return
         if utterance.heard_bytes:

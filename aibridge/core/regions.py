@@ -82,9 +82,10 @@ class Regions:
         self.caller = CallerAudio()
         self.history = History()
         self.utterances = Utterances()
-        played = Played(self.utterances)
+        has_near_ear = detectors is not None and bool(rules.early_ns or rules.sensitivity.guards_echo)
+        played = Played(self.utterances, is_read=has_near_ear and rules.sensitivity.guards_echo)
         self.near_ear: NearEar | None = None
-        if detectors is not None and (rules.early_ns or rules.sensitivity.guards_echo):
+        if detectors is not None and has_near_ear:
             self.near_ear = NearEar(detectors, rules.sensitivity, played.heard)
         self.responses = Responses(illegal)
         self._truth = TruthTeller(self.utterances, self.history, metrics)

@@ -20,7 +20,7 @@ class ToneEvents(ToolEvents):
             has_more = len(self.tones.waiting) > 1
             commands += self._step_tones(TonesEvent.HEARD_AND_MORE if has_more else TonesEvent.HEARD, now_ns)
         while self.tones.chart.state is Tones.WAITING and not self._is_called(self.tones.waiting[0][0]):
-            self.tones.waiting.popleft()
+            self.tones.waiting.pop(0)
             if not self.tones.waiting:
                 self._step_tones(TonesEvent.CALLED_OFF, now_ns)
         if self.tones.chart.state is Tones.WAITING and self._is_line_silent():
@@ -55,7 +55,7 @@ class ToneEvents(ToolEvents):
                     # The story comes first: a successor shall rather not send tones than send them twice.
                     commands += [TellStory(), *self._play(self.tones.waiting[0][1], now_ns)]
                 case TonesAct.ANSWER:
-                    number, digits = self.tones.waiting.popleft()
+                    number, digits = self.tones.waiting.pop(0)
                     utterance, self.tones.utterance = self.tones.utterance, None
                     whole = len(tones.audio_of(digits))
                     heard = whole if utterance is None else utterance.heard_bytes or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,8 +18,8 @@ def main() -> int:
     engine = open_engine(make_url(sys.stdin.read()))
     try:
         migrate(engine)
-    except SQLAlchemyError as exc:
-        # The text of a database's error may quote a row.
+    except (SQLAlchemyError, CommandError) as exc:
+        # CommandError: the revision is of a later version. The text of a database's error may quote a row.
         print(f"callbook: the schema cannot be migrated ({type(exc).__name__})", file=sys.stderr)
         return 1
     finally:

@@ -43,6 +43,8 @@ class Call:
     stage: Stage = Stage.TALKING
     # The last CallMemory, and how often the call was handed over.
     memory: bytes = b""
+    # When callbook was last given the story; ns.
+    kept_ns: int = 0
     handovers: int = 0
     # The last keys: a worker that dies may not have read them, or not have told of them.
     keys: list[CallerDtmf] = field(default_factory=list)

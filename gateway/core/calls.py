@@ -22,6 +22,7 @@ from shared.messages import (
     CallMemory,
     CallNote,
     CallOver,
+    CallRecalled,
     CallTaken,
     CloseLine,
     EndCall,
@@ -36,9 +37,23 @@ from shared.messages import (
 from shared.plan import Fallback, HangUp
 
 from . import handover
+from .agent_check import AgentCheck
 from .call import KEYS_MAX, Call
 from .chronicle import Chronicle
-from .commands import AnswerWebhook, CloseSocket, Command, EarEcho, Log, Note, Release, ShowNote, ToPacer, ToWorker
+from .commands import (
+    AnswerWebhook,
+    CloseSocket,
+    CloseStory,
+    Command,
+    EarEcho,
+    KeepStory,
+    Log,
+    Note,
+    Release,
+    ShowNote,
+    ToPacer,
+    ToWorker,
+)
 from .fallback import IN_A_CALL, Absence
 from .hangup import TABLE, Act, Close, Event
 from .media_streams import Dtmf, Mark, Start, Stop, parse_mark
@@ -51,6 +66,8 @@ from .rules import Rules
 from .stalls import FrameLog
 
 IDLE_NS: Final = ns(IDLE_S)
+# Stories that nothing changes are given to callbook again after this: the store forgets them after 5 minutes.
+STORY_REFRESH_NS: Final = ns(60.0)
 
 
 class SocketState(NamedTuple):
@@ -71,7 +88,10 @@ class Calls:
         self.by_number: dict[int, Call] = {}
         self.neighbours = Neighbours(rules.workers)
         self.chronicle = Chronicle()
-        self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics)
+        self._agent_check = AgentCheck(rules.max_calls)
+        self._is_fleet = rules.fleet
+        self._keeps_stories = rules.recalls
+        self.offers = Offers(rules, key, self.neighbours, self.chronicle, metrics, unix_ms)
         self._name = name
         self._last_number = epoch << 32
         self._max_unstarted = rules.max_calls
@@ -220,9 +240,30 @@ class Calls:
                 return self.happened(call, Event.TOKEN_REFUSED, now_ns)
             case CallMemory(_, memory):
                 handover.remember(call, memory)
+                return self._keep_story(call, now_ns)
             case CallNote(_, note):
                 return [ShowNote(call.number, note)]
-        return []
+
+    # --- callbook, with STATE_URL ---
+
+    def stories(self) -> Iterator[tuple[str, bytes]]:
+        """The CallSid and the last memory of each live call."""
+        return ((call.call_sid, call.memory) for call in self.by_number.values())
+
+    def _keep_story(self, call: Call, now_ns: int) -> list[Command]:
+        if not self._keeps_stories or not call.memory:
+            return []
+        call.kept_ns = now_ns
+        return [KeepStory(call.call_sid, call.memory)]
+
+    def _close_story(self, call: Call, event: Event, reason: str) -> list[Command]:
+        """Nothing for a call that may go on: its media socket is lost, or another socket has it."""
+        if not self._keeps_stories or reason == "lost" or event is Event.TOKEN_REFUSED:
+            return []
+        return [CloseStory(call.call_sid, self.offers.admission.order(call.call_sid) or HangUp(), call.memory)]
+
+    def from_callbook(self, message: CallRecalled) -> list[Command]:
+        return self.offers.recall_came(message)
 
     def _worker_answered(self, worker: int, state: WorkerState, now_ns: int) -> list[Command]:
         restarted = self.neighbours.worker_answered(
@@ -271,6 +312,8 @@ class Calls:
         for call in list(self.by_number.values()):
             if call.path_log.is_due(now_ns):
                 commands += map(Note, call.path_log.take(self._unix_ms))
+            if now_ns - call.kept_ns > STORY_REFRESH_NS:
+                commands += self._keep_story(call, now_ns)
             for event in self._due(call, sockets[call.number], now_ns, unserved=unserved, silent=silent):
                 commands += self.happened(call, event, now_ns)
         return commands
@@ -292,15 +335,31 @@ class Calls:
         if call.frames.is_unread(now_ns):
             yield Event.SOCKET_UNREAD
 
-    def drained(self, now_ns: int) -> list[Command]:
-        """The time for draining is over: end the live calls, or leave them to another gateway."""
-        to_another = self.neighbours.another_gateway_takes_calls(now_ns)
+    def agent_line(self, now_ns: int) -> str:
+        """The cell's answer to HAProxy's agent check."""
+        neighbours, offers = self.neighbours, self.offers
+        return self._agent_check.line(
+            now_ns,
+            calls=max(neighbours.calls(now_ns), len(self.by_number)),
+            pressure=offers.lateness.pressure(now_ns),
+            takes_calls=not neighbours.missing(now_ns),
+            drains=offers.draining and not neighbours.another_gateway_takes_calls(now_ns),
+        )
+
+    def drained(self, now_ns: int, *, at_most: int | None = None) -> list[Command]:
+        """The time for draining is over: end the live calls, or leave them to another gateway or cell.
+
+        `at_most` so many go to another cell; call this again until none is left.
+        """
+        to_gateway = self.neighbours.another_gateway_takes_calls(now_ns)
+        to_another = to_gateway or self._is_fleet
+        calls = list(self.by_number.values())[: None if to_gateway or not self._is_fleet else at_most]
         event = Event.DRAINED_TO_ANOTHER if to_another else Event.DRAINED
-        for call in self.by_number.values():
+        for call in calls:
             if not to_another and call.order is None:
                 # Twilio follows the redirect while this gateway still answers: the call must not begin again here.
                 self.offers.admission.ordered(call.call_sid, HangUp())
-        return [command for call in list(self.by_number.values()) for command in self.happened(call, event, now_ns)]
+        return [command for call in calls for command in self.happened(call, event, now_ns)]
 
     # --- what an event does ---
 
@@ -358,6 +417,8 @@ class Calls:
         seconds = (now_ns - call.started_ns) / 1e9
         metrics.call_length.observe(seconds)
         return [
+            # First: Twilio may ask another cell as soon as the socket closes.
+            *self._close_story(call, event, reason),
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.
             ToWorker(call.worker, CallEnded(call.number, reason)),

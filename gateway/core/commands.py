@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from shared.facts import Fact
 from shared.messages import Message
+from shared.plan import CallOrder
 
 from .hangup import Close
 
@@ -68,9 +69,30 @@ class ShowNote(NamedTuple):
 
 
 class AnswerWebhook(NamedTuple):
-    """The webhook of this call has waited long enough."""
+    """What the webhook of this call waits for has come."""
 
     call_sid: str
+
+
+class Recall(NamedTuple):
+    """Ask callbook what other cells know of a call: RecallCall."""
+
+    call_sid: str
+
+
+class KeepStory(NamedTuple):
+    """Give the newest story of a live call to callbook, for another cell."""
+
+    call_sid: str
+    story: bytes
+
+
+class CloseStory(NamedTuple):
+    """Tell callbook that a call ended on purpose, with this order; `story` is its last one."""
+
+    call_sid: str
+    order: CallOrder
+    story: bytes
 
 
 class Log(NamedTuple):
@@ -80,6 +102,18 @@ class Log(NamedTuple):
 
 
 Command: TypeAlias = (
-    ToWorker | ToPacer | EarEcho | MoveAudio | CloseSocket | Release | Note | ShowNote | AnswerWebhook | Log
+    ToWorker
+    | ToPacer
+    | EarEcho
+    | MoveAudio
+    | CloseSocket
+    | Release
+    | Note
+    | ShowNote
+    | AnswerWebhook
+    | Recall
+    | KeepStory
+    | CloseStory
+    | Log
 )
 Commands: TypeAlias = Sequence[Command]

@@ -41,6 +41,8 @@ AT_THE_WEBHOOK: Final[Mapping[FallbackCause, frozenset[Caller]]] = {
     FallbackCause.SOURCE: frozenset((Caller.NEW,)),
     FallbackCause.LOST_TOO_OFTEN: frozenset((Caller.BACK,)),
 }
+# The cell has no room, and another cell of a fleet may have some. The other causes are about the call.
+OF_THE_CELL: Final = frozenset((FallbackCause.NOT_READY, FallbackCause.LATE, FallbackCause.FULL))
 # In a live call the media socket is closed, and the fallback is the answer to Twilio's next request. So it is after an
 # order of aibridge (GIVEN_UP).
 IN_A_CALL: Final[Mapping[Event, FallbackCause]] = {

@@ -42,7 +42,7 @@ class Event(Enum):
     UNSERVED = auto()  # the worker is gone, and no worker came for too long
     PACER_GONE = auto()  # txpacer is gone for good
     DRAINED = auto()  # the gateway ends, and it is the last one
-    DRAINED_TO_ANOTHER = auto()  # the gateway ends, and another one takes its calls
+    DRAINED_TO_ANOTHER = auto()  # the gateway ends, and another one, or another cell, takes its calls
 
 
 class Act(Enum):

@@ -88,6 +88,14 @@ class Lateness:
             and sum(late > 0 for _, _, late in self._steps) >= LATE_STEPS
         )
 
+    def pressure(self, now_ns: int) -> float:
+        """How near the machine is to being full, by the lateness of its frames: 0 to 1."""
+        self._forget(now_ns)
+        is_spread = sum(late > 0 for _, _, late in self._steps) >= LATE_STEPS
+        if self._frames < LATENESS_FRAMES or not is_spread:
+            return 0.0
+        return min(1.0, self._late / (LATE_SHARE * self._frames))
+
     def _forget(self, now_ns: int) -> None:
         while self._steps and now_ns - self._steps[0][0] > LATENESS_WINDOW_NS:
             _, frames, late = self._steps.popleft()

@@ -33,6 +33,8 @@ _CALL_LENGTH = (5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 ENDS: Final = ("stop", "lost", "hung-up")
 CUTS: Final = ("idle", "unread")
 PEERS: Final = ("txpacer", "aibridge")
+# callbook: with STATE_URL, for stories.
+LINKED: Final = (*PEERS, "callbook")
 HOOKS: Final = ("voice", "status", "recording")
 HANDSHAKES: Final = ("accepted", "path", "query", "signature", "not_accepting")
 # By the type of the order that the voice webhook answers with; None connects the call.
@@ -44,6 +46,10 @@ ANSWERS: Final[Mapping[type, str]] = {
     Conference: "conference",
     Fallback: "fallback",
 }
+# The webhook: the call lost its media socket there. The media socket: the other cell died after its webhook.
+FROM_OTHER_CELLS: Final = ("webhook", "socket")
+# "late": no answer within RECALL_S.
+RECALLS: Final = ("ended", "story", "unknown", "late")
 STARTS: Final = (*REASONS, "no_token", "timeout", "no_worker")
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
@@ -71,6 +77,10 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter(
         "gateway_config_unanswered", "Calls whose worker did not answer in time for CALL_CONFIG_URL; the agent stayed"
     ),
+    counter(
+        "gateway_from_other_cells", "Calls that came from another cell, by what came first here", "by", FROM_OTHER_CELLS
+    ),
+    counter("gateway_recalls", "Returning calls for which callbook was asked, by what it knew", "outcome", RECALLS),
     counter("gateway_callbacks", "Signed callbacks that were accepted", "hook", HOOKS[1:]),
     counter("gateway_unsigned", "Webhooks refused for their signature, host or account", "hook", HOOKS),
     counter(
@@ -110,9 +120,9 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     histogram("gateway_ping_seconds", "Round trips of WebSocket pings to the carrier, seconds", _ROUND_TRIP),
     counter("gateway_pings_unanswered", "Pings that a media socket never answered"),
     counter("gateway_slow_sends", "TX_SEND_SLOW: writes to a socket that had not taken an earlier one for 50 ms"),
-    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", PEERS),
+    counter("gateway_bus_refused", "Sends that a full or absent peer refused", "peer", LINKED),
     counter("gateway_bus_lost", "Control messages given up because their peer stayed away", "peer", PEERS),
-    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", PEERS),
+    counter("gateway_bus_undecodable", "Messages from a peer that are not of this version", "peer", LINKED),
     counter("gateway_bus_foreign", "Messages about a call from a worker that has lost the call, dropped"),
     counter("gateway_phone_refused", "Requests of browser phones that were refused: locked, or from another page"),
     counter("gateway_phone_notes_lost", "Notes about a phone's call that its page did not read in time"),
@@ -146,6 +156,8 @@ class Metrics:
         self.voice_answers = {kind: page.counter("gateway_voice_answers", answer) for kind, answer in ANSWERS.items()}
         self.fallbacks = {cause: page.counter("gateway_fallbacks", cause.value) for cause in FallbackCause}
         self.config_unanswered = page.counter("gateway_config_unanswered")
+        self.from_other_cells = _family(page, "gateway_from_other_cells", FROM_OTHER_CELLS)
+        self.recalls = _family(page, "gateway_recalls", RECALLS)
         self.callbacks = _family(page, "gateway_callbacks", HOOKS[1:])
         self.unsigned = _family(page, "gateway_unsigned", HOOKS)
         self.violations = {kind: page.counter("gateway_violations", kind.value) for kind in Violation}
@@ -165,9 +177,9 @@ class Metrics:
         self.ping = page.histogram("gateway_ping_seconds")
         self.pings_unanswered = page.counter("gateway_pings_unanswered")
         self.slow_sends = page.counter("gateway_slow_sends")
-        self.bus_refused = _family(page, "gateway_bus_refused", PEERS)
+        self.bus_refused = _family(page, "gateway_bus_refused", LINKED)
         self.bus_lost = _family(page, "gateway_bus_lost", PEERS)
-        self.bus_undecodable = _family(page, "gateway_bus_undecodable", PEERS)
+        self.bus_undecodable = _family(page, "gateway_bus_undecodable", LINKED)
         self.bus_foreign = page.counter("gateway_bus_foreign")
         self.phone_refused = page.counter("gateway_phone_refused")
         self.phone_notes_lost = page.counter("gateway_phone_notes_lost")

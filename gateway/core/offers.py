@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from shared.agents.choice import Directory
-from shared.messages import CallConfigured, CallOffered, CallTaken
+from shared.messages import CallConfigured, CallOffered, CallRecalled, CallTaken
 from shared.plan import CallOrder, CallPlan, Dial, HangUp
 
 from . import plans
 from .admission import Admission
 from .chronicle import Chronicle
-from .commands import Command, Commands, Note, ToWorker
+from .commands import AnswerWebhook, Command, Commands, Note, Recall, ToWorker
+from .fallback import OF_THE_CELL
 from .limits import Lateness
 from .media_streams import StartFields
 from .metrics import Metrics
@@ -36,6 +37,10 @@ class Answer(NamedTuple):
     commands: Commands = ()
     # Its worker asks CALL_CONFIG_URL; wait for CallConfigured, and then call `Offers.configured`.
     is_asked: bool = False
+    # callbook is asked for the call; wait for CallRecalled, and then call `Offers.recalled`.
+    is_recalled: bool = False
+    # The order is a fallback, and another cell of the fleet may have room for the call.
+    is_for_another_cell: bool = False
 
 
 class Accepted(NamedTuple):
@@ -50,19 +55,31 @@ class Offers:
     """Answers requests for a call, of Twilio's webhook and of the browser phone, from memory."""
 
     def __init__(
-        self, rules: Rules, key: bytes, neighbours: Neighbours, chronicle: Chronicle, metrics: Metrics
+        self,
+        rules: Rules,
+        key: bytes,
+        neighbours: Neighbours,
+        chronicle: Chronicle,
+        metrics: Metrics,
+        unix_ms: Callable[[int], int],
     ) -> None:
         self.admission = Admission(rules.max_calls, rules.max_calls_per_source)
         self.lateness = Lateness(rules.late_ns)
         # No new call is offered; the media sockets of earlier offers may still come.
         self.draining = False
+        # The time for draining is over: returning calls go to another cell of the fleet, too.
+        self.leaving = False
         # The agents of new calls; None: aibridge has one agent.
         self.agents: Directory | None = None
         # By CallSid, oldest first: a plan never changes.
         self._plans: OrderedDict[str, CallPlan] = OrderedDict()
         # By CallSid, what CALL_CONFIG_URL says of a call; None: nothing yet.
         self._configs: OrderedDict[str, CallConfigured | None] = OrderedDict()
-        self._tokens = Tokens(key)
+        # Calls for which callbook is asked, oldest first, and whether they are over where it says so.
+        self._recalls: OrderedDict[str, bool] = OrderedDict()
+        self._cell, self._is_fleet, self._can_recall = rules.cell, rules.fleet, rules.recalls
+        self._tokens = Tokens(key, rules.cell)
+        self._unix_ms = unix_ms
         self._neighbours = neighbours
         self._chronicle = chronicle
         self._metrics = metrics
@@ -76,17 +93,24 @@ class Offers:
         resumed: bool = False,
         returned: str = "",
         worker: int | None = None,
+        cell: str = "",
         asks: bool = False,
         is_over: bool = False,
     ) -> Answer:
         """Answer a webhook. When the call is to be connected, aibridge dials the model ahead from now on.
 
         `plan` counts at the first webhook of a call. `returned`: the call's order was carried out, and this is how it
-        ended. `worker` holds the conversation of a returning call; if that worker is gone, another one takes the call.
-        `asks`: the worker of a new call asks CALL_CONFIG_URL. `is_over`: the caller has hung up.
+        ended. `worker` of `cell` holds the conversation of a returning call; if that worker is gone, another one takes
+        the call. `asks`: the worker of a new call asks CALL_CONFIG_URL. `is_over`: the caller has hung up.
         """
+        is_known = call_sid in self._plans
         plan = self._plans.get(call_sid, plan)
         dials_already = self.admission.offered_to(call_sid)
+        is_foreign = resumed and cell not in ("", self._cell) and bool(self._cell)
+        if is_foreign:
+            # The worker's number is one of the other cell.
+            worker = dials_already
+            self._metrics.from_other_cells["webhook"].inc()
         home = self._neighbours.home(call_sid) if resumed else dials_already
         holder = worker = worker if home is None else home
         if is_over:
@@ -96,7 +120,8 @@ class Offers:
             self._metrics.voice_answers[Dial].inc()
             return Answer(second, holder, {})
         # A returning call is live, and has the time of a live call.
-        if self.draining and not resumed and not self._neighbours.another_gateway_takes_calls(now_ns):
+        is_refused = self.draining and (self.leaving or not resumed)
+        if is_refused and not self._neighbours.another_gateway_takes_calls(now_ns):
             worker = None
         elif worker is None or not self._neighbours.worker_is_ready(worker, now_ns):
             worker = self._neighbours.pick(now_ns)
@@ -115,7 +140,7 @@ class Offers:
             self._metrics.fallbacks[cause].inc()
         if order is not None or worker is None:
             self._metrics.voice_answers[type(order)].inc()
-            return Answer(order, holder, {})
+            return Answer(order, holder, {}, is_for_another_cell=self._is_fleet and cause in OF_THE_CELL)
         parameters, token_id = self._parameters(call_sid, plan, worker, now_ns, resumed=resumed, returned=returned)
         self.admission.offered(call_sid, worker, now_ns, source)
         remember(self._plans, call_sid, plan)
@@ -123,15 +148,19 @@ class Offers:
         if is_asked:
             # Twilio repeats a webhook whose answer was lost.
             remember(self._configs, call_sid, self._configs.get(call_sid))
-        else:
+        # A call of this cell is unknown here when the webhook before was another gateway's, or the cell started again.
+        is_recalled = self._can_recall and resumed and (is_foreign or not is_known)
+        if is_recalled:
+            remember(self._recalls, call_sid, not returned)
+        elif not is_asked:
             self._metrics.voice_answers[type(None)].inc()
         offered = CallOffered(token_id, call_sid, plan, resumed, returned, is_asked)
-        commands: list[Command] = [ToWorker(worker, offered)]
+        commands: list[Command] = [ToWorker(worker, offered), *([Recall(call_sid)] if is_recalled else ())]
         if worker != dials_already:
             self._neighbours.offered(worker)
             commands += self.withdraw(call_sid, dials_already)
         commands += map(Note, self._chronicle.expect(call_sid, now_ns))
-        return Answer(None, worker, parameters, commands, is_asked)
+        return Answer(None, worker, parameters, commands, is_asked, is_recalled)
 
     def is_configured(self, call_sid: str) -> bool:
         """Whether CallConfigured has come for this call."""
@@ -158,6 +187,36 @@ class Offers:
         parameters, _ = self._parameters(call_sid, config.plan, answer.worker, now_ns)
         return Answer(None, answer.worker, parameters)
 
+    def is_recalling(self, call_sid: str) -> bool:
+        """Whether callbook was asked for this call and has not answered."""
+        return call_sid in self._recalls
+
+    def recall_came(self, message: CallRecalled) -> list[Command]:
+        """callbook knows, or does not know, a call that returned from another cell. After the webhook, it is late."""
+        call_sid = message.call_id
+        may_be_over = self._recalls.pop(call_sid, None)
+        if may_be_over is None:
+            return []
+        worker = self.admission.offered_to(call_sid)
+        commands: list[Command] = [AnswerWebhook(call_sid)]
+        if message.ended and may_be_over:
+            self._metrics.recalls["ended"].inc()
+            self.admission.ordered(call_sid, message.order)
+            self.admission.withdrawn(call_sid)
+            return commands + self.withdraw(call_sid, worker)
+        self._metrics.recalls["story" if message.story else "unknown"].inc()
+        if message.story and worker is not None:
+            commands.append(ToWorker(worker, message))
+        return commands
+
+    def recalled(self, call_sid: str, answer: Answer) -> Answer:
+        """The answer to a webhook that waited for callbook; `answer` is the one before."""
+        if self.is_recalling(call_sid):
+            self._metrics.recalls["late"].inc()
+        order = self.admission.order(call_sid)
+        self._metrics.voice_answers[type(order)].inc()
+        return Answer(order, answer.worker, answer.parameters if order is None else {})
+
     def _parameters(
         self, call_sid: str, plan: CallPlan, worker: int, now_ns: int, *, resumed: bool = False, returned: str = ""
     ) -> tuple[Mapping[str, str], str]:
@@ -167,7 +226,7 @@ class Offers:
             worker,
             call_sid,
             plan.account_sid,
-            now_ns,
+            self._wall_ns(now_ns),
             packed_plan=packed,
             resumed=resumed,
             returned=returned,
@@ -175,22 +234,31 @@ class Offers:
         )
         return plans.parameters(token, packed), token_id
 
+    def _wall_ns(self, now_ns: int) -> int:
+        return self._unix_ms(now_ns) * 1_000_000
+
     def accept(self, start: StartFields, now_ns: int) -> Accepted | None:
         """Check token and plan of a media socket's `start`; None, counted by reason, when it may not begin a call."""
         shown, packed = start.custom_parameters.get("token"), plans.packed_in(start.custom_parameters)
         try:
             if shown is None:
                 raise TokenError("no_token")
-            token = self._tokens.use(shown, start.call_sid, start.account_sid, now_ns, packed_plan=packed)
+            token = self._tokens.use(
+                shown, start.call_sid, start.account_sid, self._wall_ns(now_ns), packed_plan=packed
+            )
             plan = plans.unpack(packed)
-            # The worker that dialled ahead may be gone.
-            is_there = self._neighbours.worker_is_there(token.worker, now_ns)
-            worker = token.worker if is_there else self._neighbours.pick(now_ns)
+            worker = token.worker
+            # The worker that dialled ahead may be gone, alone or with its cell.
+            if worker is None or not self._neighbours.worker_is_there(worker, now_ns):
+                worker = self._neighbours.pick(now_ns)
             if worker is None:
                 raise TokenError("no_worker")
         except TokenError as exc:
             self._metrics.starts_refused[str(exc)].inc()
             return None
+        if token.worker is None:
+            self._metrics.from_other_cells["socket"].inc()
+        remember(self._plans, start.call_sid, plan)
         return Accepted(token, plan, worker)
 
     def taken_elsewhere(self, call_sid: str, worker: int) -> list[Command]:

@@ -38,16 +38,17 @@ def dial_status(fields: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Orders:
-    """Renders orders for the gateway at `origin`. `worker` holds the conversation (None: unknown)."""
+    """Renders orders for the gateway at `origin`. `worker` of `cell` holds the conversation (None: unknown)."""
 
     origin: str
     # FALLBACK_SAY and FALLBACK_DIAL.
     fallback_say: str
     fallback_dial: str
+    cell: str = ""
 
     def twiml(self, order: CallOrder, worker: int | None, *, is_new: bool = False) -> str:
         """`is_new`: the call had no conversation yet; when it returns, one begins, with notice and greeting."""
-        back = resume_url(self.origin, worker, after_order=not is_new)
+        back = resume_url(self.origin, worker, self.cell, after_order=not is_new)
         response = VoiceResponse()
         match order:
             case HangUp():

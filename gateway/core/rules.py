@@ -18,3 +18,9 @@ class Rules:
     unserved_s: int
     # BARGE_IN=clear: interruptions empty Twilio's buffer.
     clears: bool = False
+    # CELL; "": a cell alone.
+    cell: str = ""
+    # FLEET: other cells take what this one does not.
+    fleet: bool = False
+    # STATE_URL: callbook keeps the stories of calls, and can be asked for calls of other cells.
+    recalls: bool = False

@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, get_signature_algorithm
 
-from .twiml import media_url
-
 SIGNATURE_HEADER: Final = "X-Twilio-Signature"
 # Twilio sends this header when it signs a webhook with a shared key instead of the auth token.
 ALGORITHM_HEADER: Final = "X-Twilio-Webhooks-Signature-Settings"
@@ -28,7 +26,6 @@ class Signatures:
         if shared_key:
             self._validators[HMAC_SHA256] = RequestValidator(shared_key)
         self._origin = origin
-        self._media_urls = _media_variants(media_url(origin))
 
     def webhook(
         self, target: str, params: Mapping[str, str], signature: str | None, algorithm_header: str | None
@@ -36,9 +33,10 @@ class Signatures:
         """Check a webhook. `target` is path and query as sent; `params` the form with blank values, empty for a GET."""
         return self._check((self._origin + target,), params, signature, algorithm_header)
 
-    def media(self, signature: str | None, algorithm_header: str | None) -> bool:
+    def media(self, path: str, signature: str | None, algorithm_header: str | None) -> bool:
         """Check the handshake of a media socket: a GET without parameters."""
-        return self._check(self._media_urls, {}, signature, algorithm_header)
+        urls = _media_variants("ws" + self._origin.removeprefix("http") + path.removesuffix("/"))
+        return self._check(urls, {}, signature, algorithm_header)
 
     def _check(
         self, urls: tuple[str, ...], params: Mapping[str, str], signature: str | None, algorithm_header: str | None

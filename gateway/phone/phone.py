@@ -24,7 +24,7 @@ from ..core.metrics import Metrics
 from ..core.phone_access import KEY_COOKIE, KEY_LIFE_S, TICKET_COOKIE, PhoneAccess, cookie, phone_key
 from ..core.plans import inbound
 from ..core.tokens import LIFE_NS, Tokens, shared_key
-from ..core.twiml import MEDIA_PATH
+from ..core.twiml import MEDIA_PATH, media_path
 from ..port import is_private
 from .feeds import Feeds
 
@@ -87,6 +87,7 @@ class Phone:
         self._sorry = settings.fallback_say or "All lines are busy. Please try again in a few minutes."
         # The calls page, where this page is seen on the machine that serves both.
         self._records = f"http://localhost:{settings.metrics_port}/calls/" if is_private(settings) else ""
+        self._cell = settings.cell
         self._simulated = settings.simulated_model if settings.is_simulated else ""
         self._feeds = feeds
         self._refused = metrics.phone_refused
@@ -159,7 +160,7 @@ class Phone:
         if answer.order is not None:
             return self._json({"error": self._sorry}, 503)
         self._feeds.open(call_sid)
-        said = {"callSid": call_sid, "accountSid": self._account_sid, "media": MEDIA_PATH}
+        said = {"callSid": call_sid, "accountSid": self._account_sid, "media": media_path(self._cell)}
         reply = self._json(said | {"parameters": answer.parameters}, 200)
         ticket = self._rules.ticket(time.monotonic_ns())
         life_s = LIFE_NS // 1_000_000_000

@@ -58,6 +58,15 @@ def test_a_child_migrates_an_empty_database_and_a_current_one_needs_none(empty, 
     bring_up_to_date(empty)
 
 
+def test_a_schema_of_a_later_version_is_an_error_of_the_database(empty, capfd):
+    migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(SQLAlchemyError, match="could not be migrated"):
+        bring_up_to_date(empty)
+    assert capfd.readouterr().err == "callbook: the schema cannot be migrated (CommandError)\n"
+
+
 def test_a_schema_that_cannot_be_migrated_is_an_error_of_the_database(empty, capfd):
     with empty.begin() as connection:
         connection.execute(text("CREATE TABLE calls (mine INTEGER)"))

@@ -72,3 +72,15 @@ def test_the_end_that_a_frozen_gateway_sends_later_replaces_the_assumed_one(engi
     write(engine, records, StreamEnded(SID, "MZ1", T0 + 60_000, "stop", 10, 0, 0, 0), first=2)
     call = read(engine)
     assert (call["ended_at"], call["end_reason"]) == ("2026-09-21T14:14:20.000Z", "stop")
+
+
+def test_a_stream_of_a_dead_cell_ends_before_the_call_went_on_in_another_cell(engine, records):
+    elsewhere = Records(prices=Prices(""), cell="elsewhere")
+    write(engine, records, began("MZ1"))
+    turn = Turn(SID, "item_9", 9, "ai", T0 + 20_300, T0 + 22_000, "Hello", "Hello", 1_700, 1_700, False)
+    ended = StreamEnded(SID, "MZ2", T0 + 30_000, "stop", 1, 0, 0, 0)
+    write(engine, elsewhere, began("MZ2", T0 + 20_000), turn, ended, source=2)
+    assert orphans(engine, records).end(set()) == 1
+    call = read(engine)
+    assert (call["ended_at"], call["end_reason"]) == ("2026-09-21T14:13:50.000Z", "stop")
+    assert call["streams"][0]["ended_at"] == "2026-09-21T14:13:40.000Z"

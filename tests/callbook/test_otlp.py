@@ -13,8 +13,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from callbook import models
 from callbook.__main__ import check
 from callbook.core.prices import Prices
 from callbook.core.spans import trace_id
@@ -28,25 +30,26 @@ from shared.process import ConfigError
 from shared.settings import read_settings
 
 SID = "CA" + "1" * 32
+OTHER = "CA" + "2" * 32
 REJECTED = ExportTraceServiceResponse(partial_success={"rejected_spans": 2}).SerializeToString()
 # It answers, byte by byte, and never ends.
 TRICKLES = "trickles"
 
 
-def write_call(engine, *, tool_outcome="done"):
+def write_call(engine, *, tool_outcome="done", sid=SID, source=1):
     records = Records(prices=Prices(""), traces=True, cell="c")
     with Session(engine) as session, session.begin():
         facts = [
-            StreamBegan(SID, "MZ1", "AC1", "+15550001111", "+2", False, 1_000, 1_100),
-            Turn(SID, "c-1", 1, "caller", 1_200, 1_300, "Five.", "Five.", 100, 100, False),
-            Turn(SID, "t-1", 2, "tool", 1_300, 1_400, "ok", "ok", 0, 0, False, "book", "{}", tool_outcome),
-            StreamEnded(SID, "MZ1", 2_000, "stop", 5, 0, 0, 0),
+            StreamBegan(sid, f"MZ{source}", "AC1", "+15550001111", "+2", False, 1_000, 1_100),
+            Turn(sid, "c-1", 1, "caller", 1_200, 1_300, "Five.", "Five.", 100, 100, False),
+            Turn(sid, "t-1", 2, "tool", 1_300, 1_400, "ok", "ok", 0, 0, False, "book", "{}", tool_outcome),
+            StreamEnded(sid, f"MZ{source}", 2_000, "stop", 5, 0, 0, 0),
         ]
-        records.write(session, [Noted(1, seq, fact) for seq, fact in enumerate(facts, 1)])
+        records.write(session, [Noted(source, seq, fact) for seq, fact in enumerate(facts, 1)])
 
 
-def export(engine, answers, **options):
-    """Export the call to a collector that gives `answers` in turn. Returns the requests, the row and the metrics."""
+def export(engine, answers, *, calls=1, **options):
+    """Export the calls to a collector that gives `answers` in turn. Returns the requests, the row and the metrics."""
     got, ended = [], []
     left = list(answers)
 
@@ -93,7 +96,7 @@ def export(engine, answers, **options):
         traces.poll_s = 0.02
         running = asyncio.create_task(traces.run())
         async with asyncio.timeout(10):
-            while not any(metrics.traces[outcome].value for outcome in ("delivered", "given_up")):  # noqa: ASYNC110
+            while sum(metrics.traces[outcome].value for outcome in ("delivered", "given_up")) < calls:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -108,9 +111,31 @@ def export(engine, answers, **options):
     return got, row(engine), {outcome: counter.value for outcome, counter in metrics.traces.items()}
 
 
-def row(engine):
+def row(engine, sid=SID):
     with Session(engine) as session:
-        return session.get_one(TraceExport, SID)
+        return session.get_one(TraceExport, sid)
+
+
+def test_calls_that_ended_together_are_one_request_with_a_trace_for_each(engine):
+    write_call(engine)
+    write_call(engine, sid=OTHER, source=2)
+    ((_, _, request),), _, counted = export(engine, [(200, b"")], calls=2)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    assert {span.trace_id for span in spans} == {trace_id(SID), trace_id(OTHER)}
+    assert counted["delivered"] == 2
+
+
+def test_a_call_that_a_collector_refuses_does_not_cost_another_call_its_trace(engine):
+    write_call(engine)
+    write_call(engine, sid=OTHER, source=2)
+    got, _, counted = export(engine, [(400, b""), (400, b""), (200, b"")], calls=2)
+    assert [len({span.trace_id for span in each[2].resource_spans[0].scope_spans[0].spans}) for each in got] == [
+        2,
+        1,
+        1,
+    ]
+    assert sorted(row(engine, sid).state for sid in (SID, OTHER)) == ["delivered", "given-up"]
+    assert (counted["delivered"], counted["given_up"]) == (1, 1)
 
 
 def test_a_collector_gets_each_call_that_ended_as_one_trace(engine):
@@ -135,13 +160,13 @@ def test_a_collector_gets_each_call_that_ended_as_one_trace(engine):
 
 def test_a_busy_collector_gets_the_same_spans_again(engine, caplog):
     write_call(engine)
-    with caplog.at_level(logging.INFO, "callbook"):
+    with caplog.at_level(logging.INFO):
         got, exported, counted = export(engine, [(503, b""), (429, b""), (200, b"")])
     assert (exported.state, exported.attempts) == ("delivered", 3)
     assert got[0][2] == got[1][2] == got[2][2]
     assert (counted["failed"], counted["delivered"]) == (2, 1)
     # One line when it begins to fail, one when it works again.
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records if record.name == "callbook"] == ["WARNING", "INFO"]
     assert SID in caplog.text
     assert "1555" not in caplog.text
 
@@ -178,11 +203,14 @@ def test_traces_for_a_collector_that_is_gone_are_given_up_in_the_end(engine):
     assert (counted["failed"], counted["given_up"]) == (9, 1)
 
 
-def test_a_record_that_no_trace_can_be_made_of_is_given_up_and_the_others_are_exported(engine, monkeypatch):
+def test_a_record_that_no_trace_can_be_made_of_is_given_up_and_the_others_are_exported(engine):
     write_call(engine)
-    monkeypatch.setattr("callbook.otlp.spans_of", lambda *_, **__: {}["missing"])
-    got, exported, _ = export(engine, [(200, b"")])
-    assert (got, exported.state) == ([], "given-up")
+    write_call(engine, sid=OTHER, source=2)
+    with Session(engine) as session, session.begin():
+        # No version of this program writes such a role.
+        session.execute(update(models.Turn).where(models.Turn.call_sid == SID).values(role="nobody"))
+    got, exported, _ = export(engine, [(200, b"")], calls=2)
+    assert (len(got), exported.state, row(engine, OTHER).state) == (1, "given-up", "delivered")
 
 
 @pytest.mark.parametrize(

@@ -268,3 +268,50 @@ def test_an_answer_shows_what_the_caller_waited_for_and_other_turns_show_nothing
     fact = Turn(SID, "ai-1", 1, "ai", T0, T0 + 90, "Hi.", "Hi.", 90, 90, False, latency_ms=latency)
     write(engine, records, [Noted(1, 1, fact)])
     assert read(engine)["turns"][-1]["latency"] == expected
+
+
+@pytest.fixture
+def cells():
+    """The records of two cells that share the database."""
+    return [Records(prices=Prices(""), cell=name, name=name) for name in ("a", "b")]
+
+
+def stream_of(number, began_ms, ended_ms, reason):
+    stream = f"MZ{number}"
+    return [
+        StreamBegan(SID, stream, "AC1", "+1", "+2", number > 1, began_ms, began_ms + 300),
+        StreamEnded(SID, stream, ended_ms, reason, 400, 0, 0, 0),
+    ]
+
+
+def test_a_late_lost_from_another_cell_ends_its_stream_and_not_the_call_that_went_on(engine, cells):
+    began, lost = stream_of(1, T0, T0 + 40_000, "lost")
+    again, stopped = stream_of(2, T0 + 10_000, T0 + 30_000, "stop")
+    write(engine, cells[0], [Noted(1, 1, began)])
+    write(engine, cells[1], [Noted(2, 1, again)])
+    write(engine, cells[0], [Noted(1, 2, lost)])
+    call = read(engine)
+    assert (call["ended_at"], call["end_reason"], call["cell"]) == (None, "", "b")
+    assert [(each["cell"], each["end_reason"]) for each in call["streams"]] == [("a", "lost"), ("b", "")]
+    write(engine, cells[1], [Noted(2, 2, stopped)])
+    call = read(engine)
+    assert (call["ended_at"], call["end_reason"]) == ("2026-09-21T14:13:50.000Z", "stop")
+
+
+def test_the_facts_of_two_cells_give_the_same_call_in_any_order(engine, cells):
+    facts = {
+        0: [Noted(1, seq, fact) for seq, fact in enumerate(stream_of(1, T0, T0 + 40_000, "lost"), 1)],
+        1: [Noted(2, seq, fact) for seq, fact in enumerate(stream_of(2, T0 + 10_000, T0 + 30_000, "stop"), 1)],
+    }
+    seen = []
+    for order in ((0, 0, 1, 1), (0, 1, 0, 1), (0, 1, 1, 0), (1, 0, 0, 1), (1, 0, 1, 0), (1, 1, 0, 0)):
+        with Session(engine) as session, session.begin():
+            for table in (models.Call, models.Source):
+                session.execute(table.__table__.delete())
+        at = [0, 0]
+        for cell in order:
+            write(engine, cells[cell], [facts[cell][at[cell]]])
+            at[cell] += 1
+        seen.append(read(engine))
+    assert seen[0]["cell"] == "b"
+    assert all(call == seen[0] for call in seen)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
-from time import monotonic_ns
+from time import time_ns
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -150,9 +150,9 @@ class FakeTwilio:
 
     @contextlib.asynccontextmanager
     async def socket(
-        self, target: str = "/twilio/media", signature: str | None = None
+        self, target: str = "/twilio/media", signature: str | None = None, signed: str = ""
     ) -> AsyncIterator[ClientConnection]:
-        url = "ws" + self.origin.removeprefix("http") + "/twilio/media"
+        url = "ws" + self.origin.removeprefix("http") + (signed or "/twilio/media")
         headers = {"x-twilio-signature": self.sign(url, {}) if signature is None else signature}
         async with connect(
             f"ws://127.0.0.1:{self.port}{target}", additional_headers=headers, compression=None, proxy=None
@@ -264,7 +264,7 @@ def from_another_gateway(cell: Cell, call_sid: str, plan: CallPlan) -> dict[str,
     """The `<Parameter>`s of a call whose webhook another gateway of the cell answered."""
     packed = plans.pack(plan)
     tokens = Tokens(shared_key(AUTH_TOKEN))
-    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, monotonic_ns(), packed_plan=packed, resumed=True)
+    token, _ = tokens.mint(0, call_sid, cell.twilio.account_sid, time_ns(), packed_plan=packed, resumed=True)
     return plans.parameters(token, packed)
 
 

@@ -89,6 +89,24 @@ def test_after_the_time_to_drain_calls_are_ended_or_left_to_another_gateway(run,
     run(scenario)
 
 
+def test_after_the_time_to_drain_calls_go_on_in_another_cell_one_by_one(run):
+    async def scenario(cell):
+        async with cell.call("CA1") as (first, one), cell.call("CA2") as (second, two):
+            await cell.gateway.drain(0)
+            closing = asyncio.create_task(cell.gateway.close())
+            assert await cell.bridge.next(CallEnded) == CallEnded(one.call, "lost")
+            # Twilio's redirect: another cell has to answer it.
+            status, twiml = await cell.twilio.post(
+                "/twilio/voice?resume=1&cell=here&worker=0", CallSid="CA1", AccountSid=cell.twilio.account_sid
+            )
+            assert (status, "<Say>" in twiml) == (503, True)
+            assert await cell.bridge.next(CallEnded) == CallEnded(two.call, "lost")
+            assert [await closed_with(socket) for socket in (first, second)] == [1000, 1000]
+            await closing
+
+    run(scenario, cell="here", fleet="on")
+
+
 def test_a_draining_gateway_leaves_the_port_to_another_gateway_while_there_is_one(run):
     async def scenario(cell):
         async def reaches() -> str:

@@ -65,6 +65,18 @@ def test_a_trailing_slash_does_not_change_the_path(run):
     run(scenario)
 
 
+def test_a_cell_of_a_fleet_takes_the_socket_of_a_cell_that_died_after_its_webhook(run):
+    async def scenario(cell):
+        for path in ("/twilio/media/here", "/twilio/media/gone", "/twilio/media"):
+            async with cell.twilio.socket(path, signed=path) as socket:
+                await socket.send(CONNECTED)
+        with pytest.raises(InvalidStatus):
+            async with cell.twilio.socket("/twilio/media/here", signed="/twilio/media/gone"):
+                pass
+
+    run(scenario, cell="here")
+
+
 def test_the_number_of_sockets_without_start_is_bounded(run):
     async def scenario(cell):
         async with cell.twilio.socket():

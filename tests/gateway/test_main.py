@@ -35,6 +35,7 @@ def settings(**values: Any) -> Settings:
         ({"twilio_auth_token": "x"}, "PUBLIC_URL"),
         ({"twilio_auth_token": "x", "public_url": "http://voice.example.com"}, "PUBLIC_URL"),
         ({"allow_unsigned": "on", "gateways": 2}, "GATEWAYS"),
+        ({"allow_unsigned": "on", "cell": "c", "fleet": "on"}, "FLEET"),
         ({"allow_unsigned": "on", "twilio_account_sid": "AC1", "public_url": "http://10.0.0.1"}, "PUBLIC_URL"),
     ],
 )

@@ -37,6 +37,16 @@ def test_a_signed_webhook_dials_ahead_and_connects(run):
     run(scenario)
 
 
+def test_a_full_cell_of_a_fleet_answers_503_with_the_fallback_as_body(run):
+    async def scenario(cell):
+        await cell.twilio.voice("CAone")
+        params = {"CallSid": "CAtwo", "AccountSid": cell.twilio.account_sid, "From": "+15550009", "To": "+15550002"}
+        status, twiml = await cell.twilio.post("/twilio/voice", **params)
+        assert (status, "<Say>" in twiml) == (503, True)
+
+    run(scenario, cell="here", fleet="on", max_calls=1)
+
+
 def test_the_webhook_may_be_a_get(run):
     async def scenario(cell):
         target = "/twilio/voice?" + urlencode(

@@ -9,28 +9,37 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
+from tests.phone.browsers import Launch, Microphone
 from twentyms.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
 AXE = Path(__file__).parents[2] / "out" / "axe"
 WIDTHS = (1200, 390)
+# Firefox shows light pages in both: tests/phone/firefox.py.
 SCHEMES = ("light", "dark")
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    path = tmp_path_factory.mktemp("stack")
-    env = {"TWILIO_AUTH_TOKEN": "", "ALLOW_UNSIGNED": "on", "DATA_DIR": str(path / "data")}
-    with Stack(env=env, model=("--embedded", "talk"), log=path / "log") as running:
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    env = {"TWILIO_AUTH_TOKEN": "", "ALLOW_UNSIGNED": "on", "DATA_DIR": str(tmp_path / "data")}
+    with Stack(env=env, model=("--embedded", "talk"), log=tmp_path / "log") as running:
+        # callbook starts after the processes that a call needs.
+        deadline = time.monotonic() + 20
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", int(running.env["METRICS_PORT"]))):
+                assert time.monotonic() < deadline, "callbook does not start"
+                time.sleep(0.1)
         yield running
 
 
@@ -68,11 +77,11 @@ def private(stack: Stack, path: str) -> str:
 def test_axe_finds_nothing_serious_on_any_page_before_during_and_after_a_call(
     stack: Stack,
     axe: str,
-    launch: Callable[..., Browser],
-    microphone: Callable[[Sequence[tuple[float, str]], float], str],
+    launch_each: Launch,
+    microphone: Microphone,
 ) -> None:
     found: dict[str, list[str]] = {}
-    with launch(microphone([(4.0, "vm-sorry")], 30.0)) as browser:
+    with launch_each(microphone([(4.0, "vm-sorry")], 30.0)) as browser:
         talking = browser.new_page()
         watching = browser.new_page()
 
@@ -128,7 +137,7 @@ def test_axe_finds_nothing_serious_on_any_page_before_during_and_after_a_call(
     assert not "\n".join(f"{where}: {fault}" for where, faults in found.items() for fault in faults)
 
 
-def test_a_gateway_that_is_gone_is_said_in_words(stack: Stack, launch: Callable[..., Browser]) -> None:
+def test_a_gateway_that_is_gone_is_said_in_words(stack: Stack, launch: Launch) -> None:
     with launch() as browser:
         page = browser.new_page()
         page.goto(phone(stack))
@@ -138,9 +147,7 @@ def test_a_gateway_that_is_gone_is_said_in_words(stack: Stack, launch: Callable[
         expect(page.locator("#status")).to_have_text("No call")
 
 
-def test_a_model_that_says_nothing_is_said_in_words(
-    launch: Callable[..., Browser], tmp_path: Path, microphone: Callable[[Sequence[tuple[float, str]], float], str]
-) -> None:
+def test_a_model_that_says_nothing_is_said_in_words(launch: Launch, tmp_path: Path, microphone: Microphone) -> None:
     env = {"TWILIO_AUTH_TOKEN": "", "ALLOW_UNSIGNED": "on", "DATA_DIR": str(tmp_path / "data")}
     env |= {"MODEL_RECONNECT_SECONDS": "6"}
     with Stack(env=env, log=tmp_path / "log") as stack, launch(microphone([], 20.0)) as browser:
@@ -152,7 +159,7 @@ def test_a_model_that_says_nothing_is_said_in_words(
         expect(page.get_by_role("alert")).to_contain_text("its model did not answer", timeout=20_000)
 
 
-def test_without_callbook_the_calls_page_says_so(stack: Stack, launch: Callable[..., Browser]) -> None:
+def test_without_callbook_the_calls_page_says_so(stack: Stack, launch: Launch) -> None:
     with launch() as browser:
         page = browser.new_page()
         page.goto(private(stack, "/calls"))

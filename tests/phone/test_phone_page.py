@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
+from tests.phone.browsers import Launch, Microphone
 from twentyms.stack import Stack
-
-Launch = Callable[..., Browser]
-Microphone = Callable[[Sequence[tuple[float, str]], float], str]
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -40,10 +38,10 @@ def measures(page: Page) -> dict[str, Any]:
 
 
 def test_a_call_from_the_browser_is_heard_interrupted_and_transcribed(
-    stack: Stack, launch: Launch, microphone: Microphone
+    stack: Stack, launch_each: Launch, microphone: Microphone
 ) -> None:
-    flag = microphone([(TURN_S, "hello"), (INTERRUPTION_S, "vm-sorry")], INTERRUPTION_S + 4)
-    with launch(flag) as browser:
+    voice = microphone([(TURN_S, "hello"), (INTERRUPTION_S, "vm-sorry")], INTERRUPTION_S + 4)
+    with launch_each(voice) as browser:
         page = browser.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -97,7 +95,7 @@ def _metrics(stack: Stack) -> str:
 
 
 def test_a_refused_microphone_is_explained_and_no_call_is_placed(stack: Stack, launch: Launch) -> None:
-    with launch("--deny-permission-prompts") as browser:
+    with launch() as browser:
         page = browser.new_page()
         page.add_init_script(
             "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotAllowedError'))"
@@ -118,8 +116,8 @@ def test_the_page_fits_into_a_phones_screen(stack: Stack, launch: Launch) -> Non
         assert page.get_by_role("button", name="Call").bounding_box()["width"] > 250  # type: ignore[index]
 
 
-def test_the_calls_page_lists_the_call_and_draws_its_timeline(stack: Stack, launch: Launch) -> None:
-    with launch() as browser:
+def test_the_calls_page_lists_the_call_and_draws_its_timeline(stack: Stack, launch_each: Launch) -> None:
+    with launch_each() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))

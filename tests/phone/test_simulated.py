@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
+from tests.phone.browsers import Launch, Microphone
 from twentyms.stack import Stack
-
-Launch = Callable[..., Browser]
-Microphone = Callable[[Sequence[tuple[float, str]], float], str]
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -39,8 +36,8 @@ def test_the_readmes_tool_is_called_in_a_simulated_conversation(
         "DATA_DIR": str(tmp_path / "data"),
         "AGENTS_DIR": str(agents),
     }
-    flag = microphone([(at, "vm-sorry") for at in SPEAKS_S], 20)
-    with Stack(env=env, model=("--embedded", "talk"), log=tmp_path / "log") as stack, launch(flag) as browser:
+    voice = microphone([(at, "vm-sorry") for at in SPEAKS_S], 20)
+    with Stack(env=env, model=("--embedded", "talk"), log=tmp_path / "log") as stack, launch(voice) as browser:
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{stack.gateway_port}/")
         expect(page.locator("#simulated")).to_contain_text("A script answers")

@@ -12,18 +12,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import uvloop
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from proofs.judge import judge
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
+from tests.phone.browsers import Launch, Microphone
 from twentyms.stack import Stack, get
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(150)]
@@ -71,13 +71,13 @@ def carry(webhook_url: str, model_port: int) -> None:
 
 
 def test_twenty_calls_hear_nothing_of_a_browser_phone_and_a_calls_page(
-    launch: Callable[..., Browser],
-    microphone: Callable[[Sequence[tuple[float, str]], float], str],
+    launch: Launch,
+    microphone: Microphone,
     tmp_path: Path,
 ) -> None:
-    flag = microphone([(4.0, "vm-sorry")], 30.0)
+    voice = microphone([(4.0, "vm-sorry")], 30.0)
     env = {"TWILIO_AUTH_TOKEN": "", "ALLOW_UNSIGNED": "on", "DATA_DIR": str(tmp_path / "data")}
-    with Stack(env=env, log=tmp_path / "log") as stack, launch(flag) as browser:
+    with Stack(env=env, log=tmp_path / "log") as stack, launch(voice) as browser:
         phone, records = browser.new_page(), browser.new_page()
         for attempt in range(TRIES):
             phone.goto(f"http://127.0.0.1:{stack.gateway_port}/")

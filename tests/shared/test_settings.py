@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -116,6 +117,17 @@ def test_a_lead_that_cannot_be_is_explained(env: dict[str, str], part: str, monk
 def test_a_fallback_number_may_be_written_in_any_usual_way(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FALLBACK_DIAL", number)
     assert load().fallback_dial == number
+
+
+@pytest.mark.parametrize(("cores", "gateways", "workers"), [(1, 1, 1), (2, 1, 1), (4, 1, 2), (8, 3, 4), (16, 7, 8)])
+def test_auto_leaves_a_core_to_txpacer_and_shares_the_others_between_gateways_and_workers(
+    cores: int, gateways: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("GATEWAYS", "auto")
+    monkeypatch.setenv("AIBRIDGE_WORKERS", "auto")
+    settings = load()
+    assert (settings.gateways, settings.aibridge_workers) == (gateways, workers)
 
 
 def test_log_level_is_read_from_the_file_in_any_case(tmp_path: Path) -> None:

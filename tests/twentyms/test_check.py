@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from shared.process import ConfigError
 from twentyms import check
 
 
@@ -24,6 +27,45 @@ def test_every_problem_is_a_line(home, capsys):
         strict=True,
     ):
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        (
+            "RECORDING=on\nMODEL_PRICES=x\nDATA_DIR=agent.toml/x\nWEBHOOK_URL=x\nOTEL_EXPORTER_OTLP_ENDPOINT=x\n",
+            ["RECORDING", "MODEL_PRICES", "DATA_DIR", "WEBHOOK_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        ),
+        ("BUS_URL=tcp://127.0.0.1:7400\n", ["BUS_SECRET_KEY"]),
+        (f"RUN_DIR=/tmp/{'x' * 70}\n", ["RUN_DIR"]),
+        ("RUN_DIR=agent.toml\n", ["RUN_DIR"]),
+        ("TX_CPU=900\n", ["TX_CPU"]),
+        ("TX_LEAD_MS\n", ["TX_LEAD_MS"]),
+    ],
+)
+def test_what_a_process_refuses_at_its_start_is_a_line_for_each(wrong, names, home, capsys):
+    (home / "agent.toml").write_text('instructions = "x"\n')
+    (home / ".env").write_text(wrong)
+    cpus = os.sched_getaffinity(0)
+    assert check.main([]) == 78
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names
+    assert os.sched_getaffinity(0) == cpus
+    assert sorted(path.name for path in home.iterdir()) == [".env", "agent.toml"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (b"GATEWAY_PORT=9464\n", "GATEWAY_PORT and METRICS_PORT are both 9464"),
+        (b"OPENAI_BASE_URL=host/v1\n", "OPENAI_BASE_URL must be a URL"),
+        (b"TWILIO_API_URL=x\n", "TWILIO_API_URL must be a URL"),
+        (b"TX_LEAD_MS=100\nFALLBACK_SAY=\xe9\n", "is not UTF-8 text"),
+    ],
+)
+def test_a_setting_that_no_process_can_read_is_named(wrong, name, home):
+    (home / ".env").write_bytes(wrong)
+    with pytest.raises(ConfigError, match=name):
+        check.main([])
 
 
 def test_every_mistake_of_every_agent_is_a_line(home, capsys):
@@ -51,6 +93,19 @@ def test_a_mistake_in_the_tools_of_an_agent_is_a_line(home, capsys):
     assert check.main([]) == 78
     (line,) = capsys.readouterr().out.splitlines()
     assert "agent.toml: tools: there is no file missing.py beside it" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "http"), [("end_call", ""), ("book", '[tools.http.book]\ndescription = "x"\nurl = "https://host"\n')]
+)
+def test_a_tool_whose_name_is_taken_is_a_line_because_the_agent_would_lack_it(name, http, home, capsys):
+    (home / "my_tools.py").write_text(f"from twentyms import tool\n\n@tool\ndef {name}() -> str:\n    'Do it.'\n")
+    (home / "agent.toml").write_text(f'instructions = "x"\n[tools]\npython = ["my_tools.py"]\n{http}')
+    (home / ".env").write_text("AGENT_FILE=agent.toml\n")
+    assert check.main([]) == 78
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"agent agent: the tool {name} of")
+    assert "its name is taken" in line
 
 
 @pytest.mark.parametrize(

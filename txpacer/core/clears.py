@@ -11,7 +11,6 @@ Without its echo, a `clear` is taken to have acted as soon as it was sent, which
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from shared.liveness import CLEAR_ECHO_S, ns
@@ -24,7 +23,7 @@ from .utterance import Playing
 ECHO_NS: Final = ns(CLEAR_ECHO_S)
 
 # An answer, and the utterances whose last sample the ear has played with it.
-Settled = tuple[Cut, deque[Playing]]
+Settled = tuple[Cut, list[Playing]]
 
 
 class Clear:
@@ -67,7 +66,7 @@ class Clears:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: deque[Clear] = deque()
+        self._waiting: list[Clear] = []
 
     def __bool__(self) -> bool:
         """Whether an answer is owed."""
@@ -90,7 +89,7 @@ class Clears:
         """The mark of `seq` was echoed at `at_ns`. Echoes come in order: those of earlier `clear`s are missing."""
         settled = []
         while self._waiting and self._waiting[0].mark_seq <= seq:
-            first = self._waiting.popleft()
+            first = self._waiting.pop(0)
             stopped_ns = far.stopped_ns(first.spurt, first.sent_ns, at_ns) if first.mark_seq == seq else None
             settled.append(first.settle(stopped_ns))
         return settled
@@ -104,7 +103,7 @@ class Clears:
         """The echo did not come."""
         settled = []
         while (due_ns := self.next_due_ns()) is not None and due_ns <= now_ns:
-            settled.append(self._waiting.popleft().settle())
+            settled.append(self._waiting.pop(0).settle())
         return settled
 
     def all(self) -> list[Settled]:

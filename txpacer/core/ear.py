@@ -23,8 +23,6 @@ arrived late (`far_late`), or a `clear` emptied the ear (`cut`).
 
 from __future__ import annotations
 
-from collections import deque
-
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
 from .reports import Finished, Shifted, Started
@@ -61,7 +59,7 @@ class Ear:
         self._gap_seq = -1
         self._gap_is_audible = False
         # Utterances that are wholly paced, or cut, and not heard to their end.
-        self.playing: deque[Playing] = deque()
+        self.playing: list[Playing] = []
         # The utterance that the ear finished last, as far as was known then.
         self._finished: Playing | None = None
 
@@ -106,7 +104,7 @@ class Ear:
         found = []
         playing = self.playing
         while playing and playing[0].ear_ns <= now_ns:
-            heard = self._finished = playing.popleft()
+            heard = self._finished = playing.pop(0)
             found.append(Finished(heard.number, heard.ear_ns))
         return found
 

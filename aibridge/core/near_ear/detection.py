@@ -54,3 +54,5 @@ class Sensitivity:
     short_ns: int = 0
     # Take for echo what is a delayed, quieter copy of what the caller hears.
     guards_echo: bool = True
+    # Tell the caller from echo and do nothing else: on a line without echo nothing needs to be judged.
+    only_guards: bool = False

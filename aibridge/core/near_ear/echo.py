@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -59,8 +60,9 @@ _LEARNED_AFTER: Final = {3: 0.42, 4: 0.37}
 _LEARNED_LATER: Final = 0.33
 # Below this after one block or more, a sound is not the echo of anything.
 _HOPELESS: Final = (1.0, 0.3, 0.28, 0.3)
-# How often a learned delay is looked for again at every block of echo; then it is looked for twice a second.
+# How often a learned delay is looked for again at every block of echo; then it is looked for every two seconds.
 _EAGER_LOOKS: Final = 40
+_LATER_FRAMES: Final = 100
 # Quieter than what is heard by 3 dB at least.
 _QUIETER: Final = 0.7
 # What the ear must hear for an echo to stand out of the noise: about -40 dBFS.
@@ -187,7 +189,7 @@ class EchoGuard:
     def _look_again(self) -> None:
         """The first blocks may have favoured a multiple of the voice's pitch: look for a likelier delay."""
         self._frames += 1
-        if self._frames % (_BLOCK_FRAMES if self._looks < _EAGER_LOOKS else _RARE_FRAMES) == 0:
+        if self._frames % (_BLOCK_FRAMES if self._looks < _EAGER_LOOKS else _LATER_FRAMES) == 0:
             self._looks += 1
             self._add_block()
 
@@ -234,37 +236,55 @@ class EchoGuard:
 
     def _heard_before(self, lag: int) -> float:
         """The level that the ear heard `lag` samples before this frame, with the tail of a room."""
-        newest = min(len(self._levels) - 1, len(self._levels) - lag // FRAME_BYTES)
-        return max((self._levels[newest - at] * weight for at, weight in enumerate(_TAIL) if newest >= at), default=0.0)
+        n_levels = len(self._levels)
+        first = n_levels - lag // FRAME_BYTES
+        frames = ((first - at, weight) for at, weight in enumerate(_TAIL))
+        return max((self._levels[at] * weight for at, weight in frames if 0 <= at < n_levels), default=0.0)
 
     def _compare(self) -> Echo:
         expected = self.gain * self._heard_before(self.lag) + FLOOR_MIN
         if self._loudness > _MUCH_LOUDER * expected:
             return Echo.NO
-        alike, _ = self._alike(_FAST)
+        near = self._near()
+        alike, _ = near.alike(_FAST)
         if self._loudness > _LOUDER * expected:
             return Echo.YES if alike >= _ALIKE * self._usual else Echo.NO
         if alike >= _UNLIKE * self._usual:
             self._doubts = max(0, self._doubts - 2)
-            self._follow()
+            self._follow(near)
             return Echo.YES
         self._doubts += 1
         return Echo.NO if self._doubts >= _DOUBTS else Echo.UNDECIDED
 
-    def _alike(self, n: int) -> tuple[float, int]:
-        """How the last `n` samples follow what the ear heard, and at which lag near the learned one."""
+    def _near(self) -> _Near:
+        """The caller's last sound, and what the ear heard before it at the learned delay."""
         nearest = max(0, self.lag - _WANDER)
         end = len(self._reference) - nearest
-        reference = signs(self._reference[max(0, end - n - 2 * _WANDER) : end])
-        sound = signs(self._sound[-n:])
-        n = min(n, len(self._sound))
-        return max((abs(likeness(sound, reference, n, lag)), nearest + lag) for lag in range(0, 2 * _WANDER, 2))
+        reference = self._reference[max(0, end - _SURE - 2 * _WANDER) : end]
+        return _Near(signs(self._sound), len(self._sound), signs(reference), nearest)
 
-    def _follow(self) -> None:
+    def _follow(self, near: _Near) -> None:
         """Follow an echo whose delay or loss moves: a little with each sure frame."""
-        sure, lag = self._alike(_SURE)
+        sure, lag = near.alike(_SURE)
         if sure >= _ALIKE * self._usual:
             self.lag = lag
             self._usual = max(_LEAST_USUAL, self._usual + (sure - self._usual) * 0.05)
             ratio = self._loudness / max(_LOUD, self._heard_before(lag))
             self.gain += (ratio - self.gain) * (0.1 if ratio > self.gain else 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The signs of a sound of `n_samples`, and of what the ear heard up to `nearest` samples before its end."""
+
+    sound: int
+    n_samples: int
+    reference: int
+    nearest: int
+
+    def alike(self, n: int) -> tuple[float, int]:
+        """How the last `n` samples follow what the ear heard, and at which lag near the learned one."""
+        n = min(n, self.n_samples)
+        sound = self.sound & (1 << n) - 1
+        lags = range(0, 2 * _WANDER, 2)
+        return max((abs(likeness(sound, self.reference, n, lag)), self.nearest + lag) for lag in lags)

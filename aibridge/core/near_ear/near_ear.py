@@ -40,6 +40,8 @@ _DENIED_FRAMES: Final = 8
 _NOISE_FRAMES: Final = 40
 # Speech that is shorter was none.
 _BLIP_NS: Final = 160_000_000
+# Frames of speech that pass unjudged after one that the detector took for speech: its window is 128 ms.
+_UNJUDGED_FRAMES: Final = 2
 # Speech goes on with frames that are less certain, and over the closure of a consonant (up to 120 ms).
 _HYSTERESIS: Final = 0.15
 _HANGOVER_FRAMES: Final = 9
@@ -53,6 +55,9 @@ _KNOWN_NS: Final = 240_000_000
 _BURST_FRAMES: Final = 10
 # What the ear hears is read in pieces of so many frames, or when a sound is judged.
 _READ_FRAMES: Final = 4
+# It is read so much later than it was heard. No echo returns sooner, and txpacer's reports of what began or ended come
+# later than the caller's audio when a worker is busy.
+_READ_LATE_NS: Final = 2 * FRAME_NS
 # Echo is expected for so long after the AI was audible.
 _TAIL_FRAMES: Final = 40
 # What counts as the caller's last second, for an event of the model: its detection and the path take some 500 ms.
@@ -97,8 +102,10 @@ class NearEar:
         self._passed_ns = 0
         self._denied = 0
         self._peak = 0.0
-        # Speech of the caller: since when (0: there is none), and when its last frame ended.
+        # Speech of the caller: since when (0: there is none), when its last frame ended, and when the frame began that
+        # the detector took for speech last.
         self._onset_ns = 0
+        self._judged_ns = 0
         self._spoke_ns = 0
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
@@ -182,9 +189,9 @@ class NearEar:
                 self._end_speech(events)
 
     def _read(self, begin_ns: int) -> None:
-        """Tell the guard what the ear heard, up to the end of the frame that begins at `begin_ns`."""
+        """Tell the guard what the ear heard, up to 40 ms before the end of the frame that begins at `begin_ns`."""
         if self.guard is not None:
-            from_ns = begin_ns - (self._unread - 1) * FRAME_NS
+            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - _READ_LATE_NS
             self.guard.heard(self._heard(from_ns, self._unread * FRAME_BYTES))
         self._unread = 0
 
@@ -227,6 +234,11 @@ class NearEar:
 
     def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
+        if self._sensitivity.only_guards and self.guard is not None and self.guard.known is Known.NONE:
+            return
+        if self._onset_ns and begin_ns <= self._judged_ns + _UNJUDGED_FRAMES * FRAME_NS:
+            self._spoke_ns = begin_ns + FRAME_NS
+            return
         if not self._gate.is_open(linear(frame)):
             return
         self._own_frames += 1
@@ -238,7 +250,7 @@ class NearEar:
         threshold = self._sensitivity.threshold
         if self._onset_ns:
             if likelihood >= threshold - _HYSTERESIS:
-                self._spoke_ns = begin_ns + FRAME_NS
+                self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
             return
         if likelihood < threshold:
             self._denied += 1
@@ -249,7 +261,7 @@ class NearEar:
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
             self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
-            self._spoke_ns = begin_ns + FRAME_NS
+            self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
             events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:

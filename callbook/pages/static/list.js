@@ -5,12 +5,15 @@ import { $, clock, get, head, link, ms, problem, row, seconds } from "/calls/sta
 const REFRESH_MS = 5000;
 const TYPED_MS = 300;
 const PAGE = 50;
+// Cells that have names get one column more.
+const COLUMNS = ["Began", "From", "To", "Agent", "#Length", "#Turns", "#Gaps at the ear", "#Longest wire gap", "Ended", "Recording"];
 
 const length = (call) => (call.ended_at ? clock(seconds(call.began_at, call.ended_at)) : "live");
 
 export function list() {
   $("list").hidden = false;
-  const names = head($("calls"), ["Began", "From", "To", "Agent", "#Length", "#Turns", "#Gaps at the ear", "#Longest wire gap", "Ended", "Recording"]);
+  let names = [];
+  let hasCells = false;
   const form = $("filter");
   for (const [name, value] of new URLSearchParams(location.search)) {
     const field = form.elements[name];
@@ -29,8 +32,12 @@ export function list() {
     if (before) query.set("before", before);
     const page = await get(`/api/calls?${query}`);
     if (mine !== asked) return; // somebody has typed meanwhile
-    if (!before) $("rows").replaceChildren();
-    $("rows").append(...page.calls.map((call) => row(cells(call), names)));
+    if (!before) {
+      $("rows").replaceChildren();
+      hasCells = page.calls.some((call) => call.cell);
+      names = head($("calls"), hasCells ? [...COLUMNS, "Cell"] : COLUMNS);
+    }
+    $("rows").append(...page.calls.map((call) => row(hasCells ? [...cells(call), [call.cell || "–"]] : cells(call), names)));
     const shown = $("rows").children.length;
     const filtered = wanted().size > 0;
     $("summary").textContent = `${shown}${page.next ? " newest" : ""} ${filtered ? "that match" : "in all"}`;

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.core.commands import CloseSocket, EarEcho, MoveAudio, Note, Release, ShowNote, ToPacer
+from gateway.core.commands import (
+    CloseSocket,
+    CloseStory,
+    EarEcho,
+    KeepStory,
+    MoveAudio,
+    Note,
+    Release,
+    ShowNote,
+    ToPacer,
+)
 from gateway.core.fallback import FallbackCause
-from gateway.core.hangup import Close, Stage
+from gateway.core.hangup import Close, Event, Stage
 from gateway.core.media_streams import Dtmf, DtmfFields, Stop
 from shared.facts import StreamBegan, StreamEnded, StreamPath
 from shared.liveness import IDLE_S, MARK_S, PACER_GONE_S, PEER_SILENT_S, UNREAD_S
@@ -32,7 +44,7 @@ from shared.messages import (
 )
 from shared.plan import Conference, Dial, Fallback, HangUp
 
-from .bench import SECOND_NS, Bench
+from .bench import RULES, SECOND_NS, Bench
 
 
 def test_a_call_begins_at_the_worker_that_dialled_ahead_and_is_told_to_everybody_when_it_ends():
@@ -426,3 +438,55 @@ def test_a_worker_whose_offer_was_used_elsewhere_is_told():
     (dials,) = [worker for worker in (0, 1) if any(m.call_sid == "CA2" for m in bench.to_worker(worker))]
     bench.says(1 - dials, CallTaken("CA2"))
     assert bench.to_worker(dials)[-1] == CallTaken("CA2")
+
+
+# --- stories that leave the machine ---
+
+KEEPING = replace(RULES, cell="here", fleet=True, recalls=True)
+
+
+def test_without_state_url_no_story_leaves_the_gateway():
+    bench = Bench()
+    call = bench.call()
+    bench.says(call.worker, CallMemory(call.number, b"story"))
+    bench.commands += bench.calls.received(call, Stop("MZ1"), bench.now_ns)
+    assert bench.taken(KeepStory) + bench.taken(CloseStory) == []
+
+
+def test_a_story_is_kept_when_it_changes_and_once_a_minute():
+    bench = Bench(KEEPING)
+    call = bench.call()
+    bench.says(call.worker, CallMemory(call.number, b"story"))
+    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story")]
+    bench.wait(59)
+    assert bench.taken(KeepStory) == []
+    bench.wait(3)
+    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story")]
+    assert list(bench.calls.stories()) == [("CA1", b"story")]
+
+
+def test_a_caller_who_hung_up_closes_the_story_and_a_lost_socket_does_not():
+    for event, closed in ((Event.STOPPED, True), (Event.SOCKET_LOST, False), (Event.TOKEN_REFUSED, False)):
+        bench = Bench(KEEPING)
+        call = bench.call()
+        bench.says(call.worker, CallMemory(call.number, b"story"))
+        bench.commands += bench.calls.happened(call, event, bench.now_ns)
+        assert bench.taken(CloseStory) == ([CloseStory("CA1", HangUp(), b"story")] if closed else [])
+
+
+def test_an_order_that_was_carried_out_is_told_before_the_socket_closes():
+    bench = Bench(KEEPING)
+    call = bench.call()
+    dial = Dial("+15550123")
+    bench.says(call.worker, EndCall(call.number, dial, 0))
+    kinds = [type(command) for command in bench.commands]
+    assert kinds.index(CloseStory) < kinds.index(CloseSocket)
+    assert bench.taken(CloseStory) == [CloseStory("CA1", dial, b"")]
+
+
+def test_a_drain_to_another_cell_leaves_the_story_open():
+    bench = Bench(KEEPING)
+    bench.call()
+    bench.commands += bench.calls.drained(bench.now_ns)
+    assert bench.taken(CloseStory) == []
+    assert bench.calls.is_idle

@@ -27,7 +27,15 @@ def test_blank_and_repeated_form_values_are_part_of_the_signature():
 @pytest.mark.parametrize("origin", [ORIGIN, f"{ORIGIN}:443"])
 def test_every_spelling_of_the_media_url_that_twilio_signs_is_accepted(origin, host, slash):
     signature = TWILIO.compute_signature(f"wss://{host}/twilio/media{slash}", {})
-    assert Signatures("secret", origin).media(signature, None)
+    assert Signatures("secret", origin).media("/twilio/media", signature, None)
+
+
+def test_the_handshake_is_signed_for_the_cell_in_its_path():
+    signature = TWILIO.compute_signature("wss://voice.example.com/twilio/media/cell-1", {})
+    assert SIGNATURES.media("/twilio/media/cell-1", signature, None)
+    assert SIGNATURES.media("/twilio/media/cell-1/", signature, None)
+    assert not SIGNATURES.media("/twilio/media/cell-2", signature, None)
+    assert not SIGNATURES.media("/twilio/media", signature, None)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +48,12 @@ def test_every_spelling_of_the_media_url_that_twilio_signs_is_accepted(origin, h
     ],
 )
 def test_a_signature_over_another_media_url_is_refused(url):
-    assert not SIGNATURES.media(TWILIO.compute_signature(url, {}), None)
+    assert not SIGNATURES.media("/twilio/media", TWILIO.compute_signature(url, {}), None)
 
 
 def test_a_signature_over_a_loopback_origin_with_a_port_is_accepted():
     signatures = Signatures("secret", "http://127.0.0.1:8080")
-    assert signatures.media(TWILIO.compute_signature("ws://127.0.0.1:8080/twilio/media", {}), None)
+    assert signatures.media("/twilio/media", TWILIO.compute_signature("ws://127.0.0.1:8080/twilio/media", {}), None)
     form = {"CallSid": "CA1"}
     url = "http://127.0.0.1:8080/twilio/voice"
     assert signatures.webhook("/twilio/voice", form, TWILIO.compute_signature(url, form), None)
@@ -56,17 +64,17 @@ def test_the_algorithm_header_selects_the_shared_key_and_sha_256():
     header = "key=webhooks_sharedkey_1,algorithm=HMAC_SHA256"
     signature = RequestValidator("shared").compute_signature(url, {}, HMAC_SHA256)
     signatures = Signatures("secret", ORIGIN, "shared")
-    assert signatures.media(signature, header)
-    assert signatures.media(TWILIO.compute_signature(url, {}), None)
-    assert not signatures.media(signature, None)
-    assert not signatures.media(signature, "key=k,algorithm=none")
-    assert not signatures.media(TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
-    assert not SIGNATURES.media(TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
+    assert signatures.media("/twilio/media", signature, header)
+    assert signatures.media("/twilio/media", TWILIO.compute_signature(url, {}), None)
+    assert not signatures.media("/twilio/media", signature, None)
+    assert not signatures.media("/twilio/media", signature, "key=k,algorithm=none")
+    assert not signatures.media("/twilio/media", TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
+    assert not SIGNATURES.media("/twilio/media", TWILIO.compute_signature(url, {}, HMAC_SHA256), header)
 
 
 @pytest.mark.parametrize("signature", [None, "", "x", "\u00fc" * 28])
 def test_a_missing_signature_is_refused(signature):
-    assert not SIGNATURES.media(signature, None)
+    assert not SIGNATURES.media("/twilio/media", signature, None)
     assert not SIGNATURES.webhook("/twilio/voice", {}, signature, None)
 
 

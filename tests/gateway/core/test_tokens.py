@@ -38,6 +38,20 @@ def test_another_gateway_of_the_cell_accepts_a_token():
     assert refusal(Tokens(shared_key("another")), token) == "forged"
 
 
+def test_another_cell_accepts_a_token_and_learns_no_worker_from_it():
+    token, token_id = Tokens(KEY, "cell-0").mint(7, "CA1", "AC1", 0)
+    accepted = Tokens(KEY, "cell-1").use(token, "CA1", "AC1", 1)
+    assert (accepted.token_id, accepted.worker) == (token_id, None)
+    assert Tokens(KEY, "cell-0").use(token, "CA1", "AC1", 1).worker == 7
+    assert refusal(Tokens(shared_key("another"), "cell-1"), token) == "forged"
+    assert len(Tokens(KEY, "c" * 32).mint(9_999, "CA1", "AC1", 10**19)[0]) < 500
+
+
+def test_a_cell_that_left_its_fleet_accepts_the_tokens_of_before():
+    token, _ = Tokens(KEY, "cell-0").mint(7, "CA1", "AC1", 0)
+    assert Tokens(KEY).use(token, "CA1", "AC1", 1).worker is None
+
+
 def test_without_an_auth_token_each_process_has_its_own_key():
     assert shared_key("") != shared_key("")
 

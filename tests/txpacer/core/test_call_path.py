@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.messages import PathSamples
+from shared.messages import PathSamples, PlayoutStarted
 from simulator.network.path import PathBehaviour
 from txpacer.core.call_path import CallPath, Sample
 from txpacer.core.far_ear import PENDING_MAX
@@ -57,6 +57,16 @@ def test_jitter_makes_no_sample_and_each_gap_makes_one():
         assert path.sample(120 * MS) == Sample(120, 40, 0, 30)
     assert path.sample(120 * MS) == Sample(120, 40, 0, 0)
     assert path.sample(120 * MS) is None
+
+
+@pytest.mark.parametrize(("answers_pings", "round_trip_ms"), [(True, 60), (False, 0)])
+def test_an_utterance_that_begins_is_told_with_the_paths_last_round_trip(answers_pings, round_trip_ms):
+    cell = FarCell(PathBehaviour(delay_ms=30), answers_pings=answers_pings)
+    for utterance in (1, 2):
+        cell.say(utterance, 400)
+        cell.run(1_500)
+    began = [each for each in cell.reports if isinstance(each, PlayoutStarted)]
+    assert [each.round_trip_ns // MS for each in began] == [0, round_trip_ms]
 
 
 def test_the_end_of_a_delay_makes_a_sample_although_no_ping_follows():

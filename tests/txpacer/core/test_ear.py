@@ -21,6 +21,17 @@ def test_the_first_frame_leaves_at_once_and_the_ear_is_filled_up_to_the_lead() -
     assert line.reports == [Started(1, T0)]
 
 
+def test_speech_that_follows_while_the_ear_still_plays_is_told_with_how_long_it_waits_there() -> None:
+    line = make()
+    line.push(1, speech(200))
+    line.end(1)
+    run(line, T0 + 100 * MS)
+    line.push(2, speech(200))
+    tick(line, T0 + 100 * MS)
+    # The last frame of the first utterance was paced at 80 ms: the ear was filled up to the lead.
+    assert line.reports == [Started(1, T0), Started(2, T0 + 200 * MS, 100 * MS)]
+
+
 def test_after_the_lead_one_frame_leaves_every_20_ms_without_drift() -> None:
     line = make()
     line.push(1, speech(60_000))

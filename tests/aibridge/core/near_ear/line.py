@@ -73,17 +73,26 @@ class Line:
     """A near ear, what its caller says and what the ear hears."""
 
     def __init__(
-        self, *, ai: bytes = b"", detector: ByLevel | None = None, sensitivity: Sensitivity | None = None
+        self,
+        *,
+        ai: bytes = b"",
+        detector: ByLevel | None = None,
+        sensitivity: Sensitivity | None = None,
+        reports_late_ms: int = 0,
     ) -> None:
+        """What the ear heard is known `reports_late_ms` later, and silence until then."""
         self.detector = detector or ByLevel()
         self._ai = ai
+        self._reports_late_ns = reports_late_ms * MS
         self.now_ns = BEGAN_NS
         detectors = Detectors(lambda: self.detector, self.detector)
         self.ear = NearEar(detectors, sensitivity or Sensitivity(), self._heard)
 
     def _heard(self, from_ns: int, n_bytes: int) -> bytes:
         at = (from_ns - BEGAN_NS) // BYTE_NS
-        speech = self._ai[max(0, at) : max(0, at + n_bytes)]
+        known = (self.now_ns - self._reports_late_ns - BEGAN_NS) // BYTE_NS
+        speech = SILENCE * -max(at, -n_bytes) if at < 0 else b""
+        speech += self._ai[max(0, at) : max(0, min(at + n_bytes, known))]
         return speech + SILENCE * (n_bytes - len(speech))
 
     def hear(self, audio: bytes, *, audible: bool = True, chunk: int = FRAME_BYTES) -> list[tuple[int, NearEarEvent]]:

@@ -107,6 +107,23 @@ def test_the_ais_own_voice_is_echo_and_no_speech(delay_ms: int, loss_db: float) 
     assert line.ear.sound(line.now_ns) is Sound.ECHO
 
 
+def test_reports_of_the_ear_that_come_40_ms_late_do_not_let_the_ai_interrupt_itself() -> None:
+    ai = ai_speech(4_000)
+    line = Line(ai=ai, reports_late_ms=40)
+
+    events = line.hear(mixed(quiet(4_000), echo_of(ai, delay_ms=60, loss_db=12)))
+
+    assert set(kinds(events)) == {EchoIgnored}
+
+
+def test_a_guard_alone_judges_nothing_on_a_line_without_echo() -> None:
+    line = Line(ai=ai_speech(4_000), sensitivity=Sensitivity(only_guards=True))
+    line.hear(quiet(2_500) + caller_speech(500))
+
+    assert line.detector.asked == 0
+    assert line.ear.sound(line.now_ns) is Sound.NOTHING
+
+
 def test_without_the_guard_the_ai_interrupts_itself() -> None:
     ai = ai_speech(4_000)
     line = Line(ai=ai, sensitivity=Sensitivity(guards_echo=False))

@@ -1,0 +1,106 @@
+"""The store of STATE_URL, over the Redis protocol: every request has a deadline, and no failure is an exception.
+
+The extra `fleet` brings `redis`. Without STATE_URL, nothing imports this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, OutOfMemoryError, RedisError
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import TimeoutError as StoreTimeoutError
+
+from .core.story_queue import STORY_MAX_BYTES, StoreState
+
+# A store on the same network answers within a millisecond. After this it counts as slow.
+WRITE_S: Final = 1.0
+# Below RECALL_S: the answer still has to reach the gateway.
+READ_S: Final = 0.2
+# Reads at the same time. When a cell dies, its calls come within a second; further reads wait for a connection.
+READERS: Final = 8
+
+
+class Put(NamedTuple):
+    """Write `value` under `name` for `life_s`; `value` None: delete it."""
+
+    name: str
+    value: bytes | None
+    life_s: int = 0
+
+
+class Store:
+    """One connection for writes, READERS for reads: no read waits behind a write that hangs."""
+
+    def __init__(self, url: str) -> None:
+        self._writing = _client(url, WRITE_S, 1)
+        self._reading = _client(url, READ_S, READERS)
+        parts = urlsplit(url)
+        # For people: never a user or a password.
+        self.place = f"{parts.hostname}:{parts.port or 6379}"
+
+    async def write(self, puts: Sequence[Put]) -> StoreState:
+        """All of `puts` in one round trip."""
+        pipeline = self._writing.pipeline(transaction=False)
+        for name, value, life_s in puts:
+            if value is None:
+                pipeline.delete(name)
+            else:
+                pipeline.set(name, value, ex=life_s)
+        try:
+            async with asyncio.timeout(WRITE_S):
+                results: list[Any] = await pipeline.execute(raise_on_error=False)
+        except Exception as exc:  # a lying server breaks the client in ways of its own
+            return _state(exc)
+        failed = [result for result in results if isinstance(result, Exception)]
+        if failed:
+            return _state(failed[0])
+        # A store answers with OK, which the client turns into True, or with the number of deletions.
+        took_all = all(isinstance(result, int) and result is not False for result in results)
+        return StoreState.UP if took_all else StoreState.REFUSED
+
+    async def read(self, names: Sequence[str], within_s: float = READ_S) -> list[bytes] | StoreState:
+        """The values of `names`, b"" for what is not there, each cut off after STORY_MAX_BYTES + 1 bytes."""
+        pipeline = self._reading.pipeline(transaction=False)
+        for name in names:
+            pipeline.getrange(name, 0, STORY_MAX_BYTES)
+        try:
+            async with asyncio.timeout(within_s):
+                values: list[Any] = await pipeline.execute(raise_on_error=False)
+        except Exception as exc:
+            return _state(exc)
+        return [value if isinstance(value, bytes) else b"" for value in values]
+
+    async def close(self) -> None:
+        for client in (self._writing, self._reading):
+            await client.aclose()
+
+
+def _client(url: str, limit_s: float, connections: int) -> Any:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=limit_s,
+        socket_timeout=limit_s,
+        socket_connect_timeout=limit_s,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)  # and closes it
+
+
+def _state(exc: Exception) -> StoreState:
+    if isinstance(exc, OutOfMemoryError):
+        return StoreState.FULL
+    if isinstance(exc, AuthenticationError | AuthorizationError):  # which are connection errors, too
+        return StoreState.REFUSED
+    if isinstance(exc, TimeoutError | StoreTimeoutError):
+        return StoreState.SLOW
+    if isinstance(exc, StoreConnectionError | OSError):
+        return StoreState.GONE
+    return StoreState.REFUSED if isinstance(exc, RedisError) else StoreState.GONE

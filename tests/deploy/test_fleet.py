@@ -1,0 +1,123 @@
+"""The files for many cells: their own tools find nothing wrong, and they agree with each other and the settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from shared.liveness import IDLE_S
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+HAPROXY = (DEPLOY / "haproxy/haproxy.cfg").read_text()
+COMPOSE = (DEPLOY / "compose.yaml").read_text()
+CELLS = (DEPLOY / "kubernetes/base/cells.yaml").read_text()
+KUSTOMIZATION = (DEPLOY / "kubernetes/base/kustomization.yaml").read_text()
+# An overlay is a patch, and not whole by itself.
+MANIFESTS = [
+    path
+    for folder in ("base", "keda")
+    for path in sorted((DEPLOY / "kubernetes" / folder).glob("*.yaml"))
+    if path.name not in ("kustomization.yaml", "scaled-object.yaml")
+]
+
+
+def run(tool: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The outcome of a tool; without the tool, the test is skipped."""
+    path = shutil.which(tool)
+    if path is None:
+        pytest.skip(f"{tool} is not installed")
+    return subprocess.run(
+        [path, *arguments], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+    )
+
+
+def setting(text: str, name: str) -> str:
+    found = re.search(rf"\b{name}(?:: |=)\"?([\w.-]+)", text)
+    assert found is not None, name
+    return found[1]
+
+
+def test_haproxy_accepts_its_configuration(tmp_path):
+    key = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x")
+    made = run("openssl", *key, "-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/site.pem")
+    assert made.returncode == 0, made.stderr
+    with (tmp_path / "site.pem").open("a") as site:
+        site.write((tmp_path / "key").read_text())
+    (tmp_path / "key").unlink()
+    checked = run(
+        "haproxy",
+        "-c",
+        "-f",
+        str(DEPLOY / "haproxy/haproxy.cfg"),
+        CERTIFICATES=str(tmp_path),
+        FALLBACK=str(DEPLOY / "haproxy/fallback.http"),
+        STATS_SOCKET=f"{tmp_path}/admin.sock",
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "[WARNING]" not in checked.stderr
+    assert "[ALERT]" not in checked.stderr
+
+
+def test_the_dockerfile_has_no_fault_that_hadolint_knows():
+    checked = run("hadolint", str(DEPLOY / "container/Dockerfile"))
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_manifests_have_the_fields_that_kubernetes_knows():
+    checked = run("kubernetes-validate", "--strict", *map(str, MANIFESTS))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.slow
+def test_checkov_finds_nothing_in_the_manifests_and_the_dockerfile():
+    frameworks = ("--framework", "kubernetes", "dockerfile")
+    # A patch is not whole by itself. The namespace and the image's tag or digest are kustomization.yaml's; the settings
+    # are read from the environment.
+    left = ("--skip-path", "kubernetes/realtime", "--skip-check", "CKV_K8S_14,CKV_K8S_21,CKV_K8S_35,CKV_K8S_43")
+    checked = run("checkov", "--quiet", "--compact", "-d", str(DEPLOY), *frameworks, *left)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_setting_in_the_files_of_a_fleet_exists():
+    ours = {setting.name.upper() for setting in fields(Settings)}
+    named = set(re.findall(r"^ +- ([A-Z_]+)=", KUSTOMIZATION, re.MULTILINE))
+    cell = COMPOSE.partition("  haproxy:")[0]
+    named |= set(re.findall(r"^ {6}([A-Z_]+):", cell, re.MULTILINE))
+    assert named
+    assert named <= ours
+
+
+@pytest.mark.parametrize("text", [COMPOSE, KUSTOMIZATION], ids=["compose", "kubernetes"])
+def test_haproxy_asks_the_agent_of_a_cell_at_the_port_that_the_cell_opens(text):
+    (port,) = set(re.findall(r"agent-port (\d+)", HAPROXY))
+    assert setting(text, "AGENT_CHECK_PORT") == port
+    assert setting(text, "FLEET") == "on"
+
+
+def test_a_percentage_of_a_servers_weight_is_never_rounded_to_a_drain():
+    (weight,) = re.findall(r"default-server .*\bweight (\d+)", HAPROXY)
+    assert int(weight) >= 100
+
+
+def test_haproxy_cuts_no_socket_that_a_gateway_would_keep():
+    (tunnel_s,) = re.findall(r"timeout tunnel (\d+)s", HAPROXY)
+    assert int(tunnel_s) > IDLE_S
+
+
+def test_a_cell_is_killed_only_after_its_time_to_drain_and_to_hand_its_calls_over():
+    drain_s = int(setting(KUSTOMIZATION, "DRAIN_SECONDS"))
+    (grace_s,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", CELLS)
+    assert int(grace_s) >= drain_s + 60
+    supervisord = (DEPLOY / "supervisord.conf").read_text().partition("[program:gateway]")[2]
+    (stop_s,) = re.findall(r"stopwaitsecs=(\d+)", supervisord)
+    assert int(grace_s) > int(stop_s) > drain_s
+    (minutes,) = re.findall(r"stop_grace_period: (\d+)m", COMPOSE)
+    assert int(minutes) * 60 > int(stop_s)
