@@ -23,7 +23,7 @@ from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
 from twentyms.stack import Stack, get
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(90)]
 
 CALLS = 20
 STAGGER_S = 2.0
