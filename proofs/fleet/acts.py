@@ -60,7 +60,8 @@ def silence_ms(call: CallRecord, since_ns: int) -> float | None:
 
 def moved(fleet: Fleet, call: CallRecord, since_ns: int) -> Heard:
     """The judgement on a call that lost its cell."""
-    sessions = json.loads(fleet.sessions(call.call_sid))
+    # A cell that was cut off dials again when its link is back: it has not noticed that the call is over.
+    sessions = [each for each in json.loads(fleet.sessions(call.call_sid)) if each["opened_ns"] < call.ended_ns]
     lost = {number for number, session in enumerate(sessions[:-1]) if session["opened_ns"] < since_ns}
     for number in lost:
         # The model was not told either that its session is over.

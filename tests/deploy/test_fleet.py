@@ -79,8 +79,8 @@ def test_the_manifests_have_the_fields_that_kubernetes_knows():
 @pytest.mark.slow
 def test_checkov_finds_nothing_in_the_manifests_and_the_dockerfile():
     frameworks = ("--framework", "kubernetes", "dockerfile")
-    # A patch is not whole by itself. The namespace and the image's tag or digest are kustomization.yaml's; the settings
-    # are read from the environment.
+    # A patch is not whole by itself. The namespace and the image's tag are kustomization.yaml's; it names no digest,
+    # because the image is the user's own. The settings are read from the environment.
     left = ("--skip-path", "kubernetes/realtime", "--skip-check", "CKV_K8S_14,CKV_K8S_21,CKV_K8S_35,CKV_K8S_43")
     checked = run("checkov", "--quiet", "--compact", "-d", str(DEPLOY), *frameworks, *left)
     assert checked.returncode == 0, checked.stdout
