@@ -33,7 +33,7 @@ def test_with_off_the_kernel_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_threads_and_children_do_not_inherit_the_priority_but_zeromqs_thread_has_it() -> None:
     script = """
-import os, subprocess, sys, threading
+import os, subprocess, sys, threading, time
 from pathlib import Path
 from shared.isolation import context, realtime
 if realtime("auto", 7):
@@ -46,6 +46,11 @@ policies = {}
 started, ended = threading.Event(), threading.Event()
 threading.Thread(target=lambda: (started.set(), ended.wait())).start()
 started.wait()
+# A new thread of ZeroMQ sets its priority, and then its name.
+deadline = time.monotonic() + 10
+names = lambda: {task.read_text()[:5] for task in Path("/proc/self/task").glob("*/comm")}
+while "ZMQbg" not in names() and time.monotonic() < deadline:
+    time.sleep(0.01)
 for task in Path("/proc/self/task").iterdir():
     name = (task / "comm").read_text().strip()[:5]
     policies[name, task.name == str(os.getpid())] = os.sched_getscheduler(int(task.name)) & 15
