@@ -1,8 +1,8 @@
 """`python -m benchmarks.budget`: what a second of a call is spent on, part by part, and whether that is in the budget.
 
 Each part's CPU time is split into what one more call adds and what a cell with calls takes anyway (wake-ups, ticks,
-messages between the processes), by the first and the last step. "Calls a core" follows from that by arithmetic, for a
-machine with a core for each process, of which it may take 80 %. Exit status 1: something is above its budget.
+messages between the processes), by the first and the last step. "Calls a core" follows from that by arithmetic: each
+process has a core for itself, and may use 80 % of it. Exit status 1: something is above its budget.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 from twilio.request_validator import RequestValidator
@@ -22,7 +22,7 @@ from simulator.carrier.caller import AiSilent, Caller, HangUp, Say, Wait
 from simulator.carrier.client import Exchange
 from twentyms.heard import gaps_ms, runs
 
-from .machines import CELLS, Fleet
+from .machines import CELLS, Fleet, address
 
 # Short greeting, then an answer that is longer than any call: the AI speaks when something is done to its cell.
 BEHAVIOUR: Final = {"answer_ms": 90_000, "responses": [{"answer_ms": 3_000}]}
@@ -58,10 +58,17 @@ def silence_ms(call: CallRecord, since_ns: int) -> float | None:
     return 0.0 if spoken and spoken[-1].ended_ns >= call.ended_ns - 10**9 else None
 
 
+def during_call(call: CallRecord, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sessions that were opened before the caller hung up.
+
+    A cell that was cut off has not noticed that the call is over. It dials again when its link is back.
+    """
+    return [each for each in sessions if each["opened_ns"] < call.ended_ns]
+
+
 def moved(fleet: Fleet, call: CallRecord, since_ns: int) -> Heard:
     """The judgement on a call that lost its cell."""
-    # A cell that was cut off dials again when its link is back: it has not noticed that the call is over.
-    sessions = [each for each in json.loads(fleet.sessions(call.call_sid)) if each["opened_ns"] < call.ended_ns]
+    sessions = during_call(call, json.loads(fleet.sessions(call.call_sid)))
     lost = {number for number, session in enumerate(sessions[:-1]) if session["opened_ns"] < since_ns}
     for number in lost:
         # The model was not told either that its session is over.
@@ -257,7 +264,7 @@ def goodbye(fleet: Fleet, count: int, _: int) -> Report:
         form = {"CallSid": call.call_sid, "AccountSid": "AC" + 32 * "0", "CallStatus": "in-progress"}
         form |= {"From": "+15005550006", "To": "+15005550001", "Direction": "inbound"}
         signature = RequestValidator(fleet.auth_token).compute_signature(url, form)
-        target = url.replace(f"127.0.0.1:{fleet.front_port}", f"198.18.77.{other + 1}:8080")
+        target = url.replace(f"127.0.0.1:{fleet.front_port}", f"{address(other)}:8080")
         async with httpx2.AsyncClient(trust_env=False) as client:
             host = f"127.0.0.1:{fleet.front_port}"
             answer = await client.post(
@@ -320,7 +327,7 @@ def edge(fleet: Fleet, count: int, _: int) -> Report:
     back = [call for call in records if is_moved(call) and call.outcome == "hung-up-by-caller"]
     silences = [each for call in back if (each := silence_ms(call, at_ns[0])) is not None]
     report.lines.append(f"killed: {len(back)} of {count} calls went on, silence {_spread(silences)}")
-    report.lines.append("(Twilio asks for the redirect at once, and fails a call whose webhook is refused.)")
+    report.lines.append("(The simulated carrier asks for the redirect at once, and does not ask again.)")
     return report
 
 

@@ -1,4 +1,4 @@
-"""A real HAProxy, with the rules by which haproxy.cfg chooses a cell, before cells of which two are full."""
+"""A real HAProxy with the rules by which haproxy.cfg chooses a cell. Two of its cells are full."""
 
 from __future__ import annotations
 

@@ -168,8 +168,6 @@ def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_ca
             late_ms = max(each.lag_max_ms for each in verdicts)
             if late_ms <= VOID_MS or not any(each.problems() for each in verdicts):
                 break
-        else:
-            pytest.skip(f"this machine is too busy: the carrier itself was {late_ms:.0f} ms late")
         for (name, (_, part)), record in zip((TOOLS | MORE).items(), using, strict=True):
             (session,) = stack.sessions(record.call_sid)
             (answer,) = answers(session)
@@ -182,6 +180,8 @@ def test_tools_answer_in_time_and_those_that_misbehave_are_not_heard_in_other_ca
             )
             assert at_ns["conversation.item.create"] - called_ns < (DEADLINE_S + 1) * 1e9, name
             assert not session["errors"]
+        if late_ms > VOID_MS and any(each.problems() for each in verdicts):
+            pytest.skip(f"this machine is too busy: the carrier itself was {late_ms:.0f} ms late")
         for verdict in verdicts:
             assert not verdict.problems()
         silence_ms = sorted(each.silence_ms for verdict in verdicts for each in verdict.interruptions)

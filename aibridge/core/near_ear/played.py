@@ -61,7 +61,7 @@ class Played:
             self._keep_last(utterance, begin_ns, (silent_ns - begin_ns) // BYTE_NS)
 
     def settled(self, utterance: Utterance, heard_bytes: int) -> None:
-        """The ledger is about to drop an utterance of which so much was heard."""
+        """The ledger is about to drop an utterance. This much of it was heard."""
         begin_ns = utterance.ear_start_ns
         if begin_ns is None or not self._is_read or utterance.heard_bytes is not None:
             return

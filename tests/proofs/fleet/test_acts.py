@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proofs.fleet.acts import Report, is_moved, silence_ms
+from proofs.fleet.acts import Report, during_call, is_moved, silence_ms
 from shared.audio import FRAME_BYTES, FRAME_NS
 from simulator.carrier.call import CallRecord, StreamRecord
 from simulator.carrier.ear import Ear
@@ -52,3 +52,8 @@ def test_a_broken_bound_is_among_the_lines_too():
     report.bound("refused 0", True)
     report.bound("cut off 2", False)
     assert (report.lines, report.broken) == (["refused 0", "cut off 2"], ["cut off 2"])
+
+
+def test_only_a_session_that_was_opened_after_the_call_is_not_judged():
+    sessions = [{"opened_ns": at_ns} for at_ns in (0, ENDED_NS - 1, ENDED_NS, ENDED_NS + 1)]
+    assert during_call(call(), sessions) == sessions[:2]
