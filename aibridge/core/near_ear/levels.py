@@ -15,11 +15,11 @@ _ROOTS: Final = bytes(round(sqrt(abs(value) * 2)) for value in MULAW_TO_LINEAR)
 FLOOR_MIN: Final = 60.0
 # Speech is this many times louder than the line without it: 8 dB.
 MARGIN: Final = 2.5
-# The floor falls within 100 ms, and rises within some 5 s: speech has pauses, noise has none. It starts faster.
+# The floor falls within 100 ms, and rises within some 5 s: speech has pauses, noise has none.
 _FALL: Final = 0.2
 _RISE: Final = 0.004
-# Nothing stands out of a noise that was heard for less: 400 ms.
-_START_FRAMES: Final = 20
+# The first frames of a call count in the mean, 200 ms, unless they are the AI's echo.
+_START_FRAMES: Final = 10
 # Many voices at once, or music, are steady in the mean and not by frames. What is less than 14 dB above the floor is
 # noise, and one in 50 frames of it is above its top: such a frame raises the top by a tenth. Speech is 3 dB above it.
 _NOISE_RANGE: Final = 5.0
@@ -51,12 +51,11 @@ class NoiseFloor:
         self._peak = 0.0
         self._frames = 0
 
-    def is_exceeded(self, loudness: float) -> bool:
+    def is_exceeded(self, loudness: float, *, is_ai_audible: bool) -> bool:
         """Whether a frame of this level stands out of the noise. Give it every frame."""
         floor, top = self._floor, self._top
         rise, step = _RISE, _TOP_STEP
-        starts = self._frames < _START_FRAMES
-        if starts:
+        if not is_ai_audible and self._frames < _START_FRAMES:
             self._frames += 1
             rise, step = 1 / self._frames, _TOP_START_STEP
         self._floor = max(FLOOR_MIN / MARGIN, floor + (loudness - floor) * (_FALL if loudness < floor else rise))
@@ -64,7 +63,7 @@ class NoiseFloor:
             top *= 1 + step * (1 - _TOP_SHARE if loudness > top else -_TOP_SHARE)
         self._top = top = min(top, _NOISE_RANGE * self._floor)
         self._peak *= _FORGET
-        return not starts and loudness > max(MARGIN * floor, _ABOVE_TOP * top, _ABOVE_PEAKS * self._peak)
+        return loudness > max(MARGIN * floor, _ABOVE_TOP * top, _ABOVE_PEAKS * self._peak)
 
     def was_noise(self, loudness: float) -> None:
         """A sound of up to this level was no speech."""
