@@ -74,10 +74,10 @@ _WANDER: Final = 12
 # A fast judgement of 60 ms, and a sure one of 160 ms.
 _FAST: Final = 3 * FRAME_BYTES
 _SURE: Final = 8 * FRAME_BYTES
-# Echo is at most this many times louder than expected: 3 dB, and up to 8 dB the closer it follows. Of 6,400 frames of
+# Echo is at most this many times louder than expected: 3 dB, and up to 7 dB the closer it follows. Of 11,600 frames of
 # echo of -6 to -20 dB none was louder than 5 dB; half of the frames of a caller over it are 10 dB louder.
-_LOUDER: Final = 1.4
-_LOUDER_ALIKE: Final = 0.85
+_LOUDER: Final = 1.35
+_LOUDER_ALIKE: Final = 0.65
 _ALIKE_MOST: Final = 1.2
 # Before so many frames have followed, the loss is not sure: 8 dB, and 16 dB when it follows closely.
 _SURE_FRAMES: Final = 12
