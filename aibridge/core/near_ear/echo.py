@@ -55,8 +55,8 @@ _FADES: Final = 3
 _SURE_BLOCKS: Final = 8
 _LIKELIER: Final = 1.15
 # The mean likeness of echo after so many blocks. Of a caller's unrelated speech the likeliest of 2,800 lags has up to
-# 0.62 in one block, 0.23 in the mean of three and 0.16 in the mean of eight, because each block favours another lag. The
-# echo of a diffuse path has 0.27, 0.25 and 0.21 at least.
+# 0.62 in one block, 0.23 in the mean of three and 0.16 in the mean of eight, because each block favours another lag.
+# Nearly all echo of a diffuse path has 0.27 after three and 0.21 after eight.
 _LEARNED_AFTER: Final = {3: 0.34, 4: 0.3, 5: 0.27}
 _LEARNED_LATER: Final = 0.24
 # Below this after one block or more, a sound is not the echo of anything.
@@ -93,9 +93,10 @@ _UNLIKE: Final = 0.3
 _DOUBTS: Final = 4
 # What follows less than this is not compared: it would be chance.
 _LEAST_USUAL: Final = 0.25
-# What the frames that the ear heard add to the level of an echo: from the one after the learned delay, because the
-# first sound may be a little earlier than the likeliest, to what a room adds later.
-_TAIL: Final = (0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
+# What the frames that the ear heard add to the level of an echo: from two after the learned delay, because the first
+# sound may be a little earlier than the likeliest, to what a room adds later.
+_EARLIER: Final = 2
+_TAIL: Final = (0.6, 0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
 # Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
@@ -251,7 +252,7 @@ class EchoGuard:
     def _heard_before(self, lag: int) -> float:
         """The level that the ear heard `lag` samples before this frame, with the tail of a room."""
         n_levels = len(self._levels)
-        first = n_levels - lag // FRAME_BYTES
+        first = n_levels - lag // FRAME_BYTES + _EARLIER - 1
         frames = ((first - at, weight) for at, weight in enumerate(_TAIL))
         return max((self._levels[at] * weight for at, weight in frames if 0 <= at < n_levels), default=0.0)
 

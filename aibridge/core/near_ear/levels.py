@@ -18,8 +18,8 @@ MARGIN: Final = 2.5
 # The floor falls within 100 ms, and rises within some 5 s: speech has pauses, noise has none.
 _FALL: Final = 0.2
 _RISE: Final = 0.004
-# The first frames of a call count in the mean, 200 ms, unless they are the AI's echo.
-_START_FRAMES: Final = 10
+# The first frames of a call count in the mean, 500 ms, unless they are the AI's echo.
+_START_FRAMES: Final = 25
 # Many voices at once, or music, are steady in the mean and not by frames. What is less than 14 dB above the floor is
 # noise, and one in 50 frames of it is above its top: such a frame raises the top by a tenth. Speech is 3 dB above it.
 _NOISE_RANGE: Final = 5.0
@@ -51,19 +51,26 @@ class NoiseFloor:
         self._peak = 0.0
         self._frames = 0
 
-    def is_exceeded(self, loudness: float, *, is_ai_audible: bool) -> bool:
-        """Whether a frame of this level stands out of the noise. Give it every frame."""
-        floor, top = self._floor, self._top
+    def is_exceeded(self, loudness: float, *, is_ai_audible: bool, is_speech: bool = False) -> bool:
+        """Whether a frame of this level stands out of the noise. Give it every frame.
+
+        Speech that is known goes on with frames that are louder than the floor.
+        """
+        floor = self._floor
         rise, step = _RISE, _TOP_STEP
         if not is_ai_audible and self._frames < _START_FRAMES:
             self._frames += 1
             rise, step = 1 / self._frames, _TOP_START_STEP
         self._floor = max(FLOOR_MIN / MARGIN, floor + (loudness - floor) * (_FALL if loudness < floor else rise))
+        self._peak *= _FORGET
+        above = max(MARGIN * floor, _ABOVE_PEAKS * self._peak)
+        if is_speech:
+            return loudness > above
+        top = self._top
         if loudness < _NOISE_RANGE * floor:
             top *= 1 + step * (1 - _TOP_SHARE if loudness > top else -_TOP_SHARE)
-        self._top = top = min(top, _NOISE_RANGE * self._floor)
-        self._peak *= _FORGET
-        return loudness > max(MARGIN * floor, _ABOVE_TOP * top, _ABOVE_PEAKS * self._peak)
+        self._top = min(top, _NOISE_RANGE * self._floor)
+        return loudness > max(above, _ABOVE_TOP * self._top)
 
     def was_noise(self, loudness: float) -> None:
         """A sound of up to this level was no speech."""

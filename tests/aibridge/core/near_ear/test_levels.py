@@ -38,12 +38,12 @@ def test_a_voice_on_a_quiet_line_does_not_raise_what_the_next_one_must_exceed() 
     for level in [20.0] * 100 + [1_500.0] * 100 + [20.0] * 30:
         floor.is_exceeded(level, is_ai_audible=False)
 
-    assert floor.is_exceeded(100.0, is_ai_audible=True)
+    assert floor.is_exceeded(200.0, is_ai_audible=True)
 
 
 def test_a_caller_who_speaks_from_the_first_frame_on_is_heard_after_their_first_pause() -> None:
     floor = NoiseFloor()
-    for level in [1_500.0] * 60 + [20.0] * 15:
+    for level in [1_500.0] * 60 + [20.0] * 20:
         floor.is_exceeded(level, is_ai_audible=False)
 
     assert floor.is_exceeded(500.0, is_ai_audible=True)
