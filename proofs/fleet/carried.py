@@ -16,7 +16,7 @@ from typing import Any, Final
 from aibridge.core.keypad import IN_WORDS
 from proofs.tool_scenarios import unanswered
 from simulator.carrier.call import CallRecord
-from simulator.carrier.caller import AfterAnswer, AiSilent, Caller, HangUp, Press, Say
+from simulator.carrier.caller import AfterAnswer, AiSilent, Caller, HangUp, Press, Say, Step
 from simulator.carrier.client import Exchange
 from simulator.carrier.rest import CarrierRest
 
@@ -112,7 +112,7 @@ async def _calls(fleet: Fleet, count: int, number: int) -> tuple[Sequence[CallRe
 
         async def one(seed: int) -> CallRecord:
             await asyncio.sleep(seed * APART_S)
-            steps = [Say("hello", AiSilent(ms=300)), *keys, HangUp(AfterAnswer(HANGS_UP_MS))]
+            steps: list[Step] = [Say("hello", AiSilent(ms=300)), *keys, HangUp(AfterAnswer(HANGS_UP_MS))]
             return await exchange.place_call(
                 fleet.dialled_url, fleet.auth_token, caller=Caller(steps, seed=seed, noise=True), limit_s=60
             )

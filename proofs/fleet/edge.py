@@ -18,7 +18,7 @@ DIALLED_APART_S: Final = 0.01
 
 
 def edge(fleet: Fleet, count: int, _: int) -> Report:
-    """HAProxy is reloaded. Then one of two at one address is killed, while more calls are dialled; then the last one."""
+    """HAProxy is reloaded; one of two at one address is killed, while more calls are dialled; then the last one."""
     report = Report([], [])
 
     async def reload() -> None:
