@@ -25,9 +25,9 @@ KUSTOMIZATION = (DEPLOY / "kubernetes/base/kustomization.yaml").read_text()
 # Checks of checkov that the manifests do not pass, and why.
 LEFT = {
     "CKV_K8S_35": "the settings, secret ones too, are read from the environment",
-    "CKV_K8S_43": "the cell's image is the user's own, and HAProxy's tag brings its security fixes: neither has a digest",
+    "CKV_K8S_43": "no image has a digest: the cell's is the user's own, and HAProxy's tag brings security fixes",
 }
-# Real time in a container, for a node that permits it to root alone (docs/fleet.md): with two capabilities, and no others.
+# Of a cell with real-time priority: root with two capabilities, and no others (docs/fleet.md).
 LEFT_FOR_REALTIME = LEFT | {
     "CKV_K8S_23": "the cell is root",
     "CKV_K8S_25": "SYS_NICE and IPC_LOCK are added",
