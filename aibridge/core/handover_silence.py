@@ -20,6 +20,8 @@ FORMER: Final = ("worker", "socket", "gateway", "cell")
 class HandoverSilence:
     """The silence of one call. Times are ns, monotonic."""
 
+    __slots__ = ("_histograms", "_last", "_seconds", "_since_ns")
+
     def __init__(self, histograms: Mapping[str, Histogram]) -> None:
         """`histograms`: one for each of FORMER."""
         self._histograms = histograms

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, Final
 
 import httpx2
@@ -106,6 +106,15 @@ async def during(
         return list(await asyncio.gather(*calling))
 
 
+def counted(fleet: Fleet) -> str:
+    """The hand-overs in mid-speech and their silence, as the cells' metrics have them."""
+    count, seconds = (
+        sum(fleet.metric(number, f"aibridge_handover_silence_seconds_{part}") for number in range(len(CELLS)))
+        for part in ("count", "sum")
+    )
+    return f"{count:.0f} hand-overs, silence {1e3 * seconds / max(1, count):.0f} ms in the mean"
+
+
 @dataclass
 class Report:
     """Lines to read, and the bounds that were broken."""
@@ -185,7 +194,8 @@ def lose_cells(
     report.lines.append(f"times {times}, calls {times * count}, of the lost cells {len(detections)}, lost {lost}")
     was_soon = all(each <= DETECTED_MS for each in detections)
     report.bound(f"the media socket was closed after {spread(detections)}", was_soon)
-    report.lines.append(f"silence at the ear {spread(silences)}")
+    report.lines.append(f"silence at the ear {spread(silences)}, mean {mean(silences or [0]):.0f} ms")
+    report.lines.append(f"counted by the cells that live: {counted(fleet)}")
     report.bound(f"sessions that were not told all of the conversation: {untold}", not untold)
     report.bound(f"gaps of the {others} calls of other cells: {_total(other_gaps)}", not other_gaps)
     return report

@@ -127,7 +127,9 @@ def _wait_for_records(fleet: Fleet) -> None:
     """Until no cell has a call, and the database has all facts."""
     deadline = time.monotonic() + SETTLED_S
     while any(
-        fleet.metric(number, series) for number in range(len(CELLS)) for series in ("aibridge_calls{", "callbook_spool")
+        fleet.metric(number, series)
+        for number in range(len(CELLS))
+        for series in ("aibridge_calls{", "callbook_spool_bytes")
     ):
         if time.monotonic() > deadline:
             return
