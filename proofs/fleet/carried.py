@@ -153,7 +153,7 @@ def faults(
     call: CallRecord, sessions: list[dict[str, Any]], shown: Mapping[str, Any], recordings: int
 ) -> Iterator[str]:
     """What was lost or done twice, in sentences that begin with the CallSid."""
-    for text in (*_heard_by_model(call, sessions), *_written(call, shown)):
+    for text in (*_heard_by_model(sessions), *_written(call, shown)):
         yield f"{call.call_sid}: {text}"
     if call.outcome != "hung-up-by-caller":
         yield f"{call.call_sid}: the call ended: {call.outcome}"
@@ -161,7 +161,7 @@ def faults(
         yield f"{call.call_sid}: Twilio has {recordings} recordings"
 
 
-def _heard_by_model(call: CallRecord, sessions: list[dict[str, Any]]) -> Iterator[str]:
+def _heard_by_model(sessions: list[dict[str, Any]]) -> Iterator[str]:
     told = [each["text"] for each in sessions[-1]["told"] if each["text"].startswith(IN_WORDS)]
     entry = f"{IN_WORDS}{''.join(KEYS)[:-1]})"
     if told != [entry]:
