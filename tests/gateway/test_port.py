@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import pytest
+import uvloop
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
@@ -44,7 +45,7 @@ def test_a_port_is_private_when_neither_address_nor_origin_leads_beyond_the_mach
     assert is_private(settings(**values)) is private
 
 
-def test_connections_that_wait_to_be_accepted_are_answered_although_the_port_closes(run):
+def test_connections_that_wait_to_be_accepted_are_answered_although_the_port_closes():
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("answered")(scope, receive, send)
 
@@ -64,4 +65,5 @@ def test_connections_that_wait_to_be_accepted_are_answered_although_the_port_clo
             writer.close()
         await port.close()
 
-    run(main())
+    # The loop of production: its listening sockets accept in their own way.
+    uvloop.run(asyncio.wait_for(main(), 10))
