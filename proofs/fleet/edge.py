@@ -13,8 +13,8 @@ from .acts import ONWARD_MS, SPEAKS_S, Report, during, is_moved, silence_ms, spr
 from .machines import Fleet
 
 # New calls are dialled from this long before a proxy is killed, this far apart.
-DIALLED_BEFORE_S: Final = 0.05
-DIALLED_APART_S: Final = 0.01
+DIALLED_BEFORE_S: Final = 0.01
+DIALLED_APART_S: Final = 0.003
 
 
 def edge(fleet: Fleet, count: int, _: int) -> Report:
