@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from .near_ear_corpus import Clip
+from .near_ear_removal import CALLERS, NOTICED_MS
 from .near_ear_trials import MISSED_MS, UNGUARDED_MINUTES, Figures, Onsets
 from .network_figures import quantile
 
@@ -63,6 +64,18 @@ def page(figures: Figures, clips: Sequence[Clip], head: str) -> str:
                     *(_later(d.later_ms), f"{sum(ms > SOON_MS for ms in d.later_ms)} of {len(d.later_ms)}"),
                 )
                 for d in figures.double_talk
+            ),
+        ),
+        f"**The echo removed from what the model hears: how many of {CALLERS} callers over an AI that does not stop it "
+        f"notices within {NOTICED_MS} ms**",
+        _table(
+            (
+                *("delay, ms", "loss, dB", "removed, dB", "noticed", "with the removal"),
+                *("false beginnings", "with the removal", "CPU, ms a second"),
+            ),
+            (
+                (r.delay_ms, r.loss_db, f"{r.removed_db:.0f}", *r.noticed, *r.false, f"{r.ms:.1f}")
+                for r in figures.removals
             ),
         ),
         "**CPU of a call whose AI speaks all the time**",

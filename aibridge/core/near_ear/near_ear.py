@@ -190,6 +190,8 @@ class NearEar:
                 self._ask(frame, begin_ns, is_ai_audible, events)
         else:
             self._silent_frames += 1
+            if self.guard is not None and not self._floor.is_silence(loudness):
+                self.guard.may_be_there()
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
                 self._end_burst()
         if self._onset_ns:
