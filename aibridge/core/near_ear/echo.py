@@ -165,7 +165,8 @@ class EchoGuard:
             verdict = self._compare()
             if verdict is Echo.YES:
                 self._look_again()
-            if verdict is not Echo.NO:
+            # A caller who is louder than the echo says nothing about its delay.
+            if verdict is not Echo.NO or self._too_loud:
                 return verdict
         if loudness > max(self._levels):
             return Echo.NO

@@ -20,6 +20,8 @@ LATE_NS: Final = 2 * FRAME_NS
 # The canceller finds an echo that comes so much later than the source that it is given: WebRTC's finds 500 ms.
 _BEFORE_NS: Final = 3 * FRAME_NS
 _SPAN_NS: Final = 15 * FRAME_NS
+# A delay that is out of its reach for so many frames calls for another one, which has to learn again: 1 s.
+_OUT_FRAMES: Final = 50
 
 
 class Canceller(Protocol):
@@ -38,13 +40,16 @@ class EchoRemoval:
         self._canceller: Canceller | None = None
         # How much later than the caller's audio the source is read.
         self._late_ns = 0
+        self._out_frames = 0
 
     def clean(self, audio: bytes, end_ns: int, delay_ns: int) -> bytes:
         """The caller's audio that ended at `end_ns`, without an echo that comes `delay_ns` after it was heard."""
         if len(audio) % FRAME_BYTES:
             return audio
-        if self._canceller is None or not 0 <= delay_ns - self._late_ns <= _SPAN_NS:
-            self._canceller = self._make()
+        is_in_reach = 0 <= delay_ns - self._late_ns <= _SPAN_NS
+        self._out_frames = 0 if is_in_reach else self._out_frames + 1
+        if self._canceller is None or self._out_frames > _OUT_FRAMES:
+            self._canceller, self._out_frames = self._make(), 0
             self._late_ns = max(LATE_NS, (delay_ns - _BEFORE_NS) // FRAME_NS * FRAME_NS)
         begin_ns = end_ns - len(audio) * BYTE_NS
         return self._canceller.remove(audio, self._heard(begin_ns - self._late_ns, len(audio)))
