@@ -10,7 +10,9 @@ from . import here
 
 def is_real(settings: Settings) -> bool:
     """Whether OPENAI_API_KEY, or a variable that an agent names in `api_key_env`, has a value."""
-    return bool(settings.openai_api_key) or any(secret(name, here.directory()) for name in _own_keys(settings) if name)
+    return bool(settings.openai_api_key) or any(
+        secret(name, here.directory()) for name in _own_keys(settings).values() if name
+    )
 
 
 def without_key(settings: Settings) -> list[str]:
