@@ -84,18 +84,21 @@ class Store:
 
         Raises what the last one failed with.
         """
-        async with asyncio.TaskGroup() as asking:
-            idle = asking.create_task(_caught(_ask(self._reading, names)))
-            await asyncio.wait((idle,), timeout=ASK_AGAIN_S)
-            asks = [idle]
-            if not idle.done() or isinstance(idle.result(), Exception):
-                asks.append(asking.create_task(_caught(self._ask_anew(names))))
-            for ask in asyncio.as_completed(asks):
-                values = await ask
-                if not isinstance(values, Exception):
-                    break
+        idle = asyncio.create_task(_caught(_ask(self._reading, names)))
+        asks = [idle]
+        try:
+            await asyncio.wait(asks, timeout=ASK_AGAIN_S)
+            values = idle.result() if idle.done() else None
+            if values is None or isinstance(values, Exception):
+                asks.append(asyncio.create_task(_caught(self._ask_anew(names))))
+                for ask in asyncio.as_completed(asks):
+                    values = await ask
+                    if not isinstance(values, Exception):
+                        break
+        finally:
             for each in asks:
                 each.cancel()
+        assert values is not None
         if isinstance(values, Exception):
             raise values
         return values
