@@ -7,7 +7,7 @@ While the AI is audible, each 20 ms frame of the caller passes these questions, 
     does the gate take it for speech?                            detection.py
     does the detector take the last 128 ms for speech?           detection.py, seldom while the answer is no
 
-Speech is two frames that pass, or one that is certain.
+Speech is two frames that pass, or one that is certain. At the beginning of a sound less is enough: beginnings.py.
 """
 
 from __future__ import annotations
