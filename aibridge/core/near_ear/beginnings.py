@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# So many frames in a row after it are no quieter than it, by a tenth at most.
+# Each of so many frames in a row after it is quieter than the one before by 3 % at most, and the last one is louder than
+# it by 5 % at least. Music holds its level.
 _SWELLING_FRAMES: Final = 3
-_NO_QUIETER: Final = 0.9
+_NO_QUIETER: Final = 0.97
+_LOUDER: Final = 1.05
 # So many frames in a row have this level, about -22 dBFS, and pass the gate.
 _CLOSE_FRAMES: Final = 4
 _CLOSE: Final = 2_500.0
@@ -20,11 +22,11 @@ _CLOSE: Final = 2_500.0
 class Beginning:
     """Of one burst. Give it each frame of the caller's own, first to `swells`."""
 
-    __slots__ = ("_close", "_passed", "_swelling")
+    __slots__ = ("_close", "_level", "_passed", "_swelling")
 
     def __init__(self) -> None:
-        # The level of the frame that passed (0: none did), and the frames since.
-        self._passed = 0.0
+        # The level of the frame that passed (0: none did), of the last one since, and their number.
+        self._passed = self._level = 0.0
         self._swelling = 0
         # Frames in a row that are close.
         self._close = 0
@@ -37,16 +39,17 @@ class Beginning:
         """The next frame. Returns whether it confirms that the frame that passed was speech."""
         if not self._passed:
             return False
-        if loudness < _NO_QUIETER * self._passed:
+        if loudness < _NO_QUIETER * self._level:
             self._passed = 0.0
             return False
+        self._level = loudness
         self._swelling += 1
-        return self._swelling >= _SWELLING_FRAMES
+        return self._swelling >= _SWELLING_FRAMES and loudness >= _LOUDER * self._passed
 
     def passed(self, loudness: float) -> None:
         """The detector takes this frame for speech."""
         if not self._passed:
-            self._passed, self._swelling = loudness, 0
+            self._passed, self._level, self._swelling = loudness, loudness, 0
 
     def is_close(self, loudness: float, *, passes_gate: bool) -> bool:
         """Whether this frame is one of enough loud ones."""
