@@ -265,12 +265,13 @@ class NearEar:
             if likelihood >= threshold - _HYSTERESIS:
                 self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
             return
+        if likelihood >= threshold - _HYSTERESIS:
+            self._beginning.doubt(loudness)
         if likelihood < threshold:
             self._denied += 1
             if self._denied >= _NOISE_FRAMES:
                 self._floor.was_noise(self._peak)
             return
-        self._beginning.passed(loudness)
         passed_ns, self._passed_ns = self._passed_ns, begin_ns
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
@@ -280,6 +281,7 @@ class NearEar:
     def _begin_speech(self, begin_ns: int, events: list[NearEarEvent]) -> None:
         self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
         self._spoke_ns = begin_ns + FRAME_NS
+        self._denied = 0  # what was denied was its beginning, and no noise
         events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:

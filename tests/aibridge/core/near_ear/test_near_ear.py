@@ -231,3 +231,12 @@ def test_real_detectors_know_recorded_speech_and_deny_noise() -> None:
 
     assert len(began) == 1
     assert 1_500 < began[0][0] <= 1_640
+
+
+def test_a_word_whose_beginning_was_denied_makes_no_later_word_inaudible() -> None:
+    likelihoods = iter([*[0.0] * 9, *[0.9] * 500])
+    line = Line(detector=ByLevel(lambda level: next(likelihoods)))
+    line.hear(quiet(500))
+    assert SpeechBegan in kinds(line.hear(caller_speech(400) + quiet(600)))
+
+    assert SpeechBegan in kinds(line.hear(mixed(caller_speech(400), gains=(0.3,))))
