@@ -15,6 +15,10 @@ Three facts tell the two apart.
 - Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
   believed, and no more than the time that no ping saw.
 
+A stall in the last half second of an utterance leaves the echo of one mark only. Where nothing follows that mark, the
+echo is believed alone, as far as pings since the echo before explain it. If the way back had held the echo up, it
+would have come together with the answers to those pings.
+
 A path may get longer, for minutes or for good: another route, or a download that fills a queue. Then every ping is
 late, and every echo, too, without any lag: in this talkspurt by the longer way back, and from the next one on by both
 ways. Pings that stay late show it.
@@ -100,6 +104,7 @@ class Talkspurt:
         "began_ns",
         "blind_ns",
         "cause_ns",
+        "caused_ns",
         "cut_echoes",
         "first_delay_ns",
         "first_seq",
@@ -107,6 +112,7 @@ class Talkspurt:
         "is_pinged",
         "late_ns",
         "late_since_ns",
+        "new_cause_ns",
         "previous_ns",
         "towards_ns",
         "was_lag",
@@ -118,6 +124,8 @@ class Talkspurt:
         # A ping of it was answered. The most by which pings can explain a lag.
         self.is_pinged = False
         self.cause_ns = 0
+        # The same by the pings since the last echo, and when the last late one of them was answered.
+        self.new_cause_ns = self.caused_ns = 0
         # The longest time between two pings that were answered.
         self.blind_ns = 0
         # The lag by which a ping was late, and since when no echo has shown how much of that is true.
@@ -146,6 +154,7 @@ class Talkspurt:
         least_ns, most_ns = excess_ns - held_ns, excess_ns + unseen_ns - held_before_ns
         if excess_ns >= NOISE_NS:
             self.cause_ns = max(self.cause_ns, most_ns)
+            self.new_cause_ns, self.caused_ns = max(self.new_cause_ns, most_ns), now_ns
         if least_ns > 0:
             self.late_ns = max(self.late_ns, least_ns + min(max(0, most_ns - least_ns), DOUBT_NS) // 2)
             self.late_since_ns = now_ns
@@ -257,7 +266,7 @@ class FarEar:
             if now_ns - self._late_since_ns >= LONGER_AFTER_NS:
                 excess_ns -= self._late_pings_ns
                 self._settle_path()
-                spurt.cause_ns = spurt.late_ns = 0
+                spurt.cause_ns = spurt.new_cause_ns = spurt.late_ns = 0
         unseen_ns = max(0, sent_ns - max(self._pinged_ns, spurt.began_ns))
         # Frames that were sent with this ping were as late as the ping.
         held_ns = self._held.at(sent_ns, lead_ns, grace_ns=HOP_NS)
@@ -274,8 +283,11 @@ class FarEar:
             self._towards_ns += longer_ns - back_ns
         self._late_since_ns, self._late_pings_ns = None, 0
 
-    def echo(self, seq: int, at_ns: int) -> Lag | None:
-        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
+    def echo(self, seq: int, at_ns: int, *, is_last: bool = False) -> Lag | None:
+        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed.
+
+        `is_last`: nothing was paced after that mark.
+        """
         played_ns = self._settle(seq)
         if played_ns is None or self._is_too_early(at_ns - played_ns):
             self.strange += 1
@@ -289,17 +301,25 @@ class FarEar:
         if spurt is not self._spurt:
             return None
         previous_ns, spurt.previous_ns, spurt.late_ns = spurt.previous_ns, delay_ns, 0
+        new_cause_ns, spurt.new_cause_ns = spurt.new_cause_ns, 0
         at_once, self._echoed_ns = at_ns - self._echoed_ns < AT_ONCE_NS, at_ns
         if at_once and (previous_ns is None or delay_ns + NOISE_NS < previous_ns):
             spurt.previous_ns = None  # held back until now, for an unknown time
             return None
         if spurt.first_delay_ns is None:
             spurt.first_delay_ns = delay_ns
-        if previous_ns is None:
+        late_ns = delay_ns - base_ns - self._late_pings_ns // 2
+        alone_ns = min(late_ns - self._habit_ns, new_cause_ns) if at_ns - spurt.caused_ns >= NOISE_NS else 0
+        if previous_ns is not None:
+            lag_ns = max(0, late_ns + min(0, previous_ns - delay_ns))
+            believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
+            self._habit_ns = lag_ns - believed_ns
+        elif is_last:
+            lag_ns = believed_ns = 0
+        else:
             return None
-        lag_ns = max(0, min(previous_ns, delay_ns) - base_ns - self._late_pings_ns // 2)
-        believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
-        self._habit_ns = lag_ns - believed_ns
+        if is_last:
+            lag_ns, believed_ns = max(lag_ns, alone_ns), max(believed_ns, alone_ns)
         continued, spurt.was_lag = spurt.was_lag, believed_ns >= NOISE_NS
         if believed_ns < NOISE_NS:
             return None

@@ -45,6 +45,18 @@ def test_gaps_are_counted_as_the_caller_hears_them():
     assert sum(counted) == pytest.approx(sum(heard), rel=0.05)
 
 
+@pytest.mark.parametrize("utterance_ms", [1_300, 2_900])
+def test_a_gap_anywhere_in_an_utterance_is_counted(utterance_ms):
+    """Stalls and utterances drift against each other, so a stall meets every part of an utterance."""
+    cell = FarCell(STALL, lead_ms=(120, 120, 120))
+    for utterance in range(1, 60):
+        cell.say(utterance, utterance_ms)
+        cell.run(utterance_ms + 900)
+    heard, counted = [gap for gap in cell.gaps_ms() if gap < 500], cell.counted_gaps_ms()
+    assert len(counted) == len(heard) > 5
+    assert sum(counted) == pytest.approx(sum(heard), rel=0.05)
+
+
 def test_echoes_that_are_late_by_themselves_for_a_minute_make_no_gap():
     cell = FarCell()
     cell.say(1, 100_000)
