@@ -119,6 +119,7 @@ class Call:
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
         # See `resume`.
+        self._former = ""
         self._noted_ms: int | None = None
         # Keys that were pressed meanwhile, with their times.
         self._early_keys: list[tuple[str, int]] = []
@@ -147,12 +148,15 @@ class Call:
         self._carry_out(self.conversation.start(self._shell.now_ns))
         self._meet_session()
 
-    def resume(self, coming: Model, memory: bytes, handover: int, *, noted_ms: int | None = None) -> None:
+    def resume(
+        self, coming: Model, memory: bytes, handover: int, *, former: str = "", noted_ms: int | None = None
+    ) -> None:
         """Begin a call of a failed worker, in place of `start`. txpacer says what the call's line holds.
 
+        `former`: what had the call before (handover_silence.py); "": it was with a dialled party.
         `noted_ms`: the call comes from another cell, whose record may lack the turns since then (of the Unix epoch).
         """
-        self._memory = memory
+        self._memory, self._former = memory, former
         self._noted_ms = noted_ms
         self.line.handover = handover
         self._coming = coming
@@ -169,6 +173,8 @@ class Call:
         in_line = list(zip(state.unheard, speech, strict=False))
         now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
+        if self._former:
+            successor.count_silence(self.conversation, self._former, told, in_line, now_ns)
         if self._noted_ms is not None:
             self.conversation.history.note_again(self._noted_ms * 1_000_000 - self._epoch_ns)
         self._meet_session()
@@ -181,12 +187,7 @@ class Call:
         if self._coming is None:
             self._receive(DialFailed())
         elif self._coming.ready is not None:
-            self._session_ready(self._coming.ready)
-
-    def _session_ready(self, ready: SessionReady) -> None:
-        if ready.model:
-            self.reporter.name_model(ready.model)
-        self._receive(ready)
+            self._receive(self._coming.ready)
 
     # --- losses ---
 
@@ -212,6 +213,7 @@ class Call:
 
     def move(self, call: int, gateway: str, *, epoch: int, handover: int = 0) -> None:
         """The call returned on another media socket: continue there where the caller's ear stopped."""
+        former = "socket" if gateway == self.gateway else "gateway"
         self.call, self.gateway = call, gateway
         self.line.call, self.line.gateway, self.line.handover = call, gateway, handover
         self._kept = 0  # this gateway has nothing of it yet
@@ -219,6 +221,8 @@ class Call:
             self.line.ask()
         else:
             self._report_all(self.line.moved(epoch, self.caller_heard_ns))
+            if self.conversation.playout.is_audible():
+                self.conversation.handover_silence.begins(former, since_ns=self.caller_heard_ns)
         if self.end_call is not None:
             self._shell.to_gateway(self.gateway, structs.replace(self.end_call, call=call))
 
@@ -263,7 +267,7 @@ class Call:
             if isinstance(event, _TELLING):
                 self.tell_memory()
         elif session is self._coming and isinstance(event, SessionReady) and self._memory is None:
-            self._session_ready(event)
+            self._receive(event)
 
     def model_gone(self, session: Model, *, refused: bool = False) -> None:
         """A session ended, or did not come; `refused`: a retry would fail, too."""
@@ -306,6 +310,7 @@ class Call:
             if session is not None:
                 session.close()
         self._session = self._coming = None
+        self.conversation.handover_silence.ends(self._shell.now_ns)
         self.due_ns = None
         self._shell.plan(self)
 
@@ -344,6 +349,9 @@ class Call:
                     self._session.close()
                 self._session, self._coming = self._coming, None
                 self.agent = self._coming_agent
+                ready = self._session.ready if self._session is not None else None
+                model = ready.model if ready is not None else ""
+                self.reporter.speaks(self.agent.name, model or self.agent.model)
             case CallTool():
                 call = self.conversation.tools.get(command.tool_call)
                 if call is not None and not call.asked_of:

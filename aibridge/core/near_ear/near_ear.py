@@ -159,7 +159,7 @@ class NearEar:
         if len(self._recent) > 2 * KEPT_BYTES:
             del self._recent[:-KEPT_BYTES]
         loudness = level(frame)
-        is_loud = self._floor.is_exceeded(loudness)
+        is_loud = self._floor.is_exceeded(loudness, is_ai_audible=is_ai_audible, is_speech=self._onset_ns > 0)
         if is_ai_audible:
             self._tail = _TAIL_FRAMES
         elif self._tail:
