@@ -7,7 +7,7 @@ While the AI is audible, each 20 ms frame of the caller passes these questions, 
     does the gate take it for speech?                            detection.py
     does the detector take the last 128 ms for speech?           detection.py, seldom while the answer is no
 
-Speech is two frames that pass, or one that is certain.
+Speech is two frames that pass, or one that is certain. At the beginning of a sound less is enough: beginnings.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
+from .beginnings import Beginning
 from .detection import Detectors, Sensitivity, linear
 from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
@@ -105,6 +106,7 @@ class NearEar:
         self._passed_ns = 0
         self._denied = 0
         self._peak = 0.0
+        self._beginning = Beginning()
         # Speech of the caller: since when (0: there is none), when its last frame ended, and when the frame began that
         # the detector took for speech last.
         self._onset_ns = 0
@@ -187,11 +189,14 @@ class NearEar:
                 self._burst_ns = begin_ns
             if self._is_own(loudness, begin_ns, events):
                 self._peak = max(self._peak, loudness)
-                self._ask(frame, begin_ns, is_ai_audible, events)
+                self._ask(frame, loudness, begin_ns, is_ai_audible, events)
+            else:
+                self._beginning.breaks_off()
         else:
             self._silent_frames += 1
             if self.guard is not None and not self._floor.is_silence(loudness):
                 self.guard.may_be_there()
+            self._beginning.breaks_off()
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
                 self._end_burst()
         if self._onset_ns:
@@ -244,14 +249,22 @@ class NearEar:
             events.append(SpeechEnded(self._onset_ns, self._spoke_ns - self._onset_ns))
             self._onset_ns = 0
 
-    def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
+    def _ask(
+        self, frame: bytes, loudness: float, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]
+    ) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
         if self._sensitivity.only_guards and self.guard is not None and self.guard.known is Known.NONE:
             return
         if self._onset_ns and begin_ns <= self._judged_ns + _UNJUDGED_FRAMES * FRAME_NS:
             self._spoke_ns = begin_ns + FRAME_NS
             return
-        if not self._gate.is_open(linear(frame)):
+        passes = self._gate.is_open(linear(frame))
+        if is_ai_audible and not self._onset_ns and begin_ns <= self._own_ns + _KNOWN_NS:
+            is_close = self._beginning.is_close(loudness, passes_gate=passes)
+            if self._beginning.swells(loudness) or is_close:
+                self._begin_speech(begin_ns, events)
+                return
+        if not passes:
             return
         self._own_frames += 1
         if self._own_frames >= _OWN_FRAMES:
@@ -264,6 +277,8 @@ class NearEar:
             if likelihood >= threshold - _HYSTERESIS:
                 self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
             return
+        if likelihood >= threshold - _HYSTERESIS:
+            self._beginning.doubt(loudness)
         if likelihood < threshold:
             self._denied += 1
             if self._denied >= _NOISE_FRAMES:
@@ -272,9 +287,14 @@ class NearEar:
         passed_ns, self._passed_ns = self._passed_ns, begin_ns
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
-            self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
-            self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
-            events.append(SpeechBegan(self._onset_ns))
+            self._judged_ns = begin_ns
+            self._begin_speech(begin_ns, events)
+
+    def _begin_speech(self, begin_ns: int, events: list[NearEarEvent]) -> None:
+        self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
+        self._spoke_ns = begin_ns + FRAME_NS
+        self._denied = 0  # what was denied was its beginning, and no noise
+        events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
