@@ -113,7 +113,7 @@ class NearEar:
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
-        # When a sound was, or may have been, echo: the model can report the first one of a call before the guard is sure.
+        # When a sound was, or may have been, echo: the model can report the first echo before the guard is sure.
         self._last_echo_ns = 0
         # When a frame may have been echo.
         self._hidden_ns = 0
