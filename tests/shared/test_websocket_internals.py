@@ -55,6 +55,14 @@ INTERNALS: Final[dict[str, tuple[str, Callable[[Watched], bool]]]] = {
         "its length says whether `recv` would return at once",
         lambda c: len(c.recv_messages.frames) == 1,
     ),
+    "Connection.drain_waiters, recv_messages.frames.queue": (
+        "replaced by lists to save memory",
+        lambda c: not c.drain_waiters and len(c.recv_messages.frames.queue) == 1,
+    ),
+    "fewer than 30 attributes": (
+        "with its own in slots, an object does not need a dictionary of its own",
+        lambda c: len(vars(c)) < 30,
+    ),
     "Connection.transport": ("frames are written to it directly", lambda c: isinstance(c.transport, asyncio.Transport)),
     "Connection.send_data()": (
         "sends the close frame that `protocol.fail` made",
