@@ -9,12 +9,13 @@ late, the last 160 ms are examined here. At any other time a chunk is only kept,
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from shared.audio import BYTES_PER_MS, MULAW_TO_LINEAR
 
-# Recent audio: 1 s.
-RECENT_BYTES: Final = 1_000 * BYTES_PER_MS
+# Recent chunks: 1 s at Twilio's 20 ms each. Bounded in chunks, because their length is not documented.
+RECENT_CHUNKS: Final = 50
 # "Right now": longer than the closure of a consonant (up to about 120 ms), shorter than a pause for breath.
 NOW_BYTES: Final = 160 * BYTES_PER_MS
 WINDOW_BYTES: Final = 20 * BYTES_PER_MS
@@ -25,7 +26,7 @@ FLOOR: Final = 160
 # Audio that is kept for a new session: 15 s; the oldest goes first.
 HELD_BYTES: Final = 120_000
 # What belongs to a turn before the model notices it: its padding (300 ms) and the time that the detection took.
-PREFIX_BYTES: Final = 500 * BYTES_PER_MS
+PREFIX_CHUNKS: Final = 25
 
 # Amplitude of each mu-law code in units of 32, so that it fits a byte (all above 8,160 is loud) and C code sums 20 ms.
 _UNIT: Final = 32
@@ -36,17 +37,14 @@ class CallerAudio:
     """Feed it every chunk with `take`. Positions count the bytes since the call began."""
 
     def __init__(self) -> None:
-        # The last second: a ring, because 50 chunks as objects are 3 kB more. How much of it came, and where the next
-        # byte belongs.
-        self._recent = bytearray(RECENT_BYTES)
-        self._recent_bytes = self._recent_end = 0
+        self._recent: deque[bytes] = deque(maxlen=RECENT_CHUNKS)
         # The audio that a new session would have to hear, and the position of its first byte; None: no audio.
         self._held: bytearray | None = bytearray()
         self._held_from = 0
         # No session hears the caller.
         self._is_unheard = True
-        # Bytes since the model last took a turn.
-        self._bytes_since_turn = 0
+        # Chunks since the model last took a turn.
+        self._chunks_since_turn = 0
         # Where the turn that the caller is speaking begins; None: the caller is silent.
         self._speaking_from: int | None = None
         # The position of each turn that the model took, without known words and without a heard answer.
@@ -56,33 +54,14 @@ class CallerAudio:
 
     def take(self, chunk: bytes) -> None:
         """The caller's next audio, mu-law of any length."""
-        self._bytes_since_turn += len(chunk)
-        end = self._recent_end + len(chunk)
-        if end <= RECENT_BYTES:
-            self._recent[self._recent_end : end] = chunk
-            self._recent_end = end
-            self._recent_bytes = max(self._recent_bytes, end)
-        else:
-            self._wrap(chunk)
+        self._recent.append(chunk)
+        self._chunks_since_turn += 1
         if self._held is not None:
             self._held += chunk
             excess = len(self._held) - HELD_BYTES
             if excess > BYTES_PER_MS * 1_000:  # moving 120 kB for each chunk would be wasteful
                 self._drop(excess)
                 self.dropped_bytes += excess
-
-    def _wrap(self, chunk: bytes) -> None:
-        """Begin the ring again with this chunk, of any length."""
-        recent = (self._last(RECENT_BYTES) + chunk)[-RECENT_BYTES:]
-        self._recent[: len(recent)] = recent
-        self._recent_bytes, self._recent_end = len(recent), 0
-
-    def _last(self, n_bytes: int) -> bytes:
-        """The last `n_bytes` that came, or all if fewer came."""
-        begin = self._recent_end - min(n_bytes, self._recent_bytes)
-        if begin >= 0:
-            return bytes(self._recent[begin : self._recent_end])
-        return bytes(self._recent[begin:] + self._recent[: self._recent_end])
 
     def _drop(self, n_bytes: int) -> None:
         assert self._held is not None
@@ -91,7 +70,7 @@ class CallerAudio:
 
     def turn_started(self) -> None:
         """The session notices speech: a new session would have to hear it from here."""
-        prefix = self._last(PREFIX_BYTES)
+        prefix = b"".join(list(self._recent)[-PREFIX_CHUNKS:])
         if self._held is None:
             self._held = bytearray(prefix)
         if self._speaking_from is None:
@@ -99,7 +78,7 @@ class CallerAudio:
 
     def turn_taken(self, turn: int, *, has_speech: bool) -> None:
         """The turn is in the session's conversation. It is lost with the session unless its words become known."""
-        self._bytes_since_turn = 0
+        self._chunks_since_turn = 0
         begin, self._speaking_from = self._speaking_from, None
         if has_speech and begin is not None:
             self._unanswered[turn] = begin
@@ -133,7 +112,7 @@ class CallerAudio:
     def overlap(self) -> None:
         """Another session takes over: both sessions hear the last audio."""
         if self._held is None:
-            self._held = bytearray(self._last(PREFIX_BYTES))
+            self._held = bytearray(b"".join(list(self._recent)[-PREFIX_CHUNKS:]))
 
     def session_lost(self) -> None:
         """Keep all audio from now on, and an unfinished or unanswered turn from its beginning.
@@ -142,7 +121,8 @@ class CallerAudio:
         """
         self._is_unheard = True
         if self._held is None:
-            self._held = bytearray(self._last(min(PREFIX_BYTES, self._bytes_since_turn)))
+            unnoticed = min(PREFIX_CHUNKS, self._chunks_since_turn)
+            self._held = bytearray(b"".join(list(self._recent)[len(self._recent) - unnoticed :]))
 
     def deliver(self) -> tuple[bytes, list[int]]:
         """The audio that a ready session has missed, and the unanswered turns in it."""
@@ -153,7 +133,7 @@ class CallerAudio:
 
     def is_speaking(self) -> bool:
         """Whether there is speech in the last 160 ms."""
-        audio = self._last(RECENT_BYTES)
+        audio = b"".join(self._recent)
         levels = [
             sum(audio[at : at + WINDOW_BYTES].translate(_AMPLITUDES)) * _UNIT // WINDOW_BYTES
             for at in range(len(audio) % WINDOW_BYTES, len(audio), WINDOW_BYTES)
