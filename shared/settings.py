@@ -340,9 +340,9 @@ def load_in_child(*, warn: Callable[[str], None] | None = None) -> Settings:
     if isinstance(found, ConfigError):
         raise found
     settings = _use(found, Path())
-    for line in warnings:
-        assert warn is not None
-        warn(line)
+    if warn is not None:
+        for line in warnings:
+            warn(line)
     return settings
 
 
@@ -354,10 +354,11 @@ def _answer(sender: int, *, is_warned: bool) -> NoReturn:
             # A search for plugins of pydantic reads the metadata of every installed package.
             os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
             answer: Settings | ConfigError = read_settings(Path(".env"))
+            warnings = misspelt() if is_warned else []
         except ConfigError as exc:
-            answer = exc
+            answer, warnings = exc, []
         with os.fdopen(sender, "wb") as pipe:
-            pickle.dump((answer, misspelt() if is_warned else []), pipe)
+            pickle.dump((answer, warnings), pipe)
         status = 0
     except BaseException:
         traceback.print_exc()
