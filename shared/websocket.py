@@ -18,11 +18,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import OK_CLOSE_CODES, CloseCode, Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import CLIENT, OPEN, Event
 
 try:
     from websockets.speedups import apply_mask
@@ -74,7 +73,8 @@ class DirectConnection(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gather: Gather | None = None
-        self._is_client = isinstance(self, ClientConnection)
+        # Not by the class: a gateway would load the client and all that it needs, half a megabyte.
+        self._is_client = self.protocol.side is CLIENT
         # The beginning of an incomplete HTTP head; None after the head.
         self._head: bytes | None = b""
         # The answer was no 101: all bytes go to the library unread.

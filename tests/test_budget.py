@@ -30,7 +30,7 @@ HEAVY: Final = {
 }
 # What each process must not load, and the modules that it wires.
 LOADS: Final = {
-    "gateway": ("gateway.__main__", HEAVY | {"dotenv", "sqlalchemy", "prometheus_client"}),
+    "gateway": ("gateway.__main__", HEAVY | {"dotenv", "websockets.asyncio.client", "sqlalchemy", "prometheus_client"}),
     # It has no event loop of asyncio's, which takes 6 MB.
     "txpacer": (
         "txpacer.__main__",

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import OPEN, SERVER, Event
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +73,7 @@ INTERNALS: Final[dict[str, tuple[str, Callable[[Watched], bool]]]] = {
         lambda c: c.request is not None and callable(c.request.headers.clear),
     ),
     "Connection.protocol, protocol.state": ("nothing is sent unless it is OPEN", lambda c: c.protocol.state is OPEN),
+    "protocol.side": ("a client masks what it sends", lambda c: c.protocol.side is SERVER),
     "protocol.max_size": (
         "a longer message goes to the library, which refuses it",
         lambda c: c.protocol.max_size == 77,
