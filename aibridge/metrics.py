@@ -8,6 +8,7 @@ from shared.facts import LATENCY_PARTS
 from shared.metrics import FACTS, GC_PAUSE, LOOP_LAG, LOOP_TASKS, REALTIME, Definition, counter, gauge, histogram
 
 from .core.call_config import FAILURES
+from .core.handover_silence import FORMER
 
 # From speech_started to silence: the promise is 150 ms.
 _SILENCE_S: Final = (0.02, 0.05, 0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18, 0.2, 0.3, 0.5, 1.0)
@@ -19,6 +20,9 @@ _ERROR_S: Final = (0.0, 0.001, 0.02, 0.04, 0.08, 0.16, 0.5, 1.0, 5.0)
 _RESPONSE_S: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 # From the milliseconds of the line to the seconds of a model that calls tools.
 _PART_S: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+# HAProxy gives up a cell within 2 s, and another cell needs up to a second.
+_HANDOVER_S: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0, 20.0)
 
 DEFINITIONS: Final[tuple[Definition, ...]] = (
     *FACTS,
@@ -81,6 +85,13 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     counter("aibridge_pacer_restarts", "New epochs of txpacer seen"),
     counter("aibridge_calls_back", "Calls that lost their media socket and went on at another one"),
     counter("aibridge_calls_from_other_cells", "Calls that went on here with the story that another cell had left"),
+    histogram(
+        "aibridge_handover_silence_seconds",
+        "Silence at the ear of callers whose AI spoke when another worker, socket, gateway or cell took over, seconds",
+        _HANDOVER_S,
+        "from",
+        FORMER,
+    ),
     counter("aibridge_agents_unknown", "Calls of an agent that this worker does not have; the default answered"),
     counter("aibridge_call_configs", "Questions to CALL_CONFIG_URL", "outcome", ("used", *FAILURES)),
     counter("aibridge_sessions", "Realtime sessions", "outcome", ("opened", "refused", "lost", "closed", "unused")),

@@ -49,6 +49,8 @@ _RECORDING_ORDER: Final = {
 # From the end of a call to its webhook and trace. The last turns, and a stream that replaces a lost one, come within
 # this time.
 DELIVERY_DELAY_S: Final = 5
+# A cell is cut off from a call for at most this long before the call goes on in another one.
+CUT_OFF: Final = timedelta(seconds=5)
 # While the caller speaks with somebody who was dialled, until Twilio says how that ended.
 DIALLED_DELAY_S: Final = 3_600
 
@@ -218,9 +220,14 @@ class Records:
             self._recording(session, fact.call_sid, fact.at_ms)
 
     def _turn(self, session: Session, rows: _Rows, fact: Turn) -> None:
-        _call(session, fact.call_sid, fact.began_ms or fact.ended_ms or int(datetime.now(UTC).timestamp() * 1000))
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        call = _call(session, fact.call_sid, fact.began_ms or fact.ended_ms or now_ms)
+        went_on = self._went_on(call)
+        if went_on is not None and _time(fact.began_ms) >= went_on:
+            return  # nobody heard it
         rows.put(
             models.Turn,
+            replaces=went_on is None or _time(fact.ended_ms or now_ms) < went_on - CUT_OFF,
             call_sid=fact.call_sid,
             item_id=fact.item_id,
             number=fact.number,
@@ -237,6 +244,14 @@ class Records:
             outcome=fact.outcome,
             **_latency(fact),
         )
+
+    def _went_on(self, call: models.Call) -> datetime | None:
+        """When the call went on in another cell; None: this cell has it, or had it last."""
+        if call.cell in ("", self._name):
+            return None
+        began = [(stream.started_at, stream.cell) for stream in call.streams if stream.started_at is not None]
+        left = max((at for at, cell in began if cell == self._name), default=None)
+        return min((at for at, cell in began if cell != self._name and (left is None or at > left)), default=None)
 
     def _interruption(self, session: Session, rows: _Rows, fact: Interruption) -> None:
         _call(session, fact.call_sid, fact.at_ms)
@@ -346,18 +361,21 @@ class _Rows:
     """
 
     def __init__(self) -> None:
-        # By table and key.
-        self._rows: dict[type[models.Base], dict[tuple[Any, ...], dict[str, Any]]] = {}
+        # By table, and whether a row that is there is replaced; then by key.
+        self._rows: dict[tuple[type[models.Base], bool], dict[tuple[Any, ...], dict[str, Any]]] = {}
 
-    def put(self, table: type[models.Base], **values: Any) -> None:
+    def put(self, table: type[models.Base], *, replaces: bool = True, **values: Any) -> None:
         key = tuple(values[name] for name in _key(table))
-        self._rows.setdefault(table, {})[key] = values
+        self._rows.setdefault((table, replaces), {})[key] = values
 
     def write(self, session: Session) -> None:
         insert = _insert(session.get_bind().dialect.name)
-        for table, rows in self._rows.items():
+        for (table, replaces), rows in self._rows.items():
             statement = insert(table)
             key = _key(table)
+            if not replaces:
+                session.execute(statement.on_conflict_do_nothing(index_elements=key), list(rows.values()))
+                continue
             others = {name: statement.excluded[name] for name in next(iter(rows.values())) if name not in key}
             session.execute(statement.on_conflict_do_update(index_elements=key, set_=others), list(rows.values()))
 

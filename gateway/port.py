@@ -124,6 +124,8 @@ class PublicPort:
         )
         self._uvicorn = _Uvicorn(config)
         self._serving: asyncio.Task[None] | None = None
+        # Connections of `_accept_waiting` that are being set up.
+        self._accepted: set[asyncio.Task[Any]] = set()
 
     def _media_connection(self, **_: Any) -> MediaConnection:
         """uvicorn calls this for a request with `Upgrade: websocket`, and replays the request into the result."""
@@ -157,10 +159,31 @@ class PublicPort:
         """
         if self._is_listening:
             self._is_listening = False
+            self._accept_waiting()
             self._uvicorn.servers[0].close()
         for connection in list(self._uvicorn.server_state.connections):
             if connection.cycle is not None:  # type: ignore[union-attr]  # all are HttpConnections
                 connection.shutdown()
+
+    def _accept_waiting(self) -> None:
+        """Take the connections that wait in the kernel: it would reset them with the listening socket."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # none is left
+                return
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(self._http_connection, connection))
+            self._accepted.add(task)
+            task.add_done_callback(self._accepted.discard)
+
+    def _http_connection(self) -> asyncio.Protocol:
+        """What uvicorn makes for a connection that it accepts."""
+        protocol: asyncio.Protocol = self._uvicorn.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self._uvicorn.config, server_state=self._uvicorn.server_state, app_state={}
+        )
+        return protocol
 
     async def listen_again(self) -> None:
         """No other gateway is left: accept new connections again."""

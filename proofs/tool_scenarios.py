@@ -23,8 +23,13 @@ def _rule(*, ends_at_speech: bool = False, filler_ms: int = 0, deadline_ms: int 
     return ToolRule(deadline_ms * MS, ends_at_speech, filler_ms * MS)
 
 
-def answered_once(verdict: Verdict, sessions: Sessions) -> str:
+def answered_once(_: Verdict, sessions: Sessions) -> str:
     """Each call of a tool got one answer in its own session or, after a loss, in the next one."""
+    return unanswered(sessions)
+
+
+def unanswered(sessions: Sessions) -> str:
+    """What contradicts `answered_once`."""
     calls = 0
     for session in sessions:
         functions = session["functions"]

@@ -119,6 +119,7 @@ class Call:
         # The predecessor's memory, until txpacer has said what the line holds.
         self._memory: bytes | None = None
         # See `resume`.
+        self._former = ""
         self._noted_ms: int | None = None
         # Keys that were pressed meanwhile, with their times.
         self._early_keys: list[tuple[str, int]] = []
@@ -147,12 +148,15 @@ class Call:
         self._carry_out(self.conversation.start(self._shell.now_ns))
         self._meet_session()
 
-    def resume(self, coming: Model, memory: bytes, handover: int, *, noted_ms: int | None = None) -> None:
+    def resume(
+        self, coming: Model, memory: bytes, handover: int, *, former: str = "", noted_ms: int | None = None
+    ) -> None:
         """Begin a call of a failed worker, in place of `start`. txpacer says what the call's line holds.
 
+        `former`: what had the call before (handover_silence.py); "": it was with a dialled party.
         `noted_ms`: the call comes from another cell, whose record may lack the turns since then (of the Unix epoch).
         """
-        self._memory = memory
+        self._memory, self._former = memory, former
         self._noted_ms = noted_ms
         self.line.handover = handover
         self._coming = coming
@@ -169,6 +173,8 @@ class Call:
         in_line = list(zip(state.unheard, speech, strict=False))
         now_ns = self._shell.now_ns
         self._carry_out(successor.successor(self.conversation, told, line, in_line, now_ns, self._epoch_ns))
+        if self._former:
+            successor.count_silence(self.conversation, self._former, told, in_line, now_ns)
         if self._noted_ms is not None:
             self.conversation.history.note_again(self._noted_ms * 1_000_000 - self._epoch_ns)
         self._meet_session()
@@ -212,6 +218,7 @@ class Call:
 
     def move(self, call: int, gateway: str, *, epoch: int, handover: int = 0) -> None:
         """The call returned on another media socket: continue there where the caller's ear stopped."""
+        former = "socket" if gateway == self.gateway else "gateway"
         self.call, self.gateway = call, gateway
         self.line.call, self.line.gateway, self.line.handover = call, gateway, handover
         self._kept = 0  # this gateway has nothing of it yet
@@ -219,6 +226,8 @@ class Call:
             self.line.ask()
         else:
             self._report_all(self.line.moved(epoch, self.caller_heard_ns))
+            if self.conversation.playout.is_audible():
+                self.conversation.handover_silence.begins(former, since_ns=self.caller_heard_ns)
         if self.end_call is not None:
             self._shell.to_gateway(self.gateway, structs.replace(self.end_call, call=call))
 
@@ -306,6 +315,7 @@ class Call:
             if session is not None:
                 session.close()
         self._session = self._coming = None
+        self.conversation.handover_silence.ends(self._shell.now_ns)
         self.due_ns = None
         self._shell.plan(self)
 

@@ -409,7 +409,8 @@ class Calls:
             reporter.first_frame(self._shell.now_ns)
         if started.handover or is_back or recalled is not None:
             noted_ms = recalled.left_ms - NOTED_MS if recalled is not None else None
-            call.resume(dialled.session, memory, started.handover, noted_ms=noted_ms)
+            former = "worker" if started.handover else "" if is_back else "cell"
+            call.resume(dialled.session, memory, started.handover, former=former, noted_ms=noted_ms)
         else:
             call.start(dialled.session)
         if dialled.refused is not None:

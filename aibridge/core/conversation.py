@@ -108,6 +108,7 @@ class Conversation(CallerEvents):
             case SessionLost():
                 return self.lose_session(now_ns)
             case CallerSpeaks(turn):
+                self.handover_silence.ends(now_ns)
                 return self.on_caller_speaks(turn, now_ns)
             case CallerSilent(turn, silent_ms):
                 if not self.floor.allows(FloorEvent.FALLS_SILENT):
@@ -165,10 +166,12 @@ class Conversation(CallerEvents):
         commands: list[Command] = []
         match report:
             case PlayoutStarted():
+                self.handover_silence.starts(report.utterance, report.ear_ns)
                 utterance = self.playout.started(report)
                 if utterance is not None:
                     self._on_heard(utterance, report)
             case PlayoutShifted():
+                self.handover_silence.starts(report.utterance, now_ns)
                 self.playout.shifted(report)
             case PlayoutFinished():
                 commands = self.playout.finished(report.utterance, report.ear_ns)

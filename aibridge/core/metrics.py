@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from shared.facts import LATENCY_PARTS
-from shared.metrics import Page
+from shared.metrics import Histogram, Page
+
+from .handover_silence import FORMER
 
 
 class ConversationMetrics:
@@ -40,6 +42,9 @@ class ConversationMetrics:
         self.response = page.histogram("aibridge_response_seconds")
         # In the order of LATENCY_PARTS.
         self.latency = [page.histogram("aibridge_latency_seconds", part) for part in LATENCY_PARTS]
+        self.handover_silence: dict[str, Histogram] = {
+            former: page.histogram("aibridge_handover_silence_seconds", former) for former in FORMER
+        }
         self.history_error = page.histogram("aibridge_history_error_seconds")
         self.mark_drift = page.histogram("aibridge_mark_drift_seconds")
         self.errors = page.counter("aibridge_errors")

@@ -27,6 +27,7 @@ from .early_pause import EARLY_PAUSE_TABLE, ENDED_NS, REST_MOST_NS, REST_NS, Nea
 from .goodbye_and_fallback import GOODBYE_TABLE, Goodbye, GoodbyeAct, GoodbyeEvent
 from .greeting_protection import GREETING_TABLE, Opening, OpeningEvent, Protection
 from .hand_off import HAND_OFF_TABLE, HandOff, Part
+from .handover_silence import HandoverSilence
 from .history import Hesitation, History
 from .keypad import Keypad
 from .metrics import ConversationMetrics
@@ -148,6 +149,7 @@ class Regions:
         self._lost_ns = self._made_ns = 0
         # When the call began, at this worker or a predecessor.
         self.began_ns = 0
+        self.handover_silence = HandoverSilence(metrics.handover_silence)
 
     @property
     def ended(self) -> bool:

@@ -185,6 +185,21 @@ def successor(
     return commands + _go_on(talk, story, line, was_making=was_making, now_ns=now_ns)
 
 
+def count_silence(talk: Conversation, former: str, story: Story, in_line: Sequence[InLine], now_ns: int) -> None:
+    """After `successor`: if the hand-over from `former` broke off the AI's speech, the caller's silence is counted."""
+    if story.states.get("floor", Floor.QUIET.name) not in (Floor.QUIET.name, Floor.ECHOING.name):
+        return  # the caller spoke
+    if in_line:
+        (number, _, _, is_whole, _), _ = in_line[-1]
+        talk.handover_silence.begins(former, last=talk.utterances.get(number))
+        if is_whole:
+            talk.handover_silence.ends(now_ns)
+    elif talk.asking.chart.state is Owed.CONTINUE:
+        spoken = [turn.speech for turn in talk.history.turns if turn.speech is not None]
+        if spoken:
+            talk.handover_silence.begins(former, last=spoken[-1])
+
+
 def _restore(chart: Chart[Any, Any, Any], name: str) -> None:
     """Restore a region's state. A name that this version does not know leaves the initial state."""
     state = type(chart.state).__members__.get(name)

@@ -11,11 +11,17 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
-from proofs.fleet.acts import ACTS, BEHAVIOUR
+from proofs.fleet import acts, carried
+from proofs.fleet.acts import BEHAVIOUR
+from proofs.fleet.edge import edge
 from proofs.fleet.machines import CELLS, Fleet, why_not
 from shared.process import ConfigError
+
+ACTS: Final = {**acts.ACTS, "edge": edge, "carried": carried.carried}
 
 
 def main() -> None:
@@ -45,7 +51,10 @@ def run(name: str, directory: Path, calls: int, times: int) -> int:
     if name == "full":
         env["MAX_CALLS"] = str(calls // len(CELLS))
         calls = calls // len(CELLS) * len(CELLS)
-    model = dict(BEHAVIOUR)
+    model: Mapping[str, Any] = BEHAVIOUR
+    if name == "carried":
+        env |= carried.settings(directory)
+        model = carried.BEHAVIOUR
     if name == "goodbye":
         agent = directory / "agent.toml"
         agent.write_text('instructions = "Say goodbye."\ngreeting = "Hello."\n[tools]\nend_call = true\n')

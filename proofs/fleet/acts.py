@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, Final
 
 import httpx2
@@ -97,13 +97,22 @@ async def during(
         async def one(number: int) -> CallRecord:
             await asyncio.sleep(number * apart_s)
             return await exchange.place_call(
-                fleet.webhook_url, fleet.auth_token, caller=speaker(number, seconds), limit_s=seconds + 60
+                fleet.dialled_url, fleet.auth_token, caller=speaker(number, seconds), limit_s=seconds + 60
             )
 
         calling = [asyncio.create_task(one(number)) for number in range(count)]
         await asyncio.sleep(count * apart_s + SPEAKS_S)
         await act()
         return list(await asyncio.gather(*calling))
+
+
+def counted(fleet: Fleet) -> str:
+    """The hand-overs in mid-speech and their silence, as the cells' metrics have them."""
+    count, seconds = (
+        sum(fleet.metric(number, f"aibridge_handover_silence_seconds_{part}") for number in range(len(CELLS)))
+        for part in ("count", "sum")
+    )
+    return f"{count:.0f} hand-overs, silence {1e3 * seconds / max(1, count):.0f} ms in the mean"
 
 
 @dataclass
@@ -119,7 +128,8 @@ class Report:
             self.broken.append(text)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Times in ms, for a line of a report."""
     return f"{median(values):.0f} ms p50, {max(values):.0f} at most" if values else "-"
 
 
@@ -183,8 +193,9 @@ def lose_cells(
         fleet.wait_until_up(number)
     report.lines.append(f"times {times}, calls {times * count}, of the lost cells {len(detections)}, lost {lost}")
     was_soon = all(each <= DETECTED_MS for each in detections)
-    report.bound(f"the media socket was closed after {_spread(detections)}", was_soon)
-    report.lines.append(f"silence at the ear {_spread(silences)}")
+    report.bound(f"the media socket was closed after {spread(detections)}", was_soon)
+    report.lines.append(f"silence at the ear {spread(silences)}, mean {mean(silences or [0]):.0f} ms")
+    report.lines.append(f"counted by the cells that live: {counted(fleet)}")
     report.bound(f"sessions that were not told all of the conversation: {untold}", not untold)
     report.bound(f"gaps of the {others} calls of other cells: {_total(other_gaps)}", not other_gaps)
     return report
@@ -200,7 +211,7 @@ def upgrade(fleet: Fleet, count: int, _: int) -> Report:
         while not over.is_set():
             placed.append(
                 await exchange.place_call(
-                    fleet.webhook_url, fleet.auth_token, caller=speaker(slot, 12 + slot % 5), limit_s=90
+                    fleet.dialled_url, fleet.auth_token, caller=speaker(slot, 12 + slot % 5), limit_s=90
                 )
             )
 
@@ -224,7 +235,7 @@ def upgrade(fleet: Fleet, count: int, _: int) -> Report:
     silences = [
         silence for call in handed if (silence := silence_ms(call, call.streams[0].ended_ns - 10**9)) is not None
     ]
-    report.lines.append(f"calls {len(placed)}, handed to another cell {len(handed)}, silence {_spread(silences)}")
+    report.lines.append(f"calls {len(placed)}, handed to another cell {len(handed)}, silence {spread(silences)}")
     gaps = [call for call in placed if not is_moved(call) and gaps_ms(call)]
     report.bound(f"refused {len(refused)}", not refused)
     report.bound(f"cut off {len(cut_off)}", not cut_off)
@@ -304,33 +315,6 @@ def store(fleet: Fleet, count: int, _: int) -> Report:
     return report
 
 
-def edge(fleet: Fleet, count: int, _: int) -> Report:
-    """HAProxy is reloaded, then killed and started again."""
-    report = Report([], [])
-
-    async def reload() -> None:
-        fleet.reload_haproxy()
-
-    records = asyncio.run(during(fleet, count, SPEAKS_S + count * 0.1 + 6, reload))
-    untouched = [call for call in records if call.outcome == "hung-up-by-caller" and not is_moved(call)]
-    report.bound(f"reloaded: calls that did not notice {len(untouched)} of {count}", len(untouched) == count)
-    report.bound(f"reloaded: gaps {sum(len(gaps_ms(call)) for call in records)}", not any(map(gaps_ms, records)))
-    at_ns = [0]
-
-    async def kill() -> None:
-        at_ns[0] = time.monotonic_ns()
-        fleet.haproxy.kill()
-        fleet.haproxy.wait()
-        await asyncio.to_thread(fleet.start_haproxy)
-
-    records = asyncio.run(during(fleet, count, SPEAKS_S + count * 0.1 + 9, kill))
-    back = [call for call in records if is_moved(call) and call.outcome == "hung-up-by-caller"]
-    silences = [each for call in back if (each := silence_ms(call, at_ns[0])) is not None]
-    report.lines.append(f"killed: {len(back)} of {count} calls went on, silence {_spread(silences)}")
-    report.lines.append("(The simulated carrier asks for the redirect at once, and does not ask again.)")
-    return report
-
-
 ACTS: Final = {
     "cut": cut,
     "frozen": frozen,
@@ -339,5 +323,4 @@ ACTS: Final = {
     "full": full,
     "goodbye": goodbye,
     "store": store,
-    "edge": edge,
 }

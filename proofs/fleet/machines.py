@@ -32,6 +32,8 @@ CELLS: Final = ("cell-0", "cell-1", "cell-2")
 _NETWORK: Final = "198.18.77"
 HOST: Final = f"{_NETWORK}.254"
 _BRIDGE: Final = "twentyms-fleet"
+# What docs/fleet.md tells the user to write behind the number's voice URL.
+OVERRIDES: Final = "#ct=1000&rc=2&rp=all"
 
 
 def why_not() -> str:
@@ -98,7 +100,11 @@ class Fleet:
         self._closing = contextlib.ExitStack()
         self.auth_token = secrets.token_hex(16)
         self.front_port, self.model_port = free_port(), free_port()
+        self.database_url = ""
         self.webhook_url = f"http://127.0.0.1:{self.front_port}/twilio/voice"
+        # The number's voice URL.
+        self.dialled_url = self.webhook_url + OVERRIDES
+        self._haproxies: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Fleet:
         try:
@@ -109,7 +115,7 @@ class Fleet:
             assert binaries is not None
             database = Postgres(binaries, HOST)
             self._closing.callback(database.remove)
-            self._database_url = database.new_database().render_as_string().replace("+psycopg", "")
+            self.database_url = database.new_database().render_as_string().replace("+psycopg", "")
             self._state_key = base64.b64encode(os.urandom(32)).decode()
             model = ["--behaviour", str(self._behaviour)] if self._behaviour else []
             self._start(
@@ -158,7 +164,7 @@ class Fleet:
             "NO_PROXY": HOST,
             "STATE_URL": self.store.url,
             "STATE_KEY": self._state_key,
-            "DATABASE_URL": self._database_url,
+            "DATABASE_URL": self.database_url,
             "MAX_CALLS_PER_SOURCE": "1000",
             "DATA_DIR": str(self._directory / cell),
             **self._env,
@@ -226,11 +232,12 @@ class Fleet:
 
     # --- HAProxy ---
 
-    def start_haproxy(self) -> None:
+    def start_haproxy(self, name: str = "haproxy") -> None:
+        """A second one, under another name, has the same address: the kernel gives each a share of the connections."""
         env = {f"CELL_{number}": f"{address(number)}:8080" for number in range(len(CELLS))} | {
             "BIND_HTTP": f"127.0.0.1:{self.front_port}",
             "BIND_METRICS": f"127.0.0.1:{free_port()}",
-            "STATS_SOCKET": str(self._directory / "haproxy.sock"),
+            "STATS_SOCKET": str(self._directory / f"{name}.sock"),
             "FALLBACK": str(FALLBACK),
         }
         # Without the listener that needs a certificate, and with as many connections as this machine permits.
@@ -238,21 +245,29 @@ class Fleet:
         lines = HAPROXY_CONFIG.read_text().splitlines(keepends=True)
         text = "".join(line for line in lines if "BIND_HTTPS" not in line)
         config.write_text(text.replace("maxconn 20000", "maxconn 4000"))
-        self.haproxy = self._run("haproxy", ["haproxy", "-W", "-db", "-f", str(config)], env)
-        self._until("HAProxy's three cells", lambda: self._states().count("UP") == len(CELLS))
+        self._haproxies[name] = self._run(name, ["haproxy", "-W", "-db", "-f", str(config)], env)
+        self._until("HAProxy's three cells", lambda: self._states(name).count("UP") == len(CELLS))
+
+    def kill_haproxy(self, name: str) -> None:
+        """With its workers, which would end a moment after it."""
+        process = self._haproxies.pop(name)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (*map(int, workers), process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def reload_haproxy(self) -> None:
         """A new process takes the listeners; the old one keeps its calls."""
-        self.haproxy.send_signal(signal.SIGUSR2)
+        self._haproxies["haproxy"].send_signal(signal.SIGUSR2)
 
     def wait_until_up(self, number: int) -> None:
         self._until(f"HAProxy's {CELLS[number]}", lambda: self._states()[number] == "UP")
 
-    def _states(self) -> list[str]:
+    def _states(self, name: str = "haproxy") -> list[str]:
         """HAProxy's word on each cell, by its statistics socket: UP, DOWN, DRAIN ..."""
         found = []
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as stats:
-            stats.connect(str(self._directory / "haproxy.sock"))
+            stats.connect(str(self._directory / f"{name}.sock"))
             stats.sendall(b"show stat\n")
             text = b"".join(iter(lambda: stats.recv(65_536), b"")).decode()
             rows = [line.split(",") for line in text.splitlines() if line and not line.startswith("#")]

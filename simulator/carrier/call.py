@@ -104,11 +104,14 @@ class CallRecord:
     noise_seed: int | None = None
     # All that a caller with a speakerphone sent; None: it had none.
     line: bytes | None = None
-    # Filled in by the shell: how the call ended, the verbs of its TwiML and their legs, and the lateness of the shell.
+    # Filled in by the shell, from here on: how the call ended, the verbs of its TwiML and their legs, and how late the
+    # shell was.
     outcome: str = ""
     verbs: tuple[VerbRecord, ...] = ()
     legs: tuple[LegRecord, ...] = ()
     lags: tuple[Lag, ...] = ()
+    # Webhooks that were requested again because they had failed.
+    webhook_retries: int = 0
 
     def sent_audio(self) -> bytes:
         """All that the caller sent, end to end over all streams, mu-law."""

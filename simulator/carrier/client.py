@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
 
 import httpx2
 from twilio.request_validator import RequestValidator
@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from shared.gather import Gather
 from shared.websocket import DirectConnection
 
-from . import twiml
+from . import overrides, twiml
 from .call import (
     STREAM_BROKEN,
     STREAM_REFUSED,
@@ -47,6 +47,7 @@ TICK_NS: Final = 4_000_000
 LAG_NS: Final = 5_000_000
 # Twilio gives a webhook 15 s; a test should not wait that long for a missing answer.
 WEBHOOK_TIMEOUT_S: Final = 10.0
+_MS: Final = 1_000
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
 
@@ -86,6 +87,7 @@ class Dialling:
     to_number: str
     connect_to: tuple[str, int] | None
     connect_pause_s: float = 0.0
+    fallback_url: str = ""
 
 
 class Exchange:
@@ -134,17 +136,20 @@ class Exchange:
         limit_s: float = 300.0,
         connect_pause_s: float = 0.0,
         callees: Callees | None = None,
+        fallback_url: str = "",
     ) -> CallRecord:
         """Ring, carry out the TwiML, and return the record of the call; after `limit_s` the caller hangs up.
 
         Without a `from_number`, each call comes from a number of its own. `connect_pause_s` passes between the
         webhook's answer and the dialling of the media socket. A <Dial> of one of `callees` goes as they do; any other
-        one ends the call.
+        one ends the call. `fallback_url` is the number's own: it is requested when a webhook has failed.
 
         Never raises for what the server does: a webhook or socket that fails is a warning in the record.
         """
         from_number = from_number or f"+1500{secrets.randbelow(10**7):07}"
-        dialling = Dialling(webhook_url, auth_token, account_sid, from_number, to_number, connect_to, connect_pause_s)
+        dialling = Dialling(
+            webhook_url, auth_token, account_sid, from_number, to_number, connect_to, connect_pause_s, fallback_url
+        )
         leg = _Leg(self, dialling, CarrierCall(call_sid or sid("CA"), account_sid, caller), callees or {})
         began_ns = time.monotonic_ns()
         try:
@@ -154,15 +159,23 @@ class Exchange:
             outcome = "time-limit"
         await leg.hang_up()
         lags = tuple(lag for lag in self._lags if lag.at_ns >= began_ns)
-        return replace(leg.call.record(), outcome=outcome, verbs=tuple(leg.verbs), legs=tuple(leg.legs), lags=lags)
+        return replace(
+            leg.call.record(),
+            outcome=outcome,
+            verbs=tuple(leg.verbs),
+            legs=tuple(leg.legs),
+            lags=lags,
+            webhook_retries=leg.retries,
+        )
 
     async def fetch(
         self, dialling: Dialling, call_sid: str, url: str, method: str, status: str, more: Mapping[str, str]
     ) -> str:
-        """The body of a signed webhook request, with these fields more.
+        """The body of one signed webhook request, with these fields more; `url` may have overrides.
 
         Raises httpx2.HTTPError, also for a status that is not 2xx.
         """
+        url, how = overrides.split(url)
         form = {
             "AccountSid": dialling.account_sid,
             "ApiVersion": "2010-04-01",
@@ -183,6 +196,7 @@ class Exchange:
             target,
             data=form or None,
             headers={"X-Twilio-Signature": sign(url, form), "User-Agent": "TwilioProxy/1.1", "Host": host},
+            timeout=httpx2.Timeout(min(WEBHOOK_TIMEOUT_S, how.read_ms / _MS), connect=how.connect_ms / _MS),
         )
         response.raise_for_status()
         return response.text
@@ -232,6 +246,8 @@ class _Leg:
         self.call = call
         self.verbs: list[VerbRecord] = []
         self.legs: list[LegRecord] = []
+        # Webhooks that were requested again.
+        self.retries = 0
         self._callees = callees
         # Fields of the next webhook request, after a <Dial>.
         self._more: dict[str, str] = {}
@@ -246,14 +262,16 @@ class _Leg:
             more, self._more = self._more, {}
             status = "completed" if self.call.has_hung_up else status
             try:
-                body = await self._exchange.fetch(self._dialling, self.call.call_sid, url, method, status, more)
-                verbs = twiml.parse(body)
-            except httpx2.HTTPError as exc:
-                self._warn(WEBHOOK_FAILED, f"{type(exc).__name__}: {exc}")
-                return "failed"
-            except twiml.TwimlError as exc:
-                self._warn(TWIML_INVALID, str(exc))
-                return "failed"
+                verbs = twiml.parse(await self._fetch(url, method, status, more))
+            except (httpx2.HTTPError, TimeoutError, twiml.TwimlError) as exc:
+                code = TWIML_INVALID if isinstance(exc, twiml.TwimlError) else WEBHOOK_FAILED
+                self._warn(code, f"{type(exc).__name__}: {exc}")
+                fallback_url = self._dialling.fallback_url
+                if not fallback_url or url == fallback_url:
+                    return "failed"
+                self._more = {**more, "ErrorCode": str(code), "ErrorUrl": urldefrag(url).url}
+                url, method = fallback_url, "POST"
+                continue
             if self.call.has_hung_up:
                 return "hung-up-by-caller"
             outcome, onward = await self._carry_out(verbs, url)
@@ -261,6 +279,19 @@ class _Leg:
                 return outcome
             url, method, status = urljoin(url, onward[0]), onward[1], "in-progress"
         return "too-many-redirects"
+
+    async def _fetch(self, url: str, method: str, status: str, more: Mapping[str, str]) -> str:
+        """The webhook's body; a request that fails is repeated as the overrides in its URL say."""
+        how, tries = overrides.split(url)[1], 0
+        async with asyncio.timeout(how.total_ms / _MS):
+            while True:
+                try:
+                    return await self._exchange.fetch(self._dialling, self.call.call_sid, url, method, status, more)
+                except httpx2.HTTPError as exc:
+                    if tries == how.retries or not how.repeats(exc):
+                        raise
+                    tries += 1
+                    self.retries += 1
 
     async def _carry_out(self, verbs: list[twiml.Verb], url: str) -> tuple[str, tuple[str, str] | None]:
         """The outcome, and the (URL, method) at which the call goes on, or None."""

@@ -93,10 +93,11 @@ class CarrierRest:
     requests: list[RestRequest] = field(default_factory=list)
     recordings: dict[str, RestRecording] = field(default_factory=dict)
     port: int = 0
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def of_call(self, call_sid: str) -> list[RestRecording]:
         return [each for each in self.recordings.values() if each.call_sid == call_sid]
@@ -105,7 +106,7 @@ class CarrierRest:
         return [each for each in self.requests if each.is_create and f"/Calls/{call_sid}/" in each.path]
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", self.port))
+        listener = socket.create_server((self.host, self.port))
         self.port = listener.getsockname()[1]
         routes = [
             Route(API + "/Calls/{call}/Recordings.json", self._call_recordings, methods=["GET", "POST"]),

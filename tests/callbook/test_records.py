@@ -298,6 +298,43 @@ def test_a_late_lost_from_another_cell_ends_its_stream_and_not_the_call_that_wen
     assert (call["ended_at"], call["end_reason"]) == ("2026-09-21T14:13:50.000Z", "stop")
 
 
+def tool_turn(ended_ms, outcome, text):
+    return Turn(SID, "tool-1", 2, "tool", T0 + 6_000, ended_ms, text, text, 0, 0, False, "book", "{}", outcome)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_cell_that_was_cut_off_replaces_nothing_that_the_cell_which_went_on_has_written(engine, cells, order):
+    began, lost = stream_of(1, T0, T0 + 40_000, "lost")
+    again, _ = stream_of(2, T0 + 10_000, T0 + 30_000, "stop")
+    write(engine, cells[0], [Noted(1, 1, began)])
+    write(engine, cells[1], [Noted(2, 1, again)])
+    # It spoke on to nobody, and its tool answered.
+    cut_off = [
+        Turn(SID, "ai-1", 1, "ai", T0, T0 + 9_000, "Hi there.", "Hi there.", 9_000, 9_000, False),
+        tool_turn(T0 + 12_000, "done", "booked"),
+        Turn(SID, "ai-3", 3, "ai", T0 + 12_000, T0 + 14_000, "Hello?", "Hello?", 2_000, 2_000, False),
+        lost,
+    ]
+    went_on = [
+        Turn(SID, "ai-1", 1, "ai", T0, T0 + 8_000, "Hi there.", "Hi", 9_000, 8_000, True),
+        tool_turn(T0 + 10_000, "unknown", "lost"),
+    ]
+    facts = [noted([began, *cut_off], 1)[1:], noted([again, *went_on], 2)[1:]]
+    for number in order:
+        write(engine, cells[number], facts[number])
+    turns = {turn["item_id"]: (turn["heard_text"], turn["outcome"]) for turn in read(engine)["turns"]}
+    assert turns == {"ai-1": ("Hi", ""), "tool-1": ("lost", "unknown")}
+
+
+def test_a_late_version_of_a_turn_that_ended_before_its_cell_was_cut_off_counts(engine, cells):
+    began, _ = stream_of(1, T0, T0 + 40_000, "lost")
+    again, _ = stream_of(2, T0 + 10_000, T0 + 30_000, "stop")
+    write(engine, cells[0], [Noted(1, 1, began), Noted(1, 2, tool_turn(0, "", ""))])
+    write(engine, cells[1], [Noted(2, 1, again)])
+    write(engine, cells[0], [Noted(1, 3, tool_turn(T0 + 3_000, "done", "booked"))])
+    assert [turn["outcome"] for turn in read(engine)["turns"]] == ["done"]
+
+
 def test_the_facts_of_two_cells_give_the_same_call_in_any_order(engine, cells):
     facts = {
         0: [Noted(1, seq, fact) for seq, fact in enumerate(stream_of(1, T0, T0 + 40_000, "lost"), 1)],

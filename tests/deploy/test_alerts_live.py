@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -16,8 +17,8 @@ from typing import Any
 import pytest
 
 from shared.isolation import PACER_PRIORITY
-from simulator.carrier.caller import AiHeard, Caller, HangUp, Say
-from simulator.carrier.client import Exchange
+from simulator.carrier.caller import AfterAnswer, AiHeard, Caller, HangUp, Say
+from simulator.carrier.client import Exchange, sid
 from simulator.network.path import PathBehaviour
 from simulator.network.proxy import StallingProxy
 from twentyms.stack import Stack
@@ -65,6 +66,30 @@ async def calls(
                 for seed in range(count)
             )
         )
+
+
+async def comes_back_late(stack: Stack) -> None:
+    """A caller loses the media socket in mid-speech, and gets another one 5 s later."""
+    async with Exchange() as exchange:
+        caller = Caller([HangUp(AfterAnswer(ms=9_000))])
+        call_sid = sid("CA")
+        placed = asyncio.create_task(
+            exchange.place_call(
+                stack.webhook_url, stack.auth_token, caller=caller, call_sid=call_sid, connect_pause_s=5, limit_s=25
+            )
+        )
+        await asyncio.sleep(7)
+        media = exchange.socket_of(call_sid)
+        assert media is not None
+        media.transport.abort()
+        await placed
+
+
+async def comes_from_another_cell(stack: Stack) -> None:
+    """Its story is not in the store."""
+    async with Exchange() as exchange:
+        url = f"{stack.webhook_url}?resume=1&cell=another"
+        await exchange.place_call(url, stack.auth_token, caller=Caller([HangUp(AfterAnswer(ms=1_000))]), limit_s=9)
 
 
 def queries() -> list[str]:
@@ -127,6 +152,8 @@ async def harm(stack: Stack, processes: dict[str, int]) -> None:
 
 
 def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path, prometheus: Watch) -> None:
+    pytest.importorskip("redis")
+    pytest.importorskip("cryptography")
     behaviour = tmp_path / "model.json"
     # It stalls in mid-sentence and loses its socket every six seconds. A tool hangs, and then cannot
     # be loaded again.
@@ -140,6 +167,9 @@ def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path
         "MAX_CALLS": "2",
         "TX_REALTIME": "off",
         "MODEL_RECONNECT_SECONDS": "2",
+        "CELL": "one",
+        "STATE_URL": "redis://127.0.0.1:1/0",
+        "STATE_KEY": base64.b64encode(bytes(32)).decode(),
     }
     log = tmp_path / "log"
     with Stack(env=env, model=("--behaviour", str(behaviour)), log=log) as stack:
@@ -147,6 +177,8 @@ def test_each_alert_fires_on_a_harmed_machine_with_a_harmed_model(tmp_path: Path
         with prometheus(int(stack.env["METRICS_PORT"])) as watching:
             asyncio.run(calls(stack, 1, 1, limit_s=9))
             asyncio.run(harm(stack, processes))
+            asyncio.run(comes_back_late(stack))
+            asyncio.run(comes_from_another_cell(stack))
             # The model is gone for good; then aibridge does not answer.
             os.kill(stack.model_pid, signal.SIGSTOP)
             asyncio.run(calls(stack, 1, 3, limit_s=9))

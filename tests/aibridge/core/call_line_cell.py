@@ -140,7 +140,7 @@ class Cell(FakeShell):
             self.call.tell_memory()
         self.said.clear()
         self.call = self.worker()
-        self.call.resume(self.model, self.memory, 1)
+        self.call.resume(self.model, self.memory, 1, former="worker")
 
     @property
     def heard_bytes(self) -> int | None:

@@ -11,6 +11,7 @@ from aibridge.core.call import Call
 from aibridge.core.call_config import OnAnswer
 from aibridge.core.commands import CallTool, CancelTool
 from aibridge.core.conversation import Conversation
+from aibridge.core.handover_silence import FORMER
 from aibridge.core.metrics import ConversationMetrics
 from aibridge.core.reporter import Reporter
 from aibridge.core.rules import Rules, Script
@@ -20,7 +21,7 @@ from aibridge.metrics import DEFINITIONS
 from aibridge.models.port import Ask, Model, ModelCommand, Numbers, Receiver, SessionReady, Tell, Untell
 from shared.facts import Fact
 from shared.messages import Message
-from shared.metrics import Page
+from shared.metrics import Histogram, Page
 from shared.plan import CallPlan
 
 MS = 1_000_000
@@ -55,6 +56,16 @@ class FakeModel:
         self.is_closed = True
 
 
+class Observed(Histogram):
+    """Keeps what is observed, in ms."""
+
+    def __init__(self) -> None:
+        self.ms: list[int] = []
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self.ms += [round(value * 1_000)] * times
+
+
 class FakeShell:
     """`said` holds the messages to txpacer, `told` those to each gateway."""
 
@@ -72,6 +83,8 @@ class FakeShell:
         # What CALL_CONFIG_URL was asked, and what gets the answer.
         self.questions: list[tuple[dict[str, Any], OnAnswer]] = []
         self.receivers: list[Receiver] = []
+        # The silences of hand-overs, by what had the call before.
+        self.silences = {former: Observed() for former in FORMER}
 
     def unix_ms(self, at_ns: int) -> int:
         return at_ns // MS
@@ -127,10 +140,12 @@ class FakeShell:
 
 def make_call(shell: FakeShell, *, call: int = 1, rules: Rules | None = None) -> Call:
     """A call of the gateway "gw", which has not begun."""
+    metrics = ConversationMetrics(Page.in_memory(DEFINITIONS))
+    metrics.handover_silence.update(shell.silences)
     conversation = Conversation(
         script=Script(),
         rules=rules or Rules(),
-        metrics=ConversationMetrics(Page.in_memory(DEFINITIONS)),
+        metrics=metrics,
         rng=random.Random(1),
         plan=PLAN,
         tools=shell.rules,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -58,6 +59,9 @@ class Gateway:
         assert RequestValidator(TOKEN).validate(url, form, headers["x-twilio-signature"])
         self.requests.append((url, form, first.split()[0]))
         answer = self.documents.pop(0).encode()
+        if answer == b"nothing":
+            writer.close()
+            return
         status = b"500 No" if answer == b"500" else b"200 OK"
         writer.write(
             b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(answer), answer)
@@ -80,7 +84,9 @@ class Gateway:
             pass
 
 
-async def call(gateway: Gateway, caller: Caller, *, limit_s: float = 5.0) -> CallRecord:
+async def call(
+    gateway: Gateway, caller: Caller, *, limit_s: float = 5.0, overrides: str = "", fallback_url: str = ""
+) -> CallRecord:
     """One call to `gateway`; a relay unites its two servers under one address by each request's first line."""
     async with gateway.running() as (web, media):
 
@@ -94,7 +100,12 @@ async def call(gateway: Gateway, caller: Caller, *, limit_s: float = 5.0) -> Cal
         front = await asyncio.start_server(relay, "127.0.0.1", 0)
         async with front:
             return await place_call(
-                f"{ORIGIN}/voice", TOKEN, caller=caller, connect_to=front.sockets[0].getsockname(), limit_s=limit_s
+                f"{ORIGIN}/voice{overrides}",
+                TOKEN,
+                caller=caller,
+                connect_to=front.sockets[0].getsockname(),
+                limit_s=limit_s,
+                fallback_url=fallback_url,
             )
 
 
@@ -199,6 +210,57 @@ async def test_a_webhook_that_fails_is_a_warning(answer: str, code: int) -> None
     record = await call(Gateway([answer]), Caller([]))
     assert record.outcome == "failed"
     assert [w.code for w in record.warnings] == [code]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "answers", "tries"),
+    [
+        ("", ["500"], 1),
+        ("", ["nothing"], 1),
+        ("#rp=5xx", ["500", "500"], 2),
+        ("#rc=3&rp=4xx,rt", ["500"], 1),
+        ("#rc=0&rp=all", ["500"], 1),
+        ("#rc=2&rp=all", ["nothing", "500", "<Response/>"], 3),
+    ],
+)
+async def test_a_webhook_is_repeated_as_the_overrides_in_its_url_say(
+    overrides: str, answers: list[str], tries: int
+) -> None:
+    gateway = Gateway([*answers])
+    record = await call(gateway, Caller([]), overrides=overrides)
+    assert [url for url, _, _ in gateway.requests] == [f"{ORIGIN}/voice"] * tries
+    assert record.webhook_retries == tries - 1
+    assert record.outcome == ("failed" if answers[-1] != "<Response/>" else "hung-up-by-server")
+
+
+async def test_a_refused_connection_is_tried_once_more_without_overrides() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()
+    record = await place_call(f"{ORIGIN}/voice", TOKEN, caller=Caller([]), connect_to=nobody)
+    assert (record.outcome, record.webhook_retries) == ("failed", 1)
+
+
+@pytest.mark.parametrize("answer", ["500", "<Call/>"])
+async def test_the_numbers_fallback_url_is_told_what_failed_and_the_call_goes_on_there(answer: str) -> None:
+    gateway = Gateway([answer, document(STREAM)])
+    caller = Caller([HangUp(AfterAnswer(100))])
+    record = await call(gateway, caller, overrides="#rc=0", fallback_url=f"{ORIGIN}/fallback")
+    assert record.outcome == "hung-up-by-caller"
+    (_, (url, form, _)) = gateway.requests
+    assert url == f"{ORIGIN}/fallback"
+    assert (form["ErrorCode"], form["ErrorUrl"]) == (str(record.warnings[0].code), f"{ORIGIN}/voice")
+
+
+async def test_a_fallback_url_that_fails_too_ends_the_call() -> None:
+    gateway = Gateway(["500", "500"])
+    record = await call(gateway, Caller([]), fallback_url=f"{ORIGIN}/fallback")
+    assert (record.outcome, len(gateway.requests)) == ("failed", 2)
+
+
+@pytest.mark.parametrize("overrides", ["#rc=6", "#ct=50", "#rp=3xx", "#tt=soon"])
+async def test_overrides_that_twilio_refuses_are_a_fault_of_the_test(overrides: str) -> None:
+    with pytest.raises(ValueError, match="="):
+        await place_call(f"{ORIGIN}/voice{overrides}", TOKEN, caller=Caller([]))
 
 
 async def test_a_stream_url_with_a_query_is_refused_and_the_next_verb_follows() -> None:
