@@ -136,7 +136,7 @@ class Settings:
     barge_in_early_ms: int = setting(600, ge=100, le=2_000)
     barge_in_short_ms: int = setting(0, ge=0, le=1_000)
     barge_in_threshold: float = setting(0.5, gt=0, lt=1)
-    echo_guard: Literal["on", "off"] = "off"
+    echo_guard: Literal["on", "remove", "off"] = "off"
 
     model_reconnect_seconds: int = setting(10, ge=1, le=120)
     model_session_minutes: float = setting(55.0, gt=0, le=59)

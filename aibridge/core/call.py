@@ -243,7 +243,7 @@ class Call:
         if commands:
             self._carry_out(commands)
         if self._session is not None:
-            self._session.hear(data)
+            self._session.hear(self.conversation.without_echo(data))
 
     def key(self, key: str, at_ns: int) -> None:
         """The caller pressed a key at `at_ns`."""

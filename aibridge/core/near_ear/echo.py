@@ -149,6 +149,11 @@ class EchoGuard:
         """The AI is silent, and so is its echo."""
         self._unanswered = 0
 
+    def may_be_there(self) -> None:
+        """A sound of the caller's line was too quiet to be judged. A known echo may be as quiet."""
+        if self.known is Known.LEARNED:
+            self._unanswered = 0
+
     def judge(self, sound: bytes | bytearray, loudness: float) -> Echo:
         """A loud frame of the caller, with the 160 ms that end with it. The ear's frames of that time were given."""
         self._sound, self._loudness = bytes(sound[-_SURE:]), loudness
@@ -160,7 +165,8 @@ class EchoGuard:
             verdict = self._compare()
             if verdict is Echo.YES:
                 self._look_again()
-            if verdict is not Echo.NO:
+            # A caller who is louder than the echo says nothing about its delay.
+            if verdict is not Echo.NO or self._too_loud:
                 return verdict
         if loudness > max(self._levels):
             return Echo.NO

@@ -72,6 +72,10 @@ class NoiseFloor:
         self._top = min(top, _NOISE_RANGE * self._floor)
         return loudness > max(above, _ABOVE_TOP * self._top)
 
+    def is_silence(self, loudness: float) -> bool:
+        """Whether the line carries nothing but its steady noise."""
+        return loudness <= MARGIN * self._floor
+
     def was_noise(self, loudness: float) -> None:
         """A sound of up to this level was no speech."""
         self._peak = max(self._peak, min(loudness, _PEAK_MAX))

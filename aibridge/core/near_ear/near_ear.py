@@ -22,6 +22,7 @@ from .detection import Detectors, Sensitivity, linear
 from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
+from .removal import LATE_NS, EchoRemoval
 
 # What the caller's ear heard: `(from_ns, n_bytes)` gives that many bytes of mu-law, silence where nothing was played.
 Heard = Callable[[int, int], bytes]
@@ -56,9 +57,8 @@ _KNOWN_NS: Final = 240_000_000
 _BURST_FRAMES: Final = 10
 # What the ear hears is read in pieces of so many frames, or when a sound is judged.
 _READ_FRAMES: Final = 4
-# It is read so much later than it was heard. No echo returns sooner, and txpacer's reports of what began or ended come
+# It is read LATE_NS later than it was heard. No echo returns sooner, and txpacer's reports of what began or ended come
 # later than the caller's audio when a worker is busy.
-_READ_LATE_NS: Final = 2 * FRAME_NS
 # Echo is expected for so long after the AI was audible.
 _TAIL_FRAMES: Final = 40
 # What counts as the caller's last second, for an event of the model: its detection and the path take some 500 ms.
@@ -81,6 +81,9 @@ class NearEar:
         self._sensitivity = sensitivity
         self._heard = heard
         self.guard = EchoGuard() if sensitivity.guards_echo else None
+        self._removal: EchoRemoval | None = None
+        if sensitivity.removes_echo and detectors.canceller is not None:
+            self._removal = EchoRemoval(detectors.canceller, heard)
         self._floor = NoiseFloor()
         # Audio that does not fill a frame yet; and the last of the caller, for the detector.
         self._rest = b""
@@ -130,6 +133,13 @@ class NearEar:
         for at in range(0, len(audio) - FRAME_BYTES + 1, FRAME_BYTES):
             self._frame(audio[at : at + FRAME_BYTES], begin_ns + at * BYTE_NS, is_ai_audible, events)
         return events
+
+    def without_echo(self, audio: bytes) -> bytes:
+        """What the model hears of the audio that was given to `hear` last."""
+        guard, removal = self.guard, self._removal
+        if removal is None or guard is None or guard.known is not Known.LEARNED or not self._tail:
+            return audio
+        return removal.clean(audio, self._end_ns, guard.lag * BYTE_NS + LATE_NS)
 
     def sound(self, now_ns: int) -> Sound:
         """What the caller's last second was: asked when the model reports that the caller speaks."""
@@ -184,6 +194,8 @@ class NearEar:
                 self._beginning.breaks_off()
         else:
             self._silent_frames += 1
+            if self.guard is not None and not self._floor.is_silence(loudness):
+                self.guard.may_be_there()
             self._beginning.breaks_off()
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
                 self._end_burst()
@@ -196,7 +208,7 @@ class NearEar:
     def _read(self, begin_ns: int) -> None:
         """Tell the guard what the ear heard, up to 40 ms before the end of the frame that begins at `begin_ns`."""
         if self.guard is not None:
-            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - _READ_LATE_NS
+            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - LATE_NS
             self.guard.heard(self._heard(from_ns, self._unread * FRAME_BYTES))
         self._unread = 0
 
