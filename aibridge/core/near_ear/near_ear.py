@@ -102,6 +102,7 @@ class NearEar:
         # When the caller's own sound in it began (0: all of it was echo).
         self._own_ns = 0
         self._echo_frames = 0
+        self._hidden_frames = 0
         self._own_frames = 0
         self._passed_ns = 0
         self._denied = 0
@@ -115,6 +116,7 @@ class NearEar:
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
+        # When a sound was, or may have been, echo: the model can report the first echo before the guard is sure.
         self._last_echo_ns = 0
         # When a frame may have been echo.
         self._hidden_ns = 0
@@ -230,16 +232,17 @@ class NearEar:
             is_news = self.guard.known is Known.LEARNED is not knew
         if echo is not Echo.NO:
             self._hidden_ns = begin_ns
+            self._hidden_frames += 1
+            if self._hidden_frames >= _ECHO_FRAMES:
+                self._last_echo_ns = begin_ns
         if echo is not Echo.YES and not self._own_ns:
             self._own_ns = begin_ns
         if echo is Echo.YES:
             if is_news:
                 self._take_back(events)
             self._echo_frames += 1
-            if self._echo_frames >= _ECHO_FRAMES:
-                self._last_echo_ns = begin_ns
-                if self._echo_frames == _ECHO_FRAMES:
-                    events.append(EchoIgnored(self._burst_ns))
+            if self._echo_frames == _ECHO_FRAMES:
+                events.append(EchoIgnored(self._burst_ns))
         return echo is Echo.NO
 
     def _take_back(self, events: list[NearEarEvent]) -> None:
@@ -300,7 +303,7 @@ class NearEar:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
             self._floor.was_noise(self._peak)
         self._burst_ns = self._own_ns = self._silent_frames = self._passed_ns = 0
-        self._echo_frames = self._own_frames = self._denied = 0
+        self._echo_frames = self._hidden_frames = self._own_frames = self._denied = 0
         self._peak = 0.0
 
     def _end_speech(self, events: list[NearEarEvent]) -> None:
