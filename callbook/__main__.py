@@ -9,9 +9,13 @@ cannot be used, 75 when another callbook has what this one needs.
 
 from __future__ import annotations
 
+import os
+
 from shared import process
 
-if __name__ == "__main__":
+# With a store, callers who return from another cell wait for callbook: it has READ_S for an answer. On a busy machine a
+# process that stepped back needs more. The environment, because .env is read after the imports.
+if __name__ == "__main__" and not os.environ.get("STATE_URL"):
     # Before the imports, which take half a second of a processor.
     process.step_back()
 

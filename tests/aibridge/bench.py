@@ -58,6 +58,9 @@ class ScriptedEar(NearEar):
         heard, self.next = self.next, []
         return heard
 
+    def without_echo(self, audio: bytes) -> bytes:
+        return audio
+
     def sound(self, now_ns: int) -> Sound:
         return self.last
 
