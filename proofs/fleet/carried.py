@@ -81,7 +81,7 @@ def settings(directory: Path) -> dict[str, str]:
 
 
 def carried(fleet: Fleet, count: int, times: int) -> Report:
-    """The cell with the most calls is cut off while their tools run and half an entry is typed. All calls are recorded."""
+    """The cell with the most calls is cut off while their tools run and half an entry is typed; all are recorded."""
     report = Report([], [])
     calls = lost = 0
     for _ in range(times):
