@@ -28,9 +28,12 @@ docs: install  ## the documentation as a site: out/site/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
+# They start some hundred interpreters, which shall not compile the same modules again.
+test prove: export PYTHONDONTWRITEBYTECODE :=
+
 test: install  ## the tests: three at a time, and then, alone, those that run in real time
-	$(BIN)/pytest -m "not slow and not live" -n 3 --dist loadfile
-	$(BIN)/pytest -m "not slow and live"
+	$(BIN)/pytest -m "not slow and not live" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow and live" $$(grep -rl --include='test_*.py' 'mark\.live' tests)
 
 prove: install  ## the long proofs: killed processes, floods, alerts, a thousand calls, new random examples
 	$(BIN)/pytest -m slow

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import uvloop
@@ -25,7 +26,7 @@ from shared.isolation import BRIDGE_PRIORITY, CollectorPauses, context, freeze_c
 from shared.metrics import REALTIME, Page
 from shared.watch import LoopLag
 
-from . import agents, call_config, detectors
+from . import agents, call_config, canceller, detectors
 from .core.agent import Agents
 from .metrics import DEFINITIONS
 from .models.realtime.servers import Servers
@@ -51,6 +52,8 @@ def main() -> None:
     servers = Servers(config.openai_base_url, config.openai_api_key)
     # Before this process goes before others: loading keeps a core busy.
     loaded = detectors.load() if agents.needs_near_ear(chosen, config) else None
+    if loaded is not None and agents.removes_echo(chosen, config):
+        loaded = replace(loaded, canceller=canceller.load())
     with process.sole(run_dir, f"aibridge-{number}"):
         page = pages.create(config.metrics_dir, f"aibridge-{number}", DEFINITIONS)
         # Its notice, where this is not permitted, is txpacer's.

@@ -103,6 +103,7 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
     start, least, most = lead_ms(own, settings)
     short_ms = _or(own.barge_in_short_ms, settings.barge_in_short_ms)
     is_early = (own.barge_in_early or settings.barge_in_early) == "on"
+    guard = own.echo_guard or settings.echo_guard
     has_lead = not own.lead_ms is own.lead_min_ms is own.lead_max_ms is None
     return Rules(
         protect_ns=_or(own.greeting_protect_ms, settings.greeting_protect_ms) * 1_000_000,
@@ -112,7 +113,8 @@ def rules_of(agent: AgentFile, settings: Settings) -> Rules:
         sensitivity=Sensitivity(
             threshold=_or(own.barge_in_threshold, settings.barge_in_threshold),
             short_ns=short_ms * 1_000_000,
-            guards_echo=(own.echo_guard or settings.echo_guard) == "on",
+            guards_echo=guard != "off",
+            removes_echo=guard == "remove",
             only_guards=not is_early and not short_ms,
         ),
         lead_ns=start * 1_000_000,
@@ -138,6 +140,11 @@ def needs_near_ear(agents: Agents, settings: Settings) -> bool:
     """Whether a call of any agent listens to the caller itself. An agent that is read later does not count."""
     rules = [rules_of(agent, settings) for agent in agents.by_name.values()]
     return any(each.early_ns or each.sensitivity.guards_echo for each in rules)
+
+
+def removes_echo(agents: Agents, settings: Settings) -> bool:
+    """Whether the model of any agent hears no echo. An agent that is read later does not count."""
+    return any(rules_of(agent, settings).sensitivity.removes_echo for agent in agents.by_name.values())
 
 
 def lead_ms(own: AgentRules, settings: Settings) -> tuple[int, int, int]:

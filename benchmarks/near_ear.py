@@ -12,18 +12,19 @@ import time
 from pathlib import Path
 from typing import Final
 
-from aibridge import detectors
+from aibridge import canceller, detectors
 from aibridge.core.near_ear.detection import Sensitivity
 from shared.process import run
 
 from . import near_ear_corpus as corpus
 from .capacity_report import machine
+from .near_ear_removal import Removals
 from .near_ear_report import draw, page
 from .near_ear_trials import Figures, Trials
 
 DELAYS_MS: Final = (60, 200, 350)
 LOSSES_DB: Final = (6, 12, 20)
-PARTS: Final = ("quiet", "echo", "noise", "cost")
+PARTS: Final = ("quiet", "echo", "removal", "noise", "cost")
 SNRS_DB: Final = (20, 15, 10, 5)
 # Shorter trials are a curve's; the figures that are promised are those of 15 dB of noise and 12 dB of echo.
 SHORTER: Final = 6
@@ -62,6 +63,13 @@ def main() -> None:
             figures.echoes.append(trials.echo(delay_ms, loss_db, minutes=minutes))
             figures.double_talk.append(trials.double_talk(delay_ms, loss_db))
         say(f"echo of -{loss_db} dB")
+    if "removal" in chosen.parts and (cancels := canceller.load()) is not None:
+        removals = Removals(found, cancels, trials.clips, corpus.ai_speech())
+        for loss_db in LOSSES_DB:
+            for delay_ms in DELAYS_MS:
+                path = trials.path(delay_ms, loss_db)
+                figures.removals.append(removals.trial(delay_ms, loss_db, path, seed=chosen.seed))
+        say("removal of the echo")
     for noise in corpus.NOISES if "noise" in chosen.parts else ():
         for snr_db in SNRS_DB:
             minutes = chosen.minutes if snr_db == 15 else chosen.minutes / SHORTER

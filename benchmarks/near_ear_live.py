@@ -16,6 +16,7 @@ import random
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,7 @@ from simulator.model.behaviour import Behaviour
 from twentyms.stack import Stack, get
 
 from . import near_ear_corpus as corpus
-from .near_ear_figures import percentile, stops
+from .near_ear_figures import Stop, percentile, stops
 
 LOG: Final = Path("out/near-ear-live.log")
 # What the model needs of the caller's speech.
@@ -94,15 +95,26 @@ def interruptions(options: argparse.Namespace, env: dict[str, str]) -> list[str]
 
     behaviour = Behaviour(answer_ms=9_000, detection_ms=NOTICES_MS, responses=(Behaviour(detection_ms=NOTICES_MS),))
     calls = _carry(options.calls or 50, caller, behaviour, env)
-    found = [each for record, _ in calls.calls for each in stops(record)]
+    found = [
+        each
+        for record, _ in calls.calls
+        for each in stops(record, calls.interruptions.get(record.call_sid, ()), epoch_ns=calls.epoch_ns)
+    ]
     silent = sorted(each.after_ms for each in found)
     verdicts = calls.verdicts
     print(
         f"{len(verdicts)} calls, {len(silent)} interruptions: from the first sound to silence p50 "
         f"{percentile(silent, 50):.0f} ms, p99 {percentile(silent, 99):.0f}, at most {silent[-1]:.0f}"
     )
+    known = sorted(each.known_ms for each in found if each.known_ms is not None)
+    rest = sorted(each.after_ms - each.known_ms for each in found if each.known_ms is not None)
+    if known:
+        print(
+            f"of it, until the pause p50 {percentile(known, 50):.0f} ms, p99 {percentile(known, 99):.0f}; "
+            f"from then on p50 {percentile(rest, 50):.0f} ms, p99 {percentile(rest, 99):.0f} ({len(known)} known)"
+        )
     slowest = sorted(found, key=lambda each: -each.after_ms)[:SLOWEST]
-    print("slowest: " + "; ".join(f"{each.after_ms:.0f} ms ({each.name})" for each in slowest))
+    print("slowest: " + "; ".join(f"{each.after_ms:.0f} ms, {_share(each)}({each.name})" for each in slowest))
     print(
         f"clears {sum(each.clears for each in verdicts)}; cancels a response {max(each.cancels for each in verdicts)} "
         f"at most; history error {max(each.history_error_ms for each in verdicts)} ms; damaged bytes "
@@ -110,6 +122,10 @@ def interruptions(options: argparse.Namespace, env: dict[str, str]) -> list[str]
     )
     calls.print_counts()
     return _broken(verdicts)
+
+
+def _share(stop: Stop) -> str:
+    return "" if stop.known_ms is None else f"paused after {stop.known_ms:.0f} "
 
 
 def noise(options: argparse.Namespace, env: dict[str, str]) -> list[str]:
@@ -169,8 +185,16 @@ def echo(options: argparse.Namespace, env: dict[str, str]) -> list[str]:
 class _Calls:
     """The calls of one run, with the model's sessions, and what aibridge counted."""
 
-    def __init__(self, calls: Sequence[tuple[CallRecord, list[dict[str, Any]]]], metrics: str) -> None:
+    def __init__(
+        self,
+        calls: Sequence[tuple[CallRecord, list[dict[str, Any]]]],
+        metrics: str,
+        interruptions: dict[str, list[dict[str, Any]]],
+    ) -> None:
         self.calls = calls
+        # Those of the calls' records, whose clock began at the Unix epoch; the carrier's began at `epoch_ns`.
+        self.interruptions = interruptions
+        self.epoch_ns = time.time_ns() - time.monotonic_ns()
         self.verdicts = [judge(record, sessions) for record, sessions in calls]
         self._metrics = metrics
 
@@ -198,8 +222,15 @@ def _carry(
         with Stack(env=env, model=("--behaviour", str(path)), log=LOG) as stack:
             records = uvloop.run(_place(stack, [caller(number) for number in range(calls)], ends_at_s))
             sessions = [(record, stack.sessions(record.call_sid)) for record in records]
-            metrics = get(int(stack.env["METRICS_PORT"]), "/metrics")[1].decode()
-    return _Calls(sessions, metrics)
+            port = int(stack.env["METRICS_PORT"])
+            metrics = get(port, "/metrics")[1].decode()
+            told = {record.call_sid: get(port, f"/api/calls/{record.call_sid}") for record in records}
+    interruptions = {
+        call_sid: msgspec.json.decode(body)["interruptions"]
+        for call_sid, (status, body) in told.items()
+        if status == 200
+    }
+    return _Calls(sessions, metrics, interruptions)
 
 
 def _fields(behaviour: Behaviour) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from .near_ear_corpus import RATE, Samples, decode, encode
 
 # Frames that the ear still plays after a pause: the lead.
 LEAD_FRAMES: Final = 6
+# The AI begins to speak so much later than the call.
+BEGINS_FRAMES: Final = 25
 # The line's own noise.
 LINE_DBFS: Final = -62.0
 
@@ -60,7 +62,8 @@ def run(
     for frame in range(n_frames):
         begin, end = reach + frame * FRAME_BYTES, reach + (frame + 1) * FRAME_BYTES
         ear_frames = max(0, ear_frames - 1) if is_paused else LEAD_FRAMES
-        if ear_frames:
+        is_audible = frame >= BEGINS_FRAMES
+        if ear_frames and is_audible:
             played[begin:end] = speech_samples[at : at + FRAME_BYTES]
             codes[begin:end] = speech[at : at + FRAME_BYTES]
             at = (at + FRAME_BYTES) % speech.size
@@ -69,7 +72,7 @@ def run(
             past = played[end - FRAME_BYTES - reach + 1 : end - silent_before]
             sound = sound + np.convolve(past, taps, "valid")[:FRAME_BYTES]
         now_ns = (frame + 1) * FRAME_NS
-        for event in near_ear.hear(encode(sound), now_ns, is_ai_audible=True):
+        for event in near_ear.hear(encode(sound), now_ns, is_ai_audible=is_audible):
             now_ms = now_ns / 1e6
             match event:
                 case SpeechBegan():

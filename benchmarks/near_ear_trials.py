@@ -17,6 +17,7 @@ from shared.audio import FRAME_BYTES, FRAME_NS
 
 from . import near_ear_corpus as corpus
 from .near_ear_corpus import RATE, Clip, Samples, encode
+from .near_ear_removal import Removal
 from .near_ear_run import between, over, run, seconds
 
 # The AI speaks for so long before the caller does, and up to a second longer.
@@ -90,6 +91,7 @@ class Figures:
     noises: list[Noise] = field(default_factory=list)
     echoes: list[EchoAlone] = field(default_factory=list)
     double_talk: list[DoubleTalk] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
 
 
@@ -130,12 +132,13 @@ class Trials:
         heard = run(made * 10 ** (-snr_db / 20), self._ai, self._detectors, sensitivity=self._sensitivity)
         return Noise(name, snr_db, minutes, heard.paused_ms)
 
-    def _path(self, delay_ms: int, loss_db: int) -> Samples:
+    def path(self, delay_ms: int, loss_db: int) -> Samples:
+        """How a speakerphone returns what its caller hears. The same seed gives the same."""
         return corpus.echo_path(delay_ms, loss_db, np.random.default_rng((self._seed, delay_ms)))
 
     def echo(self, delay_ms: int, loss_db: int, *, minutes: float) -> EchoAlone:
         """Nothing but the AI's own voice, as a speakerphone returns it."""
-        path = self._path(delay_ms, loss_db)
+        path = self.path(delay_ms, loss_db)
         quiet = np.zeros(seconds(60 * minutes))
         heard = run(quiet, self._ai, self._detectors, sensitivity=self._sensitivity, echo=path)
         deaf = replace(self._sensitivity, guards_echo=False)
@@ -150,7 +153,7 @@ class Trials:
 
     def double_talk(self, delay_ms: int, loss_db: int) -> DoubleTalk:
         """Every clip over the AI and its echo."""
-        onsets = self.onsets(f"{delay_ms} ms, -{loss_db} dB", echo=self._path(delay_ms, loss_db))
+        onsets = self.onsets(f"{delay_ms} ms, -{loss_db} dB", echo=self.path(delay_ms, loss_db))
         pairs = zip(onsets.heard_ms, self._without_echo.heard_ms, strict=True)
         return DoubleTalk(delay_ms, loss_db, onsets, [mine - without for mine, without in pairs])
 
@@ -158,7 +161,7 @@ class Trials:
         """What a second of a call costs whose AI speaks all the time."""
         n, rng = seconds(60), np.random.default_rng(self._seed)
         ai = np.resize(self._ai, n)
-        echo = np.convolve(ai, self._path(200, 12))[:n]
+        echo = np.convolve(ai, self.path(200, 12))[:n]
         lines = {
             "AI silent": (np.zeros(n), False),
             "quiet line": (np.zeros(n), True),

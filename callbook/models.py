@@ -71,8 +71,8 @@ class Call(Base):
     # Twilio's status and seconds, from the status callback.
     status: Mapped[str] = mapped_column(default="")
     duration_s: Mapped[int | None]
+    # The model and the name of the file of the agent that answered.
     model: Mapped[str] = mapped_column(default="")
-    # The name of its agent's file.
     agent: Mapped[str] = mapped_column(default="", server_default="")
     # CELL of its last media stream's cell.
     cell: Mapped[str] = mapped_column(default="", server_default="")
@@ -83,7 +83,7 @@ class Call(Base):
     hesitations: Mapped[list[Hesitation]] = relationship(order_by="Hesitation.at", passive_deletes=True)
     path: Mapped[list[PathSamples]] = relationship(order_by="PathSamples.began_at", passive_deletes=True)
     dials: Mapped[list[Dial]] = relationship(order_by="Dial.began_at", passive_deletes=True)
-    usage: Mapped[list[Usage]] = relationship(order_by="Usage.at", passive_deletes=True)
+    usage: Mapped[list[Usage]] = relationship(order_by="(Usage.at, Usage.conversation)", passive_deletes=True)
     recording: Mapped[Recording | None] = relationship(passive_deletes=True)
     delivery: Mapped[Delivery | None] = relationship(passive_deletes=True)
     trace: Mapped[TraceExport | None] = relationship(passive_deletes=True)
@@ -206,13 +206,15 @@ class Dial(Base):
 
 
 class Usage(Base):
-    """The model's tokens in one conversation of the call. `cost_usd` is empty without MODEL_PRICES."""
+    """The tokens that an agent's model used in the call. `cost_usd` is empty without MODEL_PRICES."""
 
     __tablename__ = "usage"
 
     call_sid: Mapped[str] = _of_call(primary_key=True)
     conversation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime]
+    # The name of its agent's file; empty in rows of earlier versions.
+    agent: Mapped[str] = mapped_column(default="", server_default="")
     model: Mapped[str]
     responses: Mapped[int]
     text_in: Mapped[int]

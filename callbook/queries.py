@@ -69,6 +69,7 @@ def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
         yield or_(
             *(column.icontains(wanted.words, autoescape=True) for column in columns),
             models.Call.turns.any(said),
+            models.Call.usage.any(models.Usage.agent.icontains(wanted.words, autoescape=True)),
         )
     if wanted.ended == LIVE:
         yield models.Call.ended_at.is_(None)

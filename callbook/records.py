@@ -216,7 +216,8 @@ class Records:
 
     def _conversation_began(self, session: Session, fact: ConversationBegan) -> None:
         call = _call(session, fact.call_sid, fact.at_ms)
-        call.model, call.agent = fact.model, fact.agent
+        if call.agent in ("", fact.agent):  # else a worker has taken over from another, and an agent before that
+            call.model, call.agent = fact.model, fact.agent
         if fact.record:
             self._recording(session, fact.call_sid, fact.at_ms)
 
@@ -287,6 +288,7 @@ class Records:
             call_sid=fact.call_sid,
             conversation=fact.conversation,
             at=_time(fact.at_ms),
+            agent=fact.agent,
             model=fact.model,
             responses=fact.responses,
             text_in=fact.text_in,

@@ -6,7 +6,7 @@ The extra `fleet` brings `redis`. Without STATE_URL, nothing imports this file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,8 +23,11 @@ from .core.story_queue import STORY_MAX_BYTES, StoreState
 WRITE_S: Final = 1.0
 # Below RECALL_S: the answer still has to reach the gateway.
 READ_S: Final = 0.2
-# Reads at the same time. When a cell dies, its calls come within a second; further reads wait for a connection.
+# Reads at the same time. When a cell dies, its calls come within a second; further reads wait for their turn.
 READERS: Final = 8
+# A store that has not answered by now is asked again over a new connection. Networks, proxies and keepalive lose idle
+# connections, and a loss shows only when one is used: at once as an error, or as silence.
+ASK_AGAIN_S: Final = 0.05
 
 
 class Put(NamedTuple):
@@ -36,11 +39,13 @@ class Put(NamedTuple):
 
 
 class Store:
-    """One connection for writes, READERS for reads: no read waits behind a write that hangs."""
+    """One connection for writes, READERS for reads: no read waits for a write, nor for a connection that was lost."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._writing = _client(url, WRITE_S, 1)
         self._reading = _client(url, READ_S, READERS)
+        self._readers = asyncio.Semaphore(READERS)
         parts = urlsplit(url)
         # For people: never a user or a password.
         self.place = f"{parts.hostname}:{parts.port or 6379}"
@@ -67,19 +72,59 @@ class Store:
 
     async def read(self, names: Sequence[str], within_s: float = READ_S) -> list[bytes] | StoreState:
         """The values of `names`, b"" for what is not there, each cut off after STORY_MAX_BYTES + 1 bytes."""
-        pipeline = self._reading.pipeline(transaction=False)
-        for name in names:
-            pipeline.getrange(name, 0, STORY_MAX_BYTES)
         try:
-            async with asyncio.timeout(within_s):
-                values: list[Any] = await pipeline.execute(raise_on_error=False)
+            async with asyncio.timeout(within_s), self._readers:
+                values = await self._first_answer(names)
         except Exception as exc:
             return _state(exc)
         return [value if isinstance(value, bytes) else b"" for value in values]
 
+    async def _first_answer(self, names: Sequence[str]) -> list[Any]:
+        """Ask over an idle connection and, if that fails or stays silent, over a new one, too. The first answer counts.
+
+        Raises what the last one failed with.
+        """
+        idle = asyncio.create_task(_caught(_ask(self._reading, names)))
+        asks = [idle]
+        try:
+            await asyncio.wait(asks, timeout=ASK_AGAIN_S)
+            values = idle.result() if idle.done() else None
+            if values is None or isinstance(values, Exception):
+                asks.append(asyncio.create_task(_caught(self._ask_anew(names))))
+                for ask in asyncio.as_completed(asks):
+                    values = await ask
+                    if not isinstance(values, Exception):
+                        break
+        finally:
+            for each in asks:
+                each.cancel()
+        assert values is not None
+        if isinstance(values, Exception):
+            raise values
+        return values
+
+    async def _ask_anew(self, names: Sequence[str]) -> list[Any]:
+        async with _client(self._url, READ_S, 1) as client:
+            return await _ask(client, names)
+
     async def close(self) -> None:
         for client in (self._writing, self._reading):
             await client.aclose()
+
+
+async def _ask(client: Any, names: Sequence[str]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.getrange(name, 0, STORY_MAX_BYTES)
+    values: list[Any] = await pipeline.execute(raise_on_error=False)
+    return values
+
+
+async def _caught(asking: Awaitable[list[Any]]) -> list[Any] | Exception:
+    try:
+        return await asking
+    except Exception as exc:  # a lying server breaks the client in ways of its own
+        return exc
 
 
 def _client(url: str, limit_s: float, connections: int) -> Any:

@@ -37,31 +37,33 @@ logger = logging.getLogger("gateway")
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError for settings that would open a gateway to anyone, or keep Twilio out."""
-    if settings.allow_unsigned == "off" and not settings.twilio_auth_token:
-        raise ConfigError(
-            "TWILIO_AUTH_TOKEN is not set, so no request can be checked; set it, "
-            "or ALLOW_UNSIGNED=on to take calls from anyone who reaches the port"
-        )
-    if settings.gateways > 1 and not settings.twilio_auth_token:
-        raise ConfigError(
-            f"GATEWAYS is {settings.gateways} and TWILIO_AUTH_TOKEN is not set, so the gateways have no key in common "
-            "for their calls; set it (with ALLOW_UNSIGNED=on, to anything), or GATEWAYS=1"
-        )
-    if settings.fleet == "on" and not settings.twilio_auth_token:
-        raise ConfigError(
-            "FLEET is on and TWILIO_AUTH_TOKEN is not set, so the cells have no key in common for their calls; set it "
-            "(with ALLOW_UNSIGNED=on, to anything), or FLEET=off"
-        )
+    """Raises ConfigError for settings that would open a gateway to anyone, or keep Twilio out: a line for each."""
+    problems = []
+    if not settings.twilio_auth_token:
+        if settings.allow_unsigned == "off":
+            problems.append(
+                "TWILIO_AUTH_TOKEN is not set, so no request can be checked; set it, "
+                "or ALLOW_UNSIGNED=on to take calls from anyone who reaches the port"
+            )
+        if settings.gateways > 1:
+            problems.append(
+                f"GATEWAYS is {settings.gateways} and TWILIO_AUTH_TOKEN is not set, so the gateways have no key in "
+                "common for their calls; set it (with ALLOW_UNSIGNED=on, to anything), or GATEWAYS=1"
+            )
+        if settings.fleet == "on":
+            problems.append(
+                "FLEET is on and TWILIO_AUTH_TOKEN is not set, so the cells have no key in common for their calls; "
+                "set it (with ALLOW_UNSIGNED=on, to anything), or FLEET=off"
+            )
     if settings.twilio_account_sid or settings.twilio_auth_token:
         if not settings.public_url:
-            raise ConfigError(
-                "PUBLIC_URL is not set; set it to the https:// origin under which Twilio reaches this port"
-            )
-        if not settings.origin.startswith("https://") and not is_loopback(settings.origin):
-            raise ConfigError(
+            problems.append("PUBLIC_URL is not set; set it to the https:// origin under which Twilio reaches this port")
+        elif not settings.origin.startswith("https://") and not is_loopback(settings.origin):
+            problems.append(
                 f"PUBLIC_URL {settings.origin} is not https://, and Twilio opens media sockets over TLS only"
             )
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def read_agents(settings: Settings) -> Directory | None:

@@ -127,6 +127,8 @@ class Wire:
         else:
             socket.connection.send_now(socket.outbound.mark(heard.generation, mark, seq))
             heard.mark_sent(mark, frames.frames)
+            # After the end of an utterance, no other ping tells why its mark is late.
+            socket.probe(monotonic_ns())
             # No further write follows that would notice that the last frames did not leave.
             self._watch(socket)
 

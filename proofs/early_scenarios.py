@@ -106,7 +106,7 @@ def _confirmed() -> Iterator[Scenario]:
 def _unconfirmed() -> Iterator[Scenario]:
     """The model takes it for nothing: the AI hesitates and goes on."""
     for name, script, times in (
-        ("once", (_say(900, AiHeard(ms=2_000)),), 1),
+        ("once", (_say(680, AiHeard(ms=2_000)),), 1),
         ("twice", (_say(600, AiHeard(ms=2_000)), _say(600, AiHeard(ms=3_500))), 2),
         ("a word", (_say(300, AiHeard(ms=2_000)),), 1),
     ):
@@ -152,7 +152,7 @@ def _protected() -> Iterator[Scenario]:
 
 def _losses() -> Iterator[Scenario]:
     """Whatever is lost in the pause, the line does not stay paused."""
-    script: tuple[Step, ...] = (_say(900, AfterAnswer(ms=_IN_ANSWER_MS)), HangUp(AfterAnswer(ms=16_000)))
+    script: tuple[Step, ...] = (_say(680, AfterAnswer(ms=_IN_ANSWER_MS)), HangUp(AfterAnswer(ms=16_000)))
     long_greeting = Behaviour(answer_ms=12_000, detection_ms=NEVER_MS)
     gap = Expected("gap", count=(0, 2), amount=(5, 800))
     for name, happens, damage in (

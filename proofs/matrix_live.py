@@ -126,7 +126,7 @@ async def _place(exchange: Exchange, stack: Stack, call_sid: str, caller: Caller
 # --- promises under load ---
 
 
-def interruptions(calls: int) -> list[str]:
+def interruptions(calls: int, *, early: bool = False) -> list[str]:
     """`calls` calls at once, each interrupted three times at random moments of a 9 s answer."""
     script: tuple[Step, ...] = (
         Say("hello", AiSilent(ms=400)),
@@ -136,7 +136,7 @@ def interruptions(calls: int) -> list[str]:
     with tempfile.TemporaryDirectory() as directory:
         behaviour = Path(directory) / "behaviour.json"
         behaviour.write_text('{"answer_ms": 9000, "preamble": true}')
-        env = {"MAX_CALLS": "500", "MAX_CALLS_PER_SOURCE": "500"}
+        env = {"MAX_CALLS": "500", "MAX_CALLS_PER_SOURCE": "500", "BARGE_IN_EARLY": "on" if early else "off"}
         with Stack(env=env, model=("--behaviour", str(behaviour), "--keep-input"), log=LOG) as stack:
             records = uvloop.run(_together(stack, [Caller(script, seed=seed, noise=True) for seed in range(calls)]))
             sessions = {record.call_sid: stack.sessions(record.call_sid) for record in records}
@@ -235,9 +235,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m proofs.matrix_live", description=__doc__)
     parser.add_argument("what", choices=("interruptions", "losses"))
     parser.add_argument("--calls", type=int, default=0, help="how many at once (default 50, or 10)")
+    parser.add_argument("--early", action="store_true", help="interruptions with BARGE_IN_EARLY=on")
     arguments = parser.parse_args()
     if arguments.what == "interruptions":
-        problems = interruptions(arguments.calls or 50)
+        problems = interruptions(arguments.calls or 50, early=arguments.early)
     else:
         problems = losses(arguments.calls or 10)
     for problem in problems:

@@ -5,7 +5,8 @@ sockets that are lost or not read for a while. Everything is recorded, and a che
 afterwards: every byte at the ear is of that call, in order, and fresh; what is not, an act nearby explains; the model
 believes what was heard; every turn is answered; no process, descriptor or file is left.
 
-`--check FOLDER` judges a record again: of a run of your own, because a record is a pickle.
+`--check FOLDER` judges a record again: of a run of your own, because a record is a pickle. `--early`: the caller's
+first sound pauses the AI, and the model notices it later. Repeat it with `--check`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from shared.process import run
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, Caller, HangUp
 from simulator.carrier.client import Exchange, sid
-from simulator.model.behaviour import Behaviour
 from twentyms.stack import Stack, get
 
 from . import counted
 from .acts import Act, Deed
 from .cell import nemesis as virtual
 from .cell_processes import connections, descriptors, excess, lives, pacing_pids, processes
+from .matrix import near_ear
 from .nemesis_check import check, check_run
 from .schedule import QUIET_S, schedule, script
 
@@ -209,29 +210,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the record goes (default: out/nemesis/SEED)")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: 5 minutes take half a one")
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="judge a record again")
+    parser.add_argument("--early", action="store_true", help="with BARGE_IN_EARLY=on")
     arguments = parser.parse_args()
+    early: bool = arguments.early
     folder: Path = arguments.check or arguments.out or Path("out/nemesis") / str(arguments.seed)
     if arguments.virtual:
-        run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls)
-        problems = check_run(run.calls, run.deeds, run.left, run.effects)
+        heard_by = near_ear() if early else None
+        run = virtual.carry(arguments.seed, seconds=arguments.seconds, calls=arguments.calls, detectors=heard_by)
+        problems = check_run(run.calls, run.deeds, run.left, run.effects, early=early)
     else:
         if not arguments.check:
-            _record(folder, arguments.seed, arguments.seconds, arguments.calls)
-        problems = check(folder)
+            _record(folder, arguments.seed, arguments.seconds, arguments.calls, early=early)
+        problems = check(folder, early=early)
     for problem in problems:
         print(f"BROKEN: {problem}")
     sys.exit(1 if problems else 0)
 
 
-def _record(folder: Path, seed: int, seconds: float, calls: int) -> None:
+def _record(folder: Path, seed: int, seconds: float, calls: int, *, early: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
     acts = schedule(seed, seconds, tools=True)
     (folder / f"{counted.TOOL}.py").write_text(counted.SOURCE)
     (folder / "agent.toml").write_text(counted.AGENT)
-    (folder / "behaviour.json").write_bytes(msgspec.json.encode(counted.behaviour(Behaviour())))
-    env = {"AGENT_FILE": str((folder / "agent.toml").resolve())}
+    (folder / "behaviour.json").write_bytes(msgspec.json.encode(virtual.model_of(early=early)))
+    env = {"AGENT_FILE": str((folder / "agent.toml").resolve()), "BARGE_IN_EARLY": "on" if early else "off"}
     model = ("--behaviour", str((folder / "behaviour.json").resolve()), "--keep-input")
     with Stack(log=folder / "processes.log", model=model, env=env, supervised=True) as stack:
         uvloop.run(_warm_up(stack))

@@ -54,7 +54,7 @@ FRESH_NS: Final = 200 * _MS
 _REFUSES: Final = {"gateway", "aibridge", "txpacer"}
 
 
-def check(folder: Path) -> list[str]:
+def check(folder: Path, *, early: bool = False) -> list[str]:
     """The problems of the record of a run."""
     left = msgspec.json.decode((folder / "left.json").read_bytes())
     deeds = msgspec.json.decode((folder / "deeds.json").read_bytes(), type=list[Deed])
@@ -63,7 +63,7 @@ def check(folder: Path) -> list[str]:
         for path in sorted(folder.glob("*.call"))
     )
     effects = msgspec.json.decode((folder / "effects.json").read_bytes(), type=dict[str, int])
-    return check_run(calls, deeds, left, effects)
+    return check_run(calls, deeds, left, effects, early=early)
 
 
 def check_run(

@@ -138,10 +138,13 @@ class Hesitation(Message, frozen=True, array_like=True, tag=92):
 
 
 class ModelUsage(Message, frozen=True, array_like=True, tag=77):
-    """Sent by aibridge when a conversation ended: all its tokens."""
+    """Sent by aibridge when an agent has spoken in a call: the tokens of its model there.
+
+    An agent to whom the call is handed off is told with 0 tokens first, when it takes over.
+    """
 
     call_sid: str
-    conversation: int  # drawn by aibridge; a call that lost its worker has two
+    conversation: int  # of one agent, one model and one worker
     model: str
     responses: int
     text_in: int
@@ -150,6 +153,7 @@ class ModelUsage(Message, frozen=True, array_like=True, tag=77):
     text_out: int
     audio_out: int
     at_ms: int
+    agent: str = ""  # its name
 
 
 class ConversationEnded(Message, frozen=True, array_like=True, tag=78):

@@ -136,7 +136,7 @@ class Settings:
     barge_in_early_ms: int = setting(600, ge=100, le=2_000)
     barge_in_short_ms: int = setting(0, ge=0, le=1_000)
     barge_in_threshold: float = setting(0.5, gt=0, lt=1)
-    echo_guard: Literal["on", "off"] = "off"
+    echo_guard: Literal["on", "remove", "off"] = "off"
 
     model_reconnect_seconds: int = setting(10, ge=1, le=120)
     model_session_minutes: float = setting(55.0, gt=0, le=59)
@@ -260,6 +260,8 @@ class Settings:
         return self.run_dir / "metrics"
 
 
+# Settings whose relative paths become absolute.
+PATHS: Final = ("data_dir", "agent_file", "agents_dir", "run_dir")
 NAMES: Final = tuple(each.name for each in fields(Settings) if each.name != "given")
 
 
@@ -314,7 +316,8 @@ def _model(config: Any) -> Any:
 def load(directory: Path = Path()) -> Settings:
     """Read the environment and the `.env` of `directory`, and log from LOG_LEVEL on.
 
-    Relative paths in the settings belong to `directory`. Raises ConfigError, a line for each value that cannot be used.
+    Relative paths in `.env` belong to `directory`, those in the environment to the working directory.
+    Raises ConfigError, a line for each value that cannot be used.
     """
     return _use(read_settings(directory / ".env"), directory)
 
@@ -358,11 +361,10 @@ def _answer(sender: int) -> NoReturn:
 
 def _use(settings: Settings, directory: Path) -> Settings:
     log_at(settings.log_level)
-    paths = {name: getattr(settings, name) for name in ("data_dir", "agent_file", "agents_dir", "run_dir")}
-    return replace(
-        settings,
-        **{name: directory.absolute() / path for name, path in paths.items() if path and not path.is_absolute()},
-    )
+    in_environment = {name.lower() for name, value in os.environ.items() if value}
+    paths = {name: getattr(settings, name) for name in PATHS}
+    homes = {name: Path.cwd() if name in in_environment else directory.absolute() for name in paths}
+    return replace(settings, **{name: homes[name] / path for name, path in paths.items() if path})
 
 
 def secret(name: str, directory: Path = Path()) -> str:

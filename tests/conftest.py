@@ -17,13 +17,22 @@ from hypothesis import settings
 
 HERE: Final = Path(__file__).parent
 
+# The files that take longest. They come first: one that came last would run alone, after all the others.
+LONGEST: Final = frozenset(
+    HERE / name
+    for name in (
+        *("live/test_startup.py", "gateway/test_hostile.py", "callbook/test_database.py", "txpacer/core/test_pacer.py"),
+        *("proofs/cell/test_nemesis.py", "conformance/test_websocket.py", "txpacer/core/test_far_ear.py"),
+    )
+)
+
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Playwright keeps an event loop running in this thread from its first test on: its tests come last.
-    items.sort(key=lambda item: item.path.is_relative_to(HERE / "phone"))
+    items.sort(key=lambda item: (item.path.is_relative_to(HERE / "phone"), item.path not in LONGEST))
 
 
 @pytest.fixture

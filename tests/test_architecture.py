@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -122,12 +123,17 @@ def is_pure(name: str) -> bool:
     return (".core." in name or not PURE.isdisjoint((name, *parents(name)))) and name not in SHELLS
 
 
-EDGES: Final = graph(ROOT)
-CORES: Final = sorted(name for name in EDGES if is_pure(name) and not name.startswith("tests."))
+CORES: Final = sorted(name for name in modules(ROOT) if is_pure(name) and not name.startswith("tests."))
+
+
+@cache
+def edges_here() -> dict[str, frozenset[str]]:
+    """The graph of this project, drawn by the first test that needs it: every process of pytest imports this file."""
+    return graph(ROOT)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert not circles(EDGES)
+    assert not circles(edges_here())
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
@@ -135,7 +141,7 @@ def test_a_folder_imports_only_the_folders_that_it_may(folder: str) -> None:
     allowed = MAY_IMPORT[folder] | {folder}
     wrong = {
         f"{name} -> {target}"
-        for name, targets in EDGES.items()
+        for name, targets in edges_here().items()
         for target in targets
         if name.partition(".")[0] == folder
         and target.partition(".")[0] in {*MAY_IMPORT, "tests"}
@@ -146,20 +152,20 @@ def test_a_folder_imports_only_the_folders_that_it_may(folder: str) -> None:
 
 @pytest.mark.parametrize("name", CORES)
 def test_a_pure_module_reaches_no_io_clock_or_loop_through_any_import(name: str) -> None:
-    way = chain(EDGES, name, is_forbidden)
+    way = chain(edges_here(), name, is_forbidden)
     assert not way, " -> ".join(way)
 
 
 @pytest.mark.parametrize("name", [name for name in CORES if ".core." in name])
 def test_a_core_imports_no_shell_of_its_own_process(name: str) -> None:
     process = name.partition(".")[0]
-    own = {target for target in EDGES[name] if target.startswith(f"{process}.")}
+    own = {target for target in edges_here()[name] if target.startswith(f"{process}.")}
     packages = {parent for target in own for parent in parents(target)}
     assert not {target for target in own - packages if not is_pure(target)}
 
 
 def test_every_pure_module_exists_and_every_process_has_a_core() -> None:
-    assert not PURE - EDGES.keys()
+    assert not PURE - edges_here().keys()
     assert {name.partition(".")[0] for name in CORES if ".core." in name} >= {
         process for process in PROCESSES if (ROOT / process).is_dir()
     }
@@ -180,7 +186,11 @@ def test_the_graph_holds_relative_imports_and_those_in_functions_and_under_type_
 
 
 def main() -> None:
-    project = {name: sorted(targets & EDGES.keys()) for name, targets in EDGES.items() if not name.startswith("tests.")}
+    project = {
+        name: sorted(targets & edges_here().keys())
+        for name, targets in edges_here().items()
+        if not name.startswith("tests.")
+    }
     if "--dot" in sys.argv:
         arrows = [f'  "{name}" -> "{target}";' for name, targets in project.items() for target in targets]
         print("digraph twentyms {", *arrows, "}", sep="\n")

@@ -23,7 +23,7 @@ from twentyms.cli import VERBS
 ROOT: Final = Path(__file__).parents[1]
 # What a bench installs into out/ has pages of its own.
 PAGES: Final = [
-    *sorted(page for page in ROOT.glob("[!.]*/**/README.md") if page.relative_to(ROOT).parts[0] != "out"),
+    *sorted(page for top in ROOT.glob("[!.]*/") if top.name != "out" for page in top.rglob("README.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]

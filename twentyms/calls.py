@@ -106,5 +106,6 @@ def _whole(call: dict[str, Any]) -> list[str]:
     for usage in call["usage"]:
         cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
         tokens_in, tokens_out = usage["text_in"] + usage["audio_in"], usage["text_out"] + usage["audio_out"]
-        lines.append(f"{usage['model']}: {tokens_in} tokens in, {tokens_out} out{cost}")
+        agent = f"{usage['agent']}, " if usage["agent"] else ""
+        lines.append(f"{agent}{usage['model']}: {tokens_in} tokens in, {tokens_out} out{cost}")
     return lines

@@ -22,6 +22,7 @@ from toolbox import config as tools
 
 from . import here, run, tool_files
 from .arguments import Parser
+from .real_model import is_real
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         lambda: check_run_dir(settings),
         lambda: check_cpus(settings.tx_cpus),
     ]
-    if settings.openai_api_key:
+    if is_real(settings):
         checks.append(lambda: gateway.check(settings))
     problems = misspelt(here.directory())
     for check in checks:
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     if not problems:
         for line in offered:
             print(f"Tools of {line}")
-        model = settings.openai_realtime_model if settings.openai_api_key else "the simulated model (no OPENAI_API_KEY)"
+        model = "the simulated model (no OPENAI_API_KEY)"
+        if is_real(settings):
+            model = settings.openai_realtime_model if settings.openai_api_key else "the agents' own models and keys"
         print(f"The settings and the agents can be used, with {model}.")
     return EX_CONFIG if problems else 0

@@ -35,6 +35,7 @@ from simulator.carrier.client import place_call
 from . import here, path_advice, realtime_facts, realtime_rules, run
 from .arguments import Parser
 from .finding import Finding, Outcome
+from .real_model import is_real, without_key
 
 TIMEOUT_S: Final = 10.0
 # Signatures and keys expire by the clock. Twilio and OpenAI tolerate minutes; a clock that is set is right to 1 s.
@@ -98,6 +99,8 @@ async def keys(settings: Settings) -> list[Finding]:
     found = []
     if settings.openai_api_key:
         found.append(Finding("ok", "OpenAI key", "set"))
+    elif is_real(settings) and not without_key(settings):
+        found.append(Finding("ok", "OpenAI key", "not set: each agent has a key of its own"))
     else:
         try:
             run.check(settings)
@@ -162,7 +165,7 @@ async def realtime(settings: Settings) -> list[Finding]:
 
 async def model(settings: Settings) -> list[Finding]:
     """Open one session, configure it as for a call, and ask it for a word."""
-    if not settings.openai_api_key:
+    if not is_real(settings):
         return []
     server = Server(settings.openai_base_url or OPENAI, settings.openai_api_key)
     try:

@@ -32,12 +32,13 @@ def call_agent(
     All processes start with the first test that uses it, and end after the last one.
     """
     from . import here
+    from .real_model import is_real
     from .rehearsal import scenario as scenarios
     from .rehearsal.stage import Stage
     from .rehearsal.voice import Voices
 
     settings = here.settings()
-    simulated = request.config.getoption("--simulated-model") or not settings.openai_api_key
+    simulated = request.config.getoption("--simulated-model") or not is_real(settings)
     with Stage(settings, here.directory(), tmp_path_factory.mktemp("rehearsal"), simulated=simulated) as stage:
 
         def call(wanted: str | Path | dict[str, Any]) -> Rehearsed:

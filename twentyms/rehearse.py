@@ -23,6 +23,7 @@ from simulator.network.path import PathBehaviour
 
 from . import here
 from .arguments import Parser
+from .real_model import is_real
 from .rehearsal import opinion, report
 from .rehearsal.scenario import Scenario, read
 from .rehearsal.stage import Stage
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     add_path_options(parser)
     options = parser.parse_args(arguments)
     settings = here.settings()
-    simulated = options.simulated or not settings.openai_api_key
+    simulated = options.simulated or not is_real(settings)
     scenarios = list(found(options.scenarios, times=max(1, options.times)))
     wants_opinion = any(each.expect.opinion for each in scenarios)
     if options.judge and not settings.openai_api_key:

@@ -1,8 +1,9 @@
 """Start all processes of the Procfile and show their logs, until Ctrl-C or until one of them ends.
 
 Settings come from the environment and from .env in the working directory (or else in the checkout). Without
-OPENAI_API_KEY the simulated model answers, and calls from a Twilio number only if SIMULATED_MODEL is set. Without
-TWILIO_AUTH_TOKEN only this machine can call: open the phone page, whose address is printed.
+OPENAI_API_KEY, and without an agent that has a key of its own, the simulated model answers, and calls from a Twilio
+number only if SIMULATED_MODEL is set. Without TWILIO_AUTH_TOKEN only this machine can call: open the phone page, whose
+address is printed.
 
 For development: Ctrl-C ends live calls at once, and nothing starts a dead process again. deploy/ holds units for
 production, where calls finish first.
@@ -20,10 +21,11 @@ from pathlib import Path
 from gateway import __main__ as gateway
 from gateway.port import listen_host
 from shared.process import ConfigError
-from shared.settings import Settings, misspelt
+from shared.settings import PATHS, Settings, misspelt
 
 from . import here, what_is_where
 from .arguments import Parser
+from .real_model import is_real, without_key
 from .stack import Stack
 
 
@@ -37,14 +39,19 @@ def main(arguments: Sequence[str]) -> int:
     for line in misspelt(here.directory()):
         print(f"twentyms: {line}", file=sys.stderr)
     print("\n".join(what_is_where.lines(settings, here.directory())), flush=True)
-    if settings.openai_api_key:
+    if is_real(settings):
         _become_honcho(settings)
     return _simulated(settings)
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError where the simulated model would answer, and nobody asked for it."""
-    if settings.openai_api_key:
+    """Raises ConfigError where an agent lacks a key, or the simulated model would answer, and nobody asked for it."""
+    if is_real(settings):
+        if names := without_key(settings):
+            raise ConfigError(
+                f"OPENAI_API_KEY is not set, and these agents have no api_key_env: {', '.join(names)}; set it in .env, "
+                "or name the variable of a key in each of their files"
+            )
         return
     if settings.openai_base_url:
         raise ConfigError(
@@ -69,9 +76,14 @@ def _need_ports(settings: Settings) -> None:
             raise ConfigError(f"cannot listen on {host} port {port}; {advice}")
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """What the processes shall not read from `.env`; the environment overrides it."""
+def _environment(settings: Settings, *paths: str) -> dict[str, str]:
+    """What the processes shall not read from `.env`; the environment overrides it.
+
+    `paths` are settings. The processes run in another directory than this one, so a relative path that was given is
+    made absolute here.
+    """
     return {
+        **{name.upper(): str(getattr(settings, name)) for name in paths if name in settings.given},
         "GATEWAY_HOST": listen_host(settings),
         "PUBLIC_URL": settings.origin,
         "TWILIO_ACCOUNT_SID": settings.twilio_account_sid,
@@ -85,7 +97,7 @@ def _become_honcho(settings: Settings) -> None:
     """Replace this process by honcho. Each process reads `.env` itself: honcho's reading overrides the environment."""
     os.chdir(here.directory())
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    os.environ.update(_environment(settings))
+    os.environ.update(_environment(settings, *PATHS))
     many = f"gateway={settings.gateways},aibridge={settings.aibridge_workers}"
     honcho = [sys.executable, "-m", "honcho", "start", "-e", os.devnull, "-f", str(here.PROCFILE), "-c", many]
     os.execv(sys.executable, honcho)
@@ -95,7 +107,7 @@ def _simulated(settings: Settings) -> int:
     begun = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    env = _environment(settings) | {
+    env = _environment(settings, "agent_file", "agents_dir") | {
         "GATEWAY_PORT": str(settings.gateway_port),
         "METRICS_PORT": str(settings.metrics_port),
         "TWILIO_AUTH_TOKEN": settings.twilio_auth_token,

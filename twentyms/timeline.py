@@ -117,6 +117,8 @@ def draw(call: dict[str, Any], path: Path) -> None:
         axes.spines[:].set_visible(False)
         gaps = call["transmission"]["ear_gaps"]
         who = f"{call['from_number'] or 'unknown'} to {call['to_number'] or 'unknown'}"
+        agents = ", ".join(dict.fromkeys(each["agent"] for each in call["usage"] if each["agent"]))
+        who = f"{who}, {agents}" if agents else who
         title = f"{call['began_at'][:19].replace('T', ' ')} UTC   {who}   "
         title += f"{'unknown' if gaps is None else gaps} gaps at the ear, {len(call['interruptions'])} interruptions"
         axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")

@@ -14,6 +14,7 @@ from gateway.port import is_private, listen_host
 from shared.settings import Settings
 
 from . import here
+from .real_model import is_real
 
 # What the simulated model does, by SIMULATED_MODEL.
 _SIMULATED: Final = {"talk": "follows a script and calls the agent's tools for real", "parrot": "repeats what you say"}
@@ -28,7 +29,7 @@ def as_run(settings: Settings) -> Settings:
     """
     if not settings.openai_api_key and not settings.agent_file and not settings.agents_dir:
         settings = replace(settings, agent_file=here.RESTAURANT)
-    others_call = settings.openai_api_key and (settings.public_url or settings.allow_unsigned == "on")
+    others_call = is_real(settings) and (settings.public_url or settings.allow_unsigned == "on")
     if settings.twilio_auth_token or others_call:
         return settings
     origin = f"http://localhost:{settings.gateway_port}"
@@ -96,4 +97,6 @@ def _model(settings: Settings) -> str:
     if settings.openai_api_key:
         where = f" at {settings.openai_base_url}" if settings.openai_base_url else ""
         return f"{settings.openai_realtime_model}{where}"
+    if is_real(settings):
+        return "each agent's own, with its own key"
     return f"simulated, {_SIMULATED[settings.simulated_model]}: OPENAI_API_KEY is not set"

@@ -187,12 +187,7 @@ class Call:
         if self._coming is None:
             self._receive(DialFailed())
         elif self._coming.ready is not None:
-            self._session_ready(self._coming.ready)
-
-    def _session_ready(self, ready: SessionReady) -> None:
-        if ready.model:
-            self.reporter.name_model(ready.model)
-        self._receive(ready)
+            self._receive(self._coming.ready)
 
     # --- losses ---
 
@@ -248,7 +243,7 @@ class Call:
         if commands:
             self._carry_out(commands)
         if self._session is not None:
-            self._session.hear(data)
+            self._session.hear(self.conversation.without_echo(data))
 
     def key(self, key: str, at_ns: int) -> None:
         """The caller pressed a key at `at_ns`."""
@@ -272,7 +267,7 @@ class Call:
             if isinstance(event, _TELLING):
                 self.tell_memory()
         elif session is self._coming and isinstance(event, SessionReady) and self._memory is None:
-            self._session_ready(event)
+            self._receive(event)
 
     def model_gone(self, session: Model, *, refused: bool = False) -> None:
         """A session ended, or did not come; `refused`: a retry would fail, too."""
@@ -354,6 +349,9 @@ class Call:
                     self._session.close()
                 self._session, self._coming = self._coming, None
                 self.agent = self._coming_agent
+                ready = self._session.ready if self._session is not None else None
+                model = ready.model if ready is not None else ""
+                self.reporter.speaks(self.agent.name, model or self.agent.model)
             case CallTool():
                 call = self.conversation.tools.get(command.tool_call)
                 if call is not None and not call.asked_of:

@@ -86,6 +86,10 @@ class Conversation(CallerEvents):
             return []
         return [command for event in events for command in self.on_near(event, now_ns)] + self.settle(now_ns)
 
+    def without_echo(self, audio: bytes) -> bytes:
+        """What the model hears of the audio that was given to `hear` last."""
+        return audio if self.near_ear is None else self.near_ear.without_echo(audio)
+
     def receive(self, event: ModelEvent | SessionEvent, now_ns: int) -> list[Command]:
         """An event of the call's session, or of the session that is dialled."""
         if type(event) is Speech:  # nearly every event is this or the next

@@ -159,7 +159,7 @@ class History:
     turns: list[Turn] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     hesitations: list[Hesitation] = field(default_factory=list)
-    # Responses whose tokens are known, and the tokens of all of them.
+    # Responses of the agent that speaks now whose tokens are known, and the tokens of all of them.
     responses: int = 0
     usage: Usage = field(default_factory=Usage)
     # When the speech of turns that are not taken yet began and stopped, by turn.
@@ -216,6 +216,10 @@ class History:
         """Count one response."""
         self.responses += 1
         self.usage = Usage(*map(add, structs.astuple(self.usage), structs.astuple(usage)))
+
+    def begin_usage(self) -> None:
+        """Count from 0: another agent or model speaks."""
+        self.responses, self.usage = 0, Usage()
 
     def add_words(self, utterance: int, words: str, *, is_all: bool) -> None:
         """Words of the AI: one more piece, or all of them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shared.audio import BYTE_NS, ms_of
 from shared.facts import (
     ConversationBegan,
@@ -15,6 +17,10 @@ from shared.facts import Turn as TurnFact
 from .history import History, Turn
 from .history import Interruption as BargeIn
 from .shell import Shell
+
+# A gateway numbers its calls consecutively from a multiple of 2**32. An agent that takes over a call adds this, which
+# makes a number that no other conversation of the call has.
+NEXT_AGENT: Final = 1 << 24
 
 
 class Reporter:
@@ -37,7 +43,6 @@ class Reporter:
         history: History,
     ) -> None:
         self._shell = shell
-        self._call = call
         self._call_sid = call_sid
         self._stream_sid = stream_sid
         self._agent = agent
@@ -45,6 +50,10 @@ class Reporter:
         self._record = record
         self._resumed = resumed
         self._history = history
+        # Of the agent that speaks now.
+        self._conversation = call
+        # Tokens of agents that have handed the call off, and that another has taken over.
+        self._unnoted: list[ModelUsage] = []
         # When the first frame was written; 0: not yet.
         self._began_ns = 0
         # Turns that changed and have not ended.
@@ -70,11 +79,21 @@ class Reporter:
             )
         )
 
-    def name_model(self, model: str) -> None:
-        """The model's own name, which may differ from the requested one."""
-        is_news, self._model = model != self._model, model
-        if is_news and self._began_ns:
-            self._note_beginning(record=False)  # a recorded greeting was heard before there was a session
+    def speaks(self, agent: str, model: str) -> None:
+        """A session answers from now on: of this agent, and of a model that calls itself so."""
+        if (agent, model) == (self._agent, self._model):
+            return
+        if not self._history.responses:
+            self._agent, self._model = agent, model
+            if self._began_ns:
+                self._note_beginning(record=False)  # a recorded greeting was heard before there was a session
+            return
+        now_ns = self._shell.now_ns
+        self._unnoted.append(self._usage(now_ns))
+        self._history.begin_usage()
+        self._agent, self._model = agent, model
+        self._conversation += NEXT_AGENT
+        self._unnoted.append(self._usage(now_ns))
 
     def gap(self, gap_ns: int, *, continued: bool = False) -> None:
         """The caller heard a gap, or (`continued`) the last gap was longer by `gap_ns`."""
@@ -85,6 +104,9 @@ class Reporter:
         """Note what has changed since the last time."""
         if not self._began_ns:
             return
+        for usage in self._unnoted:
+            self._shell.note(usage)
+        self._unnoted.clear()
         changed = self._open | {turn.number: turn for turn in self._history.take_changed()}
         self._open = {number: turn for number, turn in changed.items() if turn.ended_ns is None}
         for number, turn in changed.items():
@@ -119,23 +141,26 @@ class Reporter:
         if reason != "moved":  # else the worker that has the call now tells how they end
             for turn in self._open.values():
                 self._shell.note(self._cut_off(turn, at_ns))
-        usage, at_ms = self._history.usage, self._shell.unix_ms(at_ns)
-        self._shell.note(
-            ModelUsage(
-                self._call_sid,
-                self._call,
-                self._model,
-                self._history.responses,
-                usage.input_text,
-                usage.input_audio,
-                usage.input_cached,
-                usage.output_text,
-                usage.output_audio,
-                at_ms,
-            )
-        )
-        gap_us = self._ear_gap_ns // 1_000
+        self._shell.note(self._usage(at_ns))
+        at_ms, gap_us = self._shell.unix_ms(at_ns), self._ear_gap_ns // 1_000
         self._shell.note(ConversationEnded(self._call_sid, self._stream_sid, reason, self._ear_gaps, gap_us, at_ms))
+
+    def _usage(self, at_ns: int) -> ModelUsage:
+        """What the agent that speaks now has used."""
+        usage = self._history.usage
+        return ModelUsage(
+            self._call_sid,
+            self._conversation,
+            self._model,
+            self._history.responses,
+            usage.input_text,
+            usage.input_audio,
+            usage.input_cached,
+            usage.output_text,
+            usage.output_audio,
+            self._shell.unix_ms(at_ns),
+            self._agent,
+        )
 
     def _cut_off(self, turn: Turn, at_ns: int) -> TurnFact:
         """A turn that the end of the call cut off: the ear's clock says how much of it was heard."""

@@ -29,6 +29,8 @@ SETTLE_MS: Final = 15_000
 LIMIT_MS: Final = 90_000
 # The default of BARGE_IN_EARLY_MS.
 EARLY_NS: Final = 600_000_000
+# A model that is slow to notice the caller, so that the near ear comes first.
+SLOW_TO_NOTICE_MS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,18 @@ class Run:
     effects: Mapping[str, int]
 
 
+def model_of(*, early: bool) -> Behaviour:
+    """The model of a run. `early`: the caller's first sound pauses the AI, and this model notices it later."""
+    return counted.behaviour(Behaviour(detection_ms=SLOW_TO_NOTICE_MS if early else NEEDED_MS))
+
+
 def carry(seed: int, *, seconds: float = 60, calls: int = 4, detectors: Detectors | None = None) -> Run:
     """Carry `calls` callers who call again and again, and the acts of the schedule, except those on callbook.
 
     With `detectors`, the caller's first sound pauses the AI, and the model notices it some 300 ms later.
     """
     rules = Rules(early_ns=EARLY_NS if detectors is not None else 0)
-    model = counted.behaviour(Behaviour(detection_ms=300 if detectors is not None else NEEDED_MS))
+    model = model_of(early=detectors is not None)
     rule = ToolRule(int(counted.DEADLINE_S * 1e9))
     tools = {counted.TOOL: VirtualTool(counted.WORK_S * 1_000, rule, says="counted ")}
     cell = Cell(gateways=2, workers=2, rules=rules, tools=tools, detectors=detectors, seed=seed)

@@ -51,7 +51,7 @@ class AgentRules(msgspec.Struct, frozen=True):
     barge_in_early_ms: Annotated[int, msgspec.Meta(ge=100, le=2_000)] | None = None
     barge_in_short_ms: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
     barge_in_threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
-    echo_guard: Literal["on", "off"] | None = None
+    echo_guard: Literal["on", "remove", "off"] | None = None
     lead_ms: LeadMs | None = None
     lead_min_ms: LeadMs | None = None
     lead_max_ms: LeadMs | None = None

@@ -69,7 +69,7 @@ def read_directory(directory: Path) -> Directory:
     if problems:
         raise AgentsError(problems)
     by_number = {normalised(number): agent for agent in found for number in agent.file.numbers}
-    default = next(agent for agent in found if agent.file.default)
+    default = next((agent for agent in found if agent.file.default), found[0])
     return Directory({agent.name: agent for agent in found}, default, by_number)
 
 
@@ -98,7 +98,7 @@ def unknown_colleagues(found: Sequence[FoundAgent]) -> Iterator[str]:
 
 def _defaults(directory: Path, found: Sequence[FoundAgent]) -> Iterator[str]:
     defaults = [agent for agent in found if agent.file.default]
-    if not defaults:
+    if not defaults and len(found) > 1:
         yield f"AGENTS_DIR {directory}: no agent is the default; write default = true into one file"
     for other in defaults[1:]:
         yield f"{other.path}: default: {defaults[0].path.name} is the default, too; leave it to one of them"

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from callbook import models
 from callbook.core.prices import Prices
-from callbook.queries import BadCursorError, page, whole
+from callbook.queries import BadCursorError, Wanted, page, whole
 from callbook.records import Records
 from shared.facts import (
     CallStatus,
@@ -227,6 +227,27 @@ def test_a_recording_that_was_not_requested_here_is_ignored(engine, records):
     other = RecordingStatus(SID, "RE-other", "completed", 3, 1, "", T0)
     write(engine, records, noted([other], source=9))
     assert read(engine)["recording"]["state"] == "started"
+
+
+def test_a_call_that_was_handed_off_names_who_answered_and_lists_everyone_who_spoke(engine, records):
+    def used(conversation, model, agent, responses, at):
+        return ModelUsage(SID, conversation, model, responses, 0, 0, 0, 0, responses, T0 + at, agent)
+
+    facts = [
+        ConversationBegan(SID, "MZ1", "large", False, False, T0, "sales"),
+        used(7, "large", "sales", 2, 100),
+        used(8, "small", "office", 0, 100),
+        # The worker of the second agent fails; its successor tells of its own conversation.
+        ConversationBegan(SID, "MZ1", "small", False, False, T0 + 200, "office"),
+        used(9, "small", "office", 1, 300),
+    ]
+    write(engine, records, noted(facts))
+    call = read(engine)
+    assert (call["agent"], call["model"]) == ("sales", "large")
+    spoke = [(each["agent"], each["model"], each["responses"]) for each in call["usage"]]
+    assert spoke == [("sales", "large", 2), ("office", "small", 0), ("office", "small", 1)]
+    with Session(engine) as session:
+        assert page(session, limit=2, wanted=Wanted(words="offi"))[0]
 
 
 def test_the_cost_is_written_when_prices_are_set(engine):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -350,6 +352,66 @@ def test_what_a_lying_store_returns_is_counted_and_taken_for_nothing(servers, sh
             await held.set(name, seals.seal(name, msgspec.msgpack.encode(["b", 7, WORDS])))
             await held.delete(seals.name("cell", "b"))
             assert await a.recall("CA1") == CallRecalled("CA1", False, WORDS, HangUp(), "b", 7)
+
+    run(scenario)
+
+
+class Network:
+    """Forwards to a store, until `cut`: what was connected before it is silent for ever, or was reset meanwhile."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port = to_port
+        self._open: list[asyncio.StreamWriter] = []
+        self._lost: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Network:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cut(resets=True)
+        self._server.close()
+
+    def cut(self, *, resets: bool) -> None:
+        self._lost.update(self._open)
+        for writer in self._open if resets else ():
+            if writer.is_closing():
+                continue
+            linger = struct.pack("ii", 1, 0)  # a reset in place of a FIN
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.append(writer)
+        store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        await asyncio.gather(self._forward(reader, store_writer, writer), self._forward(store_reader, writer, writer))
+
+    async def _forward(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, key: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await source.read(65_536):
+                if key not in self._lost:
+                    to.write(part)
+        to.close()
+
+
+@pytest.mark.parametrize("resets", [True, False], ids=["reset", "silent"])
+def test_a_call_is_recalled_although_every_connection_was_lost_while_nobody_read(servers, short_path, resets):
+    server = servers()
+
+    async def scenario() -> None:
+        async with Network(server.port) as network, cell(short_path, network.url) as a:
+            calls = [f"CA{number}" for number in range(5)]
+            await a.keep(*(KeepStory(call, WORDS) for call in calls))
+            for lost in range(3):
+                a.recalled.clear()
+                assert a._gateway.send(RecallCall(call) for call in calls)
+                began = time.monotonic()
+                await until(lambda: len(a.recalled) == len(calls))
+                assert time.monotonic() - began < RECALL_S, lost
+                assert all(recalled.story == WORDS for recalled in a.recalled)
+                network.cut(resets=resets)
+                await asyncio.sleep(0.01)
 
     run(scenario)
 

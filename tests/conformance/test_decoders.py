@@ -95,7 +95,7 @@ def damaged(draw: st.DrawFn) -> str | bytes:
 
 
 @given(st.lists(damaged(), max_size=12), st.booleans())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_media_stream_accepts_a_message_or_names_the_violation(texts: list[str | bytes], is_live: bool) -> None:
     stream = MediaStream()
     if is_live:
@@ -198,7 +198,7 @@ def test_every_realtime_event_that_is_read_is_also_damaged_here() -> None:
 
 
 @given(st.sampled_from(EVENTS), st.text(max_size=12), values, st.integers(0, 400), st.binary(max_size=60))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_realtime_event_is_decoded_or_malformed(
     event: dict[str, Any], key: str, value: Any, at: int, noise: bytes
 ) -> None:
@@ -211,7 +211,7 @@ def test_a_realtime_event_is_decoded_or_malformed(
 
 
 @given(st.sampled_from(sorted(UNIONS)), values, st.binary(max_size=200), st.integers(0, 120))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_bus_message_is_decoded_or_undecodable(name: str, value: Any, noise: bytes, tag: int) -> None:
     union = UNIONS[name]
     candidates = [noise]

@@ -211,7 +211,7 @@ def frames(draw: st.DrawFn) -> bytes:
     st.sampled_from([0, 0, 1, 5]),
     st.lists(st.integers(0, 2_000), max_size=12),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_our_reader_and_the_library_agree_on_any_stream_of_frames(
     pieces: list[bytes], missing: int, cuts: list[int]
 ) -> None:

@@ -31,7 +31,6 @@ def settings(**values: Any) -> Settings:
     ("values", "name"),
     [
         ({}, "TWILIO_AUTH_TOKEN"),
-        ({"twilio_account_sid": "AC1"}, "TWILIO_AUTH_TOKEN"),
         ({"twilio_auth_token": "x"}, "PUBLIC_URL"),
         ({"twilio_auth_token": "x", "public_url": "http://voice.example.com"}, "PUBLIC_URL"),
         ({"allow_unsigned": "on", "gateways": 2}, "GATEWAYS"),
@@ -43,6 +42,13 @@ def test_settings_that_open_the_gateway_or_keep_twilio_out_are_refused_in_one_li
     with pytest.raises(ConfigError, match=name) as caught:
         check(settings(**values))
     assert "\n" not in str(caught.value)
+
+
+def test_every_setting_that_is_refused_is_a_line():
+    with pytest.raises(ConfigError) as caught:
+        check(settings(twilio_account_sid="AC1", gateways=2, cell="c", fleet="on"))
+    first_words = [line.split()[0] for line in str(caught.value).splitlines()]
+    assert first_words == ["TWILIO_AUTH_TOKEN", "GATEWAYS", "FLEET", "PUBLIC_URL"]
 
 
 @pytest.mark.parametrize(

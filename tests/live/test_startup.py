@@ -21,8 +21,6 @@ from simulator.carrier.caller import AiHeard, Caller, Press
 from simulator.carrier.client import place_call
 from twentyms.stack import ROOT, free_port, get
 
-pytestmark = pytest.mark.live
-
 EX_CONFIG = 78
 EX_TEMPFAIL = 75
 
@@ -187,6 +185,7 @@ def test_twentyms_run_leaves_no_process_and_no_file_however_it_ends(number: sign
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.live
 def test_a_call_that_is_live_at_ctrl_c_is_stored_with_its_turns_and_its_end(tmp_path: Path) -> None:
     port, token = free_port(), "no-token-is-needed"
     (tmp_path / ".env").touch()

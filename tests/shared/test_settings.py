@@ -148,6 +148,17 @@ def test_a_relative_path_belongs_to_the_directory_of_the_settings_file(
     assert load(home).data_dir == Path("/var/lib/twentyms")
 
 
+def test_a_relative_path_of_the_environment_belongs_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".env").write_text("AGENTS_DIR=agents\nDATA_DIR=records\n")
+    monkeypatch.setenv("AGENTS_DIR", "mine")
+    settings = load(home)
+    assert (settings.agents_dir, settings.data_dir) == (tmp_path / "mine", home / "records")
+
+
 def test_a_misspelt_setting_is_named_with_the_nearest_right_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ import pytest
 from tests.on_a_loop import on_a_loop
 from tests.toolbox.running import Toolbox, until, worker
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(90)]
-pytest.importorskip("mcp")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(90),
+    # Importing it takes a second, and only the server of these tests needs it.
+    pytest.mark.skipif(find_spec("mcp") is None, reason="mcp is not installed"),
+]
 
 # `died` is made when the server is told to die: it then refuses to start until the file is gone.
 SERVER = """

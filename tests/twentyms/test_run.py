@@ -52,6 +52,31 @@ def test_honcho_starts_as_many_processes_as_the_settings_say_and_reads_no_settin
     assert os.environ["DRAIN_SECONDS"] == "0"
 
 
+def agents_of(home, **files: str) -> None:
+    (home / "agents").mkdir()
+    for name, text in files.items():
+        (home / "agents" / f"{name}.toml").write_text(f'instructions = "x"\n{text}\n')
+
+
+def test_an_agent_with_a_key_of_its_own_is_answered_by_its_own_model(home, monkeypatch, capsys):
+    agents_of(home, office='api_key_env = "OFFICE_KEY"')
+    (home / ".env").write_text("OFFICE_KEY=sk-office\n")
+    monkeypatch.setenv("AGENTS_DIR", "agents")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.setattr(os, "execv", lambda *_: sys.exit(0))
+    with pytest.raises(SystemExit):
+        run.main([])
+    assert os.environ["AGENTS_DIR"] == str(home / "agents")
+    assert "model       each agent's own, with its own key" in capsys.readouterr().out
+
+
+def test_agents_without_a_key_are_named_where_another_agent_has_one(home):
+    agents_of(home, office='default = true\napi_key_env = "OFFICE_KEY"', sales="", support="")
+    (home / ".env").write_text("OFFICE_KEY=sk-office\nAGENTS_DIR=agents\n")
+    with pytest.raises(ConfigError, match="these agents have no api_key_env: sales, support; set it in"):
+        run.main([])
+
+
 def started(monkeypatch, capsys) -> tuple[dict[str, str], str]:
     """The environment of the pipeline, and what is printed before its start."""
     found: dict[str, str] = {}

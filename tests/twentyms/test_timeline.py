@@ -38,6 +38,7 @@ CALL = {
         {"at": AT(4.1), "kind": "echo", "lasted_ms": 0},
     ],
     "streams": [{"first_frame_at": AT(5.3), "ended_at": AT(20), "end_reason": "lost", "ear_gaps": 1}],
+    "usage": [{"agent": "sales"}, {"agent": "office"}],
     "dials": [
         {"to": "+15550123", "began_at": AT(12), "ended_at": AT(13), "outcome": "failed", "caller_left": False},
         {"to": "+15550123", "began_at": AT(13), "ended_at": None, "outcome": "", "caller_left": False},

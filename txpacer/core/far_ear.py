@@ -15,6 +15,10 @@ Three facts tell the two apart.
 - Pings are samples, and a peer may not answer them. Of a lag without such a cause, only what exceeds DOUBT_NS is
   believed, and no more than the time that no ping saw.
 
+A stall in the last half second of an utterance leaves the echo of one mark only. Where nothing follows that mark, the
+echo is believed alone, if a ping since the echo before took longer than the lead hides. If the way back had held the
+echo up, it would have come together with the answers to those pings.
+
 A path may get longer, for minutes or for good: another route, or a download that fills a queue. Then every ping is
 late, and every echo, too, without any lag: in this talkspurt by the longer way back, and from the next one on by both
 ways. Pings that stay late show it.
@@ -108,6 +112,7 @@ class Talkspurt:
         "late_ns",
         "late_since_ns",
         "previous_ns",
+        "proved_ns",
         "towards_ns",
         "was_lag",
     )
@@ -118,6 +123,8 @@ class Talkspurt:
         # A ping of it was answered. The most by which pings can explain a lag.
         self.is_pinged = False
         self.cause_ns = 0
+        # The same by the pings since the last echo, if they prove that there is a lag.
+        self.proved_ns = 0
         # The longest time between two pings that were answered.
         self.blind_ns = 0
         # The lag by which a ping was late, and since when no echo has shown how much of that is true.
@@ -147,6 +154,7 @@ class Talkspurt:
         if excess_ns >= NOISE_NS:
             self.cause_ns = max(self.cause_ns, most_ns)
         if least_ns > 0:
+            self.proved_ns = max(self.proved_ns, most_ns)
             self.late_ns = max(self.late_ns, least_ns + min(max(0, most_ns - least_ns), DOUBT_NS) // 2)
             self.late_since_ns = now_ns
 
@@ -168,6 +176,7 @@ class FarEar:
         "_former",
         "_habit_ns",
         "_held",
+        "_late_for_ns",
         "_late_pings_ns",
         "_late_since_ns",
         "_least_ping_ns",
@@ -185,8 +194,8 @@ class FarEar:
         # The least delay of an echo, and of a ping, in this call; None: there was none yet.
         self._base_ns: int | None = None
         self._least_ping_ns: int | None = None
-        # By how much all pings were late since that instant (None: the last one was quick).
-        self._late_pings_ns = 0
+        # By how much all pings were late since that instant (None: the last one was quick), and for how long until now.
+        self._late_pings_ns = self._late_for_ns = 0
         self._late_since_ns: int | None = None
         # By how much the way to the ear got longer in this talkspurt: echoes of the next one are as late.
         self._towards_ns = 0
@@ -213,7 +222,7 @@ class FarEar:
         # One late ping before a silence, and one after it, show no longer path.
         if self._late_since_ns is not None and self._pinged_ns - self._late_since_ns >= LONGER_AFTER_NS // 2:
             self._settle_path()
-        self._late_since_ns, self._late_pings_ns = None, 0
+        self._late_since_ns, self._late_pings_ns, self._late_for_ns = None, 0, 0
         if self._base_ns is not None:
             self._base_ns += self._towards_ns
         self._towards_ns = 0
@@ -249,15 +258,16 @@ class FarEar:
         sent_ns = now_ns - delay_ns
         spurt = self._spurt if sent_ns >= self._spurt.began_ns else self._former
         if excess_ns < LONGER_NS:
-            self._late_since_ns, self._late_pings_ns = None, 0
+            self._late_since_ns, self._late_pings_ns, self._late_for_ns = None, 0, 0
         elif self._late_since_ns is None:
-            self._late_since_ns, self._late_pings_ns = now_ns, excess_ns
+            self._late_since_ns, self._late_pings_ns, self._late_for_ns = now_ns, excess_ns, 0
         else:
             self._late_pings_ns = min(self._late_pings_ns, excess_ns)
+            self._late_for_ns = now_ns - self._late_since_ns
             if now_ns - self._late_since_ns >= LONGER_AFTER_NS:
                 excess_ns -= self._late_pings_ns
                 self._settle_path()
-                spurt.cause_ns = spurt.late_ns = 0
+                spurt.cause_ns = spurt.proved_ns = spurt.late_ns = 0
         unseen_ns = max(0, sent_ns - max(self._pinged_ns, spurt.began_ns))
         # Frames that were sent with this ping were as late as the ping.
         held_ns = self._held.at(sent_ns, lead_ns, grace_ns=HOP_NS)
@@ -272,10 +282,13 @@ class FarEar:
             self._least_ping_ns += longer_ns
             self._base_ns += back_ns
             self._towards_ns += longer_ns - back_ns
-        self._late_since_ns, self._late_pings_ns = None, 0
+        self._late_since_ns, self._late_pings_ns, self._late_for_ns = None, 0, 0
 
-    def echo(self, seq: int, at_ns: int) -> Lag | None:
-        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed."""
+    def echo(self, seq: int, at_ns: int, *, is_last: bool = False) -> Lag | None:
+        """The mark of `seq` was echoed at `at_ns`. By how much the ear lags, as far as that is new and believed.
+
+        `is_last`: nothing was paced after that mark.
+        """
         played_ns = self._settle(seq)
         if played_ns is None or self._is_too_early(at_ns - played_ns):
             self.strange += 1
@@ -289,17 +302,27 @@ class FarEar:
         if spurt is not self._spurt:
             return None
         previous_ns, spurt.previous_ns, spurt.late_ns = spurt.previous_ns, delay_ns, 0
+        proved_ns, spurt.proved_ns = spurt.proved_ns, 0
         at_once, self._echoed_ns = at_ns - self._echoed_ns < AT_ONCE_NS, at_ns
         if at_once and (previous_ns is None or delay_ns + NOISE_NS < previous_ns):
             spurt.previous_ns = None  # held back until now, for an unknown time
             return None
         if spurt.first_delay_ns is None:
             spurt.first_delay_ns = delay_ns
-        if previous_ns is None:
+        # The answers to the pings of one stall come together, and show no longer path.
+        longer_ns = self._late_pings_ns // 2 if self._late_for_ns >= LONGER_NS else 0
+        late_ns = delay_ns - base_ns - longer_ns
+        alone_ns = min(late_ns - self._habit_ns, proved_ns) if at_ns - spurt.late_since_ns >= NOISE_NS else 0
+        if previous_ns is not None:
+            lag_ns = max(0, late_ns + min(0, previous_ns - delay_ns))
+            believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
+            self._habit_ns = lag_ns - believed_ns
+        elif is_last:
+            lag_ns = believed_ns = 0
+        else:
             return None
-        lag_ns = max(0, min(previous_ns, delay_ns) - base_ns - self._late_pings_ns // 2)
-        believed_ns = spurt.believable_ns(lag_ns, self._habit_ns, at_ns - self._pinged_ns)
-        self._habit_ns = lag_ns - believed_ns
+        if is_last:
+            lag_ns, believed_ns = max(lag_ns, alone_ns), max(believed_ns, alone_ns)
         continued, spurt.was_lag = spurt.was_lag, believed_ns >= NOISE_NS
         if believed_ns < NOISE_NS:
             return None

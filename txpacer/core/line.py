@@ -234,7 +234,7 @@ class Line:
         if self._clears and (settled := self._clears.echoed(seq, at_ns, self._far)):
             self._answer(settled)
             return
-        lag = self._far.echo(seq, at_ns)
+        lag = self._far.echo(seq, at_ns, is_last=seq == self.seq)
         if lag is None:
             return
         self.steady = None
@@ -248,6 +248,7 @@ class Line:
         if not self._far.has_pinged:
             self.lead.expect_losses(round_trip_ns, now_ns)
         delay_ns = self._far.ping(round_trip_ns, now_ns, self._ear.lead_ns)
+        self.lead.round_trip_ns = round_trip_ns - delay_ns
         self.lead.delayed(delay_ns, now_ns)
         if self.lead.target_ns != self._ear.lead_ns:
             self.steady = None  # the next tick moves the lead

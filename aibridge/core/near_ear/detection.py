@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 from shared.audio import MULAW_TO_LINEAR
 
+from .removal import Canceller
+
 _LOW: Final = bytes(value & 0xFF for value in MULAW_TO_LINEAR)
 _HIGH: Final = bytes(value >> 8 & 0xFF for value in MULAW_TO_LINEAR)
 _FIRST, _SECOND = (_LOW, _HIGH) if sys.byteorder == "little" else (_HIGH, _LOW)
@@ -42,6 +44,8 @@ class Detectors:
 
     gate: Callable[[], Gate]
     detector: Detector
+    # For each call with an echo that shall be removed; None: the library is missing, or no agent wants it.
+    canceller: Callable[[], Canceller] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,5 +58,7 @@ class Sensitivity:
     short_ns: int = 0
     # Take for echo what is a delayed, quieter copy of what the caller hears.
     guards_echo: bool = True
+    # And remove it from what the model hears.
+    removes_echo: bool = False
     # Tell the caller from echo and do nothing else: on a line without echo nothing needs to be judged.
     only_guards: bool = False

@@ -54,12 +54,13 @@ _FADES: Final = 3
 # at every multiple of it; over several blocks only the true delay is.
 _SURE_BLOCKS: Final = 8
 _LIKELIER: Final = 1.15
-# The mean likeness of echo after so many blocks. Of unrelated speech the likeliest of 2,800 lags has 0.4 in one block,
-# and 0.25 in the mean of three, because each block favours another lag.
-_LEARNED_AFTER: Final = {3: 0.42, 4: 0.37}
-_LEARNED_LATER: Final = 0.33
+# The mean likeness of echo after so many blocks. Of a caller's unrelated speech the likeliest of 2,800 lags has up to
+# 0.62 in one block, 0.23 in the mean of three and 0.16 in the mean of eight, because each block favours another lag.
+# Nearly all echo of a diffuse path has 0.27 after three and 0.21 after eight.
+_LEARNED_AFTER: Final = {3: 0.34, 4: 0.3, 5: 0.27}
+_LEARNED_LATER: Final = 0.24
 # Below this after one block or more, a sound is not the echo of anything.
-_HOPELESS: Final = (1.0, 0.3, 0.28, 0.3)
+_HOPELESS: Final = (1.0, 0.12, 0.15, 0.18, 0.2)
 # How often a learned delay is looked for again at every block of echo; then it is looked for every two seconds.
 _EAGER_LOOKS: Final = 40
 _LATER_FRAMES: Final = 100
@@ -73,19 +74,29 @@ _WANDER: Final = 12
 # A fast judgement of 60 ms, and a sure one of 160 ms.
 _FAST: Final = 3 * FRAME_BYTES
 _SURE: Final = 8 * FRAME_BYTES
-# Echo is at most this many times louder than learned: 8 dB, and 16 dB when it follows closely.
-_LOUDER: Final = 2.5
-_MUCH_LOUDER: Final = 6.0
+# Echo is at most this many times louder than expected: 3 dB, and up to 7 dB the closer it follows. Of 11,600 frames of
+# echo of -6 to -20 dB none was louder than 5 dB; half of the frames of a caller over it are 10 dB louder.
+_LOUDER: Final = 1.35
+_LOUDER_ALIKE: Final = 0.65
+_ALIKE_MOST: Final = 1.2
+# Before so many frames have followed, the loss is not sure: 8 dB, and 16 dB when it follows closely.
+_SURE_FRAMES: Final = 12
+_UNSURE_LOUDER: Final = 2.5
+_UNSURE_MUCH_LOUDER: Final = 6.0
+# A sound that is too loud for so long and follows this closely all the time is echo: the loudspeaker was turned up.
+_TURNED_UP_FRAMES: Final = 9
+_TURNED_UP_ALIKE: Final = 0.8
 # The share of the usual likeness that echo has in 60 ms, and that speech of the caller has not.
 _ALIKE: Final = 0.6
 _UNLIKE: Final = 0.3
 # Frames that could be echo by their level, and follow nothing: then a caller speaks, as quietly as the echo.
-_DOUBTS: Final = 6
+_DOUBTS: Final = 4
 # What follows less than this is not compared: it would be chance.
 _LEAST_USUAL: Final = 0.25
-# What the frames that the ear heard add to the level of an echo: from the one after the learned delay, because the
-# first sound may be a little earlier than the likeliest, to what a room adds later.
-_TAIL: Final = (0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
+# What the frames that the ear heard add to the level of an echo: from two after the learned delay, because the first
+# sound may be a little earlier than the likeliest, to what a room adds later.
+_EARLIER: Final = 2
+_TAIL: Final = (0.6, 0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
 # Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
@@ -111,6 +122,9 @@ class EchoGuard:
         self.gain = 0.0
         self._usual = 0.0
         self._doubts = 0
+        # Frames that followed since then, and the last ones in a row that were too loud.
+        self._followed = 0
+        self._too_loud = 0
         # What the blocks so far say of each lag, and how many loud frames came.
         self._evidence: array[int] | None = None
         self._weight = 0.0
@@ -135,6 +149,11 @@ class EchoGuard:
         """The AI is silent, and so is its echo."""
         self._unanswered = 0
 
+    def may_be_there(self) -> None:
+        """A sound of the caller's line was too quiet to be judged. A known echo may be as quiet."""
+        if self.known is Known.LEARNED:
+            self._unanswered = 0
+
     def judge(self, sound: bytes | bytearray, loudness: float) -> Echo:
         """A loud frame of the caller, with the 160 ms that end with it. The ear's frames of that time were given."""
         self._sound, self._loudness = bytes(sound[-_SURE:]), loudness
@@ -146,7 +165,8 @@ class EchoGuard:
             verdict = self._compare()
             if verdict is Echo.YES:
                 self._look_again()
-            if verdict is not Echo.NO:
+            # A caller who is louder than the echo says nothing about its delay.
+            if verdict is not Echo.NO or self._too_loud:
                 return verdict
         if loudness > max(self._levels):
             return Echo.NO
@@ -194,7 +214,7 @@ class EchoGuard:
             self._add_block()
 
     def _add_block(self) -> bool:
-        """Compare a block with all that was heard. Returns whether that is enough to know the echo."""
+        """Compare a block with all that was heard. Returns whether it made the echo known, or its delay another one."""
         found = agreement(signs(self._sound[-_BLOCK:]), signs(self._reference[-LAGS - _BLOCK :]), _BLOCK, LAGS, _STEP)
         if self._evidence is None:
             self._evidence, self._weight = found, 1.0
@@ -205,9 +225,10 @@ class EchoGuard:
         self._blocks += 1
         index, mean = self._likeliest()
         if self.known is Known.LEARNED:
-            if self._blocks >= _SURE_BLOCKS and mean > _LIKELIER * self._mean_near(self.lag // _STEP):
-                self.lag, self._usual = index * _STEP, mean
-            return True
+            is_likelier = self._blocks >= _SURE_BLOCKS and mean > _LIKELIER * self._mean_near(self.lag // _STEP)
+            if is_likelier:
+                self.lag, self._usual, self._followed = index * _STEP, mean, 0
+            return self._followed < _SURE_FRAMES
         if self._blocks >= 3 and mean >= _LEARNED_AFTER.get(self._blocks, _LEARNED_LATER):
             self._learned(index * _STEP, mean)
             return True
@@ -230,31 +251,39 @@ class EchoGuard:
         self.known = Known.LEARNED
         self.lag, self._usual = lag, mean
         self.gain = self._loudness / max(_LOUD, self._heard_before(lag))
-        self._hopeless_blocks = self._looks = self._doubts = 0
+        self._hopeless_blocks = self._looks = self._doubts = self._followed = self._too_loud = 0
 
     # --- comparing ---
 
     def _heard_before(self, lag: int) -> float:
         """The level that the ear heard `lag` samples before this frame, with the tail of a room."""
         n_levels = len(self._levels)
-        first = n_levels - lag // FRAME_BYTES
+        first = n_levels - lag // FRAME_BYTES + _EARLIER - 1
         frames = ((first - at, weight) for at, weight in enumerate(_TAIL))
         return max((self._levels[at] * weight for at, weight in frames if 0 <= at < n_levels), default=0.0)
 
     def _compare(self) -> Echo:
         expected = self.gain * self._heard_before(self.lag) + FLOOR_MIN
-        if self._loudness > _MUCH_LOUDER * expected:
-            return Echo.NO
         near = self._near()
-        alike, _ = near.alike(_FAST)
-        if self._loudness > _LOUDER * expected:
-            return Echo.YES if alike >= _ALIKE * self._usual else Echo.NO
-        if alike >= _UNLIKE * self._usual:
+        follows = near.alike(_FAST)[0] / self._usual
+        if self._loudness > self._most_louder(follows) * expected:
+            self._too_loud += 1
+            if self._too_loud < _TURNED_UP_FRAMES or near.alike(_SURE)[0] < _TURNED_UP_ALIKE * self._usual:
+                return Echo.NO
+            self.gain = self._loudness / max(_LOUD, self._heard_before(self.lag))
+        self._too_loud = 0
+        if follows >= _UNLIKE:
             self._doubts = max(0, self._doubts - 2)
             self._follow(near)
             return Echo.YES
         self._doubts += 1
         return Echo.NO if self._doubts >= _DOUBTS else Echo.UNDECIDED
+
+    def _most_louder(self, follows: float) -> float:
+        """How many times louder than expected echo is at most that follows by this share of the usual likeness."""
+        if self._followed < _SURE_FRAMES:
+            return _UNSURE_MUCH_LOUDER if follows >= _ALIKE else _UNSURE_LOUDER
+        return _LOUDER + _LOUDER_ALIKE * min(follows, _ALIKE_MOST)
 
     def _near(self) -> _Near:
         """The caller's last sound, and what the ear heard before it at the learned delay."""
@@ -267,6 +296,7 @@ class EchoGuard:
         """Follow an echo whose delay or loss moves: a little with each sure frame."""
         sure, lag = near.alike(_SURE)
         if sure >= _ALIKE * self._usual:
+            self._followed += 1
             self.lag = lag
             self._usual = max(_LEAST_USUAL, self._usual + (sure - self._usual) * 0.05)
             ratio = self._loudness / max(_LOUD, self._heard_before(lag))

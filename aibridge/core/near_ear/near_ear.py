@@ -7,7 +7,7 @@ While the AI is audible, each 20 ms frame of the caller passes these questions, 
     does the gate take it for speech?                            detection.py
     does the detector take the last 128 ms for speech?           detection.py, seldom while the answer is no
 
-Speech is two frames that pass, or one that is certain.
+Speech is two frames that pass, or one that is certain. At the beginning of a sound less is enough: beginnings.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Final
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
+from .beginnings import Beginning
 from .detection import Detectors, Sensitivity, linear
 from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
+from .removal import LATE_NS, EchoRemoval
 
 # What the caller's ear heard: `(from_ns, n_bytes)` gives that many bytes of mu-law, silence where nothing was played.
 Heard = Callable[[int, int], bytes]
@@ -55,9 +57,8 @@ _KNOWN_NS: Final = 240_000_000
 _BURST_FRAMES: Final = 10
 # What the ear hears is read in pieces of so many frames, or when a sound is judged.
 _READ_FRAMES: Final = 4
-# It is read so much later than it was heard. No echo returns sooner, and txpacer's reports of what began or ended come
+# It is read LATE_NS later than it was heard. No echo returns sooner, and txpacer's reports of what began or ended come
 # later than the caller's audio when a worker is busy.
-_READ_LATE_NS: Final = 2 * FRAME_NS
 # Echo is expected for so long after the AI was audible.
 _TAIL_FRAMES: Final = 40
 # What counts as the caller's last second, for an event of the model: its detection and the path take some 500 ms.
@@ -80,6 +81,9 @@ class NearEar:
         self._sensitivity = sensitivity
         self._heard = heard
         self.guard = EchoGuard() if sensitivity.guards_echo else None
+        self._removal: EchoRemoval | None = None
+        if sensitivity.removes_echo and detectors.canceller is not None:
+            self._removal = EchoRemoval(detectors.canceller, heard)
         self._floor = NoiseFloor()
         # Audio that does not fill a frame yet; and the last of the caller, for the detector.
         self._rest = b""
@@ -98,10 +102,12 @@ class NearEar:
         # When the caller's own sound in it began (0: all of it was echo).
         self._own_ns = 0
         self._echo_frames = 0
+        self._hidden_frames = 0
         self._own_frames = 0
         self._passed_ns = 0
         self._denied = 0
         self._peak = 0.0
+        self._beginning = Beginning()
         # Speech of the caller: since when (0: there is none), when its last frame ended, and when the frame began that
         # the detector took for speech last.
         self._onset_ns = 0
@@ -110,6 +116,7 @@ class NearEar:
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
+        # When a sound was, or may have been, echo: the model can report the first echo before the guard is sure.
         self._last_echo_ns = 0
         # When a frame may have been echo.
         self._hidden_ns = 0
@@ -128,6 +135,13 @@ class NearEar:
         for at in range(0, len(audio) - FRAME_BYTES + 1, FRAME_BYTES):
             self._frame(audio[at : at + FRAME_BYTES], begin_ns + at * BYTE_NS, is_ai_audible, events)
         return events
+
+    def without_echo(self, audio: bytes) -> bytes:
+        """What the model hears of the audio that was given to `hear` last."""
+        guard, removal = self.guard, self._removal
+        if removal is None or guard is None or guard.known is not Known.LEARNED or not self._tail:
+            return audio
+        return removal.clean(audio, self._end_ns, guard.lag * BYTE_NS + LATE_NS)
 
     def sound(self, now_ns: int) -> Sound:
         """What the caller's last second was: asked when the model reports that the caller speaks."""
@@ -159,7 +173,7 @@ class NearEar:
         if len(self._recent) > 2 * KEPT_BYTES:
             del self._recent[:-KEPT_BYTES]
         loudness = level(frame)
-        is_loud = self._floor.is_exceeded(loudness)
+        is_loud = self._floor.is_exceeded(loudness, is_ai_audible=is_ai_audible, is_speech=self._onset_ns > 0)
         if is_ai_audible:
             self._tail = _TAIL_FRAMES
         elif self._tail:
@@ -177,9 +191,14 @@ class NearEar:
                 self._burst_ns = begin_ns
             if self._is_own(loudness, begin_ns, events):
                 self._peak = max(self._peak, loudness)
-                self._ask(frame, begin_ns, is_ai_audible, events)
+                self._ask(frame, loudness, begin_ns, is_ai_audible, events)
+            else:
+                self._beginning.breaks_off()
         else:
             self._silent_frames += 1
+            if self.guard is not None and not self._floor.is_silence(loudness):
+                self.guard.may_be_there()
+            self._beginning.breaks_off()
             if self._burst_ns and self._silent_frames >= _BURST_FRAMES:
                 self._end_burst()
         if self._onset_ns:
@@ -191,7 +210,7 @@ class NearEar:
     def _read(self, begin_ns: int) -> None:
         """Tell the guard what the ear heard, up to 40 ms before the end of the frame that begins at `begin_ns`."""
         if self.guard is not None:
-            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - _READ_LATE_NS
+            from_ns = begin_ns - (self._unread - 1) * FRAME_NS - LATE_NS
             self.guard.heard(self._heard(from_ns, self._unread * FRAME_BYTES))
         self._unread = 0
 
@@ -213,16 +232,17 @@ class NearEar:
             is_news = self.guard.known is Known.LEARNED is not knew
         if echo is not Echo.NO:
             self._hidden_ns = begin_ns
+            self._hidden_frames += 1
+            if self._hidden_frames >= _ECHO_FRAMES:
+                self._last_echo_ns = begin_ns
         if echo is not Echo.YES and not self._own_ns:
             self._own_ns = begin_ns
         if echo is Echo.YES:
             if is_news:
                 self._take_back(events)
             self._echo_frames += 1
-            if self._echo_frames >= _ECHO_FRAMES:
-                self._last_echo_ns = begin_ns
-                if self._echo_frames == _ECHO_FRAMES:
-                    events.append(EchoIgnored(self._burst_ns))
+            if self._echo_frames == _ECHO_FRAMES:
+                events.append(EchoIgnored(self._burst_ns))
         return echo is Echo.NO
 
     def _take_back(self, events: list[NearEarEvent]) -> None:
@@ -232,14 +252,22 @@ class NearEar:
             events.append(SpeechEnded(self._onset_ns, self._spoke_ns - self._onset_ns))
             self._onset_ns = 0
 
-    def _ask(self, frame: bytes, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]) -> None:
+    def _ask(
+        self, frame: bytes, loudness: float, begin_ns: int, is_ai_audible: bool, events: list[NearEarEvent]
+    ) -> None:
         """Ask the gate and the detector about a frame of the caller's own."""
         if self._sensitivity.only_guards and self.guard is not None and self.guard.known is Known.NONE:
             return
         if self._onset_ns and begin_ns <= self._judged_ns + _UNJUDGED_FRAMES * FRAME_NS:
             self._spoke_ns = begin_ns + FRAME_NS
             return
-        if not self._gate.is_open(linear(frame)):
+        passes = self._gate.is_open(linear(frame))
+        if is_ai_audible and not self._onset_ns and begin_ns <= self._own_ns + _KNOWN_NS:
+            is_close = self._beginning.is_close(loudness, passes_gate=passes)
+            if self._beginning.swells(loudness) or is_close:
+                self._begin_speech(begin_ns, events)
+                return
+        if not passes:
             return
         self._own_frames += 1
         if self._own_frames >= _OWN_FRAMES:
@@ -252,6 +280,8 @@ class NearEar:
             if likelihood >= threshold - _HYSTERESIS:
                 self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
             return
+        if likelihood >= threshold - _HYSTERESIS:
+            self._beginning.doubt(loudness)
         if likelihood < threshold:
             self._denied += 1
             if self._denied >= _NOISE_FRAMES:
@@ -260,15 +290,20 @@ class NearEar:
         passed_ns, self._passed_ns = self._passed_ns, begin_ns
         is_certain = likelihood >= max(_CERTAIN, threshold) or begin_ns - passed_ns <= _PASSED_FRAMES * FRAME_NS
         if is_ai_audible and is_certain:
-            self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
-            self._spoke_ns, self._judged_ns = begin_ns + FRAME_NS, begin_ns
-            events.append(SpeechBegan(self._onset_ns))
+            self._judged_ns = begin_ns
+            self._begin_speech(begin_ns, events)
+
+    def _begin_speech(self, begin_ns: int, events: list[NearEarEvent]) -> None:
+        self._onset_ns = max(self._own_ns, begin_ns - _KNOWN_NS)
+        self._spoke_ns = begin_ns + FRAME_NS
+        self._denied = 0  # what was denied was its beginning, and no noise
+        events.append(SpeechBegan(self._onset_ns))
 
     def _end_burst(self) -> None:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
             self._floor.was_noise(self._peak)
         self._burst_ns = self._own_ns = self._silent_frames = self._passed_ns = 0
-        self._echo_frames = self._own_frames = self._denied = 0
+        self._echo_frames = self._hidden_frames = self._own_frames = self._denied = 0
         self._peak = 0.0
 
     def _end_speech(self, events: list[NearEarEvent]) -> None:

@@ -341,7 +341,10 @@ export class Timeline {
       const left = each.caller_left ? ", the caller hung up" : "";
       if (each.ended_at) notes.push([this.at(each.ended_at), `${each.to}: ${each.outcome}${left}`, "soft"]);
     }
-    for (const each of call.usage) notes.push([this.at(each.at), `${each.responses} responses of ${each.model}`, "ai"]);
+    for (const each of call.usage) {
+      const agent = each.agent ? `${each.agent}: ` : "";
+      notes.push([this.at(each.at), `${agent}${each.responses} responses of ${each.model}`, "ai"]);
+    }
     const ends = [-Infinity, -Infinity, -Infinity];
     for (const [at, text, colour] of notes.sort((a, b) => a[0] - b[0])) {
       const wide = pen.measureText(text).width + 14;

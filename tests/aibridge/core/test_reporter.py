@@ -6,6 +6,7 @@ from aibridge.core.history import Hesitation, History, Interruption
 from aibridge.core.reporter import Reporter
 from aibridge.core.tools import ToolRule, Tools
 from aibridge.core.utterances import Utterance
+from aibridge.models.port import Usage
 from shared import facts
 from shared.metrics import Page, counter
 
@@ -121,11 +122,32 @@ def test_a_call_that_ended_without_a_frame_is_not_recorded():
 def test_a_record_names_the_model_that_the_session_reports():
     one, _, noted = reporter()
     one.first_frame(S)
-    one.name_model("simulated")
+    one.speaks("sales", "simulated")
     one.ended(2 * S, "stop")
     began = [fact for fact in noted if isinstance(fact, facts.ConversationBegan)]
     assert [(fact.model, fact.record) for fact in began] == [("m", True), ("simulated", False)]
     assert [fact.model for fact in noted if isinstance(fact, facts.ModelUsage)] == ["simulated"]
+
+
+def test_the_tokens_of_each_agent_that_spoke_are_noted_apart():
+    one, history, noted = reporter()
+    one.first_frame(S)
+    one.speaks("sales", "large")
+    history.count_usage(Usage(output_audio=3))
+    one.speaks("office", "small")
+    one.sweep()
+    history.count_usage(Usage(output_audio=4))
+    one.ended(2 * S, "stop")
+    used = [fact for fact in noted if isinstance(fact, facts.ModelUsage)]
+    assert [(each.agent, each.model, each.responses, each.audio_out) for each in used] == [
+        ("sales", "large", 1, 3),
+        ("office", "small", 0, 0),
+        ("office", "small", 1, 4),
+    ]
+    first, *others = (each.conversation for each in used)
+    assert others == [others[0]] * 2
+    assert others[0] != first
+    assert {fact.agent for fact in noted if isinstance(fact, facts.ConversationBegan)} == {"sales"}
 
 
 def test_a_tool_is_noted_with_arguments_answer_and_outcome_when_it_has_answered_or_the_call_is_over():

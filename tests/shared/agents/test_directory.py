@@ -66,11 +66,17 @@ def test_a_number_that_two_agents_claim_names_both(tmp_path: Path) -> None:
 
 def test_there_is_one_default(tmp_path: Path) -> None:
     write(tmp_path, "a", "")
+    write(tmp_path, "b", "")
     assert problems(tmp_path) == [f"AGENTS_DIR {tmp_path}: no agent is the default; write default = true into one file"]
     write(tmp_path, "a", "default = true")
     write(tmp_path, "b", "default = true")
     (line,) = problems(tmp_path)
     assert line == f"{tmp_path / 'b.toml'}: default: a.toml is the default, too; leave it to one of them"
+
+
+def test_the_only_agent_is_the_default(tmp_path: Path) -> None:
+    write(tmp_path, "a", 'numbers = ["+15550100"]')
+    assert read_directory(tmp_path).default.name == "a"
 
 
 def test_every_mistake_of_every_file_is_a_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shared.audio import BYTES_PER_MS, FRAME_BYTES
-from shared.messages import CLEAR, Message, PlayoutShifted, Withdrawn
+from shared.messages import CLEAR, PROGRESS, Message, PlayoutShifted, Withdrawn
 from shared.metrics import Page
 from simulator.carrier.ear import Ear
 from simulator.network.path import Path, PathBehaviour
@@ -24,7 +24,8 @@ class FarCell:
     """`run` moves the clock. Twilio's echoes are punctual, unless they are late by `echo_late_ms`, missing
     (`drop_echoes`), doubled (`double_echoes`) or held back until the next multiple of `burst_ms`.
 
-    `answers_pings`: the peer answers WebSocket pings, which go out with bursts, and with frames `ping_ms` apart.
+    `answers_pings`: the peer answers WebSocket pings, which go out with bursts, with the end of an utterance, and with
+    frames `ping_ms` apart.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class FarCell:
                     self.stream.send(b"C", now_ns)
                 elif mark:
                     self.stream.send(b"M%d" % (seq + len(audio) // FRAME_BYTES), now_ns)
-                if len(audio) > FRAME_BYTES or (audio and now_ns - self._pinged_ns >= self.ping_ms * MS):
+                is_end = mark not in (0, PROGRESS, CLEAR)
+                if len(audio) > FRAME_BYTES or is_end or (audio and now_ns - self._pinged_ns >= self.ping_ms * MS):
                     self._pinged_ns = now_ns
                     self.stream.send(b"P%d" % now_ns, now_ns)
             self.pacer.acknowledge("gateway", frames.batch, now_ns, (), now_ns)

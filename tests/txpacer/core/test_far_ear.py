@@ -45,6 +45,18 @@ def test_gaps_are_counted_as_the_caller_hears_them():
     assert sum(counted) == pytest.approx(sum(heard), rel=0.05)
 
 
+@pytest.mark.parametrize("utterance_ms", [1_300, 2_900])
+def test_a_gap_anywhere_in_an_utterance_is_counted(utterance_ms):
+    """Stalls and utterances drift against each other, so a stall meets every part of an utterance."""
+    cell = FarCell(STALL, lead_ms=(120, 120, 120))
+    for utterance in range(1, 60):
+        cell.say(utterance, utterance_ms)
+        cell.run(utterance_ms + 900)
+    heard, counted = [gap for gap in cell.gaps_ms() if gap < 500], cell.counted_gaps_ms()
+    assert len(counted) == len(heard) > 5
+    assert sum(counted) == pytest.approx(sum(heard), rel=0.05)
+
+
 def test_echoes_that_are_late_by_themselves_for_a_minute_make_no_gap():
     cell = FarCell()
     cell.say(1, 100_000)
@@ -135,6 +147,37 @@ def test_two_late_echoes_and_a_delayed_ping_show_a_lag():
     lag = far.echo(40, T0 + 1_570 * MS)
     assert lag is not None
     assert (lag.lag_ns, lag.audible) == (100 * MS, False)
+
+
+def line_with_a_delayed_ping() -> FarEar:
+    """One punctual echo, a ping that was late by 300 ms at T0 + 600 ms, and a mark that is due at T0 + 460 ms."""
+    far = FarEar()
+    far.begin(0, T0)
+    far.ping(60 * MS, T0 + 60 * MS, 120 * MS)
+    far.mark(10, T0 + 200 * MS)
+    assert far.echo(10, T0 + 260 * MS) is None
+    far.mark(20, T0 + 400 * MS)
+    far.ping(360 * MS, T0 + 600 * MS, 120 * MS)
+    return far
+
+
+def test_the_last_echo_of_an_utterance_shows_a_gap_alone_if_a_ping_explains_it():
+    lag = line_with_a_delayed_ping().echo(20, T0 + 700 * MS, is_last=True)
+    assert lag is not None
+    assert (lag.lag_ns, lag.audible) == (240 * MS, True)
+    assert line_with_a_delayed_ping().echo(20, T0 + 700 * MS) is None, "a second echo will follow"
+
+
+def test_a_last_echo_that_came_together_with_late_answers_was_held_up_on_the_way_back():
+    assert line_with_a_delayed_ping().echo(20, T0 + 605 * MS, is_last=True) is None
+
+
+def test_a_last_echo_that_is_late_by_itself_shows_no_gap():
+    far = known_path()
+    far.mark(30, T0 + 1_500 * MS)
+    far.mark(40, T0 + 1_600 * MS)
+    assert far.echo(30, T0 + 1_560 * MS) is None  # punctual: the delayed pings made no lag
+    assert far.echo(40, T0 + 1_900 * MS, is_last=True) is None
 
 
 def test_an_echo_that_is_sooner_than_any_ping_is_of_another_line():

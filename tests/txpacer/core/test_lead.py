@@ -7,7 +7,17 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txpacer.core.lead import FALL_NS, HOLD_NS, MARGIN_NS, REPAIR_NS, START_NS, UNKNOWN_NS, Lead, start_lead
+from txpacer.core.lead import (
+    AGAIN_NS,
+    FALL_NS,
+    HOLD_NS,
+    MARGIN_NS,
+    REPAIR_NS,
+    START_NS,
+    UNKNOWN_NS,
+    Lead,
+    start_lead,
+)
 
 MS = 1_000_000
 T0 = 1_000_000 * MS
@@ -26,9 +36,44 @@ def test_a_delay_raises_the_target_at_once_to_what_would_have_hidden_it():
 
 def test_a_delay_beyond_the_maximum_is_remembered_as_what_was_needed():
     own = lead()
-    own.delayed(400 * MS, T0)
+    own.delayed(250 * MS, T0)
     assert own.target_ns == 180 * MS
+    assert own.needed_ns == 270 * MS
+
+
+def test_a_delay_that_no_lead_would_have_shortened_by_much_leaves_the_target_where_it_is():
+    own = lead()
+    for delay_ms in (400, 300, 200, 100, 0):  # the answers to pings of one stall, which come together
+        own.delayed(delay_ms * MS, T0)
     assert own.needed_ns == 420 * MS
+    for ms in range(0, 19_900, 100):
+        own.delayed(MS, T0 + ms * MS)
+        assert own.target_ns == 120 * MS
+    own.delayed(100 * MS, T0 + 19_900 * MS)
+    assert own.target_ns == 120 * MS
+    own.delayed(130 * MS, T0 + 20_000 * MS)
+    assert own.target_ns == 150 * MS
+
+
+def test_a_loss_that_is_seen_in_part_raises_the_target_to_what_a_whole_one_costs():
+    own = lead(start_ms=60)
+    own.round_trip_ns = 60 * MS
+    own.delayed(50 * MS, T0)
+    assert own.target_ns == 70 * MS, "shorter than a round trip: no loss"
+    own.delayed(65 * MS, T0 + 200 * MS)
+    assert own.target_ns == 60 * MS + REPAIR_NS + MARGIN_NS + 5 * MS == 130 * MS
+
+
+def test_where_losses_follow_each_other_the_target_hides_a_repair_that_is_lost():
+    own = lead(start_ms=60)
+    own.round_trip_ns = 40 * MS
+    for ms in (0, 100, 200):  # several pings see one loss
+        own.delayed(50 * MS, T0 + ms * MS)
+    assert own.target_ns == 40 * MS + REPAIR_NS + MARGIN_NS + 5 * MS == 110 * MS
+    own.delayed(50 * MS, T0 + AGAIN_NS + 300 * MS)
+    assert own.target_ns == 110 * MS
+    own.delayed(50 * MS, T0 + AGAIN_NS + 3_000 * MS)
+    assert own.target_ns == 150 * MS
 
 
 def test_after_a_delay_the_target_holds_and_then_falls_step_by_step():

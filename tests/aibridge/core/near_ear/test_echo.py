@@ -98,3 +98,36 @@ def test_silence_at_the_ear_has_no_echo() -> None:
     guard = EchoGuard()
 
     assert set(judged(guard, caller_speech(900), b"\xff" * 7_200)) <= {Echo.NO, None}
+
+
+def test_an_echo_that_something_louder_hides_is_not_forgotten() -> None:
+    guard, ai = EchoGuard(), ai_speech(8_000)
+    judged(guard, echo_of(ai, delay_ms=100, loss_db=12)[: 4_000 * 8], ai[: 4_000 * 8])
+    for at in range(4_000 * 8, 8_000 * 8, 160):
+        guard.heard(ai[at : at + 160])
+        guard.may_be_there()
+    judged(guard, caller_speech(200), ai[: 200 * 8])
+
+    assert guard.known is Known.LEARNED
+
+
+def test_a_loudspeaker_that_is_turned_up_returns_echo_after_a_moment() -> None:
+    guard, ai = EchoGuard(), ai_speech(12_000)
+    quiet_echo, loud_echo = (echo_of(ai, delay_ms=100, loss_db=loss_db) for loss_db in (24, 8))
+    judged(guard, quiet_echo[: 5_000 * 8], ai[: 5_000 * 8])
+
+    verdicts = judged(guard, loud_echo[5_000 * 8 :], ai[5_000 * 8 :])
+
+    assert verdicts.count(Echo.NO) > 0
+    assert Echo.NO not in verdicts[100:]
+
+
+def test_a_caller_10_db_louder_than_a_known_echo_is_known_with_the_second_frame() -> None:
+    guard, ai = EchoGuard(), ai_speech(6_000)
+    echo = echo_of(ai, delay_ms=200, loss_db=18)
+    judged(guard, echo[: 4_000 * 8], ai[: 4_000 * 8])
+
+    over = mixed(caller_speech(400), echo[4_000 * 8 : 4_400 * 8])
+    verdicts = judged(guard, over, ai[4_000 * 8 : 4_400 * 8])
+
+    assert Echo.NO in verdicts[:2]
