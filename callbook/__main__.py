@@ -35,7 +35,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared import bus, pages
-from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
 from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
@@ -328,7 +327,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
-    Parser("python -m callbook", __doc__).parse_args()
+    process.take_no_arguments("callbook", __doc__)
     settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))
