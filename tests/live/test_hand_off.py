@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from proofs.judge import judge
 from simulator.carrier.call import CallRecord
 from simulator.carrier.caller import AiHeard, AiSilent, Caller, HangUp, Say
 from simulator.carrier.client import Exchange
-from twentyms.stack import Stack, get
+from twentyms.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -66,8 +65,6 @@ def test_calls_change_their_agent_in_mid_call_without_a_gap_and_with_the_whole_h
                 return list(await asyncio.gather(*(one(n, list(NUMBERS)[n % 2]) for n in range(CALLS))))
 
         records = asyncio.run(calls())
-        # callbook writes what it was told within a second.
-        time.sleep(3)
         for number, record in enumerate(records):
             agent = list(NUMBERS)[number % 2]
             sessions = stack.sessions(record.call_sid)
@@ -76,10 +73,6 @@ def test_calls_change_their_agent_in_mid_call_without_a_gap_and_with_the_whole_h
             assert verdict.gap_ms == 0
             expected = ["sales", "office"] if agent == "sales" else ["office"]
             assert [each["voice"] for each in sessions] == [VOICES[name] for name in expected]
-            stored = json.loads(get(int(stack.env["METRICS_PORT"]), f"/api/calls/{record.call_sid}")[1])
-            assert stored["agent"] == agent
-            assert [each["agent"] for each in stored["usage"]] == expected
-            assert all(each["responses"] and each["audio_out"] for each in stored["usage"])
             if agent == "sales":
                 first, second = sessions
                 assert second["instructions"] == "I am the office."
