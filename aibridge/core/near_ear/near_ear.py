@@ -12,7 +12,7 @@ Speech is two frames that pass, or one that is certain. At the beginning of a so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
@@ -22,10 +22,7 @@ from .detection import Detectors, Sensitivity, linear
 from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
-from .removal import LATE_NS, EchoRemoval
-
-# What the caller's ear heard: `(from_ns, n_bytes)` gives that many bytes of mu-law, silence where nothing was played.
-Heard = Callable[[int, int], bytes]
+from .removal import LATE_NS, EchoRemoval, Heard
 
 # What the detector hears: 128 ms. It hears no earlier audio, so that one detector serves all calls; more makes it no
 # better.
