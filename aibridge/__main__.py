@@ -21,7 +21,6 @@ import zmq
 
 from shared import pages, process, settings
 from shared.agents.reload import Reload
-from shared.arguments import Parser
 from shared.isolation import BRIDGE_PRIORITY, CollectorPauses, context, freeze_collector, realtime
 from shared.metrics import REALTIME, Page
 from shared.watch import LoopLag
@@ -35,7 +34,7 @@ from .worker import Worker
 
 
 def main() -> None:
-    Parser("python -m aibridge", __doc__).parse_args()
+    process.take_no_arguments("aibridge", __doc__)
     config = settings.load_in_child()
     chosen = agents.load(config)
     call_config.check(config)

@@ -36,6 +36,7 @@ REST_MB: Final = {
     "callbook": 58.0,
     "toolbox.idle": 6.0,
 }
+ALL_REST_MB: Final = 160.0
 # At the last step, kB (PSS).
 CALL_KB: Final = 160.0
 # From the start of honcho to a gateway that takes calls.
@@ -115,7 +116,9 @@ def main() -> None:
         directory = Path(up.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         stack, bench = up.enter_context(bench_of(chosen.calls, directory, chosen.out))
         rest_kb = bench.warm_up(seed=1)
-        rest_mb = {name: kb / 1_000 for name, kb in memory_kb(tree(stack.pipeline_pid)).items()}
+        processes = tree(stack.pipeline_pid)
+        rest_mb = {name: kb / 1_000 for name, kb in memory_kb(processes).items()}
+        rest_rss_mb = sum(memory_kb(processes, "Rss").values()) / 1_000
         for calls in chosen.calls:
             seen: list[tuple[float, dict[str, Work]]] = []
 
@@ -134,6 +137,7 @@ def main() -> None:
     more_ms, _ = steps.slope_ms()
     found = [
         *((f"{name} at rest, MB", rest_mb.get(name, 0.0), most) for name, most in REST_MB.items()),
+        ("all processes at rest, MB", sum(rest_mb.values()), ALL_REST_MB),
         (f"memory per call at {last.calls} calls, kB", last.call_kb, CALL_KB),
         ("from the start to ready, s", ready_s, READY_S),
         ("one more call, as a multiple of its sockets' floor", more_ms / floor_ms, CALL_TIMES_FLOOR),
@@ -144,6 +148,7 @@ def main() -> None:
         f"wake-up. The sockets of one call: {floor_ms:.2f} ms a second.\n"
     )
     print(aligned([["", "found", "budget"], *([what, f"{value:.1f}", f"{most:g}"] for what, value, most in found)]))
+    print(f"\nMemory is PSS: a shared page is divided among its processes. RSS at rest: {rest_rss_mb:.0f} MB.")
     wrong = above(found)
     if wrong:
         print("\nAbove the budget:\n" + "\n".join(wrong), file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 _PROC: Final = Path("/proc")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -51,15 +51,15 @@ def cpu(processes: dict[int, str]) -> Usage:
     return Usage(total)
 
 
-def memory_kb(processes: dict[int, str]) -> dict[str, float]:
-    """Proportional set size by name: shared memory is divided among the processes that share it."""
+def memory_kb(processes: dict[int, str], kind: Literal["Pss", "Rss"] = "Pss") -> dict[str, float]:
+    """Memory by name. Pss: a shared page is divided among the processes that share it; Rss: it counts for each."""
     total: Counter[str] = Counter()
     for pid, name in processes.items():
         try:
             lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total[name] += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        total[name] += next((int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")), 0)
     return dict(total)
 
 

@@ -9,9 +9,13 @@ cannot be used, 75 when another callbook has what this one needs.
 
 from __future__ import annotations
 
+import os
+
 from shared import process
 
-if __name__ == "__main__":
+# With a store, callers who return from another cell wait for callbook: it has READ_S for an answer. On a busy machine a
+# process that stepped back needs more. The environment, because .env is read after the imports.
+if __name__ == "__main__" and not os.environ.get("STATE_URL"):
     # Before the imports, which take half a second of a processor.
     process.step_back()
 
@@ -35,7 +39,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared import bus, pages
-from shared.arguments import Parser
 from shared.facts import ConversationBegan, Noted
 from shared.isolation import CollectorPauses
 from shared.liveness import FACTS_HELLO_S, SENDERS_LEAVE_S
@@ -328,7 +331,7 @@ async def serve(settings: Settings, engine: Engine, listener: socket.socket, pag
 
 
 def main() -> None:
-    Parser("python -m callbook", __doc__).parse_args()
+    process.take_no_arguments("callbook", __doc__)
     settings = load_in_child()
     check(settings)
     engine = open_engine(url_of(settings))

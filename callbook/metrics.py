@@ -37,6 +37,7 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     gauge("callbook_spool_torn", "Segments of the spool that a crash cut off, since the start"),
     gauge("callbook_database_up", "1 while the database takes what is written"),
     counter("callbook_stories_written", "STATE_URL: stories and ends of calls that the store took"),
+    counter("callbook_stories_outdated", "STATE_URL: stories not written, because the call went on in another cell"),
     counter("callbook_stories_dropped", "STATE_URL: stories given up because too many calls waited"),
     counter(
         "callbook_store_failures",
@@ -78,6 +79,7 @@ class Metrics:
         self.spool_torn = page.gauge("callbook_spool_torn")
         self.database_up = page.gauge("callbook_database_up")
         self.stories_written = page.counter("callbook_stories_written")
+        self.stories_outdated = page.counter("callbook_stories_outdated")
         self.stories_dropped = page.counter("callbook_stories_dropped")
         self.store_failures = {state: page.counter("callbook_store_failures", state.value) for state in STORE_FAILURES}
         self.stories_unreadable = page.counter("callbook_stories_unreadable")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
 from sqlalchemy import inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.facts import (
@@ -372,7 +371,7 @@ class _Rows:
         self._rows.setdefault((table, replaces), {})[key] = values
 
     def write(self, session: Session) -> None:
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        insert = _insert(session.get_bind().dialect.name)
         for (table, replaces), rows in self._rows.items():
             statement = insert(table)
             key = _key(table)
@@ -381,6 +380,17 @@ class _Rows:
                 continue
             others = {name: statement.excluded[name] for name in next(iter(rows.values())) if name not in key}
             session.execute(statement.on_conflict_do_update(index_elements=key, set_=others), list(rows.values()))
+
+
+def _insert(dialect: str) -> Any:
+    """The INSERT of this database, with its ON CONFLICT. Of the dialects, only this one is loaded: one has 2 MB."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+        return postgresql_insert
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert
 
 
 def _key(table: type[models.Base]) -> list[str]:

@@ -31,11 +31,38 @@ ASK_AGAIN_S: Final = 0.05
 
 
 class Put(NamedTuple):
-    """Write `value` under `name` for `life_s`; `value` None: delete it."""
+    """Write `value` under `name` for `life_s`; without them, delete it."""
 
     name: str
-    value: bytes | None
+    value: bytes = b""
     life_s: int = 0
+
+
+class Change(NamedTuple):
+    """All of `puts`, unless the store has taken a change of the same owner that is of a later `since_ms`.
+
+    `owner` is the name under which the store keeps that time. "": all of `puts`, whatever the store has.
+    """
+
+    puts: Sequence[Put]
+    owner: str = ""
+    since_ms: int = 0
+
+
+# One after the other in the store, so no cell's change comes between the look and the writing. KEYS: the owner, and the
+# names of the puts; ARGV: the time, and for each name, a value and its life in seconds, 0 to delete.
+_WRITE: Final = """
+local held = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
+if held > tonumber(ARGV[1]) then return 0 end
+local longest = 1
+for i = 2, #KEYS do
+  local value, life = ARGV[2 * i - 2], tonumber(ARGV[2 * i - 1])
+  if life == 0 then redis.call('DEL', KEYS[i]) else redis.call('SET', KEYS[i], value, 'EX', life) end
+  longest = math.max(longest, life)
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', longest)
+return 1
+"""
 
 
 class Store:
@@ -50,14 +77,17 @@ class Store:
         # For people: never a user or a password.
         self.place = f"{parts.hostname}:{parts.port or 6379}"
 
-    async def write(self, puts: Sequence[Put]) -> StoreState:
-        """All of `puts` in one round trip."""
+    async def write(self, changes: Sequence[Change]) -> list[bool] | StoreState:
+        """All of `changes` in one round trip: whether each was taken, or why the store took none or not all."""
         pipeline = self._writing.pipeline(transaction=False)
-        for name, value, life_s in puts:
-            if value is None:
-                pipeline.delete(name)
+        for puts, owner, since_ms in changes:
+            if owner:
+                arguments = [part for put in puts for part in (put.value, put.life_s)]
+                names = [owner, *(put.name for put in puts)]
+                pipeline.eval(_WRITE, len(names), *names, since_ms, *arguments)
             else:
-                pipeline.set(name, value, ex=life_s)
+                for name, value, life_s in puts:
+                    pipeline.set(name, value, ex=life_s)
         try:
             async with asyncio.timeout(WRITE_S):
                 results: list[Any] = await pipeline.execute(raise_on_error=False)
@@ -66,9 +96,10 @@ class Store:
         failed = [result for result in results if isinstance(result, Exception)]
         if failed:
             return _state(failed[0])
-        # A store answers with OK, which the client turns into True, or with the number of deletions.
-        took_all = all(isinstance(result, int) and result is not False for result in results)
-        return StoreState.UP if took_all else StoreState.REFUSED
+        # A store answers SET with OK, which the client turns into True, and the script with 1 or 0.
+        if len(results) != len(changes) or not all(result in (0, 1) and result is not False for result in results):
+            return StoreState.REFUSED
+        return [bool(result) for result in results]
 
     async def read(self, names: Sequence[str], within_s: float = READ_S) -> list[bytes] | StoreState:
         """The values of `names`, b"" for what is not there, each cut off after STORY_MAX_BYTES + 1 bytes."""

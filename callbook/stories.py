@@ -16,13 +16,13 @@ import zmq
 
 from shared import bus
 from shared.bus_link import Link
-from shared.messages import CallClosed, CallRecalled, GatewayToStore, KeepStory, RecallCall, StoreHello
+from shared.messages import CallClosed, CallElsewhere, CallRecalled, GatewayToStore, KeepStory, RecallCall, StoreHello
 from shared.plan import CallOrder, HangUp
 
 from .core.story_queue import STORY_MAX_BYTES, StoreState, StoryQueue
 from .metrics import Metrics
 from .sealing import SealError, Seals
-from .store import READ_S, Put, Store
+from .store import READ_S, Change, Put, Store
 
 logger = logging.getLogger("callbook")
 
@@ -110,7 +110,7 @@ class Stories:
                 task.add_done_callback(self._recalls.discard)
             case _:
                 dropped = self._queue.dropped
-                self._queue.put(message)
+                self._queue.put(peer, message)
                 self._metrics.stories_dropped.inc(self._queue.dropped - dropped)
                 self._wake.set()
                 if isinstance(message, CallClosed):
@@ -125,14 +125,22 @@ class Stories:
             self._closed.clear()
         now_ms = _now_ms()
         beat = self._seals.name("cell", self._cell)
-        puts = [Put(beat, self._seals.seal(beat, b"%d" % self._alive_ms), STORY_LIFE_S)]
-        for message in taken:
-            puts += self._puts(message, now_ms)
-        state = await self._store.write(puts)
-        if state is StoreState.UP:
-            self._metrics.stories_written.inc(len(taken))
-        else:
+        changes = [Change([Put(beat, self._seals.seal(beat, b"%d" % self._alive_ms), STORY_LIFE_S)])]
+        for _, message in taken:
+            owner = self._seals.name("since", message.call_id)
+            changes.append(Change(self._puts(message, now_ms), owner, message.since_ms))
+        were_taken = await self._store.write(changes)
+        if isinstance(were_taken, StoreState):
+            state = were_taken
             self._metrics.store_failures[state].inc(max(1, len(taken)))
+        else:
+            state = StoreState.UP
+            for (peer, message), was_taken in zip(taken, were_taken[1:], strict=True):
+                if was_taken:
+                    self._metrics.stories_written.inc()
+                else:
+                    self._metrics.stories_outdated.inc()
+                    self._link.send((CallElsewhere(message.call_id, message.since_ms),), peer)
         was = self._queue.state
         if self._queue.turned(state):
             self._tell(state, was)
@@ -147,7 +155,7 @@ class Stories:
         kept = Kept(self._cell, now_ms, b"", message.order)
         puts = [Put(ended, self._seals.seal(ended, msgspec.msgpack.encode(kept)), ENDED_LIFE_S)]
         if not message.story:
-            return [*puts, Put(story, None)]
+            return [*puts, Put(story)]
         kept = Kept(self._cell, now_ms, message.story)
         return [*puts, Put(story, self._seals.seal(story, msgspec.msgpack.encode(kept)), HANDED_ON_LIFE_S)]
 

@@ -23,11 +23,10 @@ from shared import pages, process
 from shared.agents.choice import Directory
 from shared.agents.directory import read_directory
 from shared.agents.reload import Reload
-from shared.arguments import Parser
 from shared.isolation import GATEWAY_PRIORITY, CollectorPauses, exact_timers, freeze_collector, realtime
 from shared.metrics import Page
 from shared.process import ConfigError
-from shared.settings import Settings, load_in_child, misspelt, prepare_run_dir
+from shared.settings import Settings, load_in_child, prepare_run_dir
 
 from .core.metrics import DEFINITIONS
 from .gateway import Gateway
@@ -120,11 +119,9 @@ async def serve(
 
 
 def main() -> None:
-    Parser("python -m gateway", __doc__).parse_args()
-    settings = load_in_child()
-    # The other processes read the same settings: one of them says this for all.
-    for line in misspelt():
-        logger.warning(line)
+    process.take_no_arguments("gateway", __doc__)
+    # The other processes read the same settings: one of them warns for all.
+    settings = load_in_child(warn=logger.warning)
     check(settings)
     agents = read_agents(settings)
     run_dir = prepare_run_dir(settings)

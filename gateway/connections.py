@@ -136,6 +136,8 @@ class HttpConnection(H11Protocol):
 class MediaConnection(DirectConnection, ServerConnection):
     """A media socket that is cut when it sends more than a call can need. It then calls `on_flood`, once."""
 
+    __slots__ = ("_is_cut", "_on_flood", "_rate", "heard_ns", "on_pong")
+
     def __init__(self, *args: Any, on_flood: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rate = MessageRate()

@@ -14,7 +14,7 @@ from shared.bus import callbook_url, copies_url, stories_url
 from shared.clock import unix_ms
 from shared.courier import Courier
 from shared.liveness import LAST_FACTS_S, MEET_S, NEWS_S, ns
-from shared.messages import CallRecalled, Frames, Message, PacerState, PathSamples
+from shared.messages import CallElsewhere, CallRecalled, Frames, Message, PacerState, PathSamples
 from shared.metrics import Page
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -97,7 +97,7 @@ class Gateway:
                 stories_url(settings.bus),
                 name=self.name,
                 stories=self.calls.stories,
-                on_recalled=self._recalled,
+                on_message=self._from_callbook,
                 refused=metrics.bus_refused["callbook"],
                 undecodable=metrics.bus_undecodable["callbook"],
             )
@@ -232,7 +232,7 @@ class Gateway:
         else:
             self.media.carry_out(self.calls.from_pacer(message, monotonic_ns()))
 
-    def _recalled(self, message: CallRecalled) -> None:
+    def _from_callbook(self, message: CallRecalled | CallElsewhere) -> None:
         self.media.carry_out(self.calls.from_callbook(message))
 
     def _from_worker(self, worker: int, message: Message) -> None:

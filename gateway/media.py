@@ -286,10 +286,10 @@ class MediaSockets:
         match command:
             case Recall(call_sid):
                 self._stories.recall(call_sid)
-            case KeepStory(call_sid, story):
-                self._stories.changed(call_sid, story)
-            case CloseStory(call_sid, order, story):
-                self._stories.closed(call_sid, order, story)
+            case KeepStory(call_sid, story, since_ms):
+                self._stories.changed(call_sid, story, since_ms)
+            case CloseStory(call_sid, order, story, since_ms):
+                self._stories.closed(call_sid, order, story, since_ms)
 
     def _move_audio(self, call: int, before: int, after: int) -> None:
         missed = self._links.bridges[before].take(call)

@@ -11,10 +11,11 @@ import zmq
 
 from shared.bus import STORIES_HWM, dealer, draw_epoch
 from shared.bus_link import Link
-from shared.messages import CallRecalled, RecallCall, StoreHello, StoreToGateway
+from shared.messages import CallElsewhere, CallRecalled, RecallCall, StoreHello, StoreToGateway
 from shared.metrics import Counter
 from shared.plan import CallOrder
 
+from .core.commands import KeepStory as LiveStory
 from .core.kept_stories import KeptStories
 
 # Another cell learns from the store when this gateway was last alive, and takes for heard what was due until then.
@@ -26,7 +27,7 @@ TURN_MAX: Final = 8
 
 
 class StoryLink:
-    """`stories` gives the CallSid and the last memory of each live call; `on_recalled` gets callbook's answers.
+    """`stories` gives the last story of each live call; `on_message` gets what callbook says of single calls.
 
     Bound: STORIES_HWM messages in the socket; of the rest, the newest of each call (core/kept_stories.py).
     """
@@ -37,14 +38,14 @@ class StoryLink:
         url: str,
         *,
         name: str,
-        stories: Callable[[], Iterable[tuple[str, bytes]]],
-        on_recalled: Callable[[CallRecalled], None],
+        stories: Callable[[], Iterable[LiveStory]],
+        on_message: Callable[[CallRecalled | CallElsewhere], None],
         refused: Counter,
         undecodable: Counter,
     ) -> None:
         self._kept = KeptStories()
         self._stories = stories
-        self._on_recalled = on_recalled
+        self._on_message = on_message
         self._epoch = draw_epoch()
         self._loop = asyncio.get_running_loop()
         self._hello_timer: asyncio.TimerHandle | None = None
@@ -67,23 +68,23 @@ class StoryLink:
                 timer.cancel()
         self._link.close()
 
-    def changed(self, call_sid: str, story: bytes) -> None:
+    def changed(self, call_sid: str, story: bytes, since_ms: int) -> None:
         """A conversation has changed: only its newest story waits."""
-        self._kept.changed(call_sid, story)
+        self._kept.changed(call_sid, story, since_ms)
         self._flush_soon()
 
-    def closed(self, call_sid: str, order: CallOrder, story: bytes) -> None:
+    def closed(self, call_sid: str, order: CallOrder, story: bytes, since_ms: int) -> None:
         """A call ended on purpose. `story` is its last one."""
-        self._kept.closed(call_sid, order, story, monotonic_ns())
+        self._kept.closed(call_sid, order, story, since_ms, monotonic_ns())
         self._flush_soon()
 
     def recall(self, call_sid: str) -> None:
-        """Ask whether another cell had this call. `on_recalled` gets the answer, or nothing does."""
+        """Ask whether another cell had this call. `on_message` gets the answer, or nothing does."""
         self._link.send((RecallCall(call_sid),))
 
-    def _received(self, _: str, message: StoreHello | CallRecalled) -> None:
-        if isinstance(message, CallRecalled):
-            self._on_recalled(message)
+    def _received(self, _: str, message: StoreHello | CallRecalled | CallElsewhere) -> None:
+        if not isinstance(message, StoreHello):
+            self._on_message(message)
         else:
             self._kept.met(message.epoch, self._stories(), monotonic_ns())
             self._flush_soon()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Iterable
 from typing import Final, NoReturn
+
+from . import alike
 
 # The shell's own status for a command that was called in the wrong way.
 EX_USAGE: Final = 2
@@ -28,5 +29,5 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """The question to ask after a wrong word, or ""."""
-    alike = difflib.get_close_matches(wrong, list(known), 1)
-    return f", did you mean {alike[0]}?" if alike else ""
+    found = alike.nearest(wrong, known)
+    return f", did you mean {found}?" if found else ""

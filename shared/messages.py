@@ -503,6 +503,7 @@ class KeepStory(Message, frozen=True, array_like=True, tag=110):
 
     call_id: str  # the CallSid
     story: bytes  # CallMemory's
+    since_ms: int = 0  # when the call's media socket began here; milliseconds of the Unix epoch
 
 
 class CallClosed(Message, frozen=True, array_like=True, tag=111):
@@ -515,6 +516,17 @@ class CallClosed(Message, frozen=True, array_like=True, tag=111):
     order: CallOrder
     # Of a call that may come back from its order; b"": it does not.
     story: bytes = b""
+    since_ms: int = 0  # KeepStory's
+
+
+class CallElsewhere(Message, frozen=True, array_like=True, tag=116):
+    """Sent by callbook to gateway instead of writing a KeepStory or CallClosed: the store has a later `since_ms`.
+
+    The call went on in another cell, or at another gateway, while this cell could not be reached.
+    """
+
+    call_id: str
+    since_ms: int  # of the message that was not written
 
 
 class RecallCall(Message, frozen=True, array_like=True, tag=112):
@@ -574,7 +586,7 @@ GatewayToPacer = GatewayHello | WireAck | PathSeen | CloseLine
 BridgeToToolbox = ToolboxHello | CallTool | CancelTool
 ToolboxToBridge = AgentTools | ToolAnswered
 GatewayToStore = StoreHello | KeepStory | CallClosed | RecallCall
-StoreToGateway = StoreHello | CallRecalled
+StoreToGateway = StoreHello | CallRecalled | CallElsewhere
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

@@ -72,6 +72,15 @@ def run(name: str, main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
+def take_no_arguments(name: str, text: str | None) -> None:
+    """Exit with the help `text`, or with a line that says what is wrong, if the process `name` was given arguments."""
+    if sys.argv[1:]:
+        # Not at the top of the file: it takes 0.5 MB.
+        from .arguments import Parser
+
+        Parser(f"python -m {name}", text).parse_args()
+
+
 def log_at(level: str) -> None:
     """Log from `level` on. Libraries log from INFO on at most: at DEBUG they write down keys, numbers and words."""
     logging.getLogger().setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))

@@ -6,12 +6,10 @@ pydantic-settings reads and checks them. A process lets a child do that (`load_i
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import pickle
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -19,9 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, get_type_hints
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from . import bus
+from .alike import nearest
 from .process import ConfigError, log_at
 
 # An interruption is silent within the lead, a frame and what the hops take: 200 ms at most (the promise).
@@ -44,7 +41,12 @@ def _default_run_dir() -> Path:
     if runtime and os.access(runtime, os.W_OK):
         return Path(runtime) / "twentyms"
     memory = Path("/dev/shm")
-    base = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    if os.access(memory, os.W_OK):
+        base = memory
+    else:
+        import tempfile
+
+        base = Path(tempfile.gettempdir())
     return base / f"twentyms-{os.getuid()}"
 
 
@@ -322,25 +324,32 @@ def load(directory: Path = Path()) -> Settings:
     return _use(read_settings(directory / ".env"), directory)
 
 
-def load_in_child() -> Settings:
-    """Do as `load` does for this directory, with a child that reads. For a process without threads."""
+def load_in_child(*, warn: Callable[[str], None] | None = None) -> Settings:
+    """Do as `load` does for this directory, with a child that reads. For a process without threads.
+
+    `warn` is called with each line of `misspelt`.
+    """
     receiver, sender = os.pipe()
     child = os.fork()
     if not child:
-        _answer(sender)
+        _answer(sender, is_warned=warn is not None)
     os.close(sender)
     with os.fdopen(receiver, "rb") as pipe:
         answer = pipe.read()
     os.waitpid(child, 0)
     if not answer:
         raise ConfigError("the settings could not be read; the lines above say why")
-    found = pickle.loads(answer)
+    found, warnings = pickle.loads(answer)
     if isinstance(found, ConfigError):
         raise found
-    return _use(found, Path())
+    settings = _use(found, Path())
+    if warn is not None:
+        for line in warnings:
+            warn(line)
+    return settings
 
 
-def _answer(sender: int) -> NoReturn:
+def _answer(sender: int, *, is_warned: bool) -> NoReturn:
     """In the child: send the settings, or the ConfigError, and end without the parent's exit handlers."""
     status = 1
     try:
@@ -348,10 +357,11 @@ def _answer(sender: int) -> NoReturn:
             # A search for plugins of pydantic reads the metadata of every installed package.
             os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
             answer: Settings | ConfigError = read_settings(Path(".env"))
+            warnings = misspelt() if is_warned else []
         except ConfigError as exc:
-            answer = exc
+            answer, warnings = exc, []
         with os.fdopen(sender, "wb") as pipe:
-            pickle.dump(answer, pipe)
+            pickle.dump((answer, warnings), pipe)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -369,7 +379,15 @@ def _use(settings: Settings, directory: Path) -> Settings:
 
 def secret(name: str, directory: Path = Path()) -> str:
     """The value of a variable that a file names, such as an agent's key: from the environment or `.env`."""
-    return os.environ.get(name) or dotenv_values(directory / ".env").get(name) or ""
+    return os.environ.get(name) or _env_file(directory).get(name) or ""
+
+
+def _env_file(directory: Path) -> dict[str, str | None]:
+    """The `.env` of `directory`. A name without "=" has the value None."""
+    # Not at the top of the file: only a child needs it in a process of a cell, unless an agent's file names a variable.
+    from dotenv import dotenv_values
+
+    return dotenv_values(directory / ".env")
 
 
 def misspelt(directory: Path = Path()) -> list[str]:
@@ -378,26 +396,26 @@ def misspelt(directory: Path = Path()) -> list[str]:
     A setting's name that stands in `.env` alone is a line, too.
     """
     known = [name.upper() for name in NAMES]
-    file = dotenv_values(directory / ".env")
+    file = _env_file(directory)
     sources = ((".env", file, ALIKE_IN_FILE), ("the environment", os.environ, ALIKE_IN_ENVIRONMENT))
     alone = [name for name, value in file.items() if value is None and name.upper() in known]
     return [f"{name} in .env has no value; write {name}= before it, or take it out" for name in alone] + [
-        f"{name} in {source} is not a setting and is not used; did you mean {nearest[0]}?"
+        f"{name} in {source} is not a setting and is not used; did you mean {right}?"
         for source, names, alike in sources
         for name in names
-        if name.upper() not in known and (nearest := difflib.get_close_matches(name.upper(), known, 1, alike))
+        if name.upper() not in known and (right := nearest(name.upper(), known, alike))
     ]
 
 
 def obstacle(path: Path) -> str:
     """What keeps this user from making or using a directory at `path`; empty: nothing is seen."""
     try:
-        nearest = next(place for place in (path, *path.parents) if place.exists())
+        there = next(place for place in (path, *path.parents) if place.exists())
     except OSError as exc:
         return exc.strerror or type(exc).__name__
-    if not nearest.is_dir():
+    if not there.is_dir():
         return os.strerror(errno.ENOTDIR)
-    return "" if os.access(nearest, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return "" if os.access(there, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
 
 
 def check_run_dir(settings: Settings) -> None:

@@ -29,7 +29,6 @@ import zmq
 
 from shared import pages, settings
 from shared.agents.reload import Reload
-from shared.arguments import Parser
 from shared.isolation import CollectorPauses
 from shared.settings import Settings
 from shared.watch import LoopLag
@@ -46,7 +45,7 @@ SETTLE_S: Final = 10.0
 
 
 def main() -> None:
-    Parser("python -m toolbox", __doc__).parse_args()
+    process.take_no_arguments("toolbox", __doc__)
     chosen = settings.load_in_child()
     agents = config.load(chosen)
     if not agents:

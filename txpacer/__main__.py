@@ -9,11 +9,11 @@ SIGTERM and SIGINT end the process. Exit status: 0, 78 for a setting that cannot
 from __future__ import annotations
 
 import logging
+import sys
 
 import zmq
 
 from shared import pages, process, settings
-from shared.arguments import Parser
 from shared.isolation import CollectorPauses
 
 from .core.metrics import DEFINITIONS, PacerMetrics
@@ -21,12 +21,21 @@ from .isolation import settle, take_priority
 from .loop import Loop
 
 
-def main() -> None:
+def stands_by() -> bool:
+    """Whether the arguments say so."""
+    if not sys.argv[1:]:
+        return False
+    from shared.arguments import Parser  # 0.5 MB
+
     parser = Parser("python -m txpacer", __doc__)
     parser.add_argument(
         "--standby", action="store_true", help="wait for the end of the txpacer that runs, and take over"
     )
-    standby: bool = parser.parse_args().standby
+    return bool(parser.parse_args().standby)
+
+
+def main() -> None:
+    standby = stands_by()
     config = settings.load_in_child()
     run_dir = settings.prepare_run_dir(config)
     with process.sole(run_dir, "txpacer", standby=standby):

@@ -31,24 +31,25 @@ class StoreState(Enum):
 
 class StoryQueue:
     def __init__(self) -> None:
-        self._waiting: dict[str, KeepStory | CallClosed] = {}
+        # By CallSid: the gateway that sent the message, and the message.
+        self._waiting: dict[str, tuple[str, KeepStory | CallClosed]] = {}
         self.dropped = 0
         self.state = StoreState.UP
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, message: KeepStory | CallClosed) -> None:
+    def put(self, peer: str, message: KeepStory | CallClosed) -> None:
         """Only the newest message of a call waits."""
         if message.call_id not in self._waiting and len(self._waiting) >= CALLS_MAX:
             del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
-        self._waiting[message.call_id] = message
+        self._waiting[message.call_id] = peer, message
 
-    def take(self) -> list[KeepStory | CallClosed]:
+    def take(self) -> list[tuple[str, KeepStory | CallClosed]]:
         """The messages of the next round trip, the longest waiting first."""
         taken = list(self._waiting.values())[:BATCH_MAX]
-        for message in taken:
+        for _, message in taken:
             del self._waiting[message.call_id]
         return taken
 

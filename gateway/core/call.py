@@ -35,6 +35,8 @@ class Call:
     frames: FrameLog
     path: PathProbe
     path_log: PathLog
+    # When the media socket began, in wall time. The store keeps the stories of the latest socket.
+    since_ms: int
     # See StreamToken.returned.
     returned: str = ""
     heard: Heard = field(default_factory=Heard)
@@ -45,6 +47,8 @@ class Call:
     memory: bytes = b""
     # When callbook was last given the story; ns.
     kept_ns: int = 0
+    # callbook found the call in another cell.
+    is_elsewhere: bool = False
     handovers: int = 0
     # The last keys: a worker that dies may not have read them, or not have told of them.
     keys: list[CallerDtmf] = field(default_factory=list)

@@ -17,6 +17,7 @@ from shared.liveness import IDLE_S, PACER_GONE_S, PEER_SILENT_S, ns
 from shared.messages import (
     CallAdopted,
     CallConfigured,
+    CallElsewhere,
     CallEnded,
     CallerDtmf,
     CallMemory,
@@ -66,6 +67,9 @@ from .rules import Rules
 from .stalls import FrameLog
 
 IDLE_NS: Final = ns(IDLE_S)
+# A caller's audio comes every 20 ms. A call that is heard here is not ended, whatever the store has of another cell:
+# the clocks of the cells disagree.
+SILENT_NS: Final = ns(1.0)
 # Stories that nothing changes are given to callbook again after this: the store forgets them after 5 minutes.
 STORY_REFRESH_NS: Final = ns(60.0)
 
@@ -149,6 +153,7 @@ class Calls:
             FrameLog(self._metrics, self._pulse),
             PathProbe(self._metrics, exact=self._clears),
             PathLog(call_sid, start.stream_sid),
+            self._unix_ms(now_ns),
             accepted.token.returned,
         )
         self.by_number[call.number] = self._by_sid[call_sid] = call
@@ -246,24 +251,30 @@ class Calls:
 
     # --- callbook, with STATE_URL ---
 
-    def stories(self) -> Iterator[tuple[str, bytes]]:
-        """The CallSid and the last memory of each live call."""
-        return ((call.call_sid, call.memory) for call in self.by_number.values())
+    def stories(self) -> Iterator[KeepStory]:
+        """The last story of each live call."""
+        return (KeepStory(call.call_sid, call.memory, call.since_ms) for call in self.by_number.values() if call.memory)
 
     def _keep_story(self, call: Call, now_ns: int) -> list[Command]:
         if not self._keeps_stories or not call.memory:
             return []
         call.kept_ns = now_ns
-        return [KeepStory(call.call_sid, call.memory)]
+        return [KeepStory(call.call_sid, call.memory, call.since_ms)]
 
     def _close_story(self, call: Call, event: Event, reason: str) -> list[Command]:
         """Nothing for a call that may go on: its media socket is lost, or another socket has it."""
         if not self._keeps_stories or reason == "lost" or event is Event.TOKEN_REFUSED:
             return []
-        return [CloseStory(call.call_sid, self.offers.admission.order(call.call_sid) or HangUp(), call.memory)]
+        order = self.offers.admission.order(call.call_sid) or HangUp()
+        return [CloseStory(call.call_sid, order, call.memory, call.since_ms)]
 
-    def from_callbook(self, message: CallRecalled) -> list[Command]:
-        return self.offers.recall_came(message)
+    def from_callbook(self, message: CallRecalled | CallElsewhere) -> list[Command]:
+        if isinstance(message, CallRecalled):
+            return self.offers.recall_came(message)
+        call = self._by_sid.get(message.call_id)
+        if call is not None and call.since_ms == message.since_ms:
+            call.is_elsewhere = True
+        return []
 
     def _worker_answered(self, worker: int, state: WorkerState, now_ns: int) -> list[Command]:
         restarted = self.neighbours.worker_answered(
@@ -330,6 +341,8 @@ class Calls:
             yield Event.PACER_GONE
         if call.is_goodbye_silent(now_ns):
             yield Event.GOODBYE_SILENT
+        if call.is_elsewhere and now_ns - socket.heard_ns > SILENT_NS:
+            yield Event.GOES_ON_ELSEWHERE
         if now_ns - socket.heard_ns > IDLE_NS:
             yield Event.SOCKET_IDLE
         if call.frames.is_unread(now_ns):
@@ -421,7 +434,7 @@ class Calls:
             *self._close_story(call, event, reason),
             *([] if close is Close.PEER else [CloseSocket(call.number, close)]),
             # It takes along the audio that came before it; Release drops what is left.
-            ToWorker(call.worker, CallEnded(call.number, reason)),
+            ToWorker(call.worker, CallEnded(call.number, "moved" if event is Event.GOES_ON_ELSEWHERE else reason)),
             *(self._order_for_others(call, now_ns) if reason == "hung-up" else ()),
             Release(call.number, call.worker),
             ToPacer(CloseLine(call.number)),

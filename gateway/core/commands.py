@@ -85,6 +85,7 @@ class KeepStory(NamedTuple):
 
     call_sid: str
     story: bytes
+    since_ms: int
 
 
 class CloseStory(NamedTuple):
@@ -93,6 +94,7 @@ class CloseStory(NamedTuple):
     call_sid: str
     order: CallOrder
     story: bytes
+    since_ms: int
 
 
 class Log(NamedTuple):

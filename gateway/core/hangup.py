@@ -36,6 +36,7 @@ class Event(Enum):
     SOCKET_REPLACED = auto()  # the call began on another media socket, so Twilio gave this one up
     SOCKET_IDLE = auto()  # nothing came for IDLE_S
     SOCKET_UNREAD = auto()  # the peer accepted no frame for UNREAD_S
+    GOES_ON_ELSEWHERE = auto()  # the store has the story of another cell, and no caller is heard here
     TOKEN_REFUSED = auto()  # the token was used at another gateway: the socket is not the call's
     WORKER_GONE = auto()  # and another worker is ready
     WORKER_RESTARTED = auto()  # it forgot its calls
@@ -90,6 +91,7 @@ _EITHER: Final[Mapping[Event, Next]] = {
     Event.SOCKET_REPLACED: Next(Stage.OVER, None, "lost", Close.NORMAL),
     Event.SOCKET_IDLE: Next(Stage.OVER, None, "lost", Close.ABORT),
     Event.SOCKET_UNREAD: Next(Stage.OVER, None, "lost", Close.ABORT),
+    Event.GOES_ON_ELSEWHERE: Next(Stage.OVER, None, "lost", Close.ABORT),
     Event.TOKEN_REFUSED: Next(Stage.OVER, None, "hung-up", Close.VIOLATION),
     Event.DRAINED: Next(Stage.OVER, None, "hung-up", Close.NORMAL),
     Event.DRAINED_TO_ANOTHER: Next(Stage.OVER, None, "lost", Close.NORMAL),

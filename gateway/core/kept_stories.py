@@ -13,6 +13,8 @@ from typing import Final
 from shared.messages import CallClosed, KeepStory
 from shared.plan import CallOrder, Conference, Dial
 
+from .commands import KeepStory as LiveStory
+
 # A restarted callbook is told again which calls ended lately: the time for which the store keeps that.
 ENDED_NS: Final = 60_000_000_000
 ENDED_MAX: Final = 10_000
@@ -29,27 +31,27 @@ class KeptStories:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def changed(self, call_id: str, story: bytes) -> None:
+    def changed(self, call_id: str, story: bytes, since_ms: int) -> None:
         self._ended.pop(call_id, None)
-        self._waiting[call_id] = KeepStory(call_id, story)
+        self._waiting[call_id] = KeepStory(call_id, story, since_ms)
 
-    def closed(self, call_id: str, order: CallOrder, story: bytes, now_ns: int) -> None:
+    def closed(self, call_id: str, order: CallOrder, story: bytes, since_ms: int, now_ns: int) -> None:
         comes_back = isinstance(order, Dial | Conference)
-        closed = CallClosed(call_id, order, story if comes_back else b"")
+        closed = CallClosed(call_id, order, story if comes_back else b"", since_ms)
         self._waiting[call_id] = closed
         self._ended.pop(call_id, None)
         if not comes_back:  # it may live in another cell when callbook restarts
             self._ended[call_id] = closed, now_ns
         self._forget(now_ns)
 
-    def met(self, epoch: int, stories: Iterable[tuple[str, bytes]], now_ns: int) -> None:
+    def met(self, epoch: int, stories: Iterable[LiveStory], now_ns: int) -> None:
         """callbook answered. An incarnation that has lost everything gets all live calls and the last ends again."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
         self._forget(now_ns)
         again: dict[str, KeepStory | CallClosed] = {call_id: closed for call_id, (closed, _) in self._ended.items()}
-        again |= {call_id: KeepStory(call_id, story) for call_id, story in stories if story}
+        again |= {live.call_sid: KeepStory(*live) for live in stories}
         self._waiting = again | self._waiting
 
     def next(self) -> KeepStory | CallClosed | None:

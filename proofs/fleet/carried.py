@@ -81,12 +81,11 @@ def settings(directory: Path) -> dict[str, str]:
 
 
 def carried(fleet: Fleet, count: int, times: int) -> Report:
-    """A cell is cut off from calls with tools in flight and half an entry typed, which are recorded."""
+    """The cell with the most calls is cut off while their tools run and half an entry is typed; all are recorded."""
     report = Report([], [])
     calls = lost = 0
-    for repetition in range(times):
-        number = repetition % len(CELLS)
-        records, rest = asyncio.run(_calls(fleet, count, number))
+    for _ in range(times):
+        number, records, rest = asyncio.run(_calls(fleet, count))
         fleet.mend(number)
         fleet.wait_until_up(number)
         _wait_for_records(fleet)
@@ -99,13 +98,14 @@ def carried(fleet: Fleet, count: int, times: int) -> Report:
                 _shown(fleet, call.call_sid),
                 len(rest.of_call(call.call_sid)),
             )
-    report.bound(f"calls {calls}, of the lost cells {lost}", lost > 0)
     kept = calls - len({text.partition(":")[0] for text in report.broken})
+    report.bound(f"calls {calls}, of the lost cells {lost}", lost > 0)
     report.lines.append(f"calls whose tools, keys, recording and record are whole: {kept} of {calls}")
     return report
 
 
-async def _calls(fleet: Fleet, count: int, number: int) -> tuple[Sequence[CallRecord], CarrierRest]:
+async def _calls(fleet: Fleet, count: int) -> tuple[int, Sequence[CallRecord], CarrierRest]:
+    """The cell that was cut off, the calls, and what Twilio's REST API knows of them."""
     keys = [Press(key, AfterAnswer(at_ms)) for key, at_ms in KEYS.items()]
     rest = CarrierRest(ACCOUNT, fleet.auth_token, host=HOST, port=REST_PORT)
     async with rest, Exchange() as exchange:
@@ -119,8 +119,13 @@ async def _calls(fleet: Fleet, count: int, number: int) -> tuple[Sequence[CallRe
 
         calling = [asyncio.create_task(one(seed)) for seed in range(count)]
         await asyncio.sleep(count * APART_S + LOST_S)
-        fleet.cut(number)
-        return await asyncio.gather(*calling), rest
+        number = await asyncio.to_thread(_busiest, fleet)
+        await asyncio.to_thread(fleet.cut, number)
+        return number, await asyncio.gather(*calling), rest
+
+
+def _busiest(fleet: Fleet) -> int:
+    return max(range(len(CELLS)), key=lambda number: fleet.metric(number, "gateway_calls{"))
 
 
 def _wait_for_records(fleet: Fleet) -> None:

@@ -5,7 +5,6 @@ aibridge/agent.toml explains each key. A key is accepted here only when it has a
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
+
+from shared.alike import nearest
 
 from . import destinations
 from .destinations import Destination
@@ -178,8 +179,8 @@ def _fields(kind: type[msgspec.Struct], table: Mapping[str, Any], prefix: str) -
     problems: list[str] = []
     for key, value in table.items():
         if key not in types:
-            nearest = difflib.get_close_matches(key, types, 1, ALIKE)
-            advice = f"did you mean {prefix}{nearest[0]}?" if nearest else "take it out; docs/agents.md has the keys"
+            right = nearest(key, types, ALIKE)
+            advice = f"did you mean {prefix}{right}?" if right else "take it out; docs/agents.md has the keys"
             problems.append(f"{prefix}{key}: there is no such key; {advice}")
         elif not prefix and key in _TABLES and isinstance(value, dict):
             fields, more = _fields(_TABLES[key], value, f"{key}.")
@@ -285,8 +286,8 @@ def _mistakes_with_variables(agent: AgentFile) -> Iterator[str]:
     for key in _WORDS:
         for name in placeholders(getattr(agent, key)):
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, 1, VARIABLES_ALIKE)
-                advice = f"did you mean {nearest[0]}? Or declare" if nearest else "declare"
+                right = nearest(name, known, VARIABLES_ALIKE)
+                advice = f"did you mean {right}? Or declare" if right else "declare"
                 yield f'{key}: {{{{{name}}}}} is not a variable; {advice} it: [variables] {name} = "its default"'
     if agent.greeting_file and placeholders(agent.greeting):
         yield "greeting_file: a recording says the same to everyone; take the variables out of greeting"

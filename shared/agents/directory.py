@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections import defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from shared.alike import nearest
 from shared.process import ConfigError
 
 from .agent_file import ALIKE, read
@@ -91,8 +91,8 @@ def unknown_colleagues(found: Sequence[FoundAgent]) -> Iterator[str]:
             if name == agent.name:
                 yield f"{agent.path}: hand_off: {name} is this agent itself; take it out"
             elif name not in names:
-                nearest = difflib.get_close_matches(name, names, 1, ALIKE)
-                advice = f"did you mean {nearest[0]}?" if nearest else "put its file into AGENTS_DIR, or take it out"
+                right = nearest(name, names, ALIKE)
+                advice = f"did you mean {right}?" if right else "put its file into AGENTS_DIR, or take it out"
                 yield f"{agent.path}: hand_off: there is no agent {name}; {advice}"
 
 

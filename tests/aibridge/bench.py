@@ -49,6 +49,7 @@ class ScriptedEar(NearEar):
     """Hears what the test says."""
 
     def __init__(self) -> None:
+        self.guard = self._removal = None
         self.next: list[NearEarEvent] = []
         self.last = Sound.NOTHING
         self.listened = False
@@ -57,6 +58,9 @@ class ScriptedEar(NearEar):
         self.listened = is_ai_audible
         heard, self.next = self.next, []
         return heard
+
+    def without_echo(self, audio: bytes) -> bytes:
+        return audio
 
     def sound(self, now_ns: int) -> Sound:
         return self.last

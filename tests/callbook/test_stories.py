@@ -33,7 +33,7 @@ from proofs.redis_server import PROGRAM, RedisServer
 from shared import bus
 from shared.bus_link import Link
 from shared.liveness import RECALL_S
-from shared.messages import CallClosed, CallRecalled, KeepStory, RecallCall, StoreHello, StoreToGateway
+from shared.messages import CallClosed, CallElsewhere, CallRecalled, KeepStory, RecallCall, StoreHello, StoreToGateway
 from shared.metrics import Page
 from shared.plan import Dial, HangUp
 
@@ -74,12 +74,16 @@ class Cell:
         )
         self.hellos: list[StoreHello] = []
         self.recalled: list[CallRecalled] = []
+        self.elsewhere: list[CallElsewhere] = []
+        self._got: dict[type, list[Any]] = {
+            StoreHello: self.hellos,
+            CallRecalled: self.recalled,
+            CallElsewhere: self.elsewhere,
+        }
         self._gateway = Link(
             bus.dealer(self._context, place, name="gateway-0", hwm=bus.STORIES_HWM),
             types=StoreToGateway,
-            on_message=lambda _, message: (
-                self.recalled.append(message) if isinstance(message, CallRecalled) else self.hellos.append(message)
-            ),
+            on_message=lambda _, message: self._got[type(message)].append(message),
             dropped=self.metrics.bus_refused,
             undecodable=self.metrics.undecodable,
         )
@@ -211,6 +215,32 @@ def test_a_call_that_was_handed_on_has_its_story_when_it_comes_back_and_is_live_
             recalled = await a.recall("CA1")
             assert recalled is not None
             assert (recalled.ended, recalled.story, recalled.cell) == (False, b"later", "b")
+
+    run(scenario)
+
+
+def test_a_cell_that_was_cut_off_overwrites_nothing_of_a_call_that_went_on_in_another_cell(servers, short_path):
+    server = servers()
+
+    async def scenario() -> None:
+        async with cell(short_path, server.url) as a, cell(short_path, server.url, name="b") as b:
+            await a.keep(KeepStory("CA1", b"before the cut", 1_000))
+            await b.keep(KeepStory("CA1", WORDS, 2_000))
+            for message in (KeepStory("CA1", b"old", 1_000), CallClosed("CA1", HangUp(), b"", 1_000)):
+                a.elsewhere.clear()
+                a.send(message)
+                await until(lambda: a.elsewhere)
+                assert a.elsewhere == [CallElsewhere("CA1", 1_000)]
+                recalled = await a.recall("CA1")
+                assert recalled is not None
+                assert (recalled.ended, recalled.story, recalled.cell) == (False, WORDS, "b")
+            assert a.metrics.stories_outdated.value == 2
+            # It comes back to the first cell, on a later media socket.
+            await a.keep(KeepStory("CA1", b"newest", 3_000))
+            recalled = await b.recall("CA1")
+            assert recalled is not None
+            assert recalled.story == b"newest"
+            assert b.elsewhere == []
 
     run(scenario)
 

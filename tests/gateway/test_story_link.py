@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import zmq
 
+from gateway.core.commands import KeepStory as LiveStory
 from gateway.core.metrics import DEFINITIONS, Metrics
 from gateway.story_link import StoryLink
 from shared import bus
@@ -66,27 +67,27 @@ def test_a_callbook_that_is_away_gets_the_newest_story_of_each_call_and_one_that
             context,
             url,
             name="gateway-0",
-            stories=lambda: live.items(),
-            on_recalled=recalled.append,
+            stories=lambda: [LiveStory("CA1", live["CA1"], 5)] if live else [],
+            on_message=recalled.append,
             refused=metrics.bus_refused["callbook"],
             undecodable=metrics.bus_undecodable["callbook"],
         )
         link.start()
         for number in range(500):
             live["CA1"] = b"%d" % number
-            link.changed("CA1", live["CA1"])
-        link.closed("CA2", HangUp(), b"")
+            link.changed("CA1", live["CA1"], 5)
+        link.closed("CA2", HangUp(), b"", 5)
         link.recall("CA3")  # to nobody, without an error
         callbook = Callbook(context, url, 1)
         await until(lambda: len(callbook.got) >= 2)
-        assert {KeepStory("CA1", b"499"), CallClosed("CA2", HangUp())} <= set(callbook.got)
+        assert {KeepStory("CA1", b"499", 5), CallClosed("CA2", HangUp(), b"", 5)} <= set(callbook.got)
         link.recall("CA3")
         await until(lambda: recalled)
         assert recalled == [CallRecalled("CA3", False, b"story")]
         callbook.close()
         again = Callbook(context, url, 2)
         await until(lambda: len(again.got) >= 2)
-        assert again.got == [CallClosed("CA2", HangUp()), KeepStory("CA1", b"499")]
+        assert again.got == [CallClosed("CA2", HangUp(), b"", 5), KeepStory("CA1", b"499", 5)]
         again.close()
         link.close()
 

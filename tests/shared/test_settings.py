@@ -185,13 +185,15 @@ def test_a_variable_of_another_program_does_not_count_as_a_misspelt_setting(
 
 
 def test_a_process_gets_its_settings_from_a_child_and_loads_no_pydantic(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nDATA_DIR=records\n")
+    (tmp_path / ".env").write_text("GATEWAY_PORT=9000\nDATA_DIR=records\nRECORDNG=on\n")
     code = (
-        "import sys; from shared.settings import load_in_child; found = load_in_child(); "
+        "import sys; from shared.settings import load_in_child; found = load_in_child(warn=print); "
         "print(found.gateway_port, found.data_dir, sorted(found.given), 'pydantic' in sys.modules)"
     )
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert printed.stdout == f"9000 {tmp_path / 'records'} ['data_dir', 'gateway_port'] False\n"
+    warning, found = printed.stdout.splitlines()
+    assert warning == "RECORDNG in .env is not a setting and is not used; did you mean RECORDING?"
+    assert found == f"9000 {tmp_path / 'records'} ['data_dir', 'gateway_port'] False"
 
 
 def test_the_representation_of_settings_shows_no_secret() -> None:

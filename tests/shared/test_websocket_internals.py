@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import OPEN, SERVER, Event
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,14 @@ INTERNALS: Final[dict[str, tuple[str, Callable[[Watched], bool]]]] = {
         "its length says whether `recv` would return at once",
         lambda c: len(c.recv_messages.frames) == 1,
     ),
+    "Connection.drain_waiters, recv_messages.frames.queue": (
+        "replaced by lists to save memory",
+        lambda c: not c.drain_waiters and len(c.recv_messages.frames.queue) == 1,
+    ),
+    "fewer than 30 attributes": (
+        "with its own in slots, an object does not need a dictionary of its own",
+        lambda c: len(vars(c)) < 30,
+    ),
     "Connection.transport": ("frames are written to it directly", lambda c: isinstance(c.transport, asyncio.Transport)),
     "Connection.send_data()": (
         "sends the close frame that `protocol.fail` made",
@@ -65,6 +73,7 @@ INTERNALS: Final[dict[str, tuple[str, Callable[[Watched], bool]]]] = {
         lambda c: c.request is not None and callable(c.request.headers.clear),
     ),
     "Connection.protocol, protocol.state": ("nothing is sent unless it is OPEN", lambda c: c.protocol.state is OPEN),
+    "protocol.side": ("a client masks what it sends", lambda c: c.protocol.side is SERVER),
     "protocol.max_size": (
         "a longer message goes to the library, which refuses it",
         lambda c: c.protocol.max_size == 77,

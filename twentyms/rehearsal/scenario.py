@@ -5,7 +5,6 @@ Pure but for `read`, which opens a file.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from shared.alike import nearest
 from shared.process import ConfigError
 from simulator.carrier.caller import AiHeard, AiSilent, HangUp, Press, Say, Trigger, Wait
 from simulator.carrier.caller import Step as CallerStep
@@ -134,8 +134,8 @@ def _unknown(table: Any, kind: Any, prefix: str) -> Iterator[str]:
         known = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
         for key, value in table.items():
             if key not in known:
-                nearest = difflib.get_close_matches(key, known, 1)
-                advice = f"did you mean {prefix}{nearest[0]}?" if nearest else "docs/rehearse.md has the keys"
+                right = nearest(key, known)
+                advice = f"did you mean {prefix}{right}?" if right else "docs/rehearse.md has the keys"
                 yield f"{prefix}{key}: there is no such key; {advice}"
             elif not prefix.endswith("arguments."):
                 yield from _unknown(value, known[key], f"{prefix}{key}.")

@@ -79,6 +79,8 @@ _SURE: Final = 8 * FRAME_BYTES
 _LOUDER: Final = 1.35
 _LOUDER_ALIKE: Final = 0.65
 _ALIKE_MOST: Final = 1.2
+# What else the line may carry, about -48 dBFS.
+_BESIDES: Final = 2 * FLOOR_MIN
 # Before so many frames have followed, the loss is not sure: 8 dB, and 16 dB when it follows closely.
 _SURE_FRAMES: Final = 12
 _UNSURE_LOUDER: Final = 2.5
@@ -90,13 +92,13 @@ _TURNED_UP_ALIKE: Final = 0.8
 _ALIKE: Final = 0.6
 _UNLIKE: Final = 0.3
 # Frames that could be echo by their level, and follow nothing: then a caller speaks, as quietly as the echo.
-_DOUBTS: Final = 4
+_DOUBTS: Final = 6
 # What follows less than this is not compared: it would be chance.
 _LEAST_USUAL: Final = 0.25
 # What the frames that the ear heard add to the level of an echo: from two after the learned delay, because the first
 # sound may be a little earlier than the likeliest, to what a room adds later.
 _EARLIER: Final = 2
-_TAIL: Final = (0.6, 0.7, 1.0, 1.0, 0.7, 0.5, 0.35)
+_TAIL: Final = (0.7, 0.9, 1.0, 1.0, 0.7, 0.5, 0.35)
 # The levels that are kept, by frames.
 _LEVELS: Final = LAGS // FRAME_BYTES + len(_TAIL)
 # Frames of the AI's voice to which nothing came back: then there is no echo; and there is none any more. An echo of
@@ -263,7 +265,7 @@ class EchoGuard:
         return max((self._levels[at] * weight for at, weight in frames if 0 <= at < n_levels), default=0.0)
 
     def _compare(self) -> Echo:
-        expected = self.gain * self._heard_before(self.lag) + FLOOR_MIN
+        expected = self.gain * self._heard_before(self.lag) + _BESIDES
         near = self._near()
         follows = near.alike(_FAST)[0] / self._usual
         if self._loudness > self._most_louder(follows) * expected:

@@ -12,7 +12,7 @@ Speech is two frames that pass, or one that is certain. At the beginning of a so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
@@ -22,10 +22,7 @@ from .detection import Detectors, Sensitivity, linear
 from .echo import Echo, EchoGuard, Known
 from .events import EchoIgnored, NearEarEvent, Sound, SpeechBegan, SpeechEnded
 from .levels import NoiseFloor, level
-from .removal import LATE_NS, EchoRemoval
-
-# What the caller's ear heard: `(from_ns, n_bytes)` gives that many bytes of mu-law, silence where nothing was played.
-Heard = Callable[[int, int], bytes]
+from .removal import LATE_NS, EchoRemoval, Heard
 
 # What the detector hears: 128 ms. It hears no earlier audio, so that one detector serves all calls; more makes it no
 # better.
@@ -102,6 +99,7 @@ class NearEar:
         # When the caller's own sound in it began (0: all of it was echo).
         self._own_ns = 0
         self._echo_frames = 0
+        self._hidden_frames = 0
         self._own_frames = 0
         self._passed_ns = 0
         self._denied = 0
@@ -115,6 +113,7 @@ class NearEar:
         # What was heard last, for `sound`.
         self._last_speech_ns = 0
         self._last_lasted_ns = 0
+        # When a sound was, or may have been, echo: the model can report the first echo before the guard is sure.
         self._last_echo_ns = 0
         # When a frame may have been echo.
         self._hidden_ns = 0
@@ -230,16 +229,17 @@ class NearEar:
             is_news = self.guard.known is Known.LEARNED is not knew
         if echo is not Echo.NO:
             self._hidden_ns = begin_ns
+            self._hidden_frames += 1
+            if self._hidden_frames >= _ECHO_FRAMES:
+                self._last_echo_ns = begin_ns
         if echo is not Echo.YES and not self._own_ns:
             self._own_ns = begin_ns
         if echo is Echo.YES:
             if is_news:
                 self._take_back(events)
             self._echo_frames += 1
-            if self._echo_frames >= _ECHO_FRAMES:
-                self._last_echo_ns = begin_ns
-                if self._echo_frames == _ECHO_FRAMES:
-                    events.append(EchoIgnored(self._burst_ns))
+            if self._echo_frames == _ECHO_FRAMES:
+                events.append(EchoIgnored(self._burst_ns))
         return echo is Echo.NO
 
     def _take_back(self, events: list[NearEarEvent]) -> None:
@@ -300,7 +300,7 @@ class NearEar:
         if self._denied >= _DENIED_FRAMES and not self._onset_ns:
             self._floor.was_noise(self._peak)
         self._burst_ns = self._own_ns = self._silent_frames = self._passed_ns = 0
-        self._echo_frames = self._own_frames = self._denied = 0
+        self._echo_frames = self._hidden_frames = self._own_frames = self._denied = 0
         self._peak = 0.0
 
     def _end_speech(self, events: list[NearEarEvent]) -> None:

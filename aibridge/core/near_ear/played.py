@@ -6,7 +6,6 @@ the near ear reads what was heard a little later, and an echo follows later stil
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +38,7 @@ class Played:
         """Nothing is kept unless it `is_read`."""
         self._utterances = utterances
         self._is_read = is_read
-        self._ended: deque[_Ended] = deque(maxlen=_ENDED)
+        self._ended: list[_Ended] = []
         # The ear is silent from then on, because the line is paused; None: it is not.
         self._silent_ns: int | None = None
 
@@ -75,6 +74,7 @@ class Played:
         first = max(0, utterance.kept_from, last - _LAST_BYTES)
         speech = utterance.kept_between(first, last)
         self._ended.append(_Ended(utterance.number, first, begin_ns + first * BYTE_NS, speech))
+        del self._ended[:-_ENDED]
 
     def heard(self, from_ns: int, n_bytes: int) -> bytes:
         """The `n_bytes` that the ear played from `from_ns` on; silence where it played nothing, or nothing is kept."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from shared.audio import BYTE_NS, FRAME_BYTES, FRAME_NS
 
-# What the caller's ear heard: `(from_ns, n_bytes)`.
+# What the caller's ear heard: `(from_ns, n_bytes)` gives that many bytes of mu-law, silence where nothing was played.
 Heard = Callable[[int, int], bytes]
 
 # The echo's source is read so much later than it was heard, when all of it is known (near_ear.py).

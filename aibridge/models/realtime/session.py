@@ -92,9 +92,8 @@ class Session:
     ) -> None:
         self._server = server
         self._model = model
-        self._config = config
-        # Other settings than those it was dialled with; None: there are none.
-        self._newer: RealtimeSessionCreateRequestParam | None = None
+        # What to send when the session is created: the settings that it was dialled with, and later ones.
+        self._configs = [config]
         self._translator = Translator(numbers, phrases)
         self._translator.silence_ms = silence_ms(config)
         # OpenAI's header for finding a request again: the call's SID.
@@ -179,9 +178,9 @@ class Session:
         """Handle an event before session.updated: configure the session."""
         if isinstance(event, SessionCreated):
             self._is_created = True
-            self._send({"type": "session.update", "session": self._config})
-            if self._newer is not None:
-                self._send({"type": "session.update", "session": self._newer})
+            for config in self._configs:
+                self._send({"type": "session.update", "session": config})
+            self._configs.clear()  # more than 2 kB of dictionaries
         elif isinstance(event, SessionUpdated):
             opening.reschedule(None)
             self.ready = SessionReady(event.session.model)
@@ -194,11 +193,12 @@ class Session:
 
     def configure(self, config: RealtimeSessionCreateRequestParam, phrases: dict[Purpose, str]) -> None:
         """Other settings, before the first response. If the server refuses them, those it was dialled with stay."""
-        self._newer = config
         self._translator.phrases = phrases
         self._translator.silence_ms = silence_ms(config)
         if self._is_created:
             self._send({"type": "session.update", "session": config})
+        else:
+            self._configs = [*self._configs[:1], config]
 
     def _send(self, event: RealtimeClientEventParam) -> None:
         if self._websocket is not None:

@@ -24,6 +24,7 @@ from shared.facts import StreamBegan, StreamEnded, StreamPath
 from shared.liveness import IDLE_S, MARK_S, PACER_GONE_S, PEER_SILENT_S, UNREAD_S
 from shared.messages import (
     CallAdopted,
+    CallElsewhere,
     CallEnded,
     CallerDtmf,
     CallMemory,
@@ -457,12 +458,12 @@ def test_a_story_is_kept_when_it_changes_and_once_a_minute():
     bench = Bench(KEEPING)
     call = bench.call()
     bench.says(call.worker, CallMemory(call.number, b"story"))
-    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story")]
+    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story", call.since_ms)]
     bench.wait(59)
     assert bench.taken(KeepStory) == []
     bench.wait(3)
-    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story")]
-    assert list(bench.calls.stories()) == [("CA1", b"story")]
+    assert bench.taken(KeepStory) == [KeepStory("CA1", b"story", call.since_ms)]
+    assert list(bench.calls.stories()) == [KeepStory("CA1", b"story", call.since_ms)]
 
 
 def test_a_caller_who_hung_up_closes_the_story_and_a_lost_socket_does_not():
@@ -471,7 +472,7 @@ def test_a_caller_who_hung_up_closes_the_story_and_a_lost_socket_does_not():
         call = bench.call()
         bench.says(call.worker, CallMemory(call.number, b"story"))
         bench.commands += bench.calls.happened(call, event, bench.now_ns)
-        assert bench.taken(CloseStory) == ([CloseStory("CA1", HangUp(), b"story")] if closed else [])
+        assert bench.taken(CloseStory) == ([CloseStory("CA1", HangUp(), b"story", call.since_ms)] if closed else [])
 
 
 def test_an_order_that_was_carried_out_is_told_before_the_socket_closes():
@@ -481,7 +482,32 @@ def test_an_order_that_was_carried_out_is_told_before_the_socket_closes():
     bench.says(call.worker, EndCall(call.number, dial, 0))
     kinds = [type(command) for command in bench.commands]
     assert kinds.index(CloseStory) < kinds.index(CloseSocket)
-    assert bench.taken(CloseStory) == [CloseStory("CA1", dial, b"")]
+    assert bench.taken(CloseStory) == [CloseStory("CA1", dial, b"", call.since_ms)]
+
+
+def test_a_call_that_went_on_in_another_cell_ends_here_without_an_end_for_others_when_its_caller_is_not_heard():
+    bench = Bench(KEEPING)
+    call = bench.call()
+    bench.says(call.worker, CallMemory(call.number, b"story"))
+    bench.heard_ns[call.number] = bench.now_ns
+    bench.commands += bench.calls.from_callbook(CallElsewhere("CA1", call.since_ms))
+    bench.wait(1)
+    assert call.stage is Stage.TALKING
+    bench.wait(1)
+    assert CallEnded(call.number, "moved") in bench.to_worker(call.worker)
+    assert bench.taken(CloseStory) == []
+    assert [command.fact.reason for command in bench.taken(Note) if isinstance(command.fact, StreamEnded)] == ["lost"]
+    assert bench.calls.is_idle
+
+
+def test_a_call_whose_caller_is_heard_goes_on_whatever_the_store_has_and_so_does_one_that_has_come_back():
+    bench = Bench(KEEPING)
+    heard, back = bench.call("CA1"), bench.call("CA2")
+    bench.heard_ns[back.number] = bench.now_ns
+    bench.calls.from_callbook(CallElsewhere("CA1", heard.since_ms))
+    bench.calls.from_callbook(CallElsewhere("CA2", back.since_ms - 1))  # of the media socket before
+    bench.wait(3)
+    assert heard.stage is back.stage is Stage.TALKING
 
 
 def test_a_drain_to_another_cell_leaves_the_story_open():

@@ -240,3 +240,13 @@ def test_a_word_whose_beginning_was_denied_makes_no_later_word_inaudible() -> No
     assert SpeechBegan in kinds(line.hear(caller_speech(400) + quiet(600)))
 
     assert SpeechBegan in kinds(line.hear(mixed(caller_speech(400), gains=(0.3,))))
+
+
+def test_a_sound_that_may_be_the_first_echo_of_a_call_is_echo_to_a_model_that_reports_it_early() -> None:
+    ai = quiet(500) + ai_speech(2_000)
+    line = Line(ai=ai)
+    heard = echo_of(ai, delay_ms=200, loss_db=12)
+
+    line.hear(mixed(quiet(960), heard[: 8 * 960]))
+
+    assert line.ear.sound(line.now_ns) is Sound.ECHO
