@@ -128,9 +128,6 @@ class Calls:
         self._pacer_seen_ns = 0
         self._hellos = 0
 
-    def has(self, call_sid: str) -> bool:
-        return call_sid in self._by_sid
-
     def state(self, gateway: str, *, is_ready: bool, epoch: int) -> WorkerState:
         """The answer to a gateway's hello."""
         lately_ns = self._shell.now_ns - ns(liveness.GATEWAY_LIVES_S)

@@ -123,7 +123,7 @@ def test_a_repeated_webhook_dials_the_model_once_and_any_of_its_tokens_gets_the_
     desk.offer("token-b")
     desk.start(token="token-a")
     assert len(desk.models) == 1
-    assert desk.calls.has("CA1")
+    assert [call.call_sid for call in desk.calls.by_number.values()] == ["CA1"]
 
 
 def test_a_session_without_a_media_socket_is_closed_when_its_last_token_expires(desk: Desk) -> None:
