@@ -49,7 +49,6 @@ class ScriptedEar(NearEar):
     """Hears what the test says."""
 
     def __init__(self) -> None:
-        self.guard = self._removal = None
         self.next: list[NearEarEvent] = []
         self.last = Sound.NOTHING
         self.listened = False
