@@ -47,6 +47,8 @@ LAG_MS: Final = 250
 # whatever the acts were.
 REFUSED_NS: Final = 5_000 * _MS
 REFUSED_SHARE: Final = 0.05
+# A worker that takes over a call needs this long for the model's first sign of life.
+DIALLING_NS: Final = 50 * _MS
 # The protection ends by the clock of the ear this long after the greeting began, unless the ear is known to be late.
 PROTECTED_NS: Final = 500 * _MS
 # A session counts as new for this long.
@@ -150,6 +152,8 @@ def lived(
 ) -> list[dict[str, Any]]:
     """The sessions, each until its worker was stopped if another one has opened the next before that woke.
 
+    Or up to DIALLING_NS afterwards: the other one was dialling, and the one that woke closed its session at once.
+
     Likewise the last one, if the call was over before that. Its socket is closed when the worker wakes, but nothing of
     what the session says until then is heard, and its history is not cut any more.
     """
@@ -161,8 +165,11 @@ def lived(
     ended = list(sessions)
     for number, (session, successor) in enumerate(pairwise(sessions)):
         for stop in stops:
-            closed_ns = session["closed_ns"]
-            if closed_ns is not None and stop.began_ns < successor["opened_ns"] < min(closed_ns, stop.ended_ns):
+            closed_ns, opened_ns = session["closed_ns"], successor["opened_ns"]
+            if closed_ns is None or opened_ns <= stop.began_ns:
+                continue
+            was_dialling = stop.ended_ns <= closed_ns < opened_ns < stop.ended_ns + DIALLING_NS
+            if opened_ns < min(closed_ns, stop.ended_ns) or was_dialling:
                 ended[number] = _until(session, stop.began_ns)
     for stop in stops:
         is_unread = call_ended_ns is not None and stop.began_ns < call_ended_ns < stop.ended_ns

@@ -167,6 +167,8 @@ def test_twentyms_run_leaves_no_process_and_no_file_however_it_ends(number: sign
     mark = uuid.uuid4().hex
     port = free_port()
     env = environment(tmp_path, GATEWAY_PORT=str(port), METRICS_PORT=str(free_port()), TMPDIR=str(tmp_path), MARK=mark)
+    # A shell without job control starts its commands with SIGINT ignored, and whatever they start ignores it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stack = subprocess.Popen([sys.executable, "-m", "twentyms", "run"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     while get(port, "/readyz")[0] != 200:
         assert stack.poll() is None

@@ -227,6 +227,11 @@ def test_a_session_counts_as_ended_when_its_worker_was_stopped_until_another_too
     assert lived([before], [stop]) == [before]
     later = successor | {"opened_ns": woke_ns + MS}
     assert lived([before, later], [stop]) == [before, later]
+    # The other worker was still dialling when this one woke, found itself replaced and closed.
+    at_once = before | {"closed_ns": stop.ended_ns + 8 * MS}
+    dialled = successor | {"opened_ns": stop.ended_ns + 20 * MS}
+    assert lived([at_once, dialled], [stop])[0]["closed_ns"] == stop.began_ns
+    assert lived([at_once, later], [stop]) == [at_once, later]
     assert lived([before, successor], [deed("stop", "aibridge", 5_000, 2.0)]) == [before, successor]
     # The call ends before the worker wakes: its last session was the stopped one's, or the successor's.
     end_ns = stop.ended_ns - MS
