@@ -35,6 +35,8 @@ from .core.metrics import Metrics
 # Request line and headers. Twilio's are about 1 kB.
 MAX_HEADER_BYTES: Final = 16_384
 BACKLOG: Final = 1_024
+# Connections that are taken from the kernel when the port closes: a flood may not hold up the frames meanwhile.
+WAITING_MAX: Final = 128
 
 # A failed handshake is the peer's mistake: it is counted where it is refused, and never a traceback in our log.
 _websockets_logger = logging.getLogger("gateway.websockets")
@@ -168,7 +170,7 @@ class PublicPort:
     def _accept_waiting(self) -> None:
         """Take the connections that wait in the kernel: it would reset them with the listening socket."""
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(WAITING_MAX):
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # none is left

@@ -13,7 +13,7 @@ from .fake_shell import FakeModel
 
 
 def making(ms: int = 1_000) -> Cell:
-    """A call in the middle of an answer of which the model has made `ms`."""
+    """A call in mid-answer. The model has made `ms` of the answer so far."""
     cell = Cell()
     cell.says(ms * 8)
     cell.run(500)
